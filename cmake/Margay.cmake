@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# How Margay's targets are declared. A library `base` in lib/base is included as "base/x.h" by those
+# targets alone that name it in DEPS: each library has an include directory of its own, which holds
+# one symbolic link to its sources, so that an include against the layering does not compile.
+
+add_library(margay_flags INTERFACE)
+target_compile_options(margay_flags INTERFACE
+	-Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow -Wstrict-prototypes
+	-Wmissing-prototypes -Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2
+	-Wimplicit-fallthrough -Wnull-dereference -fno-common -fstack-protector-strong
+	$<$<BOOL:${MARGAY_WERROR}>:-Werror>)
+target_compile_definitions(margay_flags INTERFACE
+	_GNU_SOURCE MARGAY_VERSION="${PROJECT_VERSION}"
+	$<$<CONFIG:Release>:_FORTIFY_SOURCE=3>)
+if(MARGAY_SANITIZE)
+	target_compile_options(margay_flags INTERFACE
+		-fsanitize=${MARGAY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+	target_link_options(margay_flags INTERFACE -fsanitize=${MARGAY_SANITIZE})
+endif()
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+include(CheckPIESupported)
+check_pie_supported(LANGUAGES C)
+target_link_options(margay_flags INTERFACE -Wl,-z,relro,-z,now -Wl,--as-needed)
+
+# margay_library(NAME DIR SOURCES f.c... [DEPS lib...] [LINK target...])
+# DEPS are Margay's own libraries and visible to users of this one; LINK are third-party targets.
+function(margay_library name dir)
+	cmake_parse_arguments(A "" "" "SOURCES;DEPS;LINK" ${ARGN})
+	set(inc ${CMAKE_BINARY_DIR}/include/${name})
+	file(MAKE_DIRECTORY ${inc})
+	file(CREATE_LINK ${CMAKE_SOURCE_DIR}/${dir} ${inc}/${name} SYMBOLIC)
+	add_library(${name} STATIC ${A_SOURCES})
+	target_include_directories(${name} PUBLIC ${inc})
+	target_link_libraries(${name} PUBLIC ${A_DEPS} ${A_LINK} PRIVATE margay_flags)
+endfunction()
+
+# margay_program(NAME SOURCES f.c... [DEPS lib...] [LINK target...]): installed to bin
+function(margay_program name)
+	cmake_parse_arguments(A "" "" "SOURCES;DEPS;LINK" ${ARGN})
+	add_executable(${name} ${A_SOURCES})
+	target_link_libraries(${name} PRIVATE ${A_DEPS} ${A_LINK} margay_flags)
+endfunction()
+
+# margay_test(NAME LABEL SOURCES f.c... [DEPS lib...] [LINK target...]): a program that ctest runs
+function(margay_test name label)
+	cmake_parse_arguments(A "" "" "SOURCES;DEPS;LINK" ${ARGN})
+	add_executable(${name} ${A_SOURCES})
+	target_link_libraries(${name} PRIVATE ${A_DEPS} ${A_LINK} margay_flags)
+	target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+	set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+	add_test(NAME ${name} COMMAND ${name})
+	set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 120)
+endfunction()
