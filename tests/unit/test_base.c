@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* lib/base: errors, parsers, strings, lists, files, and the hash map against a plain array. */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/hmap.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/parse.h"
+#include "base/strbuf.h"
+#include "base/vec.h"
+
+START_TEST(err_reads_as_a_path)
+{
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(err_set(&err, -EINVAL, "prefix length %d, want 0..32", 33), -EINVAL);
+	ck_assert_int_eq(err_wrap(&err, -EINVAL, "ippool %s: cidr", "a"), -EINVAL);
+	ck_assert_str_eq(err_text(&err), "ippool a: cidr: prefix length 33, want 0..32");
+	ck_assert_int_eq(err.code, -EINVAL);
+	ck_assert_int_eq(err_sys(&err, -ENOENT, "open x"), -ENOENT);
+	ck_assert_str_eq(err_text(&err), "open x: No such file or directory");
+	ck_assert_int_eq(err_set(NULL, -EIO, "nobody listens"), -EIO);
+	ck_assert_int_eq(err_wrap(NULL, -EIO, "nobody listens"), -EIO);
+}
+END_TEST
+
+START_TEST(err_wrap_without_text_uses_the_code)
+{
+	struct err err = ERR_INIT;
+
+	err_wrap(&err, -EACCES, "read");
+	ck_assert_str_eq(err_text(&err), "read: Permission denied");
+}
+END_TEST
+
+START_TEST(err_text_is_bounded)
+{
+	struct err err = ERR_INIT;
+	char big[2 * ERR_TEXT_MAX];
+
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	err_set(&err, -EINVAL, "%s", big);
+	err_wrap(&err, -EINVAL, "%s", big);
+	err_sys(&err, -EINVAL, "%s", big);
+	ck_assert_uint_eq(strlen(err.text), ERR_TEXT_MAX - 1);
+}
+END_TEST
+
+static const struct {
+	const char *text;
+	uint64_t min, max;
+	int r;
+	uint64_t want;
+} numbers[] = {
+	{"0", 0, 9, 0, 0},
+	{"18446744073709551615", 0, UINT64_MAX, 0, UINT64_MAX},
+	{"18446744073709551616", 0, UINT64_MAX, -EINVAL, 0},
+	{"99999999999999999999999", 0, UINT64_MAX, -EINVAL, 0},
+	{"10", 0, 9, -EINVAL, 0},
+	{"1", 2, 9, -EINVAL, 0},
+	{"", 0, 9, -EINVAL, 0},
+	{"-1", 0, 9, -EINVAL, 0},
+	{"+1", 0, 9, -EINVAL, 0},
+	{" 1", 0, 9, -EINVAL, 0},
+	{"1 ", 0, 9, -EINVAL, 0},
+	{"0x1", 0, 9, -EINVAL, 0},
+};
+
+START_TEST(numbers_are_strict)
+{
+	uint64_t v = 77;
+	int r = parse_u64(numbers[_i].text, numbers[_i].min, numbers[_i].max, &v, NULL);
+
+	ck_assert_int_eq(r, numbers[_i].r);
+	ck_assert_uint_eq(v, r == 0 ? numbers[_i].want : 77);
+}
+END_TEST
+
+static const struct {
+	const char *text;
+	int64_t ms; /* -1: refused */
+} durations[] = {
+	{"0", 0},
+	{"90", 90000},
+	{"90s", 90000},
+	{"1m30s", 90000},
+	{"500ms", 500},
+	{"1.5h", 5400000},
+	{"0.25s", 250},
+	{"1h2m3s4ms", 3723004},
+	{"999999ns", 0},
+	{"", -1},
+	{"s", -1},
+	{"-1s", -1},
+	{"1x", -1},
+	{"1s2", -1},
+	{"9999999999999999999h", -1},
+	{"1000000h", -1},
+};
+
+START_TEST(durations_are_gos)
+{
+	int64_t ms = -1;
+	struct err err = ERR_INIT;
+	int r = parse_duration_ms(durations[_i].text, &ms, &err);
+
+	ck_assert_int_eq(r, durations[_i].ms < 0 ? -EINVAL : 0);
+	ck_assert_int_eq(ms, durations[_i].ms);
+}
+END_TEST
+
+START_TEST(booleans)
+{
+	bool b = false;
+
+	ck_assert(!parse_bool_env("No") && !parse_bool_env("0") && !parse_bool_env("F"));
+	ck_assert(parse_bool_env("yes") && parse_bool_env("") && parse_bool_env("whatever"));
+	ck_assert_int_eq(parse_bool("Enabled", &b, NULL), 0);
+	ck_assert(b);
+	ck_assert_int_eq(parse_bool("off", &b, NULL), 0);
+	ck_assert(!b);
+	ck_assert_int_eq(parse_bool("maybe", &b, NULL), -EINVAL);
+}
+END_TEST
+
+START_TEST(strings_grow)
+{
+	auto_strbuf sb = STRBUF_INIT;
+	auto_free char *s = NULL;
+
+	ck_assert_str_eq(strbuf_str(&sb), "");
+	for (int i = 0; i < 1000; i++)
+		strbuf_addf(&sb, "%d,", i);
+	ck_assert_uint_eq(sb.len, strlen(sb.s));
+	ck_assert_int_eq(strncmp(sb.s, "0,1,2,", 6), 0);
+	s = strbuf_take(&sb);
+	ck_assert_uint_eq(strlen(s), 3890);
+	ck_assert_uint_eq(sb.len, 0);
+}
+END_TEST
+
+struct item {
+	struct list link;
+	struct hmap_node node;
+	uint32_t key;
+	bool in;
+};
+
+START_TEST(lists_unlink_themselves)
+{
+	struct list head;
+	struct item a = {.key = 1}, b = {.key = 2}, *it, *tmp;
+	uint32_t sum = 0;
+
+	list_init(&head);
+	list_init(&a.link);
+	list_del(&a.link);
+	list_add_tail(&head, &a.link);
+	list_add_tail(&head, &b.link);
+	list_for_each_safe (it, tmp, &head, link) {
+		sum += it->key;
+		list_del(&it->link);
+	}
+	ck_assert_uint_eq(sum, 3);
+	ck_assert(list_empty(&head));
+}
+END_TEST
+
+static struct item *lookup(const struct hmap *m, uint32_t key)
+{
+	struct item *it;
+
+	hmap_for_each_hash(
+		it, m, hash_bytes(&key, sizeof(key)), node) if (it->key == key) return it;
+	return NULL;
+}
+
+START_TEST(hmap_equals_an_array)
+{
+	enum { N = 512, OPS = 20000 };
+	static struct item items[N];
+	unsigned seed = (unsigned)clock_mono_us();
+	struct hmap m = HMAP_INIT;
+	struct item *it;
+	size_t n = 0, seen = 0;
+
+	printf("seed %u\n", seed);
+	srandom(seed);
+	for (uint32_t i = 0; i < N; i++)
+		items[i] = (struct item){.key = i};
+	for (int op = 0; op < OPS; op++) {
+		struct item *x = &items[random() % N];
+
+		if (x->in) {
+			hmap_remove(&m, &x->node);
+			n--;
+		} else {
+			hmap_insert(&m, &x->node, hash_bytes(&x->key, sizeof(x->key)));
+			n++;
+		}
+		x->in = !x->in;
+		ck_assert_uint_eq(m.n, n);
+		x = &items[random() % N];
+		ck_assert_ptr_eq(lookup(&m, x->key), x->in ? x : NULL);
+	}
+	hmap_for_each (it, &m, node) {
+		ck_assert(it->in);
+		hmap_remove(&m, &it->node); /* the one change that iteration allows */
+		seen++;
+	}
+	ck_assert_uint_eq(seen, n);
+	ck_assert_uint_eq(m.n, 0);
+	hmap_done(&m);
+}
+END_TEST
+
+START_TEST(files_are_whole)
+{
+	char dir[] = "/tmp/margay-base-XXXXXX";
+	auto_free char *path = NULL, *deep = NULL, *got = NULL;
+	struct err err = ERR_INIT;
+	struct stat st;
+	size_t len;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	path = mem_printf("%s/f", dir);
+	deep = mem_printf("%s/a/b/c", dir);
+	ck_assert_int_eq(file_read(path, 10, &got, NULL, &err), -ENOENT);
+	ck_assert_int_eq(file_write_atomic(path, "hello", 5, 0640, &err), 1);
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0640);
+	ck_assert_int_eq(file_write_atomic(path, "hello", 5, 0640, &err), 0);
+	ck_assert_int_eq(file_read(path, 4, &got, NULL, &err), -EFBIG);
+	ck_assert_int_eq(file_read(path, 5, &got, &len, &err), 0);
+	ck_assert_uint_eq(len, 5);
+	ck_assert_str_eq(got, "hello");
+	ck_assert_int_eq(file_mkdirs(deep, 0755, &err), 0);
+	ck_assert_int_eq(file_mkdirs(deep, 0755, &err), 0);
+	ck_assert_int_lt(file_write_atomic(deep, "x", 1, 0600, &err), 0);
+	ck_assert_int_eq(file_poke(AT_FDCWD, path, "HE", &err), 0);
+	ck_assert_int_eq(file_poke(AT_FDCWD, "/nonexistent/x", "1", &err), -ENOENT);
+	ck_assert_int_eq(unlink(path), 0);
+	for (int i = 0; i < 4; i++) {
+		ck_assert_int_eq(rmdir(i < 3 ? deep : dir), 0); /* and no temporary file is left */
+		*strrchr(deep, '/') = '\0';
+	}
+}
+END_TEST
+
+START_TEST(log_levels)
+{
+	enum log_level level = LOG_LEVEL_ERROR;
+
+	ck_assert_int_eq(log_parse_level("Warning", &level, NULL), 0);
+	ck_assert_int_eq(level, LOG_LEVEL_WARN);
+	ck_assert_int_eq(log_parse_level("loud", &level, NULL), -EINVAL);
+}
+END_TEST
+
+START_TEST(log_is_rate_limited_and_one_line)
+{
+	static struct log_site site;
+	auto_free char *got = NULL;
+	char path[] = "/tmp/margay-log-XXXXXX";
+	int fd = mkstemp(path), saved = dup(STDERR_FILENO), lines = 0;
+
+	ck_assert_int_ge(fd, 0);
+	fflush(stderr);
+	dup2(fd, STDERR_FILENO);
+	for (int i = 0; i < 100; i++)
+		log_write_(&site, LOG_LEVEL_INFO, "test", "name \"%s\"", "a\nforged: line");
+	log_set_json(true);
+	struct log_site other = {0};
+	log_write_(&other, LOG_LEVEL_INFO, "test", "say \"%s\"", "a\n");
+	log_set_json(false);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(fd);
+	ck_assert_int_eq(file_read(path, 100000, &got, NULL, NULL), 0);
+	unlink(path);
+	for (char *s = got; *s; s++)
+		lines += *s == '\n';
+	ck_assert_int_eq(lines, 11);
+	ck_assert_ptr_null(strstr(got, "\nforged"));
+	ck_assert_ptr_nonnull(strstr(got, "\"msg\":\"say \\\"a\\u000a\\\"\""));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("base");
+	TCase *tc = tcase_create("base");
+
+	tcase_add_test(tc, err_reads_as_a_path);
+	tcase_add_test(tc, err_wrap_without_text_uses_the_code);
+	tcase_add_test(tc, err_text_is_bounded);
+	tcase_add_loop_test(tc, numbers_are_strict, 0, (int)array_size(numbers));
+	tcase_add_loop_test(tc, durations_are_gos, 0, (int)array_size(durations));
+	tcase_add_test(tc, booleans);
+	tcase_add_test(tc, strings_grow);
+	tcase_add_test(tc, lists_unlink_themselves);
+	tcase_add_test(tc, hmap_equals_an_array);
+	tcase_add_test(tc, files_are_whole);
+	tcase_add_test(tc, log_levels);
+	tcase_add_test(tc, log_is_rate_limited_and_one_line);
+	suite_add_tcase(s, tc);
+	SRunner *sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	int failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
