@@ -183,8 +183,9 @@ static struct item *lookup(const struct hmap *m, uint32_t key)
 {
 	struct item *it;
 
-	hmap_for_each_hash(
-		it, m, hash_bytes(&key, sizeof(key)), node) if (it->key == key) return it;
+	hmap_for_each_hash (it, m, hash_bytes(&key, sizeof(key)), node)
+		if (it->key == key)
+			return it;
 	return NULL;
 }
 
