@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The floor under a CNI plugin: the kernel work of ADD and DEL, an address from a locked counter
+ * file and a result, with nothing else: no datastore, no checks, no error texts. bench_cni runs it
+ * in the same loop as Margay, so that a figure can be read as a distance from what the kernel asks.
+ *
+ * Environment: CNI_COMMAND, CNI_NETNS, CNI_IFNAME, CNI_CONTAINERID; FLOOR_DIR holds the counter.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <linux/if_link.h>
+#include <linux/ip.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+static char buf[16384];
+static size_t len;
+static uint32_t seq;
+static const uint8_t host_mac[6] = {0xee, 0xee, 0xee, 0xee, 0xee, 0xee};
+
+static _Noreturn void die(const char *what)
+{
+	fprintf(stderr, "floor_cni: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static struct nlmsghdr *message(uint16_t type, uint16_t flags, size_t extra, void **ret_extra)
+{
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf + len);
+
+	nlh->nlmsg_type = type;
+	nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
+	nlh->nlmsg_seq = ++seq;
+	*ret_extra = mnl_nlmsg_put_extra_header(nlh, extra);
+	return nlh;
+}
+
+static void done(const struct nlmsghdr *nlh)
+{
+	len += MNL_ALIGN(nlh->nlmsg_len);
+}
+
+/* Sends what has been built and reads its acknowledgements. */
+static void flush(int fd, const char *what)
+{
+	char in[8192];
+	uint32_t last = seq;
+
+	if (send(fd, buf, len, 0) < 0)
+		die(what);
+	len = 0;
+	for (;;) {
+		ssize_t n = recv(fd, in, sizeof(in), 0);
+		struct nlmsghdr *nlh = (struct nlmsghdr *)(void *)in;
+		int left = (int)n;
+
+		if (n < 0)
+			die(what);
+		for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
+			const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
+
+			if (nlh->nlmsg_type != NLMSG_ERROR)
+				continue;
+			if (e->error) {
+				errno = -e->error;
+				die(what);
+			}
+			if (nlh->nlmsg_seq == last)
+				return;
+		}
+	}
+}
+
+static int rtnl(void)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	if (fd < 0)
+		die("netlink socket");
+	return fd;
+}
+
+/*
+ * Address families' settings go in a message of their own: a link that is being created has none
+ * yet (EAFNOSUPPORT since Linux 6.4), and with IFF_UP in the same message they would come too late.
+ */
+static void put_settings_and_up(uint32_t ifindex, bool proxy_arp)
+{
+	struct ifinfomsg *ifi;
+	struct nlmsghdr *nlh = message(RTM_NEWLINK, 0, sizeof(*ifi), (void **)&ifi);
+	struct nlattr *spec, *af, *conf;
+
+	ifi->ifi_index = (int)ifindex;
+	spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
+	if (proxy_arp) {
+		af = mnl_attr_nest_start(nlh, AF_INET);
+		conf = mnl_attr_nest_start(nlh, IFLA_INET_CONF);
+		mnl_attr_put_u32(nlh, IPV4_DEVCONF_PROXY_ARP, 1);
+		mnl_attr_put_u32(nlh, IPV4_DEVCONF_FORWARDING, 1);
+		mnl_attr_nest_end(nlh, conf);
+		mnl_attr_nest_end(nlh, af);
+	}
+	af = mnl_attr_nest_start(nlh, AF_INET6);
+	mnl_attr_put_u8(nlh, IFLA_INET6_ADDR_GEN_MODE, 1);
+	mnl_attr_nest_end(nlh, af);
+	mnl_attr_nest_end(nlh, spec);
+	done(nlh);
+	nlh = message(RTM_NEWLINK, 0, sizeof(*ifi), (void **)&ifi);
+	ifi->ifi_index = (int)ifindex;
+	ifi->ifi_flags = ifi->ifi_change = IFF_UP;
+	done(nlh);
+}
+
+static void put_route(uint8_t plen, uint32_t dst, uint32_t gw, uint32_t oif, uint8_t scope)
+{
+	struct rtmsg *rtm;
+	struct nlmsghdr *nlh =
+		message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*rtm), (void **)&rtm);
+
+	rtm->rtm_family = AF_INET;
+	rtm->rtm_dst_len = plen;
+	rtm->rtm_table = RT_TABLE_MAIN;
+	rtm->rtm_protocol = 80;
+	rtm->rtm_scope = scope;
+	rtm->rtm_type = RTN_UNICAST;
+	if (plen)
+		mnl_attr_put_u32(nlh, RTA_DST, dst);
+	if (gw)
+		mnl_attr_put_u32(nlh, RTA_GATEWAY, gw);
+	mnl_attr_put_u32(nlh, RTA_OIF, oif);
+	done(nlh);
+}
+
+static void put_neigh(uint32_t ip, const uint8_t mac[6], uint32_t ifindex)
+{
+	struct ndmsg *ndm;
+	struct nlmsghdr *nlh =
+		message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*ndm), (void **)&ndm);
+
+	ndm->ndm_family = AF_INET;
+	ndm->ndm_ifindex = (int)ifindex;
+	ndm->ndm_state = NUD_PERMANENT;
+	mnl_attr_put_u32(nlh, NDA_DST, ip);
+	mnl_attr_put(nlh, NDA_LLADDR, 6, mac);
+	done(nlh);
+}
+
+static uint32_t next_number(void)
+{
+	char path[4096];
+	uint32_t n = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/counter", getenv("FLOOR_DIR"));
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || flock(fd, LOCK_EX) < 0)
+		die(path);
+	if (pread(fd, &n, sizeof(n), 0) < 0)
+		die(path);
+	n++;
+	if (pwrite(fd, &n, sizeof(n), 0) != (ssize_t)sizeof(n))
+		die(path);
+	close(fd);
+	return n;
+}
+
+static void add(int netns, const char *ifname)
+{
+	uint32_t n = next_number(), ip = htonl(0xac100000u + n), gw = htonl(0xa9fe0101u);
+	uint32_t host_index = 1000000 + 2 * n, pod_index = host_index + 1;
+	uint8_t pod_mac[6] = {
+		0x02, 0, (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n};
+	int host = rtnl(), pod, self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	struct nlattr *info, *data, *peer;
+	struct ifinfomsg *ifi;
+	struct nlmsghdr *nlh;
+	char name[IFNAMSIZ];
+
+	snprintf(name, sizeof(name), "floor%u", n);
+	nlh = message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(*ifi), (void **)&ifi);
+	ifi->ifi_index = (int)host_index;
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
+	mnl_attr_put(nlh, IFLA_ADDRESS, 6, host_mac);
+	mnl_attr_put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
+	mnl_attr_put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
+	info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
+	mnl_attr_put_strz(nlh, IFLA_INFO_KIND, "veth");
+	data = mnl_attr_nest_start(nlh, IFLA_INFO_DATA);
+	peer = mnl_attr_nest_start(nlh, VETH_INFO_PEER);
+	ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
+	ifi->ifi_index = (int)pod_index;
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, ifname);
+	mnl_attr_put(nlh, IFLA_ADDRESS, 6, pod_mac);
+	mnl_attr_put_u32(nlh, IFLA_NET_NS_FD, (uint32_t)netns);
+	mnl_attr_put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
+	mnl_attr_put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
+	mnl_attr_nest_end(nlh, peer);
+	mnl_attr_nest_end(nlh, data);
+	mnl_attr_nest_end(nlh, info);
+	done(nlh);
+	put_settings_and_up(host_index, true);
+	flush(host, "create the veth pair");
+
+	if (setns(netns, CLONE_NEWNET) < 0)
+		die("enter the pod's namespace");
+	pod = rtnl();
+	if (setns(self, CLONE_NEWNET) < 0)
+		die("leave the pod's namespace");
+	put_settings_and_up(pod_index, false);
+	struct ifaddrmsg *ifa;
+	nlh = message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*ifa), (void **)&ifa);
+	ifa->ifa_family = AF_INET;
+	ifa->ifa_prefixlen = 32;
+	ifa->ifa_index = pod_index;
+	mnl_attr_put_u32(nlh, IFA_LOCAL, ip);
+	mnl_attr_put_u32(nlh, IFA_ADDRESS, ip);
+	done(nlh);
+	put_route(32, gw, 0, pod_index, RT_SCOPE_LINK);
+	put_route(0, 0, gw, pod_index, RT_SCOPE_UNIVERSE);
+	put_neigh(gw, host_mac, pod_index);
+	flush(pod, "set the pod's end up");
+	put_route(32, ip, 0, host_index, RT_SCOPE_LINK);
+	put_neigh(ip, pod_mac, host_index);
+	flush(host, "set the host's end up");
+	printf("{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"172.16.%u.%u/32\"}]}\n",
+		n >> 8 & 255, n & 255);
+}
+
+static void del(int netns, const char *ifname)
+{
+	struct ifinfomsg *ifi;
+	struct nlmsghdr *nlh;
+	int fd;
+
+	if (setns(netns, CLONE_NEWNET) < 0)
+		die("enter the pod's namespace");
+	fd = rtnl();
+	nlh = message(RTM_DELLINK, 0, sizeof(*ifi), (void **)&ifi);
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, ifname);
+	done(nlh);
+	flush(fd, "delete the interface");
+}
+
+int main(void)
+{
+	const char *verb = getenv("CNI_COMMAND"), *ns = getenv("CNI_NETNS"),
+		   *ifname = getenv("CNI_IFNAME");
+	char netconf[65536];
+	int netns;
+
+	if (!verb || !ns || !ifname || !getenv("FLOOR_DIR")) {
+		fputs("floor_cni: run by bench_cni\n", stderr);
+		return 1;
+	}
+	while (read(STDIN_FILENO, netconf, sizeof(netconf)) > 0)
+		;
+	netns = open(ns, O_RDONLY | O_CLOEXEC);
+	if (netns < 0)
+		die(ns);
+	if (strcmp(verb, "ADD") == 0)
+		add(netns, ifname);
+	else
+		del(netns, ifname);
+	return 0;
+}
