@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* CNI_ARGS and the other variables of a request, checked as the CNI specification wants. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "net/ip.h"
+#include "net/mac.h"
+
+struct cni_request;
+struct err;
+
+struct cni_args {
+	struct ip ip;				    /* IP=; IP_NONE: any */
+	struct mac mac;				    /* MAC=; zero: any */
+	char *pod, *namespace, *infra_container_id; /* K8S_POD_*; NULL where missing or empty */
+};
+
+/* "K=V;K=V". Unknown keys are ignored, as Calico does. Returns 0 or CNI code 4. text: NULL = none */
+int cni_args_parse(const char *text, struct cni_args *ret, struct err *err);
+void cni_args_done(struct cni_args *a);
+
+/* As the CNI specification: letters, digits, "_.-", the first a letter or a digit. */
+bool cni_container_id_valid(const char *s);
+/* 1..15 bytes, not "." or "..", no '/', ':' or white space. */
+bool cni_ifname_valid(const char *s);

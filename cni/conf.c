@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cni/conf.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+enum { MAX_LIST = 1024, MAX_QUEUES = 4096, MTU_MIN = 68, MTU_MAX = 65535 };
+
+/* Reads straight through: after the first failure every getter is a no-op. */
+struct reader {
+	const json_t *top;
+	int code; /* CNI's */
+	struct err *err;
+};
+
+static void wrong(struct reader *rd, const char *key, const char *want)
+{
+	if (rd->code != 0)
+		return;
+	err_set(rd->err, -EINVAL, "netconf: %s: want %s", key, want);
+	rd->code = CNI_E_CONF;
+}
+
+static void wrong_at(struct reader *rd, const char *key, size_t i)
+{
+	err_wrap(rd->err, -EINVAL, "netconf: %s[%zu]", key, i);
+	rd->code = CNI_E_CONF;
+}
+
+/* A member's value; NULL where it is missing or null. path is "name" or "object.name". */
+static const json_t *member(const json_t *top, const char *path)
+{
+	const char *dot = strrchr(path, '.');
+	const json_t *j;
+
+	if (dot) {
+		auto_free char *head = mem_strndup(path, (size_t)(dot - path));
+
+		top = member(top, head);
+		path = dot + 1;
+	}
+	j = json_object_get(top, path);
+	return json_is_null(j) ? NULL : j;
+}
+
+static const json_t *get(struct reader *rd, const char *path)
+{
+	return rd->code == 0 ? member(rd->top, path) : NULL;
+}
+
+/* Text without a NUL inside; NULL where it is missing. */
+static const char *get_text(struct reader *rd, const char *key)
+{
+	const json_t *j = get(rd, key);
+
+	if (j && (!json_is_string(j) || strlen(json_string_value(j)) != json_string_length(j))) {
+		wrong(rd, key, "a string");
+		return NULL;
+	}
+	return json_string_length(j) > 0 ? json_string_value(j) : NULL;
+}
+
+static char *dup_text(struct reader *rd, const char *key)
+{
+	const char *s = get_text(rd, key);
+
+	return s ? mem_strdup(s) : NULL;
+}
+
+static bool get_bool(struct reader *rd, const char *key)
+{
+	const json_t *j = get(rd, key);
+
+	if (j && !json_is_boolean(j))
+		wrong(rd, key, "true or false");
+	return json_is_true(j);
+}
+
+/* Calico has these as strings. */
+static bool get_text_bool(struct reader *rd, const char *key, bool missing)
+{
+	const json_t *j = get(rd, key);
+	const char *s = json_string_value(j);
+
+	if (!j)
+		return missing;
+	if (json_is_boolean(j))
+		return json_is_true(j);
+	if (!s || (strcmp(s, "true") != 0 && strcmp(s, "false") != 0)) {
+		wrong(rd, key, "\"true\" or \"false\"");
+		return missing;
+	}
+	return s[0] == 't';
+}
+
+static uint32_t get_number(struct reader *rd, const char *key, json_int_t min, json_int_t max)
+{
+	const json_t *j = get(rd, key);
+	json_int_t n = json_integer_value(j);
+
+	if (j && (!json_is_integer(j) || (n != 0 && (n < min || n > max)))) {
+		char want[80];
+
+		snprintf(want, sizeof(want),
+			"a whole number from %lld to %lld, or 0 for the default", (long long)min,
+			(long long)max);
+		wrong(rd, key, want);
+		return 0;
+	}
+	return (uint32_t)n;
+}
+
+/* An array of at most MAX_LIST elements; NULL where it is missing. */
+static const json_t *get_array(struct reader *rd, const char *key)
+{
+	const json_t *j = get(rd, key);
+
+	if (j && (!json_is_array(j) || json_array_size(j) > MAX_LIST)) {
+		wrong(rd, key, "a list of at most 1024 elements");
+		return NULL;
+	}
+	return j;
+}
+
+static void get_pools(struct reader *rd, const char *key, struct cni_texts *ret)
+{
+	const json_t *e, *a = get_array(rd, key);
+	size_t i;
+
+	json_array_foreach (a, i, e) {
+		if (json_string_length(e) == 0)
+			wrong(rd, key, "a list of names or CIDRs of pools");
+		else
+			vec_push(ret, mem_strdup(json_string_value(e)));
+	}
+}
+
+static void get_routes(struct reader *rd, struct cni_conf *c)
+{
+	static const char key[] = "ipam.routes";
+	const json_t *e, *a = get_array(rd, key);
+	size_t i;
+
+	json_array_foreach (a, i, e) {
+		const char *s = json_string_value(json_object_get(e, "dst"));
+		struct prefix p;
+
+		if (!s)
+			wrong(rd, key, "objects with \"dst\"");
+		else if (prefix_parse_masked(s, &p, rd->err) < 0)
+			wrong_at(rd, key, i);
+		else
+			vec_push(&c->routes, p);
+	}
+}
+
+static void get_ips(struct reader *rd, struct cni_conf *c, const char *key)
+{
+	const json_t *e, *a = c->ips.n == 0 ? get_array(rd, key) : NULL;
+	size_t i;
+
+	json_array_foreach (a, i, e) {
+		const char *s = json_string_value(e);
+		struct prefix p; /* some write "10.244.0.5/32" here */
+		struct ip *have;
+
+		if (!s) {
+			wrong(rd, key, "a list of addresses");
+			continue;
+		}
+		if (prefix_parse_host(s, &p, rd->err) < 0) {
+			wrong_at(rd, key, i);
+			continue;
+		}
+		vec_for_each (&c->ips, have)
+			if (have->family == p.addr.family)
+				wrong(rd, key, "at most one address of each family");
+		vec_push(&c->ips, p.addr);
+	}
+}
+
+static void get_mac(struct reader *rd, struct cni_conf *c, const char *key)
+{
+	const char *s = mac_is_zero(&c->mac) ? get_text(rd, key) : NULL;
+
+	if (!s)
+		return;
+	if (mac_parse(s, &c->mac, NULL) < 0 || mac_is_multicast(&c->mac) || mac_is_zero(&c->mac))
+		wrong(rd, key, "a unicast Ethernet address like 02:00:00:00:00:01");
+}
+
+static void push_label(struct reader *rd, struct cni_conf *c, const char *name, const json_t *value)
+{
+	if (!name || name[0] == '\0' || !json_is_string(value))
+		wrong(rd, "args.cni.labels", "{\"name\": \"value\"}, or a list of {key, value}");
+	else
+		vec_push(&c->labels,
+			(struct cni_pair){mem_strdup(name), mem_strdup(json_string_value(value))});
+}
+
+/* As an object, or as the CNI conventions have it: [{"key": "app", "value": "x"}]. */
+static void get_labels(struct reader *rd, struct cni_conf *c)
+{
+	const json_t *e, *j = get(rd, "args.cni.labels");
+	size_t i;
+
+	if (!j)
+		return;
+	if ((!json_is_object(j) && !json_is_array(j)) || json_object_size(j) > MAX_LIST ||
+		json_array_size(j) > MAX_LIST) {
+		push_label(rd, c, NULL, NULL);
+		return;
+	}
+	json_array_foreach (j, i, e) {
+		push_label(rd, c, json_string_value(json_object_get(e, "key")),
+			json_object_get(e, "value"));
+	}
+	/* jansson iterates only over objects that may be changed */
+	json_t *o = (json_t *)(uintptr_t)j;
+	for (void *it = json_object_iter(o); it; it = json_object_iter_next(o, it))
+		push_label(rd, c, json_object_iter_key(it), json_object_iter_value(it));
+}
+
+/* Those that portmap opens: they are the endpoint's ports. */
+static void get_ports(struct reader *rd, struct cni_conf *c)
+{
+	static const char key[] = "runtimeConfig.portMappings";
+	const json_t *e, *a = get_array(rd, key);
+	size_t i;
+
+	json_array_foreach (a, i, e) {
+		struct reader sub = {.top = e};
+		const char *protocol = get_text(&sub, "protocol") ?: "TCP";
+		const char *host_ip = get_text(&sub, "hostIP");
+		struct cni_port p = {
+			.port = (uint16_t)get_number(&sub, "containerPort", 1, 65535),
+			.host_port = (uint16_t)get_number(&sub, "hostPort", 1, 65535),
+		};
+
+		if (strcasecmp(protocol, "tcp") == 0)
+			p.protocol = "TCP";
+		else if (strcasecmp(protocol, "udp") == 0)
+			p.protocol = "UDP";
+		else if (strcasecmp(protocol, "sctp") == 0)
+			p.protocol = "SCTP";
+		if (sub.code != 0 || p.port == 0 || !p.protocol ||
+			(host_ip && ip_parse(host_ip, &p.host_ip, NULL) < 0))
+			wrong(rd, key,
+				"{containerPort, hostPort, protocol: TCP, UDP or SCTP, hostIP}");
+		else
+			vec_push(&c->ports, p);
+	}
+}
+
+static void get_attachments(struct reader *rd, struct cni_conf *c)
+{
+	/* Not by get(): the keys themselves have a dot. */
+	const json_t *e, *a = json_object_get(rd->top, "cni.dev/valid-attachments");
+	size_t i;
+
+	if (!a || json_is_null(a))
+		a = json_object_get(rd->top, "cni.dev/attachments");
+	if (!a || json_is_null(a))
+		return;
+	if (!json_is_array(a))
+		wrong(rd, "cni.dev/valid-attachments", "a list");
+	c->has_attachments = true;
+	json_array_foreach (a, i, e) {
+		const char *id = json_string_value(json_object_get(e, "containerID"));
+		const char *ifname = json_string_value(json_object_get(e, "ifname"));
+
+		if (!id || !ifname)
+			wrong(rd, "cni.dev/valid-attachments", "{containerID, ifname}");
+		else
+			vec_push(&c->attachments,
+				(struct cni_attachment){mem_strdup(id), mem_strdup(ifname)});
+	}
+}
+
+static bool name_valid(const char *s)
+{
+	for (; *s != '\0'; s++)
+		if (!isalnum((unsigned char)*s) && !strchr("_.-", *s))
+			return false;
+	return true;
+}
+
+static void get_identity(struct reader *rd, struct cni_conf *c)
+{
+	/* The specification's default, and Calico's. */
+	const char *version = get_text(rd, "cniVersion") ?: "0.2.0";
+
+	if (rd->code == 0)
+		rd->code = cni_version_parse(version, &c->version, rd->err);
+	c->name = dup_text(rd, "name");
+	c->type = dup_text(rd, "type");
+	if (!c->name || !name_valid(c->name))
+		wrong(rd, "name", "the network's name, of letters, digits and \"_.-\"");
+}
+
+static void get_node(struct reader *rd, struct cni_conf *c)
+{
+	c->nodename = dup_text(rd, "nodename");
+	c->nodename_file = dup_text(rd, "nodename_file");
+	c->nodename_file_optional = get_bool(rd, "nodename_file_optional");
+	c->hostname = dup_text(rd, "hostname");
+	c->datastore_type = dup_text(rd, "datastore_type");
+	c->sqlite_path = dup_text(rd, "sqlite_path");
+	c->log_level = dup_text(rd, "log_level");
+}
+
+static void get_device(struct reader *rd, struct cni_conf *c)
+{
+	const char *type = get_text(rd, "device_type");
+
+	c->mtu = get_number(rd, "mtu", MTU_MIN, MTU_MAX);
+	c->require_mtu_file = get_bool(rd, "require_mtu_file");
+	c->n_queues = get_number(rd, "num_queues", 1, MAX_QUEUES);
+	c->allow_ip_forwarding = get_bool(rd, "container_settings.allow_ip_forwarding");
+	c->include_default_routes = get_bool(rd, "include_default_routes");
+	if (type && strcmp(type, "veth") != 0)
+		wrong(rd, "device_type", "\"veth\", the only one that is made here");
+}
+
+static void get_addresses(struct reader *rd, struct cni_conf *c)
+{
+	c->ipam_type = dup_text(rd, "ipam.type");
+	c->assign_v4 = get_text_bool(rd, "ipam.assign_ipv4", true);
+	c->assign_v6 = get_text_bool(rd, "ipam.assign_ipv6", false);
+	get_pools(rd, "ipam.ipv4_pools", &c->pools_v4);
+	get_pools(rd, "ipam.ipv6_pools", &c->pools_v6);
+	get_routes(rd, c);
+}
+
+static void get_per_pod(struct reader *rd, struct cni_conf *c)
+{
+	get_ips(rd, c, "runtimeConfig.ips");
+	get_ips(rd, c, "args.cni.ips");
+	get_mac(rd, c, "runtimeConfig.mac");
+	get_mac(rd, c, "args.cni.mac");
+	get_labels(rd, c);
+	get_ports(rd, c);
+	get_attachments(rd, c);
+}
+
+int cni_conf_parse(const char *text, size_t len, struct cni_conf **ret, struct err *err)
+{
+	struct reader rd = {.err = err};
+	struct cni_conf *c;
+	const json_t *prev;
+	json_error_t je;
+	json_t *top;
+
+	if (len > CNI_CONF_MAX) {
+		err_set(err, -EINVAL, "netconf: longer than %d bytes", CNI_CONF_MAX);
+		return CNI_E_DECODE;
+	}
+	top = json_loadb(text, len, 0, &je);
+	if (!json_is_object(top)) {
+		if (top)
+			err_set(err, -EINVAL, "netconf: want a JSON object");
+		else
+			err_set(err, -EINVAL, "netconf: line %d, column %d: %s", je.line, je.column,
+				je.text);
+		json_decref(top);
+		return CNI_E_DECODE;
+	}
+	c = mem_new(struct cni_conf);
+	rd.top = top;
+	get_identity(&rd, c);
+	get_node(&rd, c);
+	get_device(&rd, c);
+	get_addresses(&rd, c);
+	get_per_pod(&rd, c);
+	prev = get(&rd, "prevResult");
+	if (prev)
+		rd.code = cni_result_decode(prev, &c->prev, err);
+	json_decref(top);
+	if (rd.code != 0) {
+		cni_conf_free(c);
+		return rd.code;
+	}
+	*ret = c;
+	return 0;
+}
+
+void cni_conf_free(struct cni_conf *c)
+{
+	struct cni_attachment *at;
+	struct cni_pair *pair;
+	char **s;
+
+	if (!c)
+		return;
+	free(c->name);
+	free(c->type);
+	free(c->nodename);
+	free(c->nodename_file);
+	free(c->hostname);
+	free(c->datastore_type);
+	free(c->sqlite_path);
+	free(c->log_level);
+	free(c->ipam_type);
+	vec_for_each (&c->pools_v4, s)
+		free(*s);
+	vec_done(&c->pools_v4);
+	vec_for_each (&c->pools_v6, s)
+		free(*s);
+	vec_done(&c->pools_v6);
+	vec_done(&c->routes);
+	vec_done(&c->ips);
+	vec_for_each (&c->labels, pair) {
+		free(pair->name);
+		free(pair->value);
+	}
+	vec_done(&c->labels);
+	vec_done(&c->ports);
+	cni_result_free(c->prev);
+	vec_for_each (&c->attachments, at) {
+		free(at->container_id);
+		free(at->ifname);
+	}
+	vec_done(&c->attachments);
+	free(c);
+}
