@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a datastore driver implements. store.c checks keys and values, owns the queues and the
+ * deadlines, and calls back; a driver is called from the event loop only and answers with the
+ * store_op_*() and store_watch_*() calls below. Callers of a store never include this.
+ *
+ * A driver embeds `struct store` as its first member, and extends operations and watches by the
+ * sizes that it names in its ops.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "store/store.h"
+
+struct event;
+
+struct store_op {
+	struct list node; /* in store.ops */
+	struct store *st;
+	struct event *timer;  /* starts it, and ends it at its deadline */
+	struct store_req req; /* key, value and uid are copies */
+	store_done_fn *done;
+	void *arg;
+	bool started;
+	bool *dead; /* set when it is freed from inside its own callback */
+};
+
+struct store_watch {
+	struct list node; /* in store.watches */
+	struct store *st;
+	char *prefix;
+	size_t prefix_len;
+	int64_t rev; /* events up to here have been delivered */
+	store_event_fn *event;
+	store_end_fn *end;
+	void *arg;
+	bool *dead;
+};
+
+struct store_ops {
+	size_t op_size;	   /* of the driver's struct, whose first member is a struct store_op */
+	size_t watch_size; /* likewise */
+	/* Does the operation, now or later; it may call store_op_done() before it returns. */
+	void (*op_start)(struct store_op *op);
+	/* The operation is cancelled or out of time: forget it. Not called after store_op_done(). */
+	void (*op_stop)(struct store_op *op);
+	/* May not call back before it returns. */
+	void (*watch_start)(struct store_watch *w);
+	void (*watch_stop)(struct store_watch *w);
+	/* Operations and watches are gone. Frees the store. */
+	void (*close)(struct store *st);
+};
+
+struct store {
+	const struct store_ops *ops;
+	struct event_base *base;
+	bool own_base;
+	char *name;
+	struct list ops_list;
+	struct list watches;
+};
+
+/* Fills in the common part; name is taken. base NULL = a private one is made. */
+void store_init(
+	struct store *st, const struct store_ops *ops, struct event_base *base, char *name_take);
+
+/* The outcome. Frees the operation unless res->more; returns false when it is gone. */
+bool store_op_done(struct store_op *op, const struct store_res *res);
+/* The same for a failure. */
+void store_op_fail(struct store_op *op, int r, const struct err *err);
+
+/* One change. w->rev becomes kv->rev. Returns false when the watch is gone. */
+bool store_watch_event(struct store_watch *w, const struct store_kv *kv);
+/* Ends and frees the watch. */
+void store_watch_end(struct store_watch *w, int r, const struct err *err);
+
+/* The drivers. *ret on success. */
+int store_sqlite_open(const struct store_conf *conf, struct event_base *base, struct store **ret,
+	struct err *err);

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The datastore: JSON objects under text keys (Calico's etcd paths), each with the revision of its
+ * last change. Revisions are positive, and one counter orders all changes of a store.
+ *
+ * A driver does each operation once, as something that completes through a callback on the event
+ * loop; store_*_wait() runs a private loop around it, for plugins, the CLI and start-up code. A
+ * store belongs to one kind of caller: opened with an event base it serves callbacks, opened with
+ * none it serves the _wait forms. Opening never touches the datastore: the first operation connects,
+ * and one after a failure connects anew, so a daemon may start while its datastore is away.
+ *
+ * Errors that a caller may branch on, from every driver: ENOENT; EEXIST; ESTALE (another revision
+ * than expected, or a watch from too old a revision: read again); EHOSTUNREACH (the store is away
+ * or not usable now: back off, keep what is known); EACCES; ENOSPC (the disk is full); EINVAL (a bad
+ * key or value, or an open of something that is no datastore: permanent); ETIMEDOUT (the outcome of
+ * a write is then unknown: read again).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/mem.h"
+
+struct err;
+struct event_base;
+struct store;
+struct store_op;
+struct store_watch;
+
+#define STORE_KEY_MAX 1024
+#define STORE_VALUE_MAX (1536 * 1024) /* etcd's own limit */
+#define STORE_TIMEOUT_MS 10000	      /* an operation that names no deadline */
+
+/* What to open. Strings are copied. */
+struct store_conf {
+	const char *type;	 /* DATASTORE_TYPE; NULL or "" = "sqlite" */
+	const char *sqlite_path; /* MARGAY_SQLITE_PATH; NULL = STORE_SQLITE_PATH */
+	bool sqlite_sync_full; /* fsync every commit: nothing is lost at a power cut, ~10x slower */
+};
+
+#define STORE_SQLITE_PATH "/var/lib/margay/margay.db"
+
+/*
+ * base is borrowed, and must outlive the store; NULL = for the _wait forms. Fails with EINVAL alone:
+ * a type that is not supported or a parameter that makes no sense.
+ */
+int store_open(const struct store_conf *conf, struct event_base *base, struct store **ret,
+	struct err *err);
+/* Ends operations and watches that are under way, without calling back. */
+void store_close(struct store *st);
+AUTO_DEFINE(store, struct store *, store_close);
+
+/* For people: "sqlite:/var/lib/margay/margay.db". Borrowed. */
+const char *store_name(const struct store *st);
+/* The event base it runs on: the one given, or the private one. */
+struct event_base *store_base(const struct store *st);
+
+/* One object. value is NUL-terminated JSON text of len bytes. */
+struct store_kv {
+	char *key;
+	char *value;
+	size_t len;
+	int64_t rev;	    /* of its last change */
+	int64_t create_rev; /* of its creation; 0 where the driver does not know it */
+};
+
+/* Frees what kv holds, not kv itself. */
+void store_kv_done(struct store_kv *kv);
+
+/* ---- operations that complete through a callback ---- */
+
+enum store_verb { STORE_GET, STORE_LIST, STORE_CREATE, STORE_UPDATE, STORE_DELETE };
+
+/*
+ * One operation. Borrowed until the call returns.
+ *
+ *	GET	key -> the object, or ENOENT
+ *	LIST	all objects whose key starts with key, in key order, from one consistent revision
+ *	CREATE	key, value -> EEXIST where the key is taken
+ *	UPDATE	key, value, rev -> ENOENT where it is gone, ESTALE where it has another revision
+ *	DELETE	key, rev, uid -> as UPDATE; another metadata.uid is ESTALE as well
+ */
+struct store_req {
+	enum store_verb verb;
+	const char *key;
+	const char *value;   /* CREATE, UPDATE: JSON text, len bytes */
+	size_t len;	     /* 0 = strlen(value) */
+	int64_t rev;	     /* UPDATE, DELETE: the revision expected, 0 = any */
+	const char *uid;     /* DELETE: metadata.uid expected, NULL = any */
+	size_t limit;	     /* LIST: at most so many objects, 0 = all */
+	int64_t deadline_ms; /* CLOCK_MONOTONIC; 0 = STORE_TIMEOUT_MS from now */
+};
+
+/*
+ * The outcome, borrowed for the time of the callback. GET gives one object. LIST gives them in pages:
+ * `more` is true on all but the last call, and an error may follow good pages.
+ */
+struct store_res {
+	int r;		       /* 0 or a negative errno */
+	const struct err *err; /* when r < 0 */
+	int64_t rev;	       /* LIST: the store's revision that it shows; else the object's */
+	const struct store_kv *kvs; /* GET, LIST */
+	size_t n;
+	bool more;
+};
+
+typedef void store_done_fn(void *arg, const struct store_res *res);
+
+/*
+ * Starts an operation; done is called from the event loop, never before this returns. The handle is
+ * valid until done is called for the last time. A bad key or value is reported through done as well.
+ */
+struct store_op *store_start(
+	struct store *st, const struct store_req *req, store_done_fn *done, void *arg);
+
+/* done is not called (again). A write may have happened nonetheless. NULL is harmless. */
+void store_op_cancel(struct store_op *op);
+
+/* ---- watching ---- */
+
+/*
+ * kv.value is NULL for a deletion, and kv.rev the revision of the deletion. Events come in the order
+ * of their revisions; of several changes of one key between two wake-ups a driver may give the last
+ * only, so a deletion or a set may be of something the watcher has never heard of.
+ */
+typedef void store_event_fn(void *arg, const struct store_kv *kv);
+
+/* The watch has ended, by itself: ESTALE (list again) or another error (back off, then list). */
+typedef void store_end_fn(void *arg, int r, const struct err *err);
+
+/*
+ * Tells about every change under prefix after revision rev (a list's), from the event loop, never
+ * before this returns. The handle is valid until end is called.
+ */
+struct store_watch *store_watch(struct store *st, const char *prefix, int64_t rev,
+	store_event_fn *event, store_end_fn *end, void *arg);
+/* Neither callback is called any more. NULL is harmless. May be called from inside event. */
+void store_watch_cancel(struct store_watch *w);
+
+/* ---- the same operations for callers without an event loop ---- */
+
+struct store_list {
+	struct store_kv *v;
+	size_t n;
+	int64_t rev;
+};
+void store_list_done(struct store_list *l);
+
+/*
+ * deadline_ms: CLOCK_MONOTONIC, 0 = STORE_TIMEOUT_MS from now. What is returned is the caller's to
+ * free, and written on success only; ret_rev (the new revision) may be NULL.
+ */
+int store_get_wait(struct store *st, const char *key, int64_t deadline_ms, struct store_kv *ret,
+	struct err *err);
+int store_list_wait(struct store *st, const char *prefix, int64_t deadline_ms,
+	struct store_list *ret, struct err *err);
+int store_create_wait(struct store *st, const char *key, const char *value, int64_t deadline_ms,
+	int64_t *ret_rev, struct err *err);
+int store_update_wait(struct store *st, const char *key, const char *value, int64_t rev,
+	int64_t deadline_ms, int64_t *ret_rev, struct err *err);
+int store_delete_wait(struct store *st, const char *key, int64_t rev, const char *uid,
+	int64_t deadline_ms, struct err *err);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Keeps a reader up to date: lists some prefixes of a store, watches them, and tells only what is
+ * really different from what it told before.
+ *
+ * Absence of data is never a deletion: while the store is away nothing is told, a list that was
+ * begun and failed deletes nothing, and IN_SYNC comes after every prefix was listed once. After
+ * ESTALE or any failure it lists again, after a back-off with jitter (0.1 s doubling to 30 s).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/mem.h"
+
+struct store;
+struct sync;
+
+struct sync_ops {
+	/* New, or with another value than before. value: len bytes and a NUL, borrowed. */
+	void (*set)(void *arg, const char *key, const char *value, size_t len, int64_t rev);
+	void (*del)(void *arg, const char *key);
+	/* Once: everything that the store held has been told. */
+	void (*in_sync)(void *arg);
+	/* sync_state() has changed; may be NULL. */
+	void (*state)(void *arg);
+};
+
+/* Time and randomness, for tests. */
+struct sync_hooks {
+	/* Call sync_retry() after so long. */
+	void (*arm)(void *arg, struct sync *s, int64_t delay_ms);
+	uint64_t (*random)(void *arg);
+	void *arg;
+};
+
+/*
+ * Starts at once; the first callback comes from the event loop. st, opened on an event base, ops and
+ * hooks (NULL = the event loop's timer and the kernel's randomness) are borrowed.
+ */
+struct sync *sync_new(struct store *st, const char *const *prefixes, size_t n_prefixes,
+	const struct sync_ops *ops, void *arg, const struct sync_hooks *hooks);
+/* Tells nothing. Not from inside one of the callbacks, except state and in_sync. */
+void sync_free(struct sync *s);
+AUTO_DEFINE(sync, struct sync *, sync_free);
+
+/* Do now what waits for the back-off's end. */
+void sync_retry(struct sync *s);
+
+bool sync_in_sync(const struct sync *s); /* every prefix was listed once */
+bool sync_up(const struct sync *s);	 /* and every watch is running now */
+/* For readiness and logs: "in sync", "listing /calico/...", "store away since 5 s: <why>". Borrowed. */
+const char *sync_state(struct sync *s);
