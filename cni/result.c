@@ -60,15 +60,6 @@ AUTO_DEFINE(cni_result, struct cni_result *, cni_result_free);
 /*
  * Decoding.
  */
-static int bad(struct err *err, const char *fmt, size_t i, const char *what)
-{
-	struct err inner = ERR_INIT;
-
-	err_set(&inner, -EINVAL, fmt, i, what);
-	err_set(err, -EINVAL, "prevResult: %s", inner.text);
-	return CNI_E_CONF;
-}
-
 static int decode_interface(struct cni_result *r, size_t i, const json_t *j, struct err *err)
 {
 	struct cni_interface itf = {0};
@@ -145,14 +136,16 @@ int cni_result_decode(const struct json_t *j, struct cni_result **ret, struct er
 	size_t i;
 	int rc;
 
-	if (!json_is_object(j))
-		return bad(err, "%.0zu%s", 0, "want an object");
-	if (json_array_size(interfaces) > MAX_INTERFACES)
-		return bad(err, "more than %zu %s", MAX_INTERFACES, "interfaces");
-	if (json_array_size(ips) > MAX_IPS)
-		return bad(err, "more than %zu %s", MAX_IPS, "ips");
-	if (json_array_size(routes) > MAX_ROUTES)
-		return bad(err, "more than %zu %s", MAX_ROUTES, "routes");
+	if (!json_is_object(j)) {
+		err_set(err, -EINVAL, "prevResult: want an object");
+		return CNI_E_CONF;
+	}
+	if (json_array_size(interfaces) > MAX_INTERFACES || json_array_size(ips) > MAX_IPS ||
+		json_array_size(routes) > MAX_ROUTES) {
+		err_set(err, -EINVAL, "prevResult: more than %d interfaces, %d ips or %d routes",
+			MAX_INTERFACES, MAX_IPS, MAX_ROUTES);
+		return CNI_E_CONF;
+	}
 	json_array_foreach (interfaces, i, e) {
 		rc = decode_interface(r, i, e, err);
 		if (rc != 0)
