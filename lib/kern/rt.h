@@ -33,17 +33,17 @@ AUTO_DEFINE(rt, struct rt *, rt_close);
 /* ---- objects ---- */
 
 enum rt_route_type {
-	RT_UNICAST = 1,
-	RT_LOCAL = 2,
-	RT_BLACKHOLE = 6,
-	RT_UNREACHABLE = 7,
-	RT_PROHIBIT = 8
+	RT_TYPE_UNICAST = 1,
+	RT_TYPE_LOCAL = 2,
+	RT_TYPE_BLACKHOLE = 6,
+	RT_TYPE_UNREACHABLE = 7,
+	RT_TYPE_PROHIBIT = 8
 };
 enum rt_scope {
-	RT_SCOPE_UNIVERSE = 0,
-	RT_SCOPE_LINK = 253,
-	RT_SCOPE_HOST = 254,
-	RT_SCOPE_ANY = 255
+	RT_SCOPED_UNIVERSE = 0,
+	RT_SCOPED_LINK = 253,
+	RT_SCOPED_HOST = 254,
+	RT_SCOPED_ANY = 255
 };
 
 #define RT_TABLE_MAIN_ID 254
@@ -112,18 +112,27 @@ struct rt_rule {
 /* A veth pair whose peer is born in another namespace. Zero = the kernel's default, where not said. */
 struct rt_veth {
 	char name[IFNAMSIZ];
-	uint32_t index; /* wanted number; the kernel may have it in use: EBUSY */
-	struct mac mac; /* zero = random */
-	uint32_t mtu;	/* of both ends */
-	uint32_t group;
-	bool up;	    /* the host end, at once */
-	bool proxy_arp;	    /* host end, with forwarding and route_localnet */
-	bool addr_gen_none; /* no IPv6 link-local address, either end */
-	uint16_t queues;    /* of both ends, each direction */
+	uint32_t index;	 /* wanted number; the kernel may have it in use: EBUSY */
+	struct mac mac;	 /* zero = random */
+	uint32_t mtu;	 /* of both ends */
+	uint32_t group;	 /* of the host end */
+	uint16_t queues; /* of both ends, each direction */
 	char peer_name[IFNAMSIZ];
 	uint32_t peer_index;
 	struct mac peer_mac;
 	int peer_netns_fd; /* -1 = the same namespace */
+};
+
+/*
+ * Settings of a link that exist only once it does and must be there before it is up: its own step
+ * between rt_veth_add and rt_link_set. IPv6 where the kernel has none is no failure, if asked for
+ * alone.
+ */
+struct rt_link_conf {
+	uint32_t index;
+	bool proxy_arp, forwarding, route_localnet; /* IPv4: true = switch on, false = leave */
+	int rp_filter;				    /* -1 = leave */
+	bool no_addr_gen;			    /* no IPv6 link-local address */
 };
 
 /* ---- reading ---- */
@@ -190,6 +199,7 @@ struct rt_link_change {
 	uint32_t master;
 };
 void rt_link_set(struct rt *rt, const struct rt_link_change *c, uintptr_t cookie);
+void rt_link_configure(struct rt *rt, const struct rt_link_conf *c, uintptr_t cookie);
 void rt_link_del(struct rt *rt, uint32_t index, const char *name, uintptr_t cookie);
 /* Every link of the group at once, which costs one wait of the kernel instead of one each. */
 void rt_link_del_group(struct rt *rt, uint32_t group, uintptr_t cookie);
