@@ -69,6 +69,9 @@ struct store {
 void store_init(
 	struct store *st, const struct store_ops *ops, struct event_base *base, char *name_take);
 
+/* Adds a timer event; a negative delay is none. */
+void store_arm(struct event *timer, int64_t delay_ms);
+
 /* The outcome. Frees the operation unless res->more; returns false when it is gone. */
 bool store_op_done(struct store_op *op, const struct store_res *res);
 /* The same for a failure. */

@@ -7,7 +7,8 @@
  * loop; store_*_wait() runs a private loop around it, for plugins, the CLI and start-up code. A
  * store belongs to one kind of caller: opened with an event base it serves callbacks, opened with
  * none it serves the _wait forms. Opening never touches the datastore: the first operation connects,
- * and one after a failure connects anew, so a daemon may start while its datastore is away.
+ * and one after a failure connects anew, so a daemon may start while its datastore is away. A store is
+ * not carried over a fork, and not closed from inside a callback.
  *
  * Errors that a caller may branch on, from every driver: ENOENT; EEXIST; ESTALE (another revision
  * than expected, or a watch from too old a revision: read again); EHOSTUNREACH (the store is away

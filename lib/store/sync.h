@@ -42,7 +42,7 @@ struct sync_hooks {
  */
 struct sync *sync_new(struct store *st, const char *const *prefixes, size_t n_prefixes,
 	const struct sync_ops *ops, void *arg, const struct sync_hooks *hooks);
-/* Tells nothing. Not from inside one of the callbacks, except state and in_sync. */
+/* Tells nothing. Not from inside one of the callbacks. */
 void sync_free(struct sync *s);
 AUTO_DEFINE(sync, struct sync *, sync_free);
 
@@ -51,5 +51,5 @@ void sync_retry(struct sync *s);
 
 bool sync_in_sync(const struct sync *s); /* every prefix was listed once */
 bool sync_up(const struct sync *s);	 /* and every watch is running now */
-/* For readiness and logs: "in sync", "listing /calico/...", "store away since 5 s: <why>". Borrowed. */
+/* For readiness and logs: "in sync", "listing /calico/...", "datastore away: <why>". Borrowed. */
 const char *sync_state(struct sync *s);

@@ -22,6 +22,8 @@ const char *store_fake_value(struct store *st, const char *key);
 
 /* The n-th operation from now (1 = the next; lists count, too) fails with r; 0 = none will. */
 void store_fake_fail_nth(struct store *st, unsigned n, int r);
+/* The n-th takes effect, and its answer is lost: it fails with ETIMEDOUT. */
+void store_fake_lose_nth(struct store *st, unsigned n);
 /* Operations begun so far: the bound of a fail-nth sweep. */
 unsigned store_fake_op_count(const struct store *st);
 /* Away: every watch ends and every operation fails with EHOSTUNREACH, until it is back. */

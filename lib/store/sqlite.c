@@ -1,0 +1,1015 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The datastore of one machine: a SQLite file in WAL mode that any number of processes share.
+ *
+ * One table. A row's rowid is the revision of its last change, so the newest revision is the largest
+ * rowid, and what changed since a revision is one range of rowids:
+ *
+ *	rev | key | create_rev | value		value NULL: deleted, kept for watchers
+ *
+ * Deleted rows older than KEEP revisions are pruned now and then; meta.compact is the newest that was
+ * pruned, and a watch from before it is told ESTALE. meta.id names the database: a running program
+ * refuses to go on with another one under the same path, as it would take it for deletions.
+ *
+ * Waking up: a commit appends to the WAL (an inotify event) and then publishes it in the shared
+ * index (none). So a watcher reads at the event, and once more shortly after while it holds the
+ * write lock: whoever has that lock sees all that was appended before. Nothing is polled.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <sqlite3.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/vec.h"
+#include "store/driver.h"
+
+#define APP_ID 0x4d726779 /* "Mrgy", in the file's header */
+#define SCHEMA 1
+#define KEEP 10000	 /* revisions for which a deletion is remembered */
+#define PRUNE_EVERY 1024 /* revisions */
+#define WAL_PAGES 500	 /* checkpointed beyond: what a first opener may have to read */
+#define TAIL_MAX 512	 /* changes per loop turn */
+#define RETRY_MAX_MS 32
+
+enum query {
+	Q_BEGIN,
+	Q_BEGIN_WRITE,
+	Q_COMMIT,
+	Q_ROLLBACK,
+	Q_META,
+	Q_REV,
+	Q_GET,
+	Q_UID,
+	Q_LIST,
+	Q_PUT,
+	Q_DEL,
+	Q_TAIL,
+	Q_PRUNE_NOTE,
+	Q_PRUNE,
+	Q_N
+};
+
+static const char *const query_text[Q_N] = {
+	[Q_BEGIN] = "BEGIN",
+	[Q_BEGIN_WRITE] = "BEGIN IMMEDIATE",
+	[Q_COMMIT] = "COMMIT",
+	[Q_ROLLBACK] = "ROLLBACK",
+	[Q_META] = "SELECT id, compact FROM meta",
+	[Q_REV] = "SELECT coalesce(max(rev), 1) FROM kv",
+	[Q_GET] = "SELECT rev, create_rev, value FROM kv WHERE key = ?1",
+	[Q_UID] = "SELECT 1 FROM kv WHERE key = ?1 AND json_valid(value)"
+		  " AND json_extract(value, '$.metadata.uid') = ?2",
+	[Q_LIST] = "SELECT rev, create_rev, value, key FROM kv"
+		   " WHERE key >= ?1 AND key < ?2 AND value IS NOT NULL ORDER BY key",
+	[Q_PUT] = "INSERT INTO kv (rev, key, create_rev, value) VALUES (?1, ?2, ?3, ?4)"
+		  " ON CONFLICT (key) DO UPDATE"
+		  " SET rev = ?1, create_rev = ?3, value = ?4",
+	[Q_DEL] = "UPDATE kv SET rev = ?1, value = NULL WHERE key = ?2",
+	[Q_TAIL] = "SELECT rev, create_rev, value, key FROM kv WHERE rev > ?1 ORDER BY rev",
+	[Q_PRUNE_NOTE] =
+		"UPDATE meta SET compact ="
+		" coalesce((SELECT max(rev) FROM kv WHERE value IS NULL AND rev < ?1), compact)",
+	[Q_PRUNE] = "DELETE FROM kv WHERE value IS NULL AND rev < ?1",
+};
+
+static const char schema_text[] =
+	"CREATE TABLE kv (rev INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,"
+	" create_rev INTEGER NOT NULL, value TEXT);"
+	"CREATE INDEX kv_deleted ON kv (rev) WHERE value IS NULL;"
+	"CREATE TABLE meta (id TEXT NOT NULL, compact INTEGER NOT NULL);"
+	"INSERT INTO meta VALUES (lower(hex(randomblob(16))), 0);";
+
+struct sq {
+	struct store st;
+	char *path;
+	bool sync_full;
+	sqlite3 *db; /* NULL = not connected */
+	sqlite3_stmt *q[Q_N];
+	char id[33]; /* of the database first connected to */
+	int ino;     /* inotify, -1 while nothing is watched */
+	struct event *ino_event;
+	struct event *tail_event; /* a timer: read under the write lock */
+	int tail_retry_ms;
+	struct stat file; /* what path was when it was opened */
+};
+
+struct sq_op {
+	struct store_op op;
+	struct event *retry; /* while another process holds the lock */
+	int retry_ms;
+};
+
+struct sq_watch {
+	struct store_watch w;
+	bool ready; /* began before the current reading of the tail */
+};
+
+static struct sq *to_sq(struct store *st)
+{
+	return container_of(st, struct sq, st);
+}
+
+static void inotify_stop(struct sq *sq)
+{
+	if (sq->ino < 0)
+		return;
+	event_free(sq->ino_event);
+	close(sq->ino);
+	sq->ino = -1;
+}
+
+/* Watches go on when the next reading of the tail, which this asks for, can connect again. */
+static void disconnect(struct sq *sq)
+{
+	inotify_stop(sq);
+	if (!list_empty(&sq->st.watches))
+		store_arm(sq->tail_event, 0);
+	for (int i = 0; i < Q_N; i++) {
+		sqlite3_finalize(sq->q[i]);
+		sq->q[i] = NULL;
+	}
+	sqlite3_close(sq->db);
+	sq->db = NULL;
+}
+
+/* ---- errors ---- */
+
+static int fail_sys(struct sq *sq, int e, struct err *err)
+{
+	switch (e) {
+	case EACCES:
+	case EPERM:
+		return err_set(err, -EACCES,
+			"datastore %s: permission denied for uid %d: run as its owner (ls -l shows "
+			"whom), or set MARGAY_SQLITE_PATH",
+			sq->path, (int)geteuid());
+	case EROFS:
+		return err_set(err, -EACCES,
+			"datastore %s: the file system is read-only: mount it read-write, or set "
+			"MARGAY_SQLITE_PATH",
+			sq->path);
+	case ENOSPC:
+	case EDQUOT:
+	case EFBIG:
+		return err_set(err, -ENOSPC,
+			"datastore %s: the disk is full: make room (df shows how much is left); "
+			"nothing stored was harmed",
+			sq->path);
+	default:
+		return err_sys(err, -EHOSTUNREACH, "datastore %s: cannot be opened (errno %d)",
+			sq->path, e);
+	}
+}
+
+/*
+ * Translates SQLite's code. -EAGAIN: somebody holds the lock, try again. After what may be the
+ * connection's fault the connection is closed.
+ */
+static int fail(struct sq *sq, int rc, struct err *err)
+{
+	int e = sq->db ? sqlite3_system_errno(sq->db) : 0, r;
+
+	switch (rc & 0xff) {
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return err_set(err, -EAGAIN, "datastore %s: locked by another process", sq->path);
+	case SQLITE_FULL:
+		r = fail_sys(sq, ENOSPC, err);
+		break;
+	case SQLITE_READONLY:
+	case SQLITE_PERM:
+	case SQLITE_AUTH:
+		r = err_set(err, -EACCES,
+			"datastore %s: it, or its -wal or -shm beside it, cannot be written to by uid "
+			"%d: give write permission or run as its owner",
+			sq->path, (int)geteuid());
+		break;
+	case SQLITE_NOTADB:
+		r = err_set(err, -EINVAL,
+			"datastore %s: the file is not a database: move it away, or set "
+			"MARGAY_SQLITE_PATH to another",
+			sq->path);
+		break;
+	case SQLITE_CORRUPT:
+		r = err_set(err, -EINVAL,
+			"datastore %s: the file is damaged (%s): stop what uses it, and save what is "
+			"there with: sqlite3 %s .recover",
+			sq->path, sq->db ? sqlite3_errmsg(sq->db) : "", sq->path);
+		break;
+	case SQLITE_CANTOPEN:
+	case SQLITE_IOERR:
+		if (e) {
+			r = fail_sys(sq, e, err);
+			break;
+		}
+		if (rc == SQLITE_IOERR_WRITE) { /* SQLite tells no errno but ENOSPC's */
+			r = err_set(err, -EHOSTUNREACH,
+				"datastore %s: a write failed: a quota, a limit on file sizes, or the "
+				"disk (dmesg tells)",
+				sq->path);
+			break;
+		}
+		/* fall through */
+	default:
+		r = err_set(err, -EHOSTUNREACH, "datastore %s: %s (SQLite code %d)", sq->path,
+			sq->db ? sqlite3_errmsg(sq->db) : sqlite3_errstr(rc), rc);
+		break;
+	}
+	disconnect(sq);
+	return r;
+}
+
+/* ---- statements ---- */
+
+/* The statement, ready to bind; NULL leaves SQLite's code in *ret_rc. */
+static sqlite3_stmt *query(struct sq *sq, enum query q, int *ret_rc)
+{
+	if (!sq->q[q]) {
+		*ret_rc = sqlite3_prepare_v3(
+			sq->db, query_text[q], -1, SQLITE_PREPARE_PERSISTENT, &sq->q[q], NULL);
+		if (*ret_rc != SQLITE_OK)
+			return NULL;
+	}
+	return sq->q[q];
+}
+
+/* Runs one that gives no row. Returns SQLite's code, SQLITE_OK when done. */
+static int run(struct sq *sq, enum query q)
+{
+	int rc;
+	sqlite3_stmt *s = query(sq, q, &rc);
+
+	if (!s)
+		return rc;
+	sqlite3_step(s);
+	return sqlite3_reset(s);
+}
+
+static void bind_text(sqlite3_stmt *s, int i, const char *text)
+{
+	sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
+}
+
+static void rollback(struct sq *sq)
+{
+	if (sq->db && !sqlite3_get_autocommit(sq->db))
+		run(sq, Q_ROLLBACK);
+}
+
+/* The columns rev, create_rev, value of a row; borrowed until the next step. */
+static void row_kv(sqlite3_stmt *s, const char *key, struct store_kv *kv)
+{
+	kv->key = (char *)(uintptr_t)key;
+	kv->rev = sqlite3_column_int64(s, 0);
+	kv->create_rev = sqlite3_column_int64(s, 1);
+	kv->value = (char *)(uintptr_t)sqlite3_column_text(s, 2);
+	kv->len = (size_t)sqlite3_column_bytes(s, 2);
+}
+
+static int get_int64(struct sq *sq, enum query q, int column, int64_t *ret)
+{
+	int rc;
+	sqlite3_stmt *s = query(sq, q, &rc);
+
+	if (!s)
+		return rc;
+	if (sqlite3_step(s) == SQLITE_ROW)
+		*ret = sqlite3_column_int64(s, column);
+	return sqlite3_reset(s);
+}
+
+/* ---- connecting ---- */
+
+static int busy(void *arg, int n)
+{
+	(void)arg;
+	if (n >= 4)
+		return 0; /* the event loop tries again */
+	usleep(50U << n);
+	return 1;
+}
+
+/* The file itself, so that it never exists with other rights. */
+static int create_file(struct sq *sq, struct err *err)
+{
+	char *slash = strrchr(sq->path, '/');
+	int fd;
+
+	if (slash && slash != sq->path) {
+		auto_free char *dir = mem_strndup(sq->path, (size_t)(slash - sq->path));
+		int r = file_mkdirs(dir, 0755, NULL);
+
+		if (r < 0)
+			return fail_sys(sq, -r, err);
+	}
+	fd = open(sq->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 && errno != EEXIST)
+		return fail_sys(sq, errno, err);
+	if (fd >= 0)
+		close(fd);
+	return 0;
+}
+
+static int get_pragma(struct sq *sq, const char *text, int64_t *ret)
+{
+	sqlite3_stmt *s = NULL;
+	int rc = sqlite3_prepare_v2(sq->db, text, -1, &s, NULL);
+
+	if (rc != SQLITE_OK)
+		return rc;
+	if (sqlite3_step(s) == SQLITE_ROW)
+		*ret = sqlite3_column_int64(s, 0);
+	return sqlite3_finalize(s);
+}
+
+/* Under the write lock, as another process may be doing the same. */
+static int create_schema(struct sq *sq, struct err *err)
+{
+	int64_t n = 0, version = 0;
+	char pragmas[80];
+	int rc = sqlite3_exec(sq->db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+
+	if (rc == SQLITE_OK)
+		rc = run(sq, Q_BEGIN_WRITE);
+	if (rc == SQLITE_OK)
+		rc = get_pragma(sq, "PRAGMA user_version", &version);
+	if (rc == SQLITE_OK && version == 0) {
+		rc = get_pragma(sq, "SELECT count(*) FROM sqlite_schema", &n);
+		if (rc == SQLITE_OK && n > 0) {
+			rollback(sq);
+			disconnect(sq);
+			return err_set(err, -EINVAL,
+				"datastore %s: this is the database of another program: set "
+				"MARGAY_SQLITE_PATH to another file",
+				sq->path);
+		}
+		snprintf(pragmas, sizeof(pragmas),
+			"PRAGMA user_version = %d; PRAGMA application_id = %d", SCHEMA, APP_ID);
+		if (rc == SQLITE_OK)
+			rc = sqlite3_exec(sq->db, schema_text, NULL, NULL, NULL);
+		if (rc == SQLITE_OK)
+			rc = sqlite3_exec(sq->db, pragmas, NULL, NULL, NULL);
+	}
+	if (rc == SQLITE_OK)
+		rc = run(sq, Q_COMMIT);
+	if (rc == SQLITE_OK)
+		return 0;
+	rollback(sq);
+	return fail(sq, rc, err);
+}
+
+static int check_schema(struct sq *sq, struct err *err)
+{
+	int64_t version = 0, app = 0;
+	int rc = get_pragma(sq, "PRAGMA user_version", &version), r;
+
+	if (rc == SQLITE_OK)
+		rc = get_pragma(sq, "PRAGMA application_id", &app);
+	if (rc != SQLITE_OK)
+		return fail(sq, rc, err);
+	if (version == 0 && app == 0)
+		return create_schema(sq, err);
+	if (app != APP_ID)
+		r = err_set(err, -EINVAL,
+			"datastore %s: this is the database of another program: set "
+			"MARGAY_SQLITE_PATH to another file",
+			sq->path);
+	else if (version != SCHEMA)
+		r = err_set(err, -EINVAL,
+			"datastore %s: its schema is version %lld, this program knows %d: use the "
+			"Margay that wrote it, or a newer one",
+			sq->path, (long long)version, SCHEMA);
+	else
+		return 0;
+	disconnect(sq);
+	return r;
+}
+
+static int check_id(struct sq *sq, struct err *err)
+{
+	int rc, r = 0;
+	sqlite3_stmt *s = query(sq, Q_META, &rc);
+	const char *id = NULL;
+
+	if (!s)
+		return fail(sq, rc, err);
+	if (sqlite3_step(s) == SQLITE_ROW)
+		id = (const char *)sqlite3_column_text(s, 0);
+	if (id && !sq->id[0])
+		snprintf(sq->id, sizeof(sq->id), "%s", id);
+	else if (id && strcmp(id, sq->id) != 0)
+		r = err_set(err, -EHOSTUNREACH,
+			"datastore %s: another database (%.8s, was %.8s) stands in its place: put the "
+			"old one back, or restart this program to take the new one",
+			sq->path, id, sq->id);
+	rc = sqlite3_reset(s);
+	if (rc != SQLITE_OK)
+		return fail(sq, rc, err);
+	if (r < 0)
+		disconnect(sq);
+	return r;
+}
+
+/* 0, -EAGAIN while it is locked, or an error. */
+static int connect_db(struct sq *sq, struct err *err)
+{
+	int rc, r;
+
+	if (sq->db)
+		return 0;
+	if (stat(sq->path, &sq->file) < 0) {
+		if (errno != ENOENT)
+			return fail_sys(sq, errno, err);
+		if (sq->id[0])
+			return err_set(err, -EHOSTUNREACH,
+				"datastore %s: the file is gone: put it back, or restart this "
+				"program to begin with an empty one",
+				sq->path);
+		r = create_file(sq, err);
+		if (r < 0)
+			return r;
+		if (stat(sq->path, &sq->file) < 0)
+			return fail_sys(sq, errno, err);
+	}
+	if (!S_ISREG(sq->file.st_mode))
+		return err_set(err, -EINVAL,
+			"datastore %s: not a file: set MARGAY_SQLITE_PATH to one", sq->path);
+	rc = sqlite3_open_v2(sq->path, &sq->db,
+		SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+	if (rc != SQLITE_OK)
+		return fail(sq, rc, err);
+	/* A plugin that is alone would otherwise checkpoint, fsync and unlink at each exit. */
+	sqlite3_db_config(sq->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+	sqlite3_busy_handler(sq->db, busy, NULL);
+	sqlite3_wal_autocheckpoint(sq->db, WAL_PAGES);
+	rc = sqlite3_exec(sq->db,
+		sq->sync_full ? "PRAGMA synchronous = FULL; PRAGMA cache_size = -512"
+			      : "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -512",
+		NULL, NULL, NULL);
+	if (rc != SQLITE_OK)
+		r = fail(sq, rc, err);
+	else
+		r = check_schema(sq, err);
+	if (r >= 0)
+		r = check_id(sq, err);
+	if (r < 0)
+		disconnect(sq);
+	return r;
+}
+
+/* ---- operations ---- */
+
+/* The smallest string that is greater than all that begin with prefix; "" = none. */
+static char *prefix_end(const char *prefix)
+{
+	char *end = mem_strdup(prefix);
+	size_t n = strlen(end);
+
+	while (n > 0 && (unsigned char)end[n - 1] == 0xff)
+		end[--n] = 0;
+	if (n > 0)
+		end[n - 1]++;
+	return end;
+}
+
+static int op_get(struct sq *sq, struct store_op *op, struct err *err)
+{
+	int rc, r;
+	sqlite3_stmt *s = query(sq, Q_GET, &rc);
+	struct store_kv kv;
+
+	if (!s)
+		return fail(sq, rc, err);
+	bind_text(s, 1, op->req.key);
+	rc = sqlite3_step(s);
+	if (rc == SQLITE_ROW && sqlite3_column_type(s, 2) != SQLITE_NULL) {
+		row_kv(s, op->req.key, &kv);
+		store_op_done(op, &(struct store_res){.rev = kv.rev, .kvs = &kv, .n = 1});
+		sqlite3_reset(s);
+		return 0;
+	}
+	r = rc == SQLITE_ROW || rc == SQLITE_DONE
+		    ? err_set(err, -ENOENT, "%s: not in the datastore", op->req.key)
+		    : 0;
+	rc = sqlite3_reset(s);
+	return r < 0 ? r : fail(sq, rc, err);
+}
+
+static int op_list(struct sq *sq, struct store_op *op, struct err *err)
+{
+	auto_free char *end = prefix_end(op->req.key);
+	size_t limit = op->req.limit, n = 0;
+	int64_t rev = 0;
+	int rc = run(sq, Q_BEGIN);
+	sqlite3_stmt *s = NULL;
+	struct store_kv kv;
+
+	if (rc == SQLITE_OK)
+		rc = get_int64(sq, Q_REV, 0, &rev);
+	if (rc == SQLITE_OK)
+		s = query(sq, Q_LIST, &rc);
+	if (!s) {
+		rollback(sq);
+		return fail(sq, rc, err);
+	}
+	bind_text(s, 1, op->req.key);
+	bind_text(s, 2, end);
+	while ((!limit || n < limit) && (rc = sqlite3_step(s)) == SQLITE_ROW) {
+		row_kv(s, (const char *)sqlite3_column_text(s, 3), &kv);
+		n++;
+		if (!store_op_done(op,
+			    &(struct store_res){.rev = rev, .kvs = &kv, .n = 1, .more = true})) {
+			op = NULL;
+			break;
+		}
+	}
+	rc = sqlite3_reset(s);
+	rollback(sq);
+	if (!op)
+		return 0;
+	if (rc != SQLITE_OK)
+		return fail(sq, rc, err);
+	store_op_done(op, &(struct store_res){.rev = rev});
+	return 0;
+}
+
+/* Whether the object may be written so; *ret_create_rev is the present one's. */
+static int check_present(
+	struct sq *sq, const struct store_req *req, int64_t *ret_create_rev, struct err *err)
+{
+	int rc;
+	sqlite3_stmt *s = query(sq, Q_GET, &rc);
+	int64_t rev = 0;
+
+	if (!s)
+		return fail(sq, rc, err);
+	bind_text(s, 1, req->key);
+	if (sqlite3_step(s) == SQLITE_ROW && sqlite3_column_type(s, 2) != SQLITE_NULL) {
+		rev = sqlite3_column_int64(s, 0);
+		*ret_create_rev = sqlite3_column_int64(s, 1);
+	}
+	rc = sqlite3_reset(s);
+	if (rc != SQLITE_OK)
+		return fail(sq, rc, err);
+	if (req->verb == STORE_CREATE)
+		return rev ? err_set(err, -EEXIST, "%s: exists already, at revision %lld", req->key,
+				     (long long)rev)
+			   : 0;
+	if (!rev)
+		return err_set(err, -ENOENT, "%s: not in the datastore", req->key);
+	if (req->rev && req->rev != rev)
+		return err_set(err, -ESTALE,
+			"%s: was changed meanwhile: it has revision %lld, expected was %lld",
+			req->key, (long long)rev, (long long)req->rev);
+	if (req->uid) {
+		s = query(sq, Q_UID, &rc);
+		if (!s)
+			return fail(sq, rc, err);
+		bind_text(s, 1, req->key);
+		bind_text(s, 2, req->uid);
+		rc = sqlite3_step(s);
+		sqlite3_reset(s);
+		if (rc != SQLITE_ROW)
+			return err_set(err, -ESTALE,
+				"%s: is another object of the same name: its uid is not %s",
+				req->key, req->uid);
+	}
+	return 0;
+}
+
+static int write_row(struct sq *sq, const struct store_req *req, int64_t rev, int64_t create_rev)
+{
+	bool delete = req->verb == STORE_DELETE;
+	int rc;
+	sqlite3_stmt *s = query(sq, delete ? Q_DEL : Q_PUT, &rc);
+
+	if (!s)
+		return rc;
+	sqlite3_bind_int64(s, 1, rev);
+	bind_text(s, 2, req->key);
+	if (!delete) {
+		sqlite3_bind_int64(s, 3, create_rev ? create_rev : rev);
+		sqlite3_bind_text(s, 4, req->value, (int)req->len, SQLITE_STATIC);
+	}
+	sqlite3_step(s);
+	return sqlite3_reset(s);
+}
+
+static int prune(struct sq *sq, int64_t rev)
+{
+	static const enum query both[] = {Q_PRUNE_NOTE, Q_PRUNE};
+
+	for (size_t i = 0; i < array_size(both); i++) {
+		int rc;
+		sqlite3_stmt *s = query(sq, both[i], &rc);
+
+		if (!s)
+			return rc;
+		sqlite3_bind_int64(s, 1, rev - KEEP);
+		sqlite3_step(s);
+		rc = sqlite3_reset(s);
+		if (rc != SQLITE_OK)
+			return rc;
+	}
+	return SQLITE_OK;
+}
+
+static int op_write(struct sq *sq, struct store_op *op, struct err *err)
+{
+	int64_t create_rev = 0, rev = 0;
+	int rc = run(sq, Q_BEGIN_WRITE), r;
+
+	if (rc != SQLITE_OK)
+		return fail(sq, rc, err);
+	r = check_present(sq, &op->req, &create_rev, err);
+	if (r < 0) {
+		rollback(sq);
+		return r;
+	}
+	rc = get_int64(sq, Q_REV, 0, &rev);
+	if (rc == SQLITE_OK)
+		rc = write_row(sq, &op->req, ++rev, create_rev);
+	if (rc == SQLITE_OK && rev % PRUNE_EVERY == 0)
+		rc = prune(sq, rev);
+	if (rc == SQLITE_OK)
+		rc = run(sq, Q_COMMIT);
+	if (rc != SQLITE_OK) {
+		r = fail(sq, rc, err);
+		rollback(sq);
+		return r;
+	}
+	store_op_done(op, &(struct store_res){.rev = rev});
+	return 0;
+}
+
+static void op_attempt(evutil_socket_t fd, short what, void *arg)
+{
+	struct sq_op *so = arg;
+	struct sq *sq = to_sq(so->op.st);
+	struct err err = ERR_INIT;
+	int r = connect_db(sq, &err);
+
+	(void)fd;
+	(void)what;
+	if (so->retry) {
+		event_free(so->retry);
+		so->retry = NULL;
+	}
+	if (r >= 0) {
+		switch (so->op.req.verb) {
+		case STORE_GET:
+			r = op_get(sq, &so->op, &err);
+			break;
+		case STORE_LIST:
+			r = op_list(sq, &so->op, &err);
+			break;
+		case STORE_CREATE:
+		case STORE_UPDATE:
+		case STORE_DELETE:
+			r = op_write(sq, &so->op, &err);
+			break;
+		}
+	}
+	if (r == -EAGAIN) {
+		so->retry_ms = so->retry_ms ? so->retry_ms : 1;
+		so->retry = evtimer_new(sq->st.base, op_attempt, so);
+		if (!so->retry)
+			abort();
+		store_arm(so->retry, so->retry_ms);
+		if (so->retry_ms < RETRY_MAX_MS)
+			so->retry_ms *= 2;
+	} else if (r < 0) {
+		store_op_fail(&so->op, r, &err);
+	}
+}
+
+static void sq_op_start(struct store_op *op)
+{
+	op_attempt(-1, 0, container_of(op, struct sq_op, op));
+}
+
+static void sq_op_stop(struct store_op *op)
+{
+	struct sq_op *so = container_of(op, struct sq_op, op);
+
+	if (so->retry)
+		event_free(so->retry);
+	so->retry = NULL;
+}
+
+/* ---- watching ---- */
+
+static struct sq_watch *next_ready(struct sq *sq)
+{
+	struct store_watch *w;
+
+	list_for_each (w, &sq->st.watches, node) {
+		struct sq_watch *sw = container_of(w, struct sq_watch, w);
+
+		if (sw->ready)
+			return sw;
+	}
+	return NULL;
+}
+
+static void end_watches(struct sq *sq, int r, const struct err *err)
+{
+	struct sq_watch *sw;
+
+	while ((sw = next_ready(sq)))
+		store_watch_end(&sw->w, r, err);
+}
+
+struct tail {
+	VEC(struct store_kv) kvs; /* what some watch wants */
+	int64_t last;		  /* the newest revision read */
+	int64_t newest;		  /* the database's */
+	int64_t compact;
+	size_t n;
+};
+
+/* One that has missed deletions, or is ahead: an older copy of the database was put back. */
+static struct store_watch *next_stale(struct sq *sq, const struct tail *t)
+{
+	struct store_watch *w;
+
+	list_for_each (w, &sq->st.watches, node)
+		if (container_of(w, struct sq_watch, w)->ready &&
+			(w->rev < t->compact || w->rev > t->newest))
+			return w;
+	return NULL;
+}
+
+static bool wants(const struct store_watch *w, const struct store_kv *kv)
+{
+	return ((const struct sq_watch *)w)->ready && w->rev < kv->rev &&
+	       strncmp(kv->key, w->prefix, w->prefix_len) == 0;
+}
+
+static struct store_watch *next_wanting(struct sq *sq, const struct store_kv *kv)
+{
+	struct store_watch *w;
+
+	list_for_each (w, &sq->st.watches, node)
+		if (wants(w, kv))
+			return w;
+	return NULL;
+}
+
+/* Callbacks may cancel any watch and begin new ones (which are not ready), hence the restarts. */
+static void deliver(struct sq *sq, const struct store_kv *kvs, size_t n, int64_t last)
+{
+	struct store_watch *w;
+
+	for (size_t i = 0; i < n; i++)
+		while ((w = next_wanting(sq, &kvs[i])))
+			store_watch_event(w, &kvs[i]);
+	list_for_each (w, &sq->st.watches, node)
+		if (container_of(w, struct sq_watch, w)->ready && w->rev < last)
+			w->rev = last;
+}
+
+static int tail_collect(struct sq *sq, struct tail *t)
+{
+	int64_t since = INT64_MAX;
+	struct store_watch *w;
+	sqlite3_stmt *s;
+	int rc;
+
+	list_for_each (w, &sq->st.watches, node)
+		if (w->rev < since)
+			since = w->rev;
+	s = query(sq, Q_TAIL, &rc);
+	if (!s)
+		return rc;
+	sqlite3_bind_int64(s, 1, since);
+	while (t->n < TAIL_MAX && sqlite3_step(s) == SQLITE_ROW) {
+		struct store_kv kv;
+
+		row_kv(s, (const char *)sqlite3_column_text(s, 3), &kv);
+		t->n++;
+		t->last = kv.rev;
+		if (!next_wanting(sq, &kv))
+			continue;
+		kv.key = mem_strdup(kv.key);
+		kv.value = kv.value ? mem_strndup(kv.value, kv.len) : NULL;
+		vec_push(&t->kvs, kv);
+	}
+	rc = sqlite3_reset(s);
+	/* After the rows: what was pruned before they were read is seen here. */
+	if (rc == SQLITE_OK)
+		rc = get_int64(sq, Q_META, 1, &t->compact);
+	return rc == SQLITE_OK ? get_int64(sq, Q_REV, 0, &t->newest) : rc;
+}
+
+static int inotify_start(struct sq *sq, struct err *err);
+
+static void tail_deliver(struct sq *sq, struct tail *t)
+{
+	struct err err = ERR_INIT;
+	struct store_watch *w;
+
+	while ((w = next_stale(sq, t))) {
+		int r = err_set(&err, -ESTALE,
+			"datastore %s: changes after revision %lld of %s are no longer known",
+			sq->path, (long long)w->rev, w->prefix);
+
+		store_watch_end(w, r, &err);
+	}
+	deliver(sq, t->kvs.v, t->kvs.n, t->last);
+	for (size_t i = 0; i < t->kvs.n; i++)
+		store_kv_done(&t->kvs.v[i]);
+	vec_done(&t->kvs);
+}
+
+/*
+ * Reads and tells what is new, under the write lock when asked. Returns 0; -EAGAIN when the lock was
+ * not to be had or more is waiting; after any other error the watches have been ended.
+ */
+static int tail_read(struct sq *sq, bool lock)
+{
+	struct tail t = {0};
+	struct err err = ERR_INIT;
+	struct store_watch *w;
+	int rc, r;
+
+	list_for_each (w, &sq->st.watches, node)
+		container_of(w, struct sq_watch, w)->ready = true;
+	r = connect_db(sq, &err);
+	if (r >= 0)
+		r = inotify_start(sq, &err);
+	if (r >= 0) {
+		rc = lock ? run(sq, Q_BEGIN_WRITE) : SQLITE_OK;
+		if (rc == SQLITE_OK)
+			rc = tail_collect(sq, &t);
+		r = rc == SQLITE_OK ? 0 : fail(sq, rc, &err);
+		rollback(sq);
+	}
+	if (r < 0 && r != -EAGAIN) {
+		end_watches(sq, r, &err);
+		return r;
+	}
+	if (r >= 0)
+		tail_deliver(sq, &t);
+	return t.n == TAIL_MAX ? -EAGAIN : r;
+}
+
+static void tail_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct sq *sq = arg;
+
+	(void)fd;
+	(void)what;
+	if (list_empty(&sq->st.watches))
+		return;
+	if (tail_read(sq, true) != -EAGAIN) {
+		sq->tail_retry_ms = 1;
+		return;
+	}
+	tail_read(sq, false);
+	store_arm(sq->tail_event, sq->tail_retry_ms);
+	if (sq->tail_retry_ms < RETRY_MAX_MS)
+		sq->tail_retry_ms *= 2;
+}
+
+/* Reads the events away; true when the files are not those at path any more. */
+static bool inotify_drain(struct sq *sq)
+{
+	_Alignas(struct inotify_event) char buf[4096];
+	bool moved = false;
+	ssize_t n;
+
+	while ((n = read(sq->ino, buf, sizeof(buf))) > 0)
+		for (char *p = buf; p < buf + n;) {
+			const struct inotify_event *e = (const struct inotify_event *)(void *)p;
+
+			if (e->mask & ~(uint32_t)IN_MODIFY)
+				moved = true;
+			p += sizeof(*e) + e->len;
+		}
+	return moved;
+}
+
+static bool file_replaced(const struct sq *sq)
+{
+	struct stat now;
+	const char *wal = sqlite3_filename_wal(sqlite3_db_filename(sq->db, "main"));
+
+	return stat(sq->path, &now) < 0 || now.st_ino != sq->file.st_ino ||
+	       now.st_dev != sq->file.st_dev || stat(wal, &now) < 0;
+}
+
+static void on_inotify(evutil_socket_t fd, short what, void *arg)
+{
+	struct sq *sq = arg;
+	int r;
+
+	(void)fd;
+	(void)what;
+	if (inotify_drain(sq) && sq->db && file_replaced(sq)) {
+		struct err err = ERR_INIT;
+
+		r = err_set(&err, -EHOSTUNREACH,
+			"datastore %s: the file was removed or replaced while in use", sq->path);
+
+		disconnect(sq);
+		end_watches(sq, r, &err);
+		return;
+	}
+	r = tail_read(sq, false);
+	if ((r >= 0 || r == -EAGAIN) && !evtimer_pending(sq->tail_event, NULL))
+		store_arm(sq->tail_event, 1);
+}
+
+static int inotify_start(struct sq *sq, struct err *err)
+{
+	static const uint32_t gone = IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
+	const char *wal = sqlite3_filename_wal(sqlite3_db_filename(sq->db, "main"));
+
+	if (sq->ino >= 0)
+		return 0;
+	sq->ino = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (sq->ino < 0)
+		return err_sys(err, -EHOSTUNREACH,
+			"datastore %s: inotify (raise fs.inotify.max_user_instances?), errno %d",
+			sq->path, errno);
+	if (inotify_add_watch(sq->ino, sq->path, gone) < 0 ||
+		inotify_add_watch(sq->ino, wal, gone | IN_MODIFY) < 0) {
+		int e = errno;
+
+		close(sq->ino);
+		sq->ino = -1;
+		return err_set(err, -EHOSTUNREACH, "datastore %s: watch %s: %s", sq->path, wal,
+			strerror(e));
+	}
+	sq->ino_event = event_new(sq->st.base, sq->ino, EV_READ | EV_PERSIST, on_inotify, sq);
+	if (!sq->ino_event)
+		abort();
+	event_add(sq->ino_event, NULL);
+	return 0;
+}
+
+static void sq_watch_start(struct store_watch *w)
+{
+	store_arm(to_sq(w->st)->tail_event, 0);
+}
+
+static void sq_watch_stop(struct store_watch *w)
+{
+	struct sq *sq = to_sq(w->st);
+
+	if (sq->st.watches.next == &w->node && sq->st.watches.prev == &w->node)
+		inotify_stop(sq);
+}
+
+static void sq_close(struct store *st)
+{
+	struct sq *sq = to_sq(st);
+
+	disconnect(sq);
+	event_free(sq->tail_event);
+	free(sq->path);
+	free(sq);
+}
+
+static const struct store_ops sqlite_ops = {
+	.op_size = sizeof(struct sq_op),
+	.watch_size = sizeof(struct sq_watch),
+	.op_start = sq_op_start,
+	.op_stop = sq_op_stop,
+	.watch_start = sq_watch_start,
+	.watch_stop = sq_watch_stop,
+	.close = sq_close,
+};
+
+int store_sqlite_open(
+	const struct store_conf *conf, struct event_base *base, struct store **ret, struct err *err)
+{
+	const char *path =
+		conf->sqlite_path && *conf->sqlite_path ? conf->sqlite_path : STORE_SQLITE_PATH;
+	struct sq *sq;
+
+	if (path[0] != '/')
+		return err_set(
+			err, -EINVAL, "MARGAY_SQLITE_PATH \"%s\": want an absolute path", path);
+	sq = mem_new(struct sq);
+	store_init(&sq->st, &sqlite_ops, base, mem_printf("sqlite:%s", path));
+	sq->path = mem_strdup(path);
+	sq->sync_full = conf->sqlite_sync_full;
+	sq->ino = -1;
+	sq->tail_retry_ms = 1;
+	sq->tail_event = evtimer_new(sq->st.base, tail_timer, sq);
+	if (!sq->tail_event)
+		abort();
+	*ret = &sq->st;
+	return 0;
+}

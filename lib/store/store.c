@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The part of a store that is the same for every driver: operations with their deadlines, the life
+ * of watches, and the blocking forms. An operation begins with a timer of zero, so that a callback
+ * never runs before store_start() has returned; the same timer then is its deadline.
+ */
+#include "store/store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/vec.h"
+#include "store/driver.h"
+
+int store_open(
+	const struct store_conf *conf, struct event_base *base, struct store **ret, struct err *err)
+{
+	const char *type = conf->type && *conf->type ? conf->type : "sqlite";
+
+	if (strcmp(type, "sqlite") == 0)
+		return store_sqlite_open(conf, base, ret, err);
+	return err_set(err, -EINVAL,
+		"DATASTORE_TYPE \"%s\": this version supports \"sqlite\" (one machine, a file); set it "
+		"to that or leave it out",
+		type);
+}
+
+void store_init(
+	struct store *st, const struct store_ops *ops, struct event_base *base, char *name_take)
+{
+	st->ops = ops;
+	st->own_base = !base;
+	st->base = base ? base : event_base_new();
+	if (!st->base)
+		abort(); /* out of descriptors or memory */
+	st->name = name_take;
+	list_init(&st->ops_list);
+	list_init(&st->watches);
+}
+
+static void op_unlink(struct store_op *op)
+{
+	list_del(&op->node);
+	event_free(op->timer);
+}
+
+static void op_free(struct store_op *op)
+{
+	if (op->dead)
+		*op->dead = true;
+	free((void *)(uintptr_t)op->req.key);
+	free((void *)(uintptr_t)op->req.value);
+	free((void *)(uintptr_t)op->req.uid);
+	free(op);
+}
+
+static void watch_free(struct store_watch *w)
+{
+	if (w->dead)
+		*w->dead = true;
+	list_del(&w->node);
+	free(w->prefix);
+	free(w);
+}
+
+void store_close(struct store *st)
+{
+	struct event_base *own;
+
+	if (!st)
+		return;
+	while (!list_empty(&st->ops_list))
+		store_op_cancel(list_entry(st->ops_list.next, struct store_op, node));
+	while (!list_empty(&st->watches))
+		store_watch_cancel(list_entry(st->watches.next, struct store_watch, node));
+	own = st->own_base ? st->base : NULL;
+	free(st->name);
+	st->ops->close(st);
+	if (own)
+		event_base_free(own);
+}
+
+const char *store_name(const struct store *st)
+{
+	return st->name;
+}
+
+struct event_base *store_base(const struct store *st)
+{
+	return st->base;
+}
+
+void store_kv_done(struct store_kv *kv)
+{
+	free(kv->key);
+	free(kv->value);
+	*kv = (struct store_kv){0};
+}
+
+void store_list_done(struct store_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		store_kv_done(&l->v[i]);
+	free(l->v);
+	*l = (struct store_list){0};
+}
+
+static int check_key(const char *key, struct err *err)
+{
+	size_t n = strlen(key);
+
+	if (key[0] != '/')
+		return err_set(
+			err, -EINVAL, "store key \"%.60s\": want it to begin with \"/\"", key);
+	if (n > STORE_KEY_MAX)
+		return err_set(err, -EINVAL, "store key \"%.60s...\": %zu bytes, want at most %d",
+			key, n, STORE_KEY_MAX);
+	for (size_t i = 0; i < n; i++)
+		if ((unsigned char)key[i] <= ' ' || key[i] == 0x7f)
+			return err_set(err, -EINVAL,
+				"store key \"%.60s\": a space or control character at offset %zu",
+				key, i);
+	return 0;
+}
+
+static int check_req(const struct store_req *req, struct err *err)
+{
+	int r = check_key(req->key, err);
+
+	if (r < 0 || (req->verb != STORE_CREATE && req->verb != STORE_UPDATE))
+		return r;
+	if (req->len == 0)
+		return err_set(err, -EINVAL, "%s: the value is empty, want JSON text", req->key);
+	if (req->len > STORE_VALUE_MAX)
+		return err_set(err, -EINVAL, "%s: the value has %zu bytes, want at most %d",
+			req->key, req->len, STORE_VALUE_MAX);
+	if (memchr(req->value, 0, req->len))
+		return err_set(
+			err, -EINVAL, "%s: the value has a NUL byte, want JSON text", req->key);
+	return 0;
+}
+
+void store_arm(struct event *timer, int64_t delay_ms)
+{
+	struct timeval tv = {0};
+
+	if (delay_ms > 0)
+		tv = (struct timeval){.tv_sec = delay_ms / 1000, .tv_usec = delay_ms % 1000 * 1000};
+	event_add(timer, &tv);
+}
+
+static const char *verb_text(enum store_verb verb)
+{
+	switch (verb) {
+	case STORE_GET:
+		return "reading";
+	case STORE_LIST:
+		return "listing";
+	case STORE_CREATE:
+		return "creating";
+	case STORE_UPDATE:
+		return "updating";
+	case STORE_DELETE:
+		return "deleting";
+	}
+	return "?";
+}
+
+static void op_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct store_op *op = arg;
+	struct err err = ERR_INIT;
+	int r;
+
+	(void)fd;
+	(void)what;
+	if (op->started) {
+		op->st->ops->op_stop(op);
+		r = err_set(&err, -ETIMEDOUT, "%s: %s %s: no answer in time", op->st->name,
+			verb_text(op->req.verb), op->req.key);
+		store_op_fail(op, r, &err);
+		return;
+	}
+	r = check_req(&op->req, &err);
+	if (r < 0) {
+		store_op_fail(op, r, &err);
+		return;
+	}
+	op->started = true;
+	store_arm(op->timer, op->req.deadline_ms - clock_mono_ms());
+	op->st->ops->op_start(op);
+}
+
+struct store_op *store_start(
+	struct store *st, const struct store_req *req, store_done_fn *done, void *arg)
+{
+	struct store_op *op = mem_zalloc(st->ops->op_size);
+
+	op->st = st;
+	op->req = *req;
+	op->done = done;
+	op->arg = arg;
+	op->req.key = mem_strdup(req->key);
+	op->req.uid = req->uid ? mem_strdup(req->uid) : NULL;
+	op->req.value = NULL;
+	if (req->value) {
+		char *copy;
+
+		op->req.len = req->len ? req->len : strlen(req->value);
+		copy = mem_alloc(op->req.len + 1);
+		memcpy(copy, req->value, op->req.len);
+		copy[op->req.len] = 0;
+		op->req.value = copy;
+	}
+	if (!op->req.deadline_ms)
+		op->req.deadline_ms = clock_mono_ms() + STORE_TIMEOUT_MS;
+	op->timer = evtimer_new(st->base, op_timer, op);
+	if (!op->timer)
+		abort();
+	store_arm(op->timer, 0);
+	list_add_tail(&st->ops_list, &op->node);
+	return op;
+}
+
+void store_op_cancel(struct store_op *op)
+{
+	if (!op)
+		return;
+	if (op->started)
+		op->st->ops->op_stop(op);
+	op_unlink(op);
+	op_free(op);
+}
+
+bool store_op_done(struct store_op *op, const struct store_res *res)
+{
+	bool dead = false;
+
+	if (!res->more) {
+		op_unlink(op);
+		op->done(op->arg, res);
+		op_free(op);
+		return false;
+	}
+	op->dead = &dead;
+	op->done(op->arg, res);
+	if (!dead)
+		op->dead = NULL;
+	return !dead;
+}
+
+void store_op_fail(struct store_op *op, int r, const struct err *err)
+{
+	store_op_done(op, &(struct store_res){.r = r, .err = err});
+}
+
+struct store_watch *store_watch(struct store *st, const char *prefix, int64_t rev,
+	store_event_fn *event, store_end_fn *end, void *arg)
+{
+	struct store_watch *w = mem_zalloc(st->ops->watch_size);
+
+	w->st = st;
+	w->prefix = mem_strdup(prefix);
+	w->prefix_len = strlen(prefix);
+	w->rev = rev;
+	w->event = event;
+	w->end = end;
+	w->arg = arg;
+	list_add_tail(&st->watches, &w->node);
+	st->ops->watch_start(w);
+	return w;
+}
+
+void store_watch_cancel(struct store_watch *w)
+{
+	if (!w)
+		return;
+	w->st->ops->watch_stop(w);
+	watch_free(w);
+}
+
+bool store_watch_event(struct store_watch *w, const struct store_kv *kv)
+{
+	bool dead = false;
+
+	w->rev = kv->rev;
+	w->dead = &dead;
+	w->event(w->arg, kv);
+	if (!dead)
+		w->dead = NULL;
+	return !dead;
+}
+
+void store_watch_end(struct store_watch *w, int r, const struct err *err)
+{
+	store_end_fn *end = w->end;
+	void *arg = w->arg;
+
+	watch_free(w);
+	end(arg, r, err);
+}
+
+/* ---- blocking forms ---- */
+
+struct wait {
+	bool done;
+	int r;
+	struct err *err;
+	int64_t rev;
+	VEC(struct store_kv) kvs;
+};
+
+static void wait_done(void *arg, const struct store_res *res)
+{
+	struct wait *w = arg;
+
+	w->done = !res->more;
+	w->r = res->r;
+	w->rev = res->rev;
+	if (res->r < 0 && w->err && res->err)
+		*w->err = *res->err;
+	for (size_t i = 0; i < res->n; i++) {
+		struct store_kv kv = res->kvs[i];
+
+		kv.key = mem_strdup(kv.key);
+		kv.value = mem_strndup(kv.value, kv.len);
+		vec_push(&w->kvs, kv);
+	}
+}
+
+static int call_wait(struct store *st, const struct store_req *req, struct wait *w, struct err *err)
+{
+	assert(st->own_base); /* a running event loop never waits */
+	*w = (struct wait){.err = err};
+	store_start(st, req, wait_done, w);
+	while (!w->done)
+		event_base_loop(st->base, EVLOOP_ONCE);
+	if (w->r < 0) {
+		for (size_t i = 0; i < w->kvs.n; i++)
+			store_kv_done(&w->kvs.v[i]);
+		vec_done(&w->kvs);
+	}
+	return w->r;
+}
+
+int store_get_wait(struct store *st, const char *key, int64_t deadline_ms, struct store_kv *ret,
+	struct err *err)
+{
+	struct wait w;
+	int r = call_wait(st,
+		&(struct store_req){.verb = STORE_GET, .key = key, .deadline_ms = deadline_ms}, &w,
+		err);
+
+	if (r < 0)
+		return r;
+	*ret = w.kvs.v[0];
+	vec_done(&w.kvs);
+	return 0;
+}
+
+int store_list_wait(struct store *st, const char *prefix, int64_t deadline_ms,
+	struct store_list *ret, struct err *err)
+{
+	struct wait w;
+	int r = call_wait(st,
+		&(struct store_req){.verb = STORE_LIST, .key = prefix, .deadline_ms = deadline_ms},
+		&w, err);
+
+	if (r < 0)
+		return r;
+	*ret = (struct store_list){.v = w.kvs.v, .n = w.kvs.n, .rev = w.rev};
+	return 0;
+}
+
+static int write_wait(
+	struct store *st, const struct store_req *req, int64_t *ret_rev, struct err *err)
+{
+	struct wait w;
+	int r = call_wait(st, req, &w, err);
+
+	if (r >= 0 && ret_rev)
+		*ret_rev = w.rev;
+	return r;
+}
+
+int store_create_wait(struct store *st, const char *key, const char *value, int64_t deadline_ms,
+	int64_t *ret_rev, struct err *err)
+{
+	return write_wait(st,
+		&(struct store_req){.verb = STORE_CREATE,
+			.key = key,
+			.value = value,
+			.deadline_ms = deadline_ms},
+		ret_rev, err);
+}
+
+int store_update_wait(struct store *st, const char *key, const char *value, int64_t rev,
+	int64_t deadline_ms, int64_t *ret_rev, struct err *err)
+{
+	return write_wait(st,
+		&(struct store_req){.verb = STORE_UPDATE,
+			.key = key,
+			.value = value,
+			.rev = rev,
+			.deadline_ms = deadline_ms},
+		ret_rev, err);
+}
+
+int store_delete_wait(struct store *st, const char *key, int64_t rev, const char *uid,
+	int64_t deadline_ms, struct err *err)
+{
+	return write_wait(st,
+		&(struct store_req){.verb = STORE_DELETE,
+			.key = key,
+			.rev = rev,
+			.uid = uid,
+			.deadline_ms = deadline_ms},
+		NULL, err);
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "store/sync.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include <event2/event.h>
+
+#include "base/err.h"
+#include "base/hmap.h"
+#include "base/strbuf.h"
+#include "store/store.h"
+
+#define BACKOFF_MIN_MS 100
+#define BACKOFF_MAX_MS 30000
+
+/* What was told last about a key. Values are remembered by their hash. */
+struct entry {
+	struct hmap_node node;
+	struct part *part;
+	int64_t rev;
+	uint64_t value;
+	uint32_t seen; /* the part's list that it was last in */
+	char key[];
+};
+
+/* One prefix: listing (op), watching (watch), or waiting for the back-off's end (neither). */
+struct part {
+	struct sync *s;
+	char *prefix;
+	struct store_op *op;
+	struct store_watch *watch;
+	uint32_t list_no;
+	bool listed; /* once, to its end */
+};
+
+struct sync {
+	struct store *st;
+	struct sync_ops ops;
+	void *arg;
+	struct sync_hooks hooks;
+	struct event *timer;
+	struct part *parts;
+	size_t n_parts;
+	struct hmap entries;
+	unsigned failures; /* since a list came to its end */
+	bool armed;
+	bool in_sync;
+	struct err why; /* the last failure */
+	struct strbuf state;
+};
+
+static struct entry *entry_find(const struct sync *s, const char *key)
+{
+	struct entry *e;
+
+	hmap_for_each_hash (e, &s->entries, hash_str(key), node)
+		if (strcmp(e->key, key) == 0)
+			return e;
+	return NULL;
+}
+
+static void entry_del(struct sync *s, struct entry *e, bool tell)
+{
+	hmap_remove(&s->entries, &e->node);
+	if (tell)
+		s->ops.del(s->arg, e->key);
+	free(e);
+}
+
+static struct entry *tell_set(struct part *p, const struct store_kv *kv)
+{
+	struct sync *s = p->s;
+	uint64_t value = hash_bytes(kv->value, kv->len);
+	struct entry *e = entry_find(s, kv->key);
+
+	if (!e) {
+		size_t n = strlen(kv->key) + 1;
+
+		e = mem_zalloc(sizeof(*e) + n);
+		memcpy(e->key, kv->key, n);
+		e->part = p;
+		hmap_insert(&s->entries, &e->node, hash_str(kv->key));
+	} else if (e->value == value) {
+		e->rev = kv->rev;
+		return e;
+	}
+	e->value = value;
+	e->rev = kv->rev;
+	s->ops.set(s->arg, kv->key, kv->value, kv->len, kv->rev);
+	return e;
+}
+
+static void state_changed(struct sync *s)
+{
+	if (s->ops.state)
+		s->ops.state(s->arg);
+}
+
+static void retry_later(struct part *p, int r, const struct err *err)
+{
+	struct sync *s = p->s;
+	int64_t delay = BACKOFF_MIN_MS;
+
+	p->op = NULL;
+	p->watch = NULL;
+	s->why = err ? *err : ERR_INIT;
+	s->why.code = r;
+	for (unsigned i = 0; i < s->failures && delay < BACKOFF_MAX_MS; i++)
+		delay *= 2;
+	if (delay > BACKOFF_MAX_MS)
+		delay = BACKOFF_MAX_MS;
+	if (!s->armed) {
+		s->failures++;
+		s->armed = true;
+		delay = delay / 2 +
+			(int64_t)(s->hooks.random(s->hooks.arg) % (uint64_t)(delay / 2));
+		s->hooks.arm(s->hooks.arg, s, delay);
+	}
+	state_changed(s);
+}
+
+static void on_event(void *arg, const struct store_kv *kv)
+{
+	struct part *p = arg;
+	struct entry *e = entry_find(p->s, kv->key);
+
+	if (e && kv->rev <= e->rev)
+		return;
+	if (kv->value)
+		tell_set(p, kv);
+	else if (e)
+		entry_del(p->s, e, true);
+}
+
+static void on_end(void *arg, int r, const struct err *err)
+{
+	retry_later(arg, r, err);
+}
+
+static void list_end(struct part *p, int64_t rev)
+{
+	struct sync *s = p->s;
+	struct entry *e;
+
+	hmap_for_each (e, &s->entries, node)
+		if (e->part == p && e->seen != p->list_no)
+			entry_del(s, e, true);
+	p->op = NULL;
+	p->listed = true;
+	p->watch = store_watch(s->st, p->prefix, rev, on_event, on_end, p);
+}
+
+static bool all_listed(const struct sync *s)
+{
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (!s->parts[i].listed)
+			return false;
+	return true;
+}
+
+static void on_list(void *arg, const struct store_res *res)
+{
+	struct part *p = arg;
+	struct sync *s = p->s;
+
+	if (res->r < 0) {
+		retry_later(p, res->r, res->err);
+		return;
+	}
+	for (size_t i = 0; i < res->n; i++)
+		tell_set(p, &res->kvs[i])->seen = p->list_no;
+	if (res->more)
+		return;
+	list_end(p, res->rev);
+	s->failures = 0;
+	if (!s->in_sync && all_listed(s)) {
+		s->in_sync = true;
+		s->ops.in_sync(s->arg);
+	}
+	state_changed(s);
+}
+
+static void part_list(struct part *p)
+{
+	p->list_no++;
+	p->op = store_start(
+		p->s->st, &(struct store_req){.verb = STORE_LIST, .key = p->prefix}, on_list, p);
+}
+
+void sync_retry(struct sync *s)
+{
+	s->armed = false;
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (!s->parts[i].op && !s->parts[i].watch)
+			part_list(&s->parts[i]);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	sync_retry(arg);
+}
+
+static void arm_timer(void *arg, struct sync *s, int64_t delay_ms)
+{
+	struct timeval tv = {.tv_sec = delay_ms / 1000, .tv_usec = delay_ms % 1000 * 1000};
+
+	(void)arg;
+	event_add(s->timer, &tv);
+}
+
+static uint64_t random_u64(void *arg)
+{
+	uint64_t x = 0;
+
+	(void)arg;
+	if (getrandom(&x, sizeof(x), GRND_NONBLOCK) < 0)
+		return 0;
+	return x;
+}
+
+struct sync *sync_new(struct store *st, const char *const *prefixes, size_t n_prefixes,
+	const struct sync_ops *ops, void *arg, const struct sync_hooks *hooks)
+{
+	struct sync *s = mem_new(struct sync);
+
+	s->st = st;
+	s->ops = *ops;
+	s->arg = arg;
+	s->hooks = hooks ? *hooks : (struct sync_hooks){.arm = arm_timer, .random = random_u64};
+	s->timer = evtimer_new(store_base(st), on_timer, s);
+	if (!s->timer)
+		abort();
+	s->n_parts = n_prefixes;
+	s->parts = mem_zalloc(n_prefixes * sizeof(*s->parts));
+	for (size_t i = 0; i < n_prefixes; i++) {
+		s->parts[i].s = s;
+		s->parts[i].prefix = mem_strdup(prefixes[i]);
+	}
+	sync_retry(s);
+	return s;
+}
+
+void sync_free(struct sync *s)
+{
+	struct entry *e;
+
+	if (!s)
+		return;
+	for (size_t i = 0; i < s->n_parts; i++) {
+		store_op_cancel(s->parts[i].op);
+		store_watch_cancel(s->parts[i].watch);
+		free(s->parts[i].prefix);
+	}
+	free(s->parts);
+	hmap_for_each (e, &s->entries, node)
+		entry_del(s, e, false);
+	hmap_done(&s->entries);
+	event_free(s->timer);
+	strbuf_done(&s->state);
+	free(s);
+}
+
+bool sync_in_sync(const struct sync *s)
+{
+	return s->in_sync;
+}
+
+bool sync_up(const struct sync *s)
+{
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (!s->parts[i].watch)
+			return false;
+	return true;
+}
+
+const char *sync_state(struct sync *s)
+{
+	size_t waiting = 0;
+	const struct part *listing = NULL;
+
+	for (size_t i = 0; i < s->n_parts; i++) {
+		waiting += !s->parts[i].op && !s->parts[i].watch;
+		if (s->parts[i].op)
+			listing = &s->parts[i];
+	}
+	strbuf_reset(&s->state);
+	if (waiting)
+		strbuf_addf(&s->state, "%s: %s",
+			s->in_sync ? "datastore away, keeping what is known" : "datastore away",
+			err_text(&s->why));
+	else if (listing)
+		strbuf_addf(&s->state, "listing %s", listing->prefix);
+	else
+		strbuf_add(&s->state, "in sync");
+	return strbuf_str(&s->state);
+}

@@ -1,0 +1,1394 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What every datastore driver promises (store.h), run on each of them; then what SQLite alone can be
+ * asked: several processes, kill -9, files that are broken, full, forbidden or exchanged.
+ */
+#include "store/store.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+#include <sqlite3.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/vec.h"
+#include "fake/store_fake.h"
+#include "store/cache.h"
+#include "store/sync.h"
+
+static char dir[64];
+static char path[96];
+static struct err err;
+
+static int rm(const char *p, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void)st;
+	(void)flag;
+	(void)ftw;
+	return remove(p);
+}
+
+static void setup(void)
+{
+	snprintf(dir, sizeof(dir), "/tmp/margay-store-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	ck_assert_int_eq(chmod(dir, 0755), 0);
+	snprintf(path, sizeof(path), "%s/lib/margay.db", dir);
+	err = ERR_INIT;
+}
+
+static void teardown(void)
+{
+	nftw(dir, rm, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static struct store *open_sqlite(struct event_base *base)
+{
+	struct store *st = NULL;
+
+	ck_assert_int_eq(store_open(&(struct store_conf){.sqlite_path = path}, base, &st, &err), 0);
+	return st;
+}
+
+static struct store *(*const drivers[])(struct event_base *base) = {open_sqlite, store_fake_new};
+#define N_DRIVERS ((int)array_size(drivers))
+
+static unsigned long seed(void)
+{
+	const char *s = getenv("SEED");
+	unsigned long n = s ? strtoul(s, NULL, 10) : (unsigned long)clock_mono_us();
+
+	printf("SEED=%lu\n", n);
+	fflush(stdout);
+	srandom((unsigned)n);
+	return n;
+}
+
+#define ok(expr)                                                                 \
+	do {                                                                     \
+		int r_ = (expr);                                                 \
+		ck_assert_msg(r_ >= 0, "%s: %d: %s", #expr, r_, err_text(&err)); \
+	} while (0)
+#define fails(expr, want)                         \
+	do {                                      \
+		err = ERR_INIT;                   \
+		ck_assert_int_eq((expr), want);   \
+		ck_assert_int_eq(err.code, want); \
+	} while (0)
+
+/* ---- every driver: operations ---- */
+
+START_TEST(point_operations)
+{
+	auto_(store) struct store *st = drivers[_i](NULL);
+	struct store_kv kv = {0};
+	int64_t rev1, rev2, rev3;
+
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -ENOENT);
+	fails(store_update_wait(st, "/a", "1", 0, 0, NULL, &err), -ENOENT);
+	fails(store_delete_wait(st, "/a", 0, NULL, 0, &err), -ENOENT);
+	ok(store_create_wait(st, "/a", "{\"metadata\":{\"uid\":\"u1\"}}", 0, &rev1, &err));
+	ck_assert_int_gt(rev1, 0);
+	fails(store_create_wait(st, "/a", "2", 0, NULL, &err), -EEXIST);
+	ok(store_get_wait(st, "/a", 0, &kv, &err));
+	ck_assert_str_eq(kv.key, "/a");
+	ck_assert_str_eq(kv.value, "{\"metadata\":{\"uid\":\"u1\"}}");
+	ck_assert_uint_eq(kv.len, strlen(kv.value));
+	ck_assert_int_eq(kv.rev, rev1);
+	ck_assert_int_eq(kv.create_rev, rev1);
+	store_kv_done(&kv);
+
+	fails(store_update_wait(st, "/a", "2", rev1 + 1, 0, NULL, &err), -ESTALE);
+	ok(store_update_wait(st, "/a", "{\"metadata\":{\"uid\":\"u2\"}}", rev1, 0, &rev2, &err));
+	ck_assert_int_gt(rev2, rev1);
+	fails(store_update_wait(st, "/a", "2", rev1, 0, NULL, &err), -ESTALE);
+	fails(store_delete_wait(st, "/a", rev1, NULL, 0, &err), -ESTALE);
+	fails(store_delete_wait(st, "/a", 0, "u1", 0, &err), -ESTALE);
+	ok(store_get_wait(st, "/a", 0, &kv, &err));
+	ck_assert_int_eq(kv.rev, rev2);
+	ck_assert_int_eq(kv.create_rev, rev1);
+	store_kv_done(&kv);
+	ok(store_delete_wait(st, "/a", rev2, "u2", 0, &err));
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -ENOENT);
+	fails(store_delete_wait(st, "/a", 0, NULL, 0, &err), -ENOENT);
+	fails(store_update_wait(st, "/a", "2", 0, 0, NULL, &err), -ENOENT);
+
+	ok(store_create_wait(st, "/a", "3", 0, &rev3, &err));
+	ck_assert_int_gt(rev3, rev2 + 1);
+	ok(store_update_wait(st, "/a", "4", 0, 0, NULL, &err));
+	ok(store_get_wait(st, "/a", 0, &kv, &err));
+	ck_assert_str_eq(kv.value, "4");
+	ck_assert_int_eq(kv.create_rev, rev3);
+	store_kv_done(&kv);
+}
+END_TEST
+
+START_TEST(list_is_the_prefix_in_order)
+{
+	static const char *const keys[] = {
+		"/p/b", "/p/a", "/p/", "/p", "/q", "/p/a/x", "/o", "/p0"};
+	static const char *const want[] = {"/p/", "/p/a", "/p/a/x", "/p/b"};
+	auto_(store) struct store *st = drivers[_i](NULL);
+	struct store_list l = {0};
+	int64_t rev = 0;
+
+	ok(store_list_wait(st, "/", 0, &l, &err));
+	ck_assert_uint_eq(l.n, 0);
+	ck_assert_int_gt(l.rev, 0);
+	store_list_done(&l);
+	for (size_t i = 0; i < array_size(keys); i++)
+		ok(store_create_wait(st, keys[i], keys[i] + 1, 0, &rev, &err));
+	ok(store_create_wait(st, "/p/gone", "1", 0, &rev, &err));
+	ok(store_delete_wait(st, "/p/gone", rev, NULL, 0, &err));
+	ok(store_list_wait(st, "/p/", 0, &l, &err));
+	ck_assert_uint_eq(l.n, array_size(want));
+	for (size_t i = 0; i < l.n; i++) {
+		ck_assert_str_eq(l.v[i].key, want[i]);
+		ck_assert_str_eq(l.v[i].value, want[i] + 1);
+	}
+	ck_assert_int_eq(l.rev, rev + 1);
+	store_list_done(&l);
+}
+END_TEST
+
+START_TEST(bad_requests_are_refused)
+{
+	static const struct {
+		const char *key, *value, *text;
+	} cases[] = {
+		{"a", "1", "store key \"a\": want it to begin with \"/\""},
+		{"", "1", "store key \"\": want it to begin with \"/\""},
+		{"/a b", "1", "store key \"/a b\": a space or control character at offset 2"},
+		{"/a\n", "1", "store key \"/a\n\": a space or control character at offset 2"},
+		{"/a", "", "/a: the value is empty, want JSON text"},
+	};
+	auto_(store) struct store *st = drivers[_i](NULL);
+	auto_free char *big = mem_alloc(STORE_VALUE_MAX + 2);
+	char key[STORE_KEY_MAX + 2];
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		fails(store_create_wait(st, cases[i].key, cases[i].value, 0, NULL, &err), -EINVAL);
+		ck_assert_str_eq(err.text, cases[i].text);
+	}
+	memset(big, '1', STORE_VALUE_MAX + 1);
+	big[STORE_VALUE_MAX + 1] = 0;
+	fails(store_create_wait(st, "/a", big, 0, NULL, &err), -EINVAL);
+	big[STORE_VALUE_MAX] = 0;
+	ok(store_create_wait(st, "/a", big, 0, NULL, &err));
+	memset(key, '/', sizeof(key));
+	key[STORE_KEY_MAX + 1] = 0;
+	fails(store_create_wait(st, key, "1", 0, NULL, &err), -EINVAL);
+	key[STORE_KEY_MAX] = 0;
+	ok(store_create_wait(st, key, "1", 0, NULL, &err));
+}
+END_TEST
+
+/* ---- every driver: callbacks and watches ---- */
+
+struct seen {
+	struct event_base *base;
+	struct store *st;
+	struct store_op *op;
+	struct store_watch *watch, *second;
+	int calls, end_r;
+	int64_t rev;
+	VEC(struct store_kv) events;
+};
+
+static void on_done(void *arg, const struct store_res *res)
+{
+	struct seen *s = arg;
+
+	s->calls++;
+	s->rev = res->rev;
+	ck_assert_int_eq(res->r, 0);
+}
+
+static void on_event(void *arg, const struct store_kv *kv)
+{
+	struct seen *s = arg;
+	struct store_kv copy = *kv;
+
+	ck_assert_int_gt(kv->rev, s->rev);
+	s->rev = kv->rev;
+	copy.key = mem_strdup(kv->key);
+	copy.value = kv->value ? mem_strdup(kv->value) : NULL;
+	vec_push(&s->events, copy);
+}
+
+static void on_end(void *arg, int r, const struct err *e)
+{
+	struct seen *s = arg;
+
+	s->watch = NULL;
+	s->end_r = r;
+	err = *e;
+}
+
+static void seen_done(struct seen *s)
+{
+	for (size_t i = 0; i < s->events.n; i++)
+		store_kv_done(&s->events.v[i]);
+	vec_done(&s->events);
+}
+
+static bool timed_out;
+
+static void on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	timed_out = true;
+	event_base_loopbreak(arg);
+}
+
+/* Runs the loop for so long, or until *what is `want`. Returns the turns it took. */
+static int run_until(struct event_base *base, const int *what, int want, int ms)
+{
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+	struct event *timer = evtimer_new(base, on_timeout, base);
+	int turns = 0;
+
+	timed_out = false;
+	event_add(timer, &tv);
+	while (!timed_out && (!what || *what != want)) {
+		event_base_loop(base, EVLOOP_ONCE);
+		turns++;
+	}
+	event_free(timer);
+	return turns;
+}
+
+#define wait_for(base, what, want)                  \
+	do {                                        \
+		run_until(base, what, want, 20000); \
+		ck_assert_int_eq(*(what), want);    \
+	} while (0)
+
+static void do_op(struct seen *s, enum store_verb verb, const char *key, const char *value)
+{
+	s->calls = 0;
+	s->op = store_start(
+		s->st, &(struct store_req){.verb = verb, .key = key, .value = value}, on_done, s);
+	ck_assert_int_eq(s->calls, 0); /* never before store_start returned */
+	wait_for(s->base, &s->calls, 1);
+}
+
+static void wait_events(struct seen *s, size_t n)
+{
+	int64_t end = clock_mono_ms() + 20000;
+
+	while (s->events.n < n && clock_mono_ms() < end)
+		run_until(s->base, NULL, 0, 1);
+	ck_assert_uint_eq(s->events.n, n);
+}
+
+START_TEST(watch_tells_what_follows)
+{
+	struct seen ops = {.base = event_base_new()}, w = {0};
+
+	ops.st = drivers[_i](ops.base);
+	w.base = ops.base;
+	do_op(&ops, STORE_CREATE, "/p/before", "1");
+	w.rev = ops.rev;
+	w.watch = store_watch(ops.st, "/p/", ops.rev, on_event, on_end, &w);
+	do_op(&ops, STORE_CREATE, "/p/a", "1");
+	wait_events(&w, 1);
+	do_op(&ops, STORE_CREATE, "/q/a", "1");
+	do_op(&ops, STORE_UPDATE, "/p/a", "2");
+	wait_events(&w, 2);
+	do_op(&ops, STORE_DELETE, "/p/a", NULL);
+	wait_events(&w, 3);
+	ck_assert_int_eq(ops.rev, w.rev);
+	do_op(&ops, STORE_CREATE, "/p/a", "3");
+	wait_events(&w, 4);
+	for (size_t i = 0; i < 4; i++)
+		ck_assert_str_eq(w.events.v[i].key, "/p/a");
+	ck_assert_str_eq(w.events.v[0].value, "1");
+	ck_assert_str_eq(w.events.v[1].value, "2");
+	ck_assert_ptr_null(w.events.v[2].value);
+	ck_assert_str_eq(w.events.v[3].value, "3");
+
+	store_watch_cancel(w.watch);
+	do_op(&ops, STORE_CREATE, "/p/b", "1");
+	run_until(ops.base, NULL, 0, 20);
+	ck_assert_uint_eq(w.events.n, 4);
+	store_close(ops.st);
+	event_base_free(ops.base);
+	seen_done(&w);
+}
+END_TEST
+
+static void on_event_restart(void *arg, const struct store_kv *kv)
+{
+	struct seen *s = arg;
+
+	on_event(s, kv);
+	/* Cancels itself, and begins anew from here: nothing may be lost or told twice. */
+	store_watch_cancel(s->watch);
+	s->watch = store_watch(s->st, "/p/", kv->rev, on_event_restart, on_end, s);
+}
+
+START_TEST(watches_may_change_inside_their_callback)
+{
+	struct seen ops = {.base = event_base_new()}, w = {0}, plain = {0};
+	char key[16];
+
+	ops.st = w.st = drivers[_i](ops.base);
+	w.base = plain.base = ops.base;
+	do_op(&ops, STORE_CREATE, "/q", "1");
+	w.rev = plain.rev = ops.rev;
+	w.watch = store_watch(ops.st, "/p/", ops.rev, on_event_restart, on_end, &w);
+	plain.watch = store_watch(ops.st, "/p/", ops.rev, on_event, on_end, &plain);
+	for (int i = 0; i < 20; i++) {
+		snprintf(key, sizeof(key), "/p/%d", i);
+		store_start(ops.st,
+			&(struct store_req){.verb = STORE_CREATE, .key = key, .value = "1"},
+			on_done, &ops);
+	}
+	wait_events(&w, 20);
+	wait_events(&plain, 20);
+	store_close(ops.st);
+	event_base_free(ops.base);
+	seen_done(&w);
+	seen_done(&plain);
+}
+END_TEST
+
+START_TEST(a_cancelled_operation_is_silent)
+{
+	struct seen s = {.base = event_base_new()};
+
+	s.st = drivers[_i](s.base);
+	s.op = store_start(s.st,
+		&(struct store_req){.verb = STORE_CREATE, .key = "/a", .value = "1"}, on_done, &s);
+	store_op_cancel(s.op);
+	store_op_cancel(NULL);
+	run_until(s.base, NULL, 0, 20);
+	ck_assert_int_eq(s.calls, 0);
+	/* one under way when the store is closed is silent as well */
+	store_start(s.st, &(struct store_req){.verb = STORE_GET, .key = "/a"}, on_done, &s);
+	store_watch(s.st, "/", 1, on_event, on_end, &s);
+	store_close(s.st);
+	run_until(s.base, NULL, 0, 5);
+	ck_assert_int_eq(s.calls, 0);
+	event_base_free(s.base);
+}
+END_TEST
+
+static void cancel_in_list(void *arg, const struct store_res *res)
+{
+	struct seen *s = arg;
+
+	ck_assert(res->more);
+	s->calls++;
+	store_op_cancel(s->op);
+}
+
+START_TEST(a_list_may_be_cancelled_between_pages)
+{
+	struct seen s = {.base = event_base_new()};
+
+	s.st = drivers[_i](s.base);
+	do_op(&s, STORE_CREATE, "/a", "1");
+	do_op(&s, STORE_CREATE, "/b", "1");
+	s.calls = 0;
+	s.op = store_start(
+		s.st, &(struct store_req){.verb = STORE_LIST, .key = "/"}, cancel_in_list, &s);
+	wait_for(s.base, &s.calls, 1);
+	run_until(s.base, NULL, 0, 5);
+	ck_assert_int_eq(s.calls, 1);
+	do_op(&s, STORE_CREATE, "/c", "1");
+	store_close(s.st);
+	event_base_free(s.base);
+}
+END_TEST
+
+static void count_list(void *arg, const struct store_res *res)
+{
+	struct seen *s = arg;
+
+	s->rev += (int64_t)res->n;
+	s->calls += !res->more;
+}
+
+START_TEST(a_list_may_be_limited)
+{
+	struct seen s = {.base = event_base_new()};
+
+	s.st = drivers[_i](s.base);
+	do_op(&s, STORE_CREATE, "/a", "1");
+	do_op(&s, STORE_CREATE, "/b", "1");
+	do_op(&s, STORE_CREATE, "/c", "1");
+	for (size_t limit = 1; limit <= 5; limit++) {
+		s.rev = s.calls = 0;
+		store_start(s.st,
+			&(struct store_req){.verb = STORE_LIST, .key = "/", .limit = limit},
+			count_list, &s);
+		wait_for(s.base, &s.calls, 1);
+		ck_assert_int_eq(s.rev, limit < 3 ? (int64_t)limit : 3);
+	}
+	store_close(s.st);
+	event_base_free(s.base);
+}
+END_TEST
+
+/* ---- SQLite: several processes ---- */
+
+#define N_KEYS 12
+
+static void random_key(char key[static 24])
+{
+	snprintf(key, 24, "/p/%ld", random() % N_KEYS);
+}
+
+/* One random write with compare-and-swap; a conflict is as good as a success. */
+static void random_write(struct store *st, int id, int i)
+{
+	char key[24], value[64];
+	struct store_kv kv = {0};
+	int r;
+
+	random_key(key);
+	snprintf(value, sizeof(value), "{\"writer\":%d,\"n\":%d}", id, i);
+	r = store_get_wait(st, key, 0, &kv, &err);
+	if (r == -ENOENT)
+		r = store_create_wait(st, key, value, 0, NULL, &err);
+	else if (r == 0 && random() % 3 == 0)
+		r = store_delete_wait(st, key, kv.rev, NULL, 0, &err);
+	else if (r == 0)
+		r = store_update_wait(st, key, value, kv.rev, 0, NULL, &err);
+	store_kv_done(&kv);
+	if (r < 0 && r != -EEXIST && r != -ESTALE && r != -ENOENT) {
+		fprintf(stderr, "writer %d: %s\n", id, err_text(&err));
+		_exit(1);
+	}
+}
+
+static pid_t fork_writer(int id, unsigned rnd, int n)
+{
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		struct store *st = open_sqlite(NULL);
+
+		srandom(rnd);
+		for (int i = 0; n < 0 || i < n; i++)
+			random_write(st, id, i);
+		store_close(st);
+		_exit(0);
+	}
+	return pid;
+}
+
+/* What a reader that follows a watch believes. */
+struct follower {
+	struct sync *sync;
+	struct event_base *base;
+	struct {
+		char *value;
+		int64_t rev;
+	} key[N_KEYS];
+	int sets, dels, in_sync, states;
+	bool may_delete;
+};
+
+static void f_set(void *arg, const char *key, const char *value, size_t len, int64_t rev)
+{
+	struct follower *f = arg;
+	int i = atoi(key + 3);
+
+	ck_assert_uint_eq(strlen(value), len);
+	ck_assert(!f->key[i].value || strcmp(f->key[i].value, value) != 0); /* a real difference */
+	ck_assert_int_gt(rev, f->key[i].rev);
+	free(f->key[i].value);
+	f->key[i].value = mem_strdup(value);
+	f->key[i].rev = rev;
+	f->sets++;
+}
+
+static void f_del(void *arg, const char *key)
+{
+	struct follower *f = arg;
+	int i = atoi(key + 3);
+
+	ck_assert(f->may_delete);
+	ck_assert_ptr_nonnull(f->key[i].value);
+	free(f->key[i].value);
+	f->key[i].value = NULL;
+	f->dels++;
+}
+
+static void f_in_sync(void *arg)
+{
+	((struct follower *)arg)->in_sync++;
+}
+
+static void f_state(void *arg)
+{
+	((struct follower *)arg)->states++;
+}
+
+static const struct sync_ops f_ops = {
+	.set = f_set, .del = f_del, .in_sync = f_in_sync, .state = f_state};
+static const char *const f_prefix[] = {"/p/"};
+
+static void f_done(struct follower *f)
+{
+	sync_free(f->sync);
+	for (size_t i = 0; i < N_KEYS; i++)
+		free(f->key[i].value);
+}
+
+static bool f_equals(const struct follower *f, const struct store_list *l)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < l->n; i++) {
+		const char *have = f->key[atoi(l->v[i].key + 3)].value;
+
+		if (!have || strcmp(have, l->v[i].value) != 0)
+			return false;
+	}
+	for (size_t i = 0; i < N_KEYS; i++)
+		n += f->key[i].value != NULL;
+	return n == l->n;
+}
+
+static void reap(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+START_TEST(followers_see_what_several_processes_write)
+{
+	struct follower f = {.base = event_base_new(), .may_delete = true};
+	struct seen raw = {.base = f.base};
+	struct store *st = open_sqlite(f.base), *direct;
+	struct store_list l = {0};
+	unsigned long rnd = seed();
+	pid_t pids[4];
+	int64_t end;
+
+	raw.watch = store_watch(st, "/", 1, on_event, on_end, &raw);
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, NULL);
+	for (int i = 0; i < 4; i++)
+		pids[i] = fork_writer(i, (unsigned)rnd + (unsigned)i, 400);
+	for (int i = 0; i < 4; i++)
+		while (waitpid(pids[i], NULL, WNOHANG) == 0)
+			run_until(f.base, NULL, 0, 2);
+	direct = open_sqlite(NULL);
+	ok(store_list_wait(direct, "/p/", 0, &l, &err));
+	store_close(direct);
+	end = clock_mono_ms() + 5000;
+	while (clock_mono_ms() < end && !(f_equals(&f, &l) && raw.rev == l.rev))
+		run_until(f.base, NULL, 0, 2);
+	ck_assert(f_equals(&f, &l));
+	ck_assert_int_eq(
+		raw.rev, l.rev); /* the raw watch had every newest change, in order, once */
+	ck_assert_int_eq(f.in_sync, 1);
+	ck_assert_str_eq(sync_state(f.sync), "in sync");
+	store_list_done(&l);
+	f_done(&f);
+	store_close(st);
+	event_base_free(f.base);
+	seen_done(&raw);
+}
+END_TEST
+
+START_TEST(compare_and_swap_counts_exactly)
+{
+	auto_(store) struct store *st = open_sqlite(NULL);
+	struct store_kv kv = {0};
+	pid_t pids[4];
+
+	ok(store_create_wait(st, "/n", "0", 0, NULL, &err));
+	store_close(take_ptr(st));
+	for (int p = 0; p < 4; p++) {
+		pids[p] = fork();
+		if (pids[p] > 0)
+			continue;
+		st = open_sqlite(NULL);
+		for (int done = 0; done < 250;) {
+			char value[16];
+			int r;
+
+			if (store_get_wait(st, "/n", 0, &kv, &err) < 0)
+				_exit(1);
+			snprintf(value, sizeof(value), "%d", atoi(kv.value) + 1);
+			r = store_update_wait(st, "/n", value, kv.rev, 0, NULL, &err);
+			store_kv_done(&kv);
+			if (r < 0 && r != -ESTALE)
+				_exit(1);
+			done += r >= 0;
+		}
+		_exit(0);
+	}
+	for (int p = 0; p < 4; p++)
+		reap(pids[p]);
+	st = open_sqlite(NULL);
+	ok(store_get_wait(st, "/n", 0, &kv, &err));
+	ck_assert_str_eq(kv.value, "1000");
+	store_kv_done(&kv);
+}
+END_TEST
+
+static int sql_int(const char *text)
+{
+	sqlite3 *db = NULL;
+	sqlite3_stmt *s = NULL;
+	int n = -1;
+
+	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	ck_assert_int_eq(sqlite3_prepare_v2(db, text, -1, &s, NULL), SQLITE_OK);
+	if (sqlite3_step(s) == SQLITE_ROW)
+		n = sqlite3_column_type(s, 0) == SQLITE_TEXT
+			    ? strcmp((const char *)sqlite3_column_text(s, 0), "ok")
+			    : sqlite3_column_int(s, 0);
+	sqlite3_finalize(s);
+	sqlite3_close(db);
+	return n;
+}
+
+START_TEST(killed_writers_leave_it_whole)
+{
+	struct follower f = {.base = event_base_new(), .may_delete = true};
+	struct store *st = open_sqlite(f.base);
+	unsigned long rnd = seed();
+	struct store_list l = {0};
+	int64_t rev = 0, end;
+
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, NULL);
+	for (int round = 0; round < 30; round++) {
+		pid_t pid = fork_writer(round, (unsigned)rnd + (unsigned)round, -1);
+		struct store *direct;
+
+		run_until(f.base, NULL, 0, 2 + (int)(random() % 10));
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		direct = open_sqlite(NULL);
+		ok(store_list_wait(direct, "/p/", 0, &l, &err));
+		ck_assert_int_ge(l.rev, rev);
+		rev = l.rev;
+		end = clock_mono_ms() + 5000;
+		while (clock_mono_ms() < end && !f_equals(&f, &l))
+			run_until(f.base, NULL, 0, 1);
+		ck_assert(f_equals(&f, &l));
+		store_list_done(&l);
+		store_close(direct);
+	}
+	ck_assert_int_gt(rev, 30);
+	f_done(&f);
+	store_close(st);
+	event_base_free(f.base);
+	ck_assert_int_eq(sql_int("PRAGMA integrity_check"), 0);
+}
+END_TEST
+
+START_TEST(a_watcher_sleeps_and_wakes)
+{
+	struct seen w = {.base = event_base_new()};
+	struct store *st = open_sqlite(w.base), *other;
+	int64_t worst = 0;
+	char value[16];
+
+	w.watch = store_watch(st, "/p/", 1, on_event, on_end, &w);
+	other = open_sqlite(NULL);
+	ok(store_create_wait(other, "/p/a", "1", 0, NULL, &err));
+	wait_events(&w, 1);
+	run_until(w.base, NULL, 0, 50);
+	ck_assert_int_eq(run_until(w.base, NULL, 0, 400), 1); /* the test's own timer */
+	for (size_t i = 0; i < 50; i++) {
+		pid_t pid = fork();
+		int64_t t;
+
+		if (pid == 0) {
+			struct store *mine = open_sqlite(NULL);
+
+			snprintf(value, sizeof(value), "%zu", i + 2);
+			_exit(store_update_wait(mine, "/p/a", value, 0, 0, NULL, &err) < 0);
+		}
+		reap(pid);
+		t = clock_mono_us();
+		while (w.events.n < i + 2 && clock_mono_us() - t < 5000000)
+			event_base_loop(w.base, EVLOOP_ONCE);
+		t = clock_mono_us() - t;
+		worst = t > worst ? t : worst;
+		ck_assert_uint_eq(w.events.n, i + 2);
+	}
+	printf("woken at worst %lld us after the writer's exit\n", (long long)worst);
+	ck_assert_int_lt(worst, 1000000);
+	store_close(other);
+	store_close(st);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
+START_TEST(forgotten_deletions_end_a_watch)
+{
+	struct seen w = {.base = event_base_new()};
+	struct store *st = open_sqlite(NULL), *watching = open_sqlite(w.base);
+	int64_t rev = 0, deleted;
+
+	ok(store_create_wait(st, "/p/a", "1", 0, NULL, &err));
+	ok(store_delete_wait(st, "/p/a", 0, NULL, 0, &err));
+	ok(store_create_wait(st, "/p/b", "1", 0, &rev, &err));
+	deleted = rev - 1;
+	while (rev < 11300)
+		ok(store_update_wait(st, "/p/b", "2", rev, 0, &rev, &err));
+	ck_assert_int_eq(sql_int("SELECT count(*) FROM kv"), 1);
+	w.watch = store_watch(watching, "/p/", deleted - 1, on_event, on_end, &w);
+	wait_for(w.base, &w.end_r, -ESTALE);
+	ck_assert_uint_eq(w.events.n, 0);
+	w.end_r = 0;
+	/* from the deletion on nothing was missed */
+	w.watch = store_watch(watching, "/p/", deleted, on_event, on_end, &w);
+	wait_events(&w, 1);
+	ck_assert_int_eq(w.end_r, 0);
+	store_close(st);
+	store_close(watching);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
+/* ---- SQLite: files in bad shape ---- */
+
+static void said(const char *want)
+{
+	ck_assert_msg(strstr(err.text, want), "\"%s\" does not say \"%s\"", err.text, want);
+}
+
+START_TEST(the_file_is_private_and_its_directory_is_made)
+{
+	auto_(store) struct store *st = open_sqlite(NULL);
+	struct stat sb;
+	mode_t old = umask(0);
+
+	ok(store_create_wait(st, "/a", "1", 0, NULL, &err));
+	umask(old);
+	ck_assert_int_eq(stat(path, &sb), 0);
+	ck_assert_int_eq(sb.st_mode & 0777, 0600);
+	snprintf(path, sizeof(path), "%s/lib/margay.db-wal", dir);
+	ck_assert_int_eq(stat(path, &sb), 0);
+	ck_assert_int_eq(sb.st_mode & 0777, 0600);
+}
+END_TEST
+
+START_TEST(bad_configuration)
+{
+	struct store *st = NULL;
+
+	fails(store_open(&(struct store_conf){.type = "mongodb"}, NULL, &st, &err), -EINVAL);
+	said("DATASTORE_TYPE \"mongodb\": this version supports \"sqlite\"");
+	fails(store_open(&(struct store_conf){.sqlite_path = "x.db"}, NULL, &st, &err), -EINVAL);
+	said("MARGAY_SQLITE_PATH \"x.db\": want an absolute path");
+}
+END_TEST
+
+static void make_file(const char *text, size_t n)
+{
+	char parent[96];
+	FILE *f;
+
+	snprintf(parent, sizeof(parent), "%s/lib", dir);
+	mkdir(parent, 0755);
+	f = fopen(path, "w");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_uint_eq(fwrite(text, 1, n, f), n);
+	fclose(f);
+}
+
+START_TEST(what_is_no_datastore_is_refused)
+{
+	auto_(store) struct store *st = open_sqlite(NULL);
+	struct store_kv kv;
+	char text[8192];
+	sqlite3 *db = NULL;
+
+	memset(text, 'x', sizeof(text));
+	make_file(text, sizeof(text));
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -EINVAL);
+	said(path);
+	said("is not a database: move it away");
+	unlink(path);
+	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	sqlite3_exec(db, "CREATE TABLE t (x)", NULL, NULL, NULL);
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -EINVAL);
+	said(path);
+	said("the database of another program");
+	sqlite3_close(db);
+	unlink(path);
+	/* once the way is free the same store works */
+	ok(store_create_wait(st, "/a", "1", 0, NULL, &err));
+	store_close(take_ptr(st));
+	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	sqlite3_exec(db, "PRAGMA user_version = 2", NULL, NULL, NULL);
+	sqlite3_close(db);
+	st = open_sqlite(NULL);
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -EINVAL);
+	said("its schema is version 2, this program knows 1");
+	unlink(path);
+	mkdir(path, 0700);
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -EINVAL);
+	said("not a file");
+}
+END_TEST
+
+START_TEST(a_damaged_file_is_reported)
+{
+	auto_(store) struct store *st = open_sqlite(NULL);
+	auto_free char *value = mem_zalloc(4001);
+	struct store_list l = {0};
+	char key[16], junk[4096];
+	int fd;
+
+	memset(value, '1', 4000);
+	for (int i = 0; i < 40; i++) {
+		snprintf(key, sizeof(key), "/%d", i);
+		ok(store_create_wait(st, key, value, 0, NULL, &err));
+	}
+	store_close(take_ptr(st));
+	ck_assert_int_eq(sql_int("PRAGMA wal_checkpoint(TRUNCATE)"), 0);
+	memset(junk, 0x5a, sizeof(junk));
+	fd = open(path, O_RDWR);
+	for (int page = 5; page < 30; page++)
+		ck_assert_int_eq(pwrite(fd, junk, sizeof(junk), page * 4096), sizeof(junk));
+	close(fd);
+	st = open_sqlite(NULL);
+	fails(store_list_wait(st, "/", 0, &l, &err), -EINVAL);
+	said(path);
+	said("the file is damaged");
+	said(".recover");
+}
+END_TEST
+
+/* Writes 50 kB objects until one fails; then reads work, and writes as well when there is room again. */
+static void fill(int want_r, const char *want_text, void (*make_room)(void))
+{
+	auto_(store) struct store *st = open_sqlite(NULL);
+	auto_free char *value = mem_zalloc(50001);
+	struct store_kv kv = {0};
+	char key[16];
+	int r = 0;
+
+	memset(value, '1', 50000);
+	ok(store_create_wait(st, "/first", "1", 0, NULL, &err));
+	for (int i = 0; r == 0 && i < 100; i++) {
+		snprintf(key, sizeof(key), "/%d", i);
+		r = store_create_wait(st, key, value, 0, NULL, &err);
+	}
+	ck_assert_msg(r == want_r, "%d: %s", r, err_text(&err));
+	said(path);
+	said(want_text);
+	ok(store_get_wait(st, "/first", 0, &kv, &err));
+	store_kv_done(&kv);
+	fails(store_get_wait(st, key, 0, &kv, &err), -ENOENT);
+	make_room();
+	ok(store_create_wait(st, key, value, 0, NULL, &err));
+	store_close(take_ptr(st));
+	ck_assert_int_eq(sql_int("PRAGMA integrity_check"), 0);
+}
+
+static void make_room(void)
+{
+	char file[96];
+
+	snprintf(file, sizeof(file), "%s/other", dir);
+	ck_assert_int_eq(unlink(file), 0);
+}
+
+START_TEST(a_full_disk_is_reported_and_survived)
+{
+	auto_free char *text = mem_zalloc(500000);
+	char file[96];
+	FILE *f;
+
+	ck_assert_msg(unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) == 0,
+		"unshare: %s", strerror(errno));
+	ck_assert_int_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	ck_assert_int_eq(mount("margay", dir, "tmpfs", 0, "size=1m"), 0);
+	snprintf(file, sizeof(file), "%s/other", dir);
+	f = fopen(file, "w");
+	ck_assert_uint_eq(fwrite(text, 1, 500000, f), 500000);
+	fclose(f);
+	fill(-ENOSPC, "the disk is full: make room", make_room);
+	ck_assert_int_eq(umount(dir), 0);
+}
+END_TEST
+
+static void lift_limit(void)
+{
+	struct rlimit limit = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+START_TEST(a_file_limit_is_reported_and_survived)
+{
+	struct rlimit limit = {.rlim_cur = 300 * 1000, .rlim_max = RLIM_INFINITY};
+
+	signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	fill(-EHOSTUNREACH, "a write failed: a quota, a limit on file sizes", lift_limit);
+}
+END_TEST
+
+/* To somebody who may read nothing and write nothing of root's. */
+static void become_nobody(void)
+{
+	if (geteuid() == 0)
+		ck_assert_int_eq(seteuid(65534), 0);
+}
+
+START_TEST(missing_permission_is_reported)
+{
+	struct store *st = open_sqlite(NULL);
+	struct store_kv kv = {0};
+	char wal[128];
+
+	ok(store_create_wait(st, "/a", "1", 0, NULL, &err));
+	store_close(st);
+	chmod(path, 0000);
+	become_nobody();
+	st = open_sqlite(NULL);
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -EACCES);
+	said(path);
+	said("permission denied for uid");
+	store_close(st);
+	/* may read the files, not write them */
+	ck_assert_int_eq(geteuid() == 65534 ? seteuid(0) : 0, 0);
+	chmod(path, 0444);
+	snprintf(wal, sizeof(wal), "%s-wal", path);
+	chmod(wal, 0444);
+	snprintf(wal, sizeof(wal), "%s-shm", path);
+	chmod(wal, 0444);
+	become_nobody();
+	st = open_sqlite(NULL);
+	fails(store_update_wait(st, "/a", "2", 0, 0, NULL, &err), -EACCES);
+	said(path);
+	said("write");
+	store_close(st);
+	/* a directory in which nothing may be made */
+	snprintf(path, sizeof(path), "/proc/1/margay.db");
+	st = open_sqlite(NULL);
+	err = ERR_INIT;
+	ck_assert_int_lt(store_get_wait(st, "/a", 0, &kv, &err), 0);
+	said(path);
+	store_close(st);
+	ck_assert_int_eq(geteuid() == 65534 ? seteuid(0) : 0, 0);
+}
+END_TEST
+
+static void copy_db(const char *to)
+{
+	char text[200];
+	sqlite3 *db = NULL;
+
+	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	snprintf(text, sizeof(text), "VACUUM INTO '%s'", to);
+	ck_assert_int_eq(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+}
+
+START_TEST(an_exchanged_file_is_not_taken_for_deletions)
+{
+	struct follower f = {.base = event_base_new()};
+	struct store *st = open_sqlite(f.base), *other = open_sqlite(NULL);
+	char old[128], copy[128], wal[128], shm[128];
+	int64_t end;
+
+	snprintf(old, sizeof(old), "%s.old", path);
+	snprintf(copy, sizeof(copy), "%s.copy", path);
+	snprintf(wal, sizeof(wal), "%s-wal", path);
+	snprintf(shm, sizeof(shm), "%s-shm", path);
+	ok(store_create_wait(other, "/p/1", "1", 0, NULL, &err));
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, NULL);
+	wait_for(f.base, &f.sets, 1);
+	copy_db(copy);
+	ok(store_update_wait(other, "/p/1", "2", 0, 0, NULL, &err));
+	ok(store_create_wait(other, "/p/2", "2", 0, NULL, &err));
+	wait_for(f.base, &f.sets, 3);
+	store_close(other);
+
+	/* gone, then an empty one: nothing is told, and the state says why */
+	ck_assert_int_eq(rename(path, old), 0);
+	unlink(wal);
+	unlink(shm);
+	run_until(f.base, NULL, 0, 300);
+	ck_assert_ptr_nonnull(strstr(sync_state(f.sync), "is gone"));
+	ck_assert(!sync_up(f.sync));
+	ck_assert(sync_in_sync(f.sync));
+	other = open_sqlite(NULL);
+	ok(store_create_wait(other, "/p/3", "3", 0, NULL, &err));
+	store_close(other);
+	sync_retry(f.sync);
+	run_until(f.base, NULL, 0, 50);
+	ck_assert_ptr_nonnull(strstr(sync_state(f.sync), "another database"));
+	ck_assert_int_eq(f.sets, 3);
+
+	/* an older copy of the right one: what it lacks is really gone now */
+	unlink(wal);
+	unlink(shm);
+	ck_assert_int_eq(rename(copy, path), 0);
+	f.may_delete = true;
+	f.key[1].rev = 0;
+	sync_retry(f.sync);
+	wait_for(f.base, &f.dels, 1);
+	ck_assert_str_eq(f.key[1].value, "1");
+	end = clock_mono_ms() + 5000;
+	while (!sync_up(f.sync) && clock_mono_ms() < end)
+		run_until(f.base, NULL, 0, 5);
+	ck_assert_str_eq(sync_state(f.sync), "in sync");
+	other = open_sqlite(NULL);
+	ok(store_create_wait(other, "/p/4", "4", 0, NULL, &err));
+	wait_for(f.base, &f.sets, 5);
+	store_close(other);
+	f_done(&f);
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
+START_TEST(opening_is_quick)
+{
+	int64_t best = INT64_MAX;
+
+	for (int i = 0; i < 50; i++) {
+		struct store *st = open_sqlite(NULL);
+		struct store_kv kv = {0};
+		int64_t t = clock_mono_us();
+
+		if (i == 0)
+			ok(store_create_wait(st, "/a", "1", 0, NULL, &err));
+		ok(store_get_wait(st, "/a", 0, &kv, &err));
+		t = clock_mono_us() - t;
+		best = t < best ? t : best;
+		store_kv_done(&kv);
+		store_close(st);
+	}
+	printf("open and read: %lld us at best\n", (long long)best);
+	ck_assert_int_lt(best, 20000); /* under the sanitizers, on a busy machine */
+}
+END_TEST
+
+/* ---- sync and cache, over the fake ---- */
+
+struct armed {
+	int n;
+	int64_t delay_ms;
+};
+
+static void fake_arm(void *arg, struct sync *s, int64_t delay_ms)
+{
+	struct armed *a = arg;
+
+	(void)s;
+	a->n++;
+	a->delay_ms = delay_ms;
+}
+
+static uint64_t fake_random(void *arg)
+{
+	(void)arg;
+	return (uint64_t)random();
+}
+
+static void settle(struct store *st, struct event_base *base)
+{
+	do
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	while (!store_fake_idle(st));
+}
+
+START_TEST(sync_converges_whatever_fails)
+{
+	struct follower f = {.base = event_base_new(), .may_delete = true};
+	struct armed armed = {0};
+	struct sync_hooks hooks = {.arm = fake_arm, .random = fake_random, .arg = &armed};
+	struct store *st = store_fake_new(f.base);
+	char key[24], value[24];
+
+	seed();
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, &hooks);
+	for (int i = 0; i < 3000; i++) {
+		random_key(key);
+		snprintf(value, sizeof(value), "%ld", random() % 4);
+		switch (random() % 16) {
+		case 0:
+			store_fake_fail_nth(st, 1 + (unsigned)random() % 2, -ETIMEDOUT);
+			break;
+		case 1:
+			store_fake_compact(st);
+			break;
+		case 2:
+			store_fake_away(st, random() % 2);
+			break;
+		case 3:
+			store_fake_hold(st, random() % 2);
+			break;
+		case 4:
+			sync_retry(f.sync);
+			break;
+		case 5:
+			settle(st, f.base);
+			break;
+		case 6:
+		case 7:
+		case 8:
+			store_fake_put(st, key, NULL);
+			break;
+		default:
+			store_fake_put(st, key, value);
+			break;
+		}
+	}
+	store_fake_away(st, false);
+	store_fake_hold(st, false);
+	store_fake_fail_nth(st, 0, 0);
+	settle(st, f.base);
+	sync_retry(f.sync);
+	settle(st, f.base);
+	ck_assert(sync_up(f.sync));
+	ck_assert_int_eq(f.in_sync, 1);
+	for (int i = 0; i < N_KEYS; i++) {
+		const char *want;
+
+		snprintf(key, sizeof(key), "/p/%d", i);
+		want = store_fake_value(st, key);
+		ck_assert_pstr_eq(f.key[i].value, want);
+	}
+	f_done(&f);
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
+START_TEST(sync_keeps_what_it_knows_and_backs_off)
+{
+	struct follower f = {.base = event_base_new()};
+	struct armed armed = {0};
+	struct sync_hooks hooks = {.arm = fake_arm, .random = fake_random, .arg = &armed};
+	struct store *st = store_fake_new(f.base);
+	int64_t last = 0;
+
+	store_fake_away(st, true);
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, &hooks);
+	ck_assert_str_eq(sync_state(f.sync), "listing /p/");
+	settle(st, f.base);
+	ck_assert_str_eq(sync_state(f.sync), "datastore away: fake datastore: away");
+	ck_assert_int_eq(f.in_sync, 0);
+	ck_assert_int_ge(armed.delay_ms, 50);
+	ck_assert_int_le(armed.delay_ms, 100);
+	for (int i = 0; i < 12; i++) {
+		sync_retry(f.sync);
+		settle(st, f.base);
+		last = armed.delay_ms;
+	}
+	ck_assert_int_ge(last, 15000);
+	ck_assert_int_le(last, 30000);
+	store_fake_put(st, "/p/1", "1");
+	store_fake_away(st, false);
+	sync_retry(f.sync);
+	settle(st, f.base);
+	ck_assert_int_eq(f.in_sync, 1);
+	ck_assert_int_eq(f.sets, 1);
+	ck_assert_str_eq(sync_state(f.sync), "in sync");
+
+	/* away for long: nothing is told; may_delete is false, so a deletion would fail here */
+	store_fake_away(st, true);
+	settle(st, f.base);
+	ck_assert_str_eq(
+		sync_state(f.sync), "datastore away, keeping what is known: fake datastore: away");
+	for (int i = 0; i < 5; i++) {
+		sync_retry(f.sync);
+		settle(st, f.base);
+	}
+	store_fake_put(st, "/p/1", NULL);
+	store_fake_put(st, "/p/1", "1"); /* the same in the end: no difference */
+	store_fake_away(st, false);
+	sync_retry(f.sync);
+	settle(st, f.base);
+	ck_assert_int_eq(f.sets, 1);
+	ck_assert_int_eq(f.dels, 0);
+	store_fake_compact(st);
+	settle(st, f.base);
+	ck_assert(!sync_up(f.sync));
+	ck_assert_int_le(armed.delay_ms, 100); /* prompt again after a success */
+	f_done(&f);
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
+START_TEST(a_lost_answer_is_no_lost_write)
+{
+	auto_(store) struct store *st = store_fake_new(NULL);
+
+	store_fake_lose_nth(st, 1);
+	fails(store_create_wait(st, "/a", "1", 0, NULL, &err), -ETIMEDOUT);
+	fails(store_create_wait(st, "/a", "1", 0, NULL, &err), -EEXIST);
+	store_fake_fail_nth(st, 2, -EHOSTUNREACH);
+	ok(store_update_wait(st, "/a", "2", 0, 0, NULL, &err));
+	fails(store_update_wait(st, "/a", "3", 0, 0, NULL, &err), -EHOSTUNREACH);
+	ck_assert_str_eq(store_fake_value(st, "/a"), "2");
+	ck_assert_uint_eq(store_fake_op_count(st), 4);
+	store_fake_hold(st, true);
+	fails(store_update_wait(st, "/a", "3", 0, clock_mono_ms() + 5, NULL, &err), -ETIMEDOUT);
+	ck_assert_str_eq(err.text, "fake: updating /a: no answer in time");
+}
+END_TEST
+
+struct user {
+	int in_sync, changes;
+	char last[64];
+};
+
+static int decode(const char *key, const char *value, size_t len, void **ret, struct err *e)
+{
+	(void)key;
+	(void)len;
+	if (strcmp(value, "bad") == 0)
+		return err_set(e, -EINVAL, "bad indeed");
+	*ret = mem_strdup(value);
+	return 0;
+}
+
+static void on_changed(void *arg, const char *key, const void *old, const void *new)
+{
+	struct user *u = arg;
+
+	u->changes++;
+	snprintf(u->last, sizeof(u->last), "%s %s>%s", key, old ? (const char *)old : "-",
+		new ? (const char *)new : "-");
+}
+
+static void on_user_in_sync(void *arg)
+{
+	((struct user *)arg)->in_sync++;
+}
+
+static void count_objects(void *arg, const char *key, const void *obj)
+{
+	ck_assert_str_eq(key, "/p/1");
+	ck_assert_str_eq(obj, "b");
+	++*(int *)arg;
+}
+
+START_TEST(a_bad_object_blocks_nothing)
+{
+	static const struct cache_kind kinds[] = {
+		{.prefix = "/p/", .decode = decode, .free = free, .changed = on_changed},
+		{.prefix = "/q/", .decode = decode, .free = free},
+	};
+	static const struct cache_ops ops = {.in_sync = on_user_in_sync};
+	struct user u = {0};
+	struct event_base *base = event_base_new();
+	struct store *st = store_fake_new(base);
+	struct cache *c;
+	int n = 0;
+
+	store_fake_put(st, "/p/1", "a");
+	store_fake_put(st, "/p/2", "bad");
+	store_fake_put(st, "/q/1", "x");
+	c = cache_new(st, kinds, 2, &ops, &u, NULL);
+	settle(st, base);
+	ck_assert_int_eq(u.in_sync, 1);
+	ck_assert_int_eq(u.changes, 1);
+	ck_assert_str_eq(cache_get(c, "/p/1"), "a");
+	ck_assert_str_eq(cache_get(c, "/q/1"), "x");
+	ck_assert_ptr_null(cache_get(c, "/p/2"));
+	ck_assert_uint_eq(cache_refused(c), 1);
+	store_fake_put(st, "/p/1", "bad"); /* the good one stays */
+	settle(st, base);
+	ck_assert_int_eq(u.changes, 1);
+	ck_assert_str_eq(cache_get(c, "/p/1"), "a");
+	ck_assert_uint_eq(cache_refused(c), 2);
+	store_fake_put(st, "/p/1", "b");
+	settle(st, base);
+	ck_assert_str_eq(u.last, "/p/1 a>b");
+	ck_assert_uint_eq(cache_refused(c), 1);
+	cache_for_each(c, &kinds[0], count_objects, &n);
+	ck_assert_int_eq(n, 1);
+	store_fake_put(st, "/p/2", NULL);
+	store_fake_put(st, "/p/1", NULL);
+	settle(st, base);
+	ck_assert_str_eq(u.last, "/p/1 b>-");
+	ck_assert_int_eq(u.changes, 3);
+	ck_assert_uint_eq(cache_refused(c), 0);
+	ck_assert(sync_up(cache_sync(c)));
+	cache_free(c);
+	store_close(st);
+	event_base_free(base);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("store");
+	TCase *every = tcase_create("every driver"), *sqlite = tcase_create("sqlite"),
+	      *sync = tcase_create("sync");
+	SRunner *sr;
+	int failed;
+
+	tcase_add_checked_fixture(every, setup, teardown);
+	tcase_add_loop_test(every, point_operations, 0, N_DRIVERS);
+	tcase_add_loop_test(every, list_is_the_prefix_in_order, 0, N_DRIVERS);
+	tcase_add_loop_test(every, bad_requests_are_refused, 0, N_DRIVERS);
+	tcase_add_loop_test(every, watch_tells_what_follows, 0, N_DRIVERS);
+	tcase_add_loop_test(every, watches_may_change_inside_their_callback, 0, N_DRIVERS);
+	tcase_add_loop_test(every, a_cancelled_operation_is_silent, 0, N_DRIVERS);
+	tcase_add_loop_test(every, a_list_may_be_cancelled_between_pages, 0, N_DRIVERS);
+	tcase_add_loop_test(every, a_list_may_be_limited, 0, N_DRIVERS);
+	suite_add_tcase(s, every);
+
+	tcase_add_checked_fixture(sqlite, setup, teardown);
+	tcase_set_timeout(sqlite, 60);
+	tcase_add_test(sqlite, followers_see_what_several_processes_write);
+	tcase_add_test(sqlite, compare_and_swap_counts_exactly);
+	tcase_add_test(sqlite, killed_writers_leave_it_whole);
+	tcase_add_test(sqlite, a_watcher_sleeps_and_wakes);
+	tcase_add_test(sqlite, forgotten_deletions_end_a_watch);
+	tcase_add_test(sqlite, the_file_is_private_and_its_directory_is_made);
+	tcase_add_test(sqlite, bad_configuration);
+	tcase_add_test(sqlite, what_is_no_datastore_is_refused);
+	tcase_add_test(sqlite, a_damaged_file_is_reported);
+	tcase_add_test(sqlite, a_full_disk_is_reported_and_survived);
+	tcase_add_test(sqlite, a_file_limit_is_reported_and_survived);
+	tcase_add_test(sqlite, missing_permission_is_reported);
+	tcase_add_test(sqlite, an_exchanged_file_is_not_taken_for_deletions);
+	tcase_add_test(sqlite, opening_is_quick);
+	suite_add_tcase(s, sqlite);
+
+	tcase_set_timeout(sync, 30);
+	tcase_add_test(sync, sync_converges_whatever_fails);
+	tcase_add_test(sync, sync_keeps_what_it_knows_and_backs_off);
+	tcase_add_test(sync, a_lost_answer_is_no_lost_write);
+	tcase_add_test(sync, a_bad_object_blocks_nothing);
+	suite_add_tcase(s, sync);
+
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
