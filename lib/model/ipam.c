@@ -119,6 +119,16 @@ struct ipam_handle *ipam_handle_new(void)
 	return mem_new(struct ipam_handle);
 }
 
+struct ipam_handle *ipam_handle_dup(const struct ipam_handle *from)
+{
+	struct ipam_handle *h = ipam_handle_new();
+
+	for (size_t i = 0; i < from->blocks.n; i++)
+		vec_push(&h->blocks, from->blocks.v[i]);
+	h->deleted = from->deleted;
+	return h;
+}
+
 void ipam_handle_free(struct ipam_handle *h)
 {
 	if (!h)

@@ -85,6 +85,7 @@ struct ipam_handle {
 };
 
 struct ipam_handle *ipam_handle_new(void);
+struct ipam_handle *ipam_handle_dup(const struct ipam_handle *h);
 void ipam_handle_free(struct ipam_handle *h);
 AUTO_DEFINE(ipam_handle, struct ipam_handle *, ipam_handle_free);
 int ipam_handle_decode(const char *json, size_t len, struct ipam_handle **ret, struct err *err);

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A request's inside: what was asked for, what is known, and what has been achieved. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/vec.h"
+#include "ipam/alloc.h"
+#include "ipam/run.h"
+#include "ipam/view.h"
+#include "net/prefix.h"
+
+enum request_kind {
+	REQUEST_ASSIGN,
+	REQUEST_RELEASE_HANDLE,
+	REQUEST_RELEASE_IP,
+	REQUEST_CLAIM,
+	REQUEST_UNCLAIM,
+	REQUEST_LOOKUP,
+};
+
+/* What a write means for the request once it has succeeded. */
+enum request_after {
+	AFTER_NOTHING,
+	AFTER_COUNTED,	 /* the handle counts one for after_cidr */
+	AFTER_UNCOUNTED, /* what was due to be counted off, is */
+	AFTER_ASSIGNED,	 /* after_ip is taken */
+	AFTER_RELEASED,	 /* the addresses in `freeing` are free, and to be counted off */
+	AFTER_GUARDED,	 /* after_slot's affinity is pending, and whoever released it has lost */
+};
+
+struct ipam_request {
+	/* What was asked for. */
+	enum request_kind kind;
+	char *host, *handle;
+	VEC(struct ipam_attr) attrs;
+	VEC(char *) pools;
+	enum ipam_use use;
+	bool v4, v6, reuse, must_be_empty;
+	struct ip ip;
+	struct prefix cidr;
+	uint32_t max_blocks;
+	int64_t now_ns;
+	uint64_t random;
+
+	/* What is known, and what has been achieved. */
+	struct view view;
+	VEC(struct ipam_addr) addrs;
+	bool fresh_v4, fresh_v6; /* the address was not the handle's before */
+	VEC(struct prefix) handled;
+	bool counted; /* the handle counts one address of counted_cidr that is not taken yet */
+	struct prefix counted_cidr;
+	struct {
+		char *handle;
+		struct prefix cidr;
+		uint32_t n; /* 0: nothing is due */
+	} uncount;
+	struct {
+		char *host;
+		struct prefix cidr;
+		uint64_t seq;
+		bool active;
+	} releasing;
+	bool found; /* the handle, or the address, was there */
+	int failed; /* the answer, once what was taken is given back */
+	struct err failure;
+	int deferred; /* of several blocks the first that failed */
+	struct err deferred_err;
+	struct prefix tidy_cidr; /* to be looked at after a release; IP_NONE: none */
+	unsigned retries;
+
+	enum request_after after;
+	struct slot *after_slot;
+	struct prefix after_cidr;
+	struct ip after_ip;
+	VEC(struct ip) freeing; /* of one block */
+	char *freeing_handle;
+
+	/* For ipam/run.c. */
+	struct store_op *op;
+	struct store *st;
+	ipam_done_fn *done;
+	void *done_arg;
+};
