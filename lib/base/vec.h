@@ -26,7 +26,8 @@
 		(vec)->v[(vec)->n++] = (__VA_ARGS__);                                          \
 	} while (0)
 
-#define vec_for_each(vec, it) for (it = (vec)->v; it < (vec)->v + (vec)->n; it++)
+#define vec_for_each(vec, it) \
+	for (it = (vec)->v; (vec)->n && it < (vec)->v + (vec)->n; it++) /* v is NULL when empty */
 
 /* Takes the element at i out; the last one takes its place. */
 #define vec_swap_remove(vec, i) ((vec)->v[i] = (vec)->v[--(vec)->n])

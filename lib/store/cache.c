@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "store/cache.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,11 +41,11 @@ static struct cached *find(const struct cache *c, const char *key)
 
 static const struct cache_kind *kind_of(const struct cache *c, const char *key)
 {
-	for (size_t i = 0; i < c->n_kinds; i++)
-		if (strncmp(key, c->kinds[i].prefix, strlen(c->kinds[i].prefix)) == 0)
-			return &c->kinds[i];
-	assert(!"a key under none of the prefixes");
-	return NULL;
+	const struct cache_kind *kind = c->kinds;
+
+	while (strncmp(key, kind->prefix, strlen(kind->prefix)) != 0)
+		kind++;
+	return kind;
 }
 
 static struct cached *add(struct cache *c, const char *key)

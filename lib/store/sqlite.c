@@ -170,13 +170,29 @@ static int fail_sys(struct sq *sq, int e, struct err *err)
 	}
 }
 
+static int fail_io(struct sq *sq, int rc, struct err *err)
+{
+	bool io = (rc & 0xff) == SQLITE_CANTOPEN || (rc & 0xff) == SQLITE_IOERR;
+	int e = io && sq->db ? sqlite3_system_errno(sq->db) : 0;
+
+	if (e)
+		return fail_sys(sq, e, err);
+	if (rc == SQLITE_IOERR_WRITE) /* SQLite tells no errno but ENOSPC's */
+		return err_set(err, -EHOSTUNREACH,
+			"datastore %s: a write failed: a quota, a limit on file sizes, or the disk "
+			"(dmesg tells)",
+			sq->path);
+	return err_set(err, -EHOSTUNREACH, "datastore %s: %s (SQLite code %d)", sq->path,
+		sq->db ? sqlite3_errmsg(sq->db) : sqlite3_errstr(rc), rc);
+}
+
 /*
  * Translates SQLite's code. -EAGAIN: somebody holds the lock, try again. After what may be the
  * connection's fault the connection is closed.
  */
 static int fail(struct sq *sq, int rc, struct err *err)
 {
-	int e = sq->db ? sqlite3_system_errno(sq->db) : 0, r;
+	int r;
 
 	switch (rc & 0xff) {
 	case SQLITE_BUSY:
@@ -205,23 +221,8 @@ static int fail(struct sq *sq, int rc, struct err *err)
 			"there with: sqlite3 %s .recover",
 			sq->path, sq->db ? sqlite3_errmsg(sq->db) : "", sq->path);
 		break;
-	case SQLITE_CANTOPEN:
-	case SQLITE_IOERR:
-		if (e) {
-			r = fail_sys(sq, e, err);
-			break;
-		}
-		if (rc == SQLITE_IOERR_WRITE) { /* SQLite tells no errno but ENOSPC's */
-			r = err_set(err, -EHOSTUNREACH,
-				"datastore %s: a write failed: a quota, a limit on file sizes, or the "
-				"disk (dmesg tells)",
-				sq->path);
-			break;
-		}
-		/* fall through */
 	default:
-		r = err_set(err, -EHOSTUNREACH, "datastore %s: %s (SQLite code %d)", sq->path,
-			sq->db ? sqlite3_errmsg(sq->db) : sqlite3_errstr(rc), rc);
+		r = fail_io(sq, rc, err);
 		break;
 	}
 	disconnect(sq);
