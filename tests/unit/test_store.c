@@ -743,6 +743,61 @@ START_TEST(a_watcher_sleeps_and_wakes)
 }
 END_TEST
 
+/* A SQLite whose every write to a file ends with a nap: time between a commit's last write, which
+ * wakes watchers, and its publication. */
+static sqlite3_io_methods slow_methods;
+static int (*quick_write)(sqlite3_file *, const void *, int, sqlite3_int64);
+static int (*unix_open)(sqlite3_vfs *, sqlite3_filename, sqlite3_file *, int, int *);
+
+static int slow_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
+{
+	int rc = quick_write(f, p, n, at);
+
+	usleep(10000);
+	return rc;
+}
+
+static int slow_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *f, int flags, int *out)
+{
+	int rc = unix_open(vfs, name, f, flags, out);
+
+	if (rc == SQLITE_OK && (flags & SQLITE_OPEN_WAL)) {
+		slow_methods = *f->pMethods;
+		quick_write = slow_methods.xWrite;
+		slow_methods.xWrite = slow_write;
+		f->pMethods = &slow_methods;
+	}
+	return rc;
+}
+
+START_TEST(a_commit_that_is_published_late_is_seen)
+{
+	struct seen w = {.base = event_base_new()};
+	struct store *st = open_sqlite(w.base);
+	pid_t pid;
+
+	w.watch = store_watch(st, "/p/", 1, on_event, on_end, &w);
+	run_until(w.base, NULL, 0, 50);
+	pid = fork();
+	if (pid == 0) {
+		sqlite3_vfs slow = *sqlite3_vfs_find(NULL);
+		struct store *mine;
+
+		unix_open = slow.xOpen;
+		slow.xOpen = slow_open;
+		slow.zName = "slow";
+		sqlite3_vfs_register(&slow, 1);
+		mine = open_sqlite(NULL);
+		_exit(store_create_wait(mine, "/p/a", "1", 0, NULL, &err) < 0);
+	}
+	wait_events(&w, 1);
+	reap(pid);
+	store_close(st);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
 START_TEST(forgotten_deletions_end_a_watch)
 {
 	struct seen w = {.base = event_base_new()};
@@ -1367,6 +1422,7 @@ int main(void)
 	tcase_add_test(sqlite, compare_and_swap_counts_exactly);
 	tcase_add_test(sqlite, killed_writers_leave_it_whole);
 	tcase_add_test(sqlite, a_watcher_sleeps_and_wakes);
+	tcase_add_test(sqlite, a_commit_that_is_published_late_is_seen);
 	tcase_add_test(sqlite, forgotten_deletions_end_a_watch);
 	tcase_add_test(sqlite, the_file_is_private_and_its_directory_is_made);
 	tcase_add_test(sqlite, bad_configuration);
