@@ -1,0 +1,1052 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ipam: block operations against a naive model, the allocator's writes in Calico's order, requests
+ * of several nodes interleaved at random, a crash after each write, and several processes on SQLite.
+ */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "base/vec.h"
+#include "ipam/alloc.h"
+#include "ipam/block.h"
+#include "ipam/run.h"
+#include "ipam/step.h"
+#include "model/ipam.h"
+#include "store/store.h"
+
+#define NOW 1785585600123456789 /* 2026-08-01T12:00:00Z */
+#define S 1000000000ll
+#define POOL_KEY "/calico/resources/v3/projectcalico.org/ippools/"
+
+static void seed_and_say(void)
+{
+	unsigned seed = (unsigned)clock_mono_us();
+	const char *fixed = getenv("SEED");
+
+	if (fixed)
+		seed = (unsigned)strtoul(fixed, NULL, 10);
+	printf("seed %u\n", seed);
+	srandom(seed);
+}
+
+static struct ip ip_of(const char *s)
+{
+	struct ip ip;
+
+	ck_assert_int_eq(ip_parse(s, &ip, NULL), 0);
+	return ip;
+}
+
+static struct prefix prefix_from(const char *s)
+{
+	struct prefix p;
+
+	ck_assert_int_eq(prefix_parse(s, &p, NULL), 0);
+	return p;
+}
+
+/*
+ * A datastore that is an array.
+ */
+struct mem_kv {
+	char *key, *value;
+	int64_t rev;
+};
+
+static struct {
+	VEC(struct mem_kv) v;
+	int64_t rev;
+	unsigned writes;
+	struct strbuf log; /* the writes, one a line */
+} db;
+
+static void db_reset(void)
+{
+	struct mem_kv *kv;
+
+	vec_for_each (&db.v, kv) {
+		free(kv->key);
+		free(kv->value);
+	}
+	vec_done(&db.v);
+	strbuf_done(&db.log);
+	db.rev = 0;
+	db.writes = 0;
+}
+
+static struct mem_kv *db_find(const char *key)
+{
+	struct mem_kv *kv;
+
+	vec_for_each (&db.v, kv)
+		if (strcmp(kv->key, key) == 0)
+			return kv;
+	return NULL;
+}
+
+static void db_put(const char *key, const char *value)
+{
+	struct mem_kv *kv = db_find(key);
+
+	if (kv) {
+		free(kv->value);
+		kv->value = mem_strdup(value);
+		kv->rev = ++db.rev;
+	} else {
+		vec_push(&db.v, (struct mem_kv){mem_strdup(key), mem_strdup(value), ++db.rev});
+	}
+}
+
+static void db_del(struct mem_kv *kv)
+{
+	free(kv->key);
+	free(kv->value);
+	vec_swap_remove(&db.v, (size_t)(kv - db.v.v));
+}
+
+static int db_write(const struct store_req *req, struct store_res *res)
+{
+	static const char *const verbs[] = {
+		[STORE_CREATE] = "create", [STORE_UPDATE] = "update", [STORE_DELETE] = "delete"};
+	struct mem_kv *kv = db_find(req->key);
+
+	if (req->verb == STORE_CREATE && kv)
+		return -EEXIST;
+	if (req->verb != STORE_CREATE && !kv)
+		return -ENOENT;
+	if (req->verb != STORE_CREATE && kv->rev != req->rev)
+		return -ESTALE;
+	strbuf_addf(&db.log, "%s %s\n", verbs[req->verb], req->key + strlen(IPAM_ROOT));
+	db.writes++;
+	if (req->verb == STORE_DELETE)
+		db_del(kv);
+	else
+		db_put(req->key, req->value);
+	res->rev = db.rev;
+	return 0;
+}
+
+/* Does one operation and feeds its outcome. */
+static int db_do(struct ipam_request *rq, const struct store_req *req, struct err *err)
+{
+	VEC(struct store_kv) found = {0};
+	struct store_res res = {0};
+	struct mem_kv *kv;
+	int r;
+
+	vec_for_each (&db.v, kv) {
+		if (req->verb == STORE_LIST ? strncmp(kv->key, req->key, strlen(req->key)) == 0
+					    : strcmp(kv->key, req->key) == 0)
+			vec_push(&found, (struct store_kv){.key = kv->key,
+						 .value = kv->value,
+						 .len = strlen(kv->value),
+						 .rev = kv->rev});
+	}
+	if (req->verb == STORE_GET)
+		res.r = found.n == 1 ? 0 : -ENOENT;
+	else if (req->verb != STORE_LIST)
+		res.r = db_write(req, &res);
+	if (req->verb == STORE_GET || req->verb == STORE_LIST) {
+		res.kvs = found.v;
+		res.n = found.n;
+	}
+	r = ipam_request_feed(rq, &res, err);
+	vec_done(&found);
+	return r;
+}
+
+/* To the end, or until so many writes of this request are done: 1 then. */
+static int run_until(struct ipam_request *rq, unsigned writes, struct err *err)
+{
+	unsigned until = writes ? db.writes + writes : 0;
+	struct store_req req;
+	int r, steps = 0;
+
+	while ((r = ipam_request_step(rq, &req, err)) > 0) {
+		ck_assert_int_lt(steps++, 20000);
+		r = db_do(rq, &req, err);
+		if (r < 0)
+			return r;
+		if (until && db.writes == until)
+			return 1;
+	}
+	return r;
+}
+
+static void put_pool(const char *name, const char *cidr, int block_size, const char *more)
+{
+	auto_free char *key = mem_printf(POOL_KEY "%s", name);
+	auto_free char *value =
+		mem_printf("{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\","
+			   "\"metadata\":{\"name\":\"%s\"},\"spec\":{\"cidr\":\"%s\","
+			   "\"blockSize\":%d%s}}",
+			name, cidr, block_size, more);
+
+	db_put(key, value);
+}
+
+static void setup(void)
+{
+	db_reset();
+	put_pool("p", "10.244.0.0/16", 26, "");
+}
+
+static struct ipam_assign assign_args(const char *host, const char *handle)
+{
+	return (struct ipam_assign){.host = host,
+		.handle = handle,
+		.v4 = true,
+		.now_ns = NOW,
+		.use = IPAM_USE_WORKLOAD};
+}
+
+static int assign_with(const struct ipam_assign *a, struct ip *ret, struct err *err)
+{
+	struct ipam_request *rq = ipam_assign_new(a);
+	int r = run_until(rq, 0, err);
+
+	if (r == 0)
+		*ret = ipam_request_addr(rq, a->v4 ? IP_V4 : IP_V6)->ip;
+	ipam_request_free(rq);
+	return r;
+}
+
+static struct ip assign(const char *host, const char *handle)
+{
+	struct ipam_assign a = assign_args(host, handle);
+	struct err err = ERR_INIT;
+	struct ip ip = {0};
+	int r = assign_with(&a, &ip, &err);
+
+	ck_assert_msg(r == 0, "%s: %s", handle, err.text);
+	return ip;
+}
+
+static int run_and_free(struct ipam_request *rq)
+{
+	struct err err = ERR_INIT;
+	int r = run_until(rq, 0, &err);
+
+	ck_assert_msg(r == 0 || err.text[0] != '\0', "no message for %d", r);
+	ipam_request_free(rq);
+	return r;
+}
+
+/* Addresses that are in use; fails when a block is inconsistent. */
+static size_t count_in_use(const char *handle)
+{
+	struct mem_kv *kv;
+	struct prefix p;
+	size_t n = 0;
+
+	vec_for_each (&db.v, kv) {
+		struct ipam_block *b;
+		struct err err = ERR_INIT;
+
+		if (!ipam_key_parse_block(kv->key, &p))
+			continue;
+		ck_assert_msg(ipam_block_decode(kv->value, strlen(kv->value), &b, &err) == 0,
+			"%s: %s", kv->key, err.text);
+		for (uint32_t i = 0; i < b->size; i++) {
+			struct ip ip = block_ip(b, i);
+			const struct ipam_block_attr *a = block_lookup(b, &ip);
+
+			if (a && (!handle || (a->handle && strcmp(a->handle, handle) == 0)))
+				n++;
+		}
+		ipam_block_free(b);
+	}
+	return n;
+}
+
+static size_t count_keys(const char *prefix)
+{
+	struct mem_kv *kv;
+	size_t n = 0;
+
+	vec_for_each (&db.v, kv)
+		n += strncmp(kv->key, prefix, strlen(prefix)) == 0;
+	return n;
+}
+
+/*
+ * Blocks.
+ */
+#define BLOCK_JSON                                                                            \
+	"{\"cidr\":\"10.244.66.128/29\",\"affinity\":\"host:node1\",\"affinity_claim_time\":" \
+	"\"2026-08-01T12:00:00Z\",\"allocations\":%s,\"unallocated\":%s,\"attributes\":%s,"   \
+	"\"sequenceNumber\":%s,\"sequenceNumberForAllocation\":%s,\"deleted\":false}"
+#define TUNNEL_ATTR                                                                             \
+	"{\"handle_id\":\"ipip-tunnel-addr-node1\",\"secondary\":{\"node\":\"node1\",\"type\":" \
+	"\"ipipTunnelAddress\"}}"
+
+static void expect_block(const struct ipam_block *b, const char *alloc, const char *free_list,
+	const char *attrs, const char *seq, const char *alloc_seq)
+{
+	auto_free char *want = mem_printf(BLOCK_JSON, alloc, free_list, attrs, seq, alloc_seq);
+	auto_free char *got = ipam_block_encode(b);
+	struct ipam_block *again;
+
+	ck_assert_str_eq(got, want);
+	ck_assert_int_eq(ipam_block_decode(got, strlen(got), &again, NULL), 0);
+	free(got);
+	got = ipam_block_encode(again);
+	ck_assert_str_eq(got, want);
+	ipam_block_free(again);
+}
+
+START_TEST(block_is_calicos)
+{
+	const struct ipam_attr tunnel[] = {{"type", "ipipTunnelAddress"}, {"node", "node1"}};
+	const struct ipam_attr pod[] = {{"namespace", "default"}, {"node", "node1"},
+		{"pod", "web-0"}, {"timestamp", "2026-08-01 12:00:05.000000123 +0000 UTC"}};
+	struct prefix cidr = prefix_from("10.244.66.128/29");
+	struct ipam_block *b = block_create(&cidr, "node1", NOW);
+	struct block_reserved none = {0};
+	struct ip ip;
+
+	expect_block(b, "[null,null,null,null,null,null,null,null]", "[0,1,2,3,4,5,6,7]", "null",
+		"1785585600123456789", "{}");
+	ck_assert_int_eq(block_auto_assign(b, &none, "ipip-tunnel-addr-node1", tunnel, 2, &ip), 0);
+	block_bump(b);
+	ck_assert_int_eq(block_auto_assign(b, &none, "k8s-pod-network.0f3c1d", pod, 4, &ip), 0);
+	block_bump(b);
+	ck_assert_str_eq(ip_str(&ip), "10.244.66.129");
+	expect_block(b, "[0,1,null,null,null,null,null,null]", "[2,3,4,5,6,7]",
+		"[" TUNNEL_ATTR
+		",{\"handle_id\":\"k8s-pod-network.0f3c1d\",\"secondary\":{\"namespace\":\"default\","
+		"\"node\":\"node1\",\"pod\":\"web-0\",\"timestamp\":\"2026-08-01 12:00:05.000000123 "
+		"+0000 UTC\"}}]",
+		"1785585600123456791", "{\"0\":1785585600123456789,\"1\":1785585600123456790}");
+	ck_assert_uint_eq(block_release_handle(b, "k8s-pod-network.0f3c1d", 0, NOW + S), 1);
+	block_bump(b);
+	expect_block(b, "[0,null,null,null,null,null,null,null]", "[2,3,4,5,6,7,1]",
+		"[" TUNNEL_ATTR "]", "1785585600123456792", "{\"0\":1785585600123456789}");
+	ipam_block_free(b);
+}
+END_TEST
+
+START_TEST(block_cools_down)
+{
+	struct prefix cidr = prefix_from("10.0.0.0/30");
+	struct ipam_block *b = block_create(&cidr, "n", NOW);
+	struct block_reserved none = {0};
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	ck_assert_int_eq(block_auto_assign(b, &none, "h", NULL, 0, &ip), 0);
+	ck_assert_int_eq(block_release(b, &ip, "other", 30, NOW, &err), -ESTALE);
+	ck_assert_int_eq(block_release(b, &ip, "h\rx", 30, NOW, &err), 0);
+	ck_assert(!block_is_empty(b));
+	ck_assert_int_eq(block_release(b, &ip, NULL, 30, NOW, &err), -ENOENT);
+	ck_assert_int_eq(block_assign(b, &ip, "h2", NULL, 0, &err), -EEXIST);
+	block_collect(b, 30, NOW + 29 * S);
+	ck_assert(!block_is_empty(b));
+	block_collect(b, 30, NOW + 30 * S);
+	ck_assert(block_is_empty(b));
+	ck_assert_uint_eq(b->attrs.n, 0);
+	ck_assert_uint_eq(b->free.v[3], 0);
+	ipam_block_free(b);
+}
+END_TEST
+
+/* The naive model: who has each ordinal, when it was released, and the queue. */
+struct naive {
+	int owner[16]; /* -1 free, -2 cooling, else the handle's number */
+	int64_t released[16];
+	unsigned queue[16], n;
+};
+
+static void naive_collect(struct naive *m, unsigned cooldown, int64_t now_s)
+{
+	for (unsigned i = 0; i < 16; i++) {
+		if (m->owner[i] == -2 && m->released[i] <= now_s - cooldown) {
+			m->owner[i] = -1;
+			m->queue[m->n++] = i;
+		}
+	}
+}
+
+static void naive_take(struct naive *m, unsigned pos, int owner)
+{
+	m->owner[m->queue[pos]] = owner;
+	memmove(m->queue + pos, m->queue + pos + 1, (m->n - pos - 1) * sizeof(m->queue[0]));
+	m->n--;
+}
+
+static void naive_compare(const struct naive *m, const struct ipam_block *b)
+{
+	static const char *const handles[] = {"h0", "h1", "h2", "h3"};
+
+	ck_assert_uint_eq(m->n, b->free.n);
+	for (unsigned i = 0; i < m->n; i++)
+		ck_assert_uint_eq(m->queue[i], b->free.v[i]);
+	for (unsigned i = 0; i < 16; i++) {
+		struct ip ip = block_ip(b, i);
+		const struct ipam_block_attr *a = block_lookup(b, &ip);
+
+		if (m->owner[i] == -1) {
+			ck_assert_ptr_null(a);
+		} else if (m->owner[i] == -2) {
+			ck_assert_int_eq(a->released_s, m->released[i]);
+			ck_assert_ptr_null(a->handle);
+		} else {
+			ck_assert_str_eq(a->handle, handles[m->owner[i]]);
+		}
+	}
+	/* As many attributes as there are different ones. */
+	ck_assert_uint_le(b->attrs.n, 16);
+	for (size_t i = 0; i < b->attrs.n; i++)
+		for (size_t k = i + 1; k < b->attrs.n; k++)
+			ck_assert(!b->attrs.v[i].handle || !b->attrs.v[k].handle ||
+				  strcmp(b->attrs.v[i].handle, b->attrs.v[k].handle) != 0);
+}
+
+START_TEST(block_against_naive_model)
+{
+	struct prefix cidr = prefix_from("fd00::40/124");
+	unsigned cooldown = _i ? 3 : 0;
+	struct ipam_block *b = block_create(&cidr, "n", NOW);
+	struct naive m = {.n = 16};
+	struct prefix res_cidr = prefix_from("fd00::44/126");
+	struct block_reserved res = {&res_cidr, 1};
+	int64_t now = NOW;
+
+	seed_and_say();
+	for (unsigned i = 0; i < 16; i++) {
+		m.owner[i] = -1;
+		m.queue[i] = i;
+	}
+	for (int step = 0; step < 4000; step++) {
+		unsigned ord = (unsigned)random() % 16;
+		int h = (int)(random() % 4);
+		char handle[8];
+		struct ip ip = block_ip(b, ord);
+		auto_free char *text = NULL;
+
+		snprintf(handle, sizeof(handle), "h%d", h);
+		now += random() % 2 * S;
+		switch (random() % 5) {
+		case 0: { /* any, but for .4 to .7 */
+			unsigned pos = 0;
+
+			while (pos < m.n && m.queue[pos] / 4 == 1)
+				pos++;
+			ck_assert_int_eq(block_auto_assign(b, &res, handle, NULL, 0, &ip),
+				pos < m.n ? 0 : -ENOSPC);
+			if (pos < m.n) {
+				ck_assert_uint_eq(block_ordinal(b, &ip), m.queue[pos]);
+				naive_take(&m, pos, h);
+			}
+			break;
+		}
+		case 1: {
+			unsigned pos = 0;
+
+			ck_assert_int_eq(block_assign(b, &ip, handle, NULL, 0, NULL),
+				m.owner[ord] == -1 ? 0 : -EEXIST);
+			while (pos < m.n && m.queue[pos] != ord)
+				pos++;
+			if (pos < m.n)
+				naive_take(&m, pos, h);
+			break;
+		}
+		case 2: {
+			int want = m.owner[ord] < 0 ? -ENOENT : m.owner[ord] == h ? 0 : -ESTALE;
+
+			ck_assert_int_eq(block_release(b, &ip, handle, cooldown, now, NULL), want);
+			if (want == 0) {
+				m.owner[ord] = -2;
+				m.released[ord] = now / S;
+				naive_collect(&m, cooldown, now / S);
+			}
+			break;
+		}
+		case 3: {
+			uint32_t n = 0;
+
+			for (unsigned i = 0; i < 16; i++) {
+				if (m.owner[i] == h) {
+					m.owner[i] = -2;
+					m.released[i] = now / S;
+					n++;
+				}
+			}
+			if (n > 0)
+				naive_collect(&m, cooldown, now / S);
+			ck_assert_uint_eq(block_release_handle(b, handle, cooldown, now), n);
+			break;
+		}
+		default:
+			block_collect(b, cooldown, now);
+			naive_collect(&m, cooldown, now / S);
+			break;
+		}
+		naive_compare(&m, b);
+		text = ipam_block_encode(b);
+		ipam_block_free(b);
+		ck_assert_int_eq(ipam_block_decode(text, strlen(text), &b, NULL), 0);
+		naive_compare(&m, b);
+	}
+	ipam_block_free(b);
+}
+END_TEST
+
+static const struct {
+	const char *json, *want;
+} bad_blocks[] = {
+	{"", "column"},
+	{"[]", "object"},
+	{"{}", "cidr"},
+	{"{\"cidr\":\"10.0.0.1/30\"}", "cidr"},
+	{"{\"cidr\":\"10.0.0.0/8\"}", "more than"},
+	{"{\"cidr\":\"10.0.0.0/30\"}", "allocations"},
+	{"{\"cidr\":\"10.0.0.0/31\",\"allocations\":[0,null],\"unallocated\":[1]}", "attribute"},
+	{"{\"cidr\":\"10.0.0.0/31\",\"allocations\":[null,null],\"unallocated\":[1]}",
+		"unallocated"},
+	{"{\"cidr\":\"10.0.0.0/31\",\"allocations\":[null,null],\"unallocated\":[1,1]}", "once"},
+	{"{\"cidr\":\"10.0.0.0/31\",\"allocations\":[null,null],\"unallocated\":[1,2]}", "once"},
+};
+
+START_TEST(bad_block_is_refused)
+{
+	struct err err = ERR_INIT;
+	struct ipam_block *b;
+
+	ck_assert_int_eq(
+		ipam_block_decode(bad_blocks[_i].json, strlen(bad_blocks[_i].json), &b, &err),
+		-EINVAL);
+	ck_assert_msg(strstr(err.text, bad_blocks[_i].want), "%s", err.text);
+}
+END_TEST
+
+/*
+ * The allocator, alone.
+ */
+START_TEST(write_order)
+{
+	struct prefix cidr;
+	struct ip ip;
+	struct mem_kv *kv;
+	char *want, text[PREFIX_TEXT_SIZE];
+
+	setup();
+	ip = assign("node1", "net.c1");
+	cidr = prefix_of(&ip, 26);
+	prefix_format_key(&cidr, text);
+	want = mem_printf("create host/node1/ipv4/block/%s\n"
+			  "update host/node1/ipv4/block/%s\n"
+			  "create assignment/ipv4/block/%s\n"
+			  "update host/node1/ipv4/block/%s\n"
+			  "create handle/net.c1\n"
+			  "update assignment/ipv4/block/%s\n",
+		text, text, text, text, text);
+	ck_assert_str_eq(db.log.s, want);
+	free(want);
+	kv = db_find(IPAM_ROOT "handle/net.c1");
+	want = mem_printf("{\"block\":{\"%s\":1},\"deleted\":false}", prefix_str(&cidr));
+	ck_assert_str_eq(kv->value, want);
+	free(want);
+
+	strbuf_reset(&db.log);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("net.c1", NOW)), 0);
+	want = mem_printf("update assignment/ipv4/block/%s\ndelete handle/net.c1\n", text);
+	ck_assert_str_eq(db.log.s, want);
+	free(want);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("net.c1", NOW)), -ENOENT);
+	/* The same node takes the same block, and the address that was freed longest ago. */
+	ip = assign("node1", "net.c2");
+	ck_assert(prefix_contains(&cidr, &ip));
+	ck_assert_uint_eq(ip_distance(&cidr.addr, &ip), 1);
+
+	strbuf_reset(&db.log);
+	ck_assert_int_eq(run_and_free(ipam_unclaim_new(NULL, "node1", true, NOW)), -EBUSY);
+	ck_assert_int_eq(run_and_free(ipam_unclaim_new(NULL, "node1", false, NOW)), 0);
+	want = mem_printf("update host/node1/ipv4/block/%s\nupdate assignment/ipv4/block/%s\n"
+			  "delete host/node1/ipv4/block/%s\n",
+		text, text, text);
+	ck_assert_str_eq(db.log.s, want);
+	free(want);
+	strbuf_reset(&db.log);
+	/* The last address of a block that nobody has takes the block with it. */
+	ck_assert_int_eq(run_and_free(ipam_release_ip_new(&ip, "net.c2", NOW)), 0);
+	want = mem_printf("delete assignment/ipv4/block/%s\ndelete handle/net.c2\n", text);
+	ck_assert_str_eq(db.log.s, want);
+	free(want);
+}
+END_TEST
+
+START_TEST(blocks_limits_and_borrowing)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	db_reset();
+	put_pool("p", "10.1.0.0/28", 30, "");
+	/* Two blocks each at most. */
+	a.max_blocks = 2;
+	for (int i = 0; i < 8; i++)
+		ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
+	ck_assert_msg(strstr(err.text, "2 of 2"), "%s", err.text);
+	/* The other half of the pool, then nothing is left and nothing can be borrowed. */
+	for (int i = 0; i < 8; i++)
+		assign("n2", "other");
+	a.host = "n2";
+	a.max_blocks = 0;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
+	ck_assert_uint_eq(count_in_use(NULL), 16);
+	ck_assert_uint_eq(count_keys(IPAM_ROOT "assignment/"), 4);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("h", NOW)), 0);
+	ck_assert_uint_eq(count_in_use(NULL), 8);
+
+	/* n3 has no block: it borrows of a block that is too young to be reclaimed ... */
+	a.host = "n3";
+	a.handle = "h3";
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_uint_eq(count_keys(IPAM_ROOT "host/n3/"), 0);
+	/* ... and takes an empty one over that is a minute old. */
+	a.now_ns = NOW + 60 * S;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_uint_eq(count_keys(IPAM_ROOT "host/n3/"), 1);
+	ck_assert_uint_eq(count_keys(IPAM_ROOT "host/n1/"), 1);
+
+	/* Never with strict affinity. */
+	db_put(IPAM_KEY_CONFIG, "{\"strict_affinity\":true,\"auto_allocate_blocks\":true}");
+	a.host = "n4";
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
+	a.host = "n2";
+	a.ip = ip; /* of n3's */
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -EACCES);
+	ck_assert_msg(strstr(err.text, "strictAffinity"), "%s", err.text);
+	/* Automatic blocks off: the own ones only. */
+	db_put(IPAM_KEY_CONFIG, "{}");
+	a.ip = (struct ip){0};
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
+	ck_assert_msg(strstr(err.text, "autoAllocateBlocks"), "%s", err.text);
+}
+END_TEST
+
+static void expect_in(const struct ip *ip, const char *cidr)
+{
+	struct prefix p = prefix_from(cidr);
+
+	ck_assert_msg(prefix_contains(&p, ip), "%s, want one of %s", ip_str(ip), cidr);
+}
+
+START_TEST(pools_are_chosen)
+{
+	static const char *const by_name[] = {"manual"}, *const by_cidr[] = {"10.3.0.0/24"},
+				 *const none[] = {"gone"};
+	struct ipam_assign a = assign_args("n1", "h");
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	db_reset();
+	put_pool("a-disabled", "10.0.0.0/24", 26, ",\"disabled\":true");
+	put_pool("b-tunnel", "10.1.0.0/24", 26, ",\"allowedUses\":[\"Tunnel\"]");
+	put_pool("c-six", "fd00::/64", 122, "");
+	put_pool("manual", "10.2.0.0/24", 26, ",\"assignmentMode\":\"Manual\"");
+	db_put(POOL_KEY "bad", "{\"spec\":{\"cidr\":\"nonsense\"}}");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT);
+	put_pool("z", "10.3.0.0/24", 26, ",\"allowedUses\":[\"Workload\"]");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	expect_in(&ip, "10.3.0.0/24");
+	a.use = IPAM_USE_TUNNEL;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	expect_in(&ip, "10.1.0.0/24");
+	a.use = IPAM_USE_WORKLOAD;
+	a.n_pools = 1;
+	a.pools = by_name;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	expect_in(&ip, "10.2.0.0/24");
+	a.pools = by_cidr;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	expect_in(&ip, "10.3.0.0/24");
+	a.pools = none;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT);
+	ck_assert_msg(strstr(err.text, "(gone)"), "%s", err.text);
+	a.n_pools = 0;
+	a.v4 = false;
+	a.v6 = true;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_uint_eq(ip.family, IP_V6);
+}
+END_TEST
+
+START_TEST(reserved_is_skipped)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	db_reset();
+	put_pool("p", "10.1.0.0/28", 30, "");
+	db_put("/calico/resources/v3/projectcalico.org/ipreservations/r",
+		"{\"spec\":{\"reservedCIDRs\":[\"10.1.0.0/29\",\"10.1.0.9\"]}}");
+	for (int i = 0; i < 7; i++) {
+		ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+		ck_assert_uint_ge(ip.b[3], 8);
+		ck_assert_uint_ne(ip.b[3], 9);
+	}
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
+	/* Named, it is given. */
+	a.ip = ip_of("10.1.0.9");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	a.ip = ip_of("10.1.0.1");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -EEXIST);
+	a.ip = ip_of("10.9.0.1");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT);
+}
+END_TEST
+
+START_TEST(both_families_or_none)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct err err = ERR_INIT;
+	struct ipam_request *rq;
+	struct ip ip;
+
+	setup();
+	a.v6 = true;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT);
+	ck_assert_uint_eq(count_in_use(NULL), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+	put_pool("six", "fd00::/64", 122, "");
+	rq = ipam_assign_new(&a);
+	ck_assert_int_eq(run_until(rq, 0, &err), 0);
+	ck_assert_ptr_nonnull(ipam_request_addr(rq, IP_V4));
+	ck_assert_ptr_nonnull(ipam_request_addr(rq, IP_V6));
+	ck_assert_uint_eq(count_in_use("h"), 2);
+	ipam_request_free(rq);
+	rq = ipam_lookup_handle_new("h");
+	ck_assert_int_eq(run_until(rq, 0, &err), 0);
+	ck_assert_ptr_nonnull(ipam_request_addr(rq, IP_V6));
+	ipam_request_free(rq);
+	/* Once more, for the same handle. */
+	a.reuse = true;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_uint_eq(count_in_use("h"), 2);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("h", NOW)), 0);
+	ck_assert_uint_eq(count_in_use(NULL), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+}
+END_TEST
+
+START_TEST(claims)
+{
+	struct prefix two = prefix_from("10.244.0.0/25"), one = prefix_from("10.244.0.64/26");
+	struct prefix small = prefix_from("10.244.0.0/27"), away = prefix_from("10.9.0.0/24");
+	struct ip ip;
+
+	setup();
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&one, "n2", NOW)), 0);
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&one, "n2", NOW)), 0);
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&two, "n1", NOW)), -EEXIST);
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&small, "n1", NOW)), -EINVAL);
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&away, "n1", NOW)), -ENOENT);
+	ck_assert_uint_eq(count_keys(IPAM_ROOT "host/n1/"), 1);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 2);
+	ip = assign("n1", "h");
+	ck_assert_str_eq(ip_str(&ip), "10.244.0.0");
+	ck_assert_int_eq(run_and_free(ipam_unclaim_new(&one, "n2", true, NOW)), 0);
+	ck_assert_int_eq(run_and_free(ipam_unclaim_new(&one, "n2", true, NOW)), -ENOENT);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 1);
+}
+END_TEST
+
+/*
+ * The allocator, with others.
+ */
+enum { N_ACTORS = 12 };
+
+/* Requests of several nodes step in turns chosen at random. */
+START_TEST(interleaved)
+{
+	struct {
+		struct ipam_request *rq;
+		bool release, has;
+		struct ip ip;
+		char host[8], handle[8];
+	} actors[N_ACTORS] = {0};
+	int done = 0;
+
+	seed_and_say();
+	db_reset();
+	put_pool("p", "10.1.0.0/27", 30, "");
+	for (int i = 0; i < N_ACTORS; i++) {
+		snprintf(actors[i].host, sizeof(actors[i].host), "n%d", i % 5);
+		snprintf(actors[i].handle, sizeof(actors[i].handle), "h%d", i);
+	}
+	while (done < 600) {
+		int i = (int)(random() % N_ACTORS);
+		struct err err = ERR_INIT;
+		struct store_req req;
+		int r;
+
+		if (!actors[i].rq) {
+			struct ipam_assign a = assign_args(actors[i].host, actors[i].handle);
+
+			/* Time passes, so that empty blocks are taken over. */
+			a.now_ns = NOW + done * S;
+			actors[i].release = actors[i].has;
+			actors[i].rq = actors[i].has
+					       ? ipam_release_handle_new(actors[i].handle, a.now_ns)
+					       : ipam_assign_new(&a);
+		}
+		r = ipam_request_step(actors[i].rq, &req, &err);
+		if (r > 0) {
+			ck_assert_int_eq(db_do(actors[i].rq, &req, &err), 0);
+			continue;
+		}
+		ck_assert_msg(r == 0, "%s: %s", actors[i].handle, err.text);
+		if (!actors[i].release) {
+			actors[i].ip = ipam_request_addr(actors[i].rq, IP_V4)->ip;
+			for (int k = 0; k < N_ACTORS; k++)
+				ck_assert(k == i || !actors[k].has || actors[k].release ||
+					  !ip_equal(&actors[k].ip, &actors[i].ip));
+		}
+		actors[i].has = !actors[i].release;
+		ipam_request_free(actors[i].rq);
+		actors[i].rq = NULL;
+		done++;
+	}
+	for (int i = 0; i < N_ACTORS; i++) {
+		if (actors[i].rq)
+			run_and_free(actors[i].rq);
+		run_and_free(ipam_release_handle_new(actors[i].handle, NOW));
+	}
+	ck_assert_uint_eq(count_in_use(NULL), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+}
+END_TEST
+
+/* A small world in which assigning needs every kind of write, one after the other. */
+static void crash_setup(int kind)
+{
+	db_reset();
+	put_pool("p", "10.1.0.0/29", 30, "");
+	if (kind == 1) { /* takes over an empty block of another's */
+		assign("old", "x");
+		for (int i = 0; i < 4; i++)
+			assign("full", "y");
+		run_and_free(ipam_release_handle_new("x", NOW));
+	} else if (kind == 2) { /* gives back */
+		assign("n1", "crash");
+		assign("n1", "crash");
+	} else if (kind == 3) { /* a block with an address in use changes hands */
+		assign("n1", "x");
+	}
+}
+
+static struct ipam_request *crash_request(int kind)
+{
+	struct ipam_assign a = assign_args("n1", "crash");
+
+	a.now_ns = NOW + 3600 * S;
+	switch (kind) {
+	case 2:
+		return ipam_release_handle_new("crash", a.now_ns);
+	case 3:
+		return ipam_unclaim_new(NULL, "n1", false, a.now_ns);
+	default:
+		return ipam_assign_new(&a);
+	}
+}
+
+START_TEST(crash_after_each_write)
+{
+	unsigned n = 1;
+	int r;
+
+	do {
+		struct ipam_request *rq;
+		struct err err = ERR_INIT;
+		size_t before, used;
+		VEC(struct ip) got = {0};
+
+		crash_setup(_i);
+		rq = crash_request(_i);
+		r = run_until(rq, n++, &err);
+		ck_assert_msg(r >= 0, "%s", err.text);
+		ipam_request_free(rq);
+		/* What crashed is released; whatever else there is stays. */
+		r = run_and_free(ipam_release_handle_new("crash", NOW + 3600 * S)) == -ENOENT ? r
+											      : r;
+		ck_assert_uint_eq(count_in_use("crash"), 0);
+		before = count_in_use(NULL);
+		/* Two nodes use up all there is, and nothing twice. */
+		for (used = before; used < 8; used++) {
+			struct ipam_assign a = assign_args(used % 2 ? "n1" : "n2", "all");
+			struct ip ip;
+
+			a.now_ns = NOW + 7200 * S;
+			ck_assert_msg(assign_with(&a, &ip, &err) == 0, "write %u, %zu used: %s",
+				n - 1, used, err.text);
+			for (size_t i = 0; i < got.n; i++)
+				ck_assert(!ip_equal(&got.v[i], &ip));
+			vec_push(&got, ip);
+			ck_assert_uint_eq(count_in_use(NULL), used + 1);
+		}
+		run_and_free(ipam_release_handle_new("all", NOW + 7200 * S));
+		ck_assert_uint_eq(count_in_use(NULL), before);
+		vec_done(&got);
+	} while (r == 1);
+	ck_assert_uint_ge(n, 4);
+}
+END_TEST
+
+/*
+ * Processes on SQLite.
+ */
+enum { N_PROCS = 8, N_EACH = 25 };
+
+static int child(const char *path, int no, FILE *out)
+{
+	struct store_conf conf = {.type = "sqlite", .sqlite_path = path};
+	struct err err = ERR_INIT;
+	struct store *st;
+
+	if (store_open(&conf, NULL, &st, &err) < 0)
+		return 1;
+	for (int i = 0; i < N_EACH; i++) {
+		auto_free char *host = mem_printf("n%d", no % 3);
+		auto_free char *handle = mem_printf("h%d.%d", no, i);
+		struct ipam_assign a = assign_args(host, handle);
+		struct ipam_request *rq;
+		int r;
+
+		a.now_ns = clock_real_ns();
+		rq = ipam_assign_new(&a);
+		r = ipam_run(st, rq, clock_mono_ms() + 60000, &err);
+		if (r < 0) {
+			fprintf(stderr, "%s: %s\n", handle, err.text);
+			return 1;
+		}
+		fprintf(out, "%s\n", ip_str(&ipam_request_addr(rq, IP_V4)->ip));
+		ipam_request_free(rq);
+		if (i % 5 != 4)
+			continue;
+		rq = ipam_release_handle_new(handle, a.now_ns);
+		r = ipam_run(st, rq, clock_mono_ms() + 60000, &err);
+		ipam_request_free(rq);
+		if (r < 0) {
+			fprintf(stderr, "release %s: %s\n", handle, err.text);
+			return 1;
+		}
+		fprintf(out, "-\n");
+	}
+	store_close(st);
+	return 0;
+}
+
+static void load_sqlite_blocks(const char *path)
+{
+	struct store_conf conf = {.type = "sqlite", .sqlite_path = path};
+	struct store_list list;
+	struct err err = ERR_INIT;
+	struct store *st;
+
+	db_reset();
+	ck_assert_int_eq(store_open(&conf, NULL, &st, &err), 0);
+	ck_assert_msg(store_list_wait(st, IPAM_ROOT, 0, &list, &err) == 0, "%s", err.text);
+	for (size_t i = 0; i < list.n; i++)
+		db_put(list.v[i].key, list.v[i].value);
+	store_list_done(&list);
+	store_close(st);
+}
+
+START_TEST(processes_on_sqlite)
+{
+	char dir[] = "/tmp/test-ipam.XXXXXX";
+	auto_free char *path = NULL, *rm = NULL;
+	struct store_conf conf = {.type = "sqlite"};
+	struct err err = ERR_INIT;
+	pid_t pids[N_PROCS];
+	struct store *st;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	path = mem_printf("%s/db", dir);
+	conf.sqlite_path = path;
+	ck_assert_int_eq(store_open(&conf, NULL, &st, &err), 0);
+	setup();
+	ck_assert_msg(store_create_wait(st, db.v.v[0].key, db.v.v[0].value, 0, NULL, &err) == 0,
+		"%s", err.text);
+	store_close(st);
+	for (int i = 0; i < N_PROCS; i++) {
+		auto_free char *out = mem_printf("%s/out%d", dir, i);
+
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			FILE *f = fopen(out, "we");
+			int r = f ? child(path, i, f) : 1;
+
+			if (f)
+				fclose(f);
+			_exit(r);
+		}
+	}
+	for (int i = 0; i < N_PROCS; i++) {
+		int status;
+
+		ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
+		ck_assert_int_eq(status, 0);
+	}
+	/* Each handle that was not released has one address, and no address has two. */
+	load_sqlite_blocks(path);
+	ck_assert_uint_eq(count_in_use(NULL), N_PROCS * N_EACH * 4 / 5);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), N_PROCS * N_EACH * 4 / 5);
+	for (int i = 0; i < N_PROCS; i++) {
+		for (int k = 0; k < N_EACH; k++) {
+			auto_free char *handle = mem_printf("h%d.%d", i, k);
+
+			ck_assert_uint_eq(count_in_use(handle), k % 5 == 4 ? 0 : 1);
+		}
+	}
+	rm = mem_printf("rm -r %s", dir);
+	ck_assert_int_eq(system(rm), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("ipam");
+	TCase *t = tcase_create("block");
+	SRunner *sr;
+	int failed;
+
+	tcase_add_test(t, block_is_calicos);
+	tcase_add_test(t, block_cools_down);
+	tcase_add_loop_test(t, block_against_naive_model, 0, 2);
+	tcase_add_loop_test(t, bad_block_is_refused, 0, array_size(bad_blocks));
+	suite_add_tcase(s, t);
+	t = tcase_create("alloc");
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, write_order);
+	tcase_add_test(t, blocks_limits_and_borrowing);
+	tcase_add_test(t, pools_are_chosen);
+	tcase_add_test(t, reserved_is_skipped);
+	tcase_add_test(t, both_families_or_none);
+	tcase_add_test(t, claims);
+	tcase_add_loop_test(t, interleaved, 0, 5);
+	tcase_add_loop_test(t, crash_after_each_write, 0, 4);
+	tcase_add_test(t, processes_on_sqlite);
+	suite_add_tcase(s, t);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	db_reset();
+	return failed == 0 ? 0 : 1;
+}
