@@ -376,7 +376,7 @@ bool store_fake_idle(const struct store *st)
 
 	if (f->hold)
 		return true;
-	list_for_each(w, &f->st.watches, node)
+	list_for_each (w, &f->st.watches, node)
 		if (!container_of(w, struct fake_watch, w)->ready)
 			return false;
 	return list_empty(&f->st.ops_list) && !next_behind(f, false);
