@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Metrics: counters, gauges and histograms of durations, registered by pointer and read when somebody
+ * asks. The registry owns names and labels, and nothing that it points to.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/mem.h"
+
+struct metrics;
+struct strbuf;
+
+struct metrics *metrics_new(void);
+void metrics_free(struct metrics *m);
+AUTO_DEFINE(metrics, struct metrics *, metrics_free);
+
+/*
+ * labels: "" or NULL, or text such as `verb="ADD",result="ok"`. Rows of one name share its help and
+ * type and may be added at any time. name: [a-z_:][a-z0-9_:]*, by custom margay_..., a counter's ends
+ * in _total; a name that is not so, or one taken by another type, aborts.
+ */
+void metrics_counter(struct metrics *m, const char *name, const char *labels, const char *help,
+	const uint64_t *value);
+void metrics_gauge(struct metrics *m, const char *name, const char *labels, const char *help,
+	const int64_t *value);
+/* A gauge that is computed when asked for. */
+typedef int64_t metrics_fn(void *arg);
+void metrics_gauge_fn(struct metrics *m, const char *name, const char *labels, const char *help,
+	metrics_fn *fn, void *arg);
+
+#define HISTOGRAM_BUCKETS 12
+/* Durations in microseconds; the buckets are 100 us .. 10 s in steps of about 3, and the rest. */
+struct histogram {
+	uint64_t count[HISTOGRAM_BUCKETS]; /* not cumulative */
+	uint64_t sum_us;
+};
+void histogram_add(struct histogram *h, int64_t us);
+/* Served in seconds: name ends in _seconds. */
+void metrics_histogram(struct metrics *m, const char *name, const char *labels, const char *help,
+	const struct histogram *h);
+
+/* Forgets every row whose value, fn's arg or histogram is this. */
+void metrics_remove(struct metrics *m, const void *value);
+/* Prometheus' text format 0.0.4, by name; also margay_build_info, margay_log_errors_total,
+ * process_resident_memory_bytes, process_cpu_seconds_total and process_open_fds. */
+void metrics_print(const struct metrics *m, struct strbuf *out);
