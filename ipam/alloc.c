@@ -336,6 +336,7 @@ static int plan_uncount(struct ipam_request *rq)
 	}
 	h = ipam_handle_dup(slot_handle(s));
 	hb = handle_block(h, &rq->uncount.cidr);
+	assert(hb);
 	hb->count -= hb->count < rq->uncount.n ? hb->count : rq->uncount.n;
 	if (hb->count == 0)
 		vec_swap_remove(&h->blocks, (size_t)(hb - h->blocks.v));
