@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * kern/rt.h and felix's route reconciler on the real kernel, in a network namespace of their own.
+ * What the kernel has is told by ip(8), never by our own decoder.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/strbuf.h"
+#include "felix/dp/ifaces.h"
+#include "felix/dp/routes.h"
+#include "kern/nl.h"
+#include "kern/rt.h"
+
+static struct rt *rt;
+static struct err err;
+
+static struct prefix P(const char *s) {
+	struct prefix p = {0};
+
+	ck_assert_int_eq(prefix_parse_host(s, &p, NULL), 0);
+	return p;
+}
+
+static struct ip
+A(const char *s) {
+	return P(s).addr;
+}
+
+static char *
+run(const char *cmd)
+{
+	struct strbuf sb = STRBUF_INIT;
+	char buf[4096];
+	FILE *f = popen(cmd, "r");
+	size_t n;
+
+	ck_assert_ptr_nonnull(f);
+	while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
+		strbuf_addn(&sb, buf, n);
+	ck_assert_msg(pclose(f) == 0, "%s failed", cmd);
+	return strbuf_take(&sb);
+}
+
+static void expect(const char *cmd, const char *text)
+{
+	char *out = run(cmd);
+
+	ck_assert_msg(strstr(out, text), "%s: want \"%s\" in:\n%s", cmd, text, out);
+	free(out);
+}
+
+static void expect_not(const char *cmd, const char *text)
+{
+	char *out = run(cmd);
+
+	ck_assert_msg(!strstr(out, text), "%s: no \"%s\" wanted in:\n%s", cmd, text, out);
+	free(out);
+}
+
+static void ok(int r)
+{
+	ck_assert_msg(r >= 0, "%s", err_text(&err));
+}
+
+static void veth(const char *name, const char *peer, bool up)
+{
+	struct rt_veth v = {.peer_netns_fd = -1, .queues = 1, .mtu = 1480};
+	struct rt_link_change c = {.name = name, .set_up = true, .up = up};
+
+	strcpy(v.name, name);
+	strcpy(v.peer_name, peer);
+	rt_begin(rt, NULL, NULL);
+	rt_veth_add(rt, &v, 0);
+	rt_link_set(rt, &c, 0);
+	ok(rt_commit(rt, &err));
+}
+
+static uint32_t index_of(const char *name)
+{
+	struct rt_link l;
+
+	ok(rt_link_get(rt, name, 0, &l, &err));
+	return l.index;
+}
+
+static void enter(void)
+{
+	ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
+	(void)!system("ip link set lo up");
+	ok(rt_open(&rt, &err));
+}
+
+static void leave(void)
+{
+	rt_close(rt);
+}
+
+START_TEST(test_verbs)
+{
+	int other = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	struct rt_veth v = {.name = "cali1",
+		.peer_name = "eth7",
+		.mtu = 1480,
+		.queues = 1,
+		.index = 4000,
+		.peer_index = 5000,
+		.mac = {{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}},
+		.peer_netns_fd = other};
+	struct rt_link_conf conf = {
+		.index = 4000, .proxy_arp = true, .forwarding = true, .rp_filter = -1};
+	struct rt_link_conf conf6 = {.index = 4000, .no_addr_gen = true, .rp_filter = -1};
+	struct rt_link_change up = {
+		.index = 4000, .set_up = true, .up = true, .set_group = true, .group = 77};
+	struct rt_addr a = {.index = 4000, .prefix = P("10.9.0.1/24")};
+	struct rt_route host = {.dst = P("10.244.1.141"),
+		.table = RT_TABLE_MAIN_ID,
+		.protocol = 80,
+		.scope = RT_SCOPED_LINK,
+		.type = RT_TYPE_UNICAST,
+		.oif = 4000};
+	struct rt_route hole = {.dst = P("10.244.1.0/24"),
+		.table = RT_TABLE_MAIN_ID,
+		.protocol = 80,
+		.type = RT_TYPE_BLACKHOLE};
+	struct rt_route via = {.dst = P("10.5.0.0/16"),
+		.table = 200,
+		.protocol = 80,
+		.type = RT_TYPE_UNICAST,
+		.gateway = A("10.130.0.1"),
+		.oif = 4000,
+		.onlink = true,
+		.mtu = 1400};
+	struct rt_neigh n = {.index = 4000,
+		.ip = A("10.244.1.141"),
+		.has_mac = true,
+		.mac = {{2, 0, 0, 0, 0, 1}}};
+	struct rt_rule rule = {.family = IP_V4,
+		.priority = 99,
+		.table = 200,
+		.src = P("10.244.0.0/16"),
+		.mark = 0x10,
+		.mark_mask = 0xf0,
+		.protocol = 80};
+	struct rt_route found;
+
+	ck_assert_int_ge(other, 0);
+	ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
+	rt_close(rt);
+	ok(rt_open(&rt, &err));
+	rt_begin(rt, NULL, NULL);
+	rt_veth_add(rt, &v, 0);
+	rt_link_configure(rt, &conf, 0);
+	rt_link_configure(rt, &conf6, 0);
+	rt_link_set(rt, &up, 0);
+	rt_addr_set(rt, &a, 0);
+	rt_addr_set(rt, &a, 0);
+	rt_route_set(rt, &host, 0);
+	rt_route_set(rt, &hole, 0);
+	rt_route_set(rt, &via, 0);
+	rt_neigh_set(rt, &n, 0);
+	rt_rule_add(rt, &rule, 0);
+	rt_rule_add(rt, &rule, 0);
+	rt_proxy_delay_set(rt, IP_V4, 4000, 0, 0);
+	ok(rt_commit(rt, &err));
+	expect("ip -d link show cali1", "mtu 1480");
+	expect("ip -d link show cali1", "group 77");
+	expect("ip -d link show cali1", "ee:ee:ee:ee:ee:ee");
+	expect("ip -d link show cali1", "numtxqueues 1");
+	expect("ip -d link show cali1", "addrgenmode none");
+	expect("ip addr show cali1", "inet 10.9.0.1/24");
+	expect("ip route show proto 80", "10.244.1.141 dev cali1 scope link");
+	expect("ip route show proto 80", "blackhole 10.244.1.0/24");
+	expect("ip route show table 200",
+		"10.5.0.0/16 via 10.130.0.1 dev cali1 proto 80 onlink linkdown mtu 1400");
+	expect("ip neigh show", "10.244.1.141 dev cali1 lladdr 02:00:00:00:00:01 PERMANENT");
+	expect("ip rule show", "99:	from 10.244.0.0/16 fwmark 0x10/0xf0 lookup 200 proto 80");
+	expect("ip ntable show dev cali1 name arp_cache", "proxy_delay 0");
+	expect("cat /proc/net/route", "cali1");
+	ok(rt_route_lookup(rt, &n.ip, &found, &err));
+	ck_assert_uint_eq(found.oif, 4000);
+	rt_begin(rt, NULL, NULL);
+	rt_route_del(rt, &host, 0);
+	rt_route_del(rt, &host, 0);
+	rt_route_del(rt, &hole, 0);
+	rt_neigh_del(rt, &n, 0);
+	rt_neigh_del(rt, &n, 0);
+	rt_rule_del(rt, &rule, 0);
+	rt_rule_del(rt, &rule, 0);
+	rt_addr_del(rt, &a, 0);
+	rt_addr_del(rt, &a, 0);
+	ok(rt_commit(rt, &err));
+	expect_not("ip route show proto 80", "10.244.1");
+	expect_not("ip rule show", "lookup 200");
+	rt_begin(rt, NULL, NULL);
+	rt_link_del_group(rt, 77, 0);
+	rt_link_del(rt, 4000, NULL, 0);
+	ok(rt_commit(rt, &err));
+	expect_not("ip link show", "cali1");
+	ck_assert_int_eq(rt_link_get(rt, "cali1", 0, &(struct rt_link){0}, &err), -ENOENT);
+	close(other);
+}
+END_TEST
+
+static int results[300];
+static char texts[300][64];
+
+static void keep_result(void *arg, uintptr_t cookie, int r, const struct err *e)
+{
+	(void)arg;
+	results[cookie] = r;
+	snprintf(texts[cookie], sizeof(texts[0]), "%.63s", e ? e->text : "");
+}
+
+START_TEST(test_batch_with_failures)
+{
+	struct rt_route r = {.table = RT_TABLE_MAIN_ID,
+		.protocol = 80,
+		.scope = RT_SCOPED_LINK,
+		.type = RT_TYPE_UNICAST};
+
+	uint32_t lo = index_of("lo");
+
+	veth("cali1", "peer1", true);
+	memset(results, 99, sizeof(results));
+	rt_begin(rt, keep_result, NULL);
+	for (uintptr_t i = 0; i < 300; i++) {
+		struct ip ip = ip_from_v4(0x0af40000 + (uint32_t)i);
+
+		r.dst = prefix_host(&ip);
+		r.oif = i == 150 || i == 151 ? 9999 : lo;
+		rt_route_set(rt, &r, i);
+	}
+	ck_assert_int_eq(rt_commit(rt, &err), -ENODEV);
+	for (int i = 0; i < 300; i++)
+		ck_assert_msg(results[i] == (i == 150 || i == 151 ? -ENODEV : 0), "%d: %d", i,
+			results[i]);
+	/* The kernel's own words come with a refusal. */
+	r.gateway = A("192.0.2.1");
+	r.scope = RT_SCOPED_UNIVERSE;
+	r.oif = index_of("cali1");
+	rt_begin(rt, keep_result, NULL);
+	rt_route_set(rt, &r, 0);
+	ck_assert_int_eq(rt_commit(rt, &err), -ENETUNREACH);
+	ck_assert_msg(strstr(err.text, "Nexthop has invalid gateway"), "%s", err.text);
+	expect("ip route show proto 80 | wc -l", "298");
+}
+END_TEST
+
+/* ---- the reconciler ---- */
+
+static struct ifaces *ifaces;
+static struct routes *routes;
+static struct rt_monitor *mon;
+static unsigned overflows;
+
+static void on_event(void *arg, const struct rt_event *ev)
+{
+	(void)arg;
+	overflows += ev->type == RT_EVENT_OVERFLOW;
+	ifaces_event(ifaces, ev);
+	routes_event(routes, ev);
+}
+
+static void start_routes(void)
+{
+	ok(rt_monitor_open(RT_WATCH_LINKS | RT_WATCH_ROUTES, rt, &mon, &err));
+	ifaces = ifaces_new(rt);
+	routes = routes_new(rt, ifaces, RT_TABLE_MAIN_ID, RT_PROTO_MARGAY, "cali");
+	overflows = 0;
+}
+
+static void stop_routes(void)
+{
+	routes_free(routes);
+	ifaces_free(ifaces);
+	rt_monitor_close(mon);
+}
+
+static int turn(void)
+{
+	int r;
+
+	ok(rt_monitor_read(mon, on_event, NULL, &err));
+	while ((r = routes_apply(routes, clock_mono_ms(), &err)) == -EAGAIN)
+		;
+	return r;
+}
+
+static void want(const char *dst, const char *ifname)
+{
+	struct route_key key = {.dst = P(dst)};
+	struct nexthop hop = {.type = ifname[0] ? RT_TYPE_UNICAST : RT_TYPE_BLACKHOLE};
+
+	strcpy(hop.ifname, ifname);
+	routes_set(routes, &key, &hop);
+}
+
+START_TEST(test_repair)
+{
+	const struct routes_stats *st;
+
+	start_routes();
+	st = routes_stats(routes);
+	ok(system("ip route add 10.244.9.9 dev lo proto 80 scope link")); /* stray */
+	ok(system("ip route add 10.244.8.0/24 dev lo proto static"));	  /* another's */
+	veth("cali1", "peer1", true);
+	want("10.244.1.141", "cali1");
+	want("10.244.1.0/24", "");
+	want("10.244.1.7", "cali7");
+	ok(turn());
+	expect("route -n",
+		"10.244.1.141    0.0.0.0         255.255.255.255 UH    0      0        0 cali1");
+	expect("ip route show proto 80", "blackhole 10.244.1.0/24");
+	expect("ip route show proto 80", "10.244.9.9");
+	ck_assert_int_eq(st->waiting, 1);
+	routes_allow_deletes(routes);
+	ok(turn());
+	expect_not("ip route show proto 80", "10.244.9.9");
+	expect("ip route show", "10.244.8.0/24");
+
+	ok(system("ip route del 10.244.1.141; ip route replace 10.244.1.0/24 dev lo"));
+	ok(turn());
+	expect("ip route show proto 80", "10.244.1.141 dev cali1 scope link");
+	expect("ip route show proto 80", "blackhole 10.244.1.0/24");
+	ok(system("ip route change 10.244.1.141 dev lo proto 80 scope link"));
+	ok(turn());
+	expect("ip route show proto 80", "10.244.1.141 dev cali1 scope link");
+	/* In front of ours, which stays behind it. */
+	ok(system("ip route prepend 10.244.1.141 dev lo proto static"));
+	ck_assert_int_eq(turn(), -EEXIST);
+	ok(turn());
+	expect("ip route get 10.244.1.141", "dev cali1");
+
+	ok(system("ip link set cali1 down"));
+	ok(turn());
+	ck_assert_int_eq(st->waiting, 2);
+	ok(system("ip link set cali1 up"));
+	ok(turn());
+	expect("ip route show proto 80", "10.244.1.141 dev cali1 scope link");
+	veth("cali7", "peer7", true);
+	ok(turn());
+	expect("ip route show proto 80", "10.244.1.7 dev cali7 scope link");
+	ok(system("ip link del cali7"));
+	ok(turn());
+	veth("cali7", "peer7", true);
+	ok(turn());
+	expect("ip route show proto 80", "10.244.1.7 dev cali7 scope link");
+	ok(system(
+		"ip link set cali7 down && ip link set cali7 name tmp7 && ip link set tmp7 up && "
+		"ip link set cali1 down && ip link set cali1 name cali7 && ip link set cali7 up"));
+	ok(turn());
+	expect("ip route show proto 80", "10.244.1.7 dev cali7 scope link");
+	expect_not("ip route show proto 80", "10.244.1.141");
+	routes_unset(routes, &(struct route_key){.dst = P("10.244.1.7")});
+	ok(turn());
+	expect_not("ip route show proto 80", "10.244.1.7");
+	stop_routes();
+}
+END_TEST
+
+START_TEST(test_overflow)
+{
+	char *count;
+	uint64_t dumps;
+
+	start_routes();
+	veth("cali1", "peer1", true);
+	for (uint32_t i = 0; i < 10000; i++) {
+		struct ip ip = ip_from_v4(0x0af40000 + i);
+		struct route_key key = {.dst = prefix_host(&ip)};
+		struct nexthop hop = {.type = RT_TYPE_UNICAST, .ifname = "cali1"};
+
+		routes_set(routes, &key, &hop);
+	}
+	int64_t t0 = clock_mono_us();
+	ok(turn());
+	printf("10000 routes: %lld us\n", (long long)(clock_mono_us() - t0));
+	ck_assert_int_eq(routes_stats(routes)->installed, 10000);
+	/* Our own changes are not told to us. */
+	dumps = routes_stats(routes)->dumps;
+	ok(turn());
+	ck_assert_uint_eq(overflows, 0);
+	ck_assert_uint_eq(routes_stats(routes)->dumps, dumps);
+	/* More changes by another's hand than the monitor can hold. */
+	rt_monitor_set_rcvbuf(mon, 4096);
+	ok(system("ip route flush proto 80 root 10.244.0.0/19"));
+	ok(turn());
+	ck_assert_uint_gt(overflows, 0);
+	count = run("ip route show proto 80 | wc -l");
+	ck_assert_int_eq(atoi(count), 10000);
+	free(count);
+	stop_routes();
+}
+END_TEST
+
+/* ---- dumps while the data changes ---- */
+
+struct seen {
+	int n, restarts;
+	bool anchors[64];
+};
+
+static void see(void *arg, const struct rt_link *l)
+{
+	struct seen *s = arg;
+	int i;
+
+	s->n++;
+	if (sscanf(l->name, "anchor%d", &i) == 1)
+		s->anchors[i] = true;
+}
+
+static void forget(void *arg)
+{
+	struct seen *s = arg;
+
+	*s = (struct seen){.restarts = s->restarts + 1};
+}
+
+START_TEST(test_dump_interrupted)
+{
+	int restarts = 0, unknown = 0, r;
+	char name[16], peer[16];
+	pid_t child;
+
+	for (int i = 0; i < 64; i++) {
+		snprintf(name, sizeof(name), "anchor%d", i);
+		snprintf(peer, sizeof(peer), "p%d", i);
+		veth(name, peer, false);
+	}
+	child = fork();
+	if (child == 0) {
+		struct rt *mine;
+
+		if (rt_open(&mine, NULL) < 0)
+			_exit(1);
+		for (;;) {
+			struct rt_veth v = {
+				.name = "flap", .peer_name = "flop", .peer_netns_fd = -1};
+
+			rt_begin(mine, NULL, NULL);
+			rt_veth_add(mine, &v, 0);
+			(void)rt_commit(mine, NULL);
+			rt_begin(mine, NULL, NULL);
+			rt_link_del(mine, 0, "flap", 0);
+			(void)rt_commit(mine, NULL);
+		}
+	}
+	for (int i = 0; i < 400; i++) {
+		struct seen s = {0};
+
+		r = rt_link_dump(rt, see, forget, &s, &err);
+		restarts += s.restarts;
+		unknown += r == -EAGAIN;
+		ck_assert_msg(r == 0 || r == -EAGAIN, "%s", err_text(&err));
+		for (int j = 0; r == 0 && j < 64; j++)
+			ck_assert_msg(s.anchors[j], "anchor%d is missing", j);
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	printf("400 dumps, %d restarts, %d unknown\n", restarts, unknown);
+	ck_assert_int_gt(restarts, 0);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("rt");
+	Suite *s = suite_create("rt");
+	SRunner *sr;
+	int failed;
+
+	if (geteuid() != 0) {
+		puts("SKIP: network namespaces need root");
+		return 77;
+	}
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, enter, leave);
+	tcase_add_test(tc, test_verbs);
+	tcase_add_test(tc, test_batch_with_failures);
+	tcase_add_test(tc, test_repair);
+	tcase_add_test(tc, test_overflow);
+	tcase_add_test(tc, test_dump_interrupted);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
