@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "base/sha1.h"
 #include "base/strbuf.h"
 #include "base/vec.h"
 
@@ -228,6 +229,19 @@ START_TEST(hmap_equals_an_array)
 }
 END_TEST
 
+START_TEST(sha1_of_known_texts)
+{
+	char hex[SHA1_HEX_SIZE];
+
+	ck_assert_str_eq(sha1_hex("", hex), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+	ck_assert_str_eq(sha1_hex("abc", hex), "a9993e364706816aba3e25717850c26c9cd0d89d");
+	ck_assert_str_eq(
+		sha1_hex("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", hex),
+		"84983e441c3bd26ebaae4aa1f95129e5e54670f1");
+	ck_assert(strncmp(sha1_hex("default.web-0", hex), "0d7763386da", 11) == 0);
+}
+END_TEST
+
 START_TEST(files_are_whole)
 {
 	char dir[] = "/tmp/margay-base-XXXXXX";
@@ -314,6 +328,7 @@ int main(void)
 	tcase_add_test(tc, strings_grow);
 	tcase_add_test(tc, lists_unlink_themselves);
 	tcase_add_test(tc, hmap_equals_an_array);
+	tcase_add_test(tc, sha1_of_known_texts);
 	tcase_add_test(tc, files_are_whole);
 	tcase_add_test(tc, log_levels);
 	tcase_add_test(tc, log_is_rate_limited_and_one_line);
