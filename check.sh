@@ -60,10 +60,13 @@ check_spelling() {
 	files ':!COPYING' ':!tests/fuzz/corpus' | xargs -r codespell --ignore-words tools/codespell-words
 }
 
+# Without the analyzer, whose findings are for reading: on this code most of them are false.
 check_tidy() {
 	local log=build/tidy.log
-	files '*.c' ':!tests' ':!bench' | xargs -r run-clang-tidy-14 -quiet -j "$JOBS" -p build/asan \
-		-warnings-as-errors='*' >"$log" 2>/dev/null && return 0
+	files '*.c' ':!tests' ':!bench' |
+		xargs -r -n 3 -P "$JOBS" clang-tidy-14 -p build/asan --quiet --warnings-as-errors='*' \
+			--checks='-clang-analyzer-*' \
+			>"$log" 2>/dev/null && return 0
 	grep -E '(error|warning):' -A3 "$log"
 	return 1
 }

@@ -22,7 +22,7 @@ struct pool {
 	char *node_selector, *namespace_selector; /* NULL: all() */
 };
 
-int pool_decode(const char *key, const char *json, size_t len, struct pool **ret, struct err *err);
+int pool_decode(const char *key, const char *text, size_t len, struct pool **ret, struct err *err);
 void pool_free(struct pool *p);
 bool pool_allows(const struct pool *p, enum ipam_use use);
 
@@ -30,14 +30,14 @@ bool pool_allows(const struct pool *p, enum ipam_use use);
 struct reservation {
 	VEC(struct prefix) cidrs;
 };
-int reservation_decode(const char *json, size_t len, struct reservation **ret, struct err *err);
+int reservation_decode(const char *text, size_t len, struct reservation **ret, struct err *err);
 void reservation_free(struct reservation *r);
 
 /* A Node's labels. */
 struct node_labels {
 	VEC(struct ipam_attr) v; /* names and values are its own */
 };
-int node_labels_decode(const char *json, size_t len, struct node_labels **ret, struct err *err);
+int node_labels_decode(const char *text, size_t len, struct node_labels **ret, struct err *err);
 void node_labels_free(struct node_labels *l);
 
 /* Selector text needs no labels to be known: empty, or all(). */

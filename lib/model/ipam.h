@@ -54,14 +54,14 @@ struct ipam_block {
 
 /* cidr's length must leave at most IPAM_BLOCK_MAX addresses. No affinity, everything free. */
 struct ipam_block *ipam_block_new(const struct prefix *cidr);
-struct ipam_block *ipam_block_dup(const struct ipam_block *b);
+struct ipam_block *ipam_block_dup(const struct ipam_block *from);
 void ipam_block_free(struct ipam_block *b);
 AUTO_DEFINE(ipam_block, struct ipam_block *, ipam_block_free);
 /* Frees what the attribute holds. */
 void ipam_block_attr_done(struct ipam_block_attr *a);
 
 /* EINVAL: the message names the member. */
-int ipam_block_decode(const char *json, size_t len, struct ipam_block **ret, struct err *err);
+int ipam_block_decode(const char *text, size_t len, struct ipam_block **ret, struct err *err);
 char *ipam_block_encode(const struct ipam_block *b);
 
 enum ipam_affinity_state { IPAM_CONFIRMED, IPAM_PENDING, IPAM_PENDING_DELETION };
@@ -72,7 +72,7 @@ struct ipam_affinity {
 };
 
 /* An empty value, or no state, is confirmed. */
-int ipam_affinity_decode(const char *json, size_t len, struct ipam_affinity *ret, struct err *err);
+int ipam_affinity_decode(const char *text, size_t len, struct ipam_affinity *ret, struct err *err);
 char *ipam_affinity_encode(const struct ipam_affinity *a);
 
 struct ipam_handle {
@@ -85,10 +85,10 @@ struct ipam_handle {
 };
 
 struct ipam_handle *ipam_handle_new(void);
-struct ipam_handle *ipam_handle_dup(const struct ipam_handle *h);
+struct ipam_handle *ipam_handle_dup(const struct ipam_handle *from);
 void ipam_handle_free(struct ipam_handle *h);
 AUTO_DEFINE(ipam_handle, struct ipam_handle *, ipam_handle_free);
-int ipam_handle_decode(const char *json, size_t len, struct ipam_handle **ret, struct err *err);
+int ipam_handle_decode(const char *text, size_t len, struct ipam_handle **ret, struct err *err);
 char *ipam_handle_encode(const struct ipam_handle *h);
 
 struct ipam_config {
@@ -102,7 +102,7 @@ struct ipam_config {
 /* What holds where nothing is stored. */
 #define IPAM_CONFIG_DEFAULT ((struct ipam_config){.auto_allocate_blocks = true})
 
-int ipam_config_decode(const char *json, size_t len, struct ipam_config *ret, struct err *err);
+int ipam_config_decode(const char *text, size_t len, struct ipam_config *ret, struct err *err);
 char *ipam_config_encode(const struct ipam_config *c);
 
 /* The keys. Each returns buf. */
