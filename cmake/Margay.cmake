@@ -40,6 +40,7 @@ function(margay_program name)
 	cmake_parse_arguments(A "" "" "SOURCES;DEPS;LINK" ${ARGN})
 	add_executable(${name} ${A_SOURCES})
 	target_link_libraries(${name} PRIVATE ${A_DEPS} ${A_LINK} margay_flags)
+	install(TARGETS ${name} RUNTIME)
 endfunction()
 
 # margay_test(NAME LABEL SOURCES f.c... [DEPS lib...] [LINK target...]): a program that ctest runs

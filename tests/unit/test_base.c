@@ -235,8 +235,7 @@ START_TEST(sha1_of_known_texts)
 
 	ck_assert_str_eq(sha1_hex("", hex), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
 	ck_assert_str_eq(sha1_hex("abc", hex), "a9993e364706816aba3e25717850c26c9cd0d89d");
-	ck_assert_str_eq(
-		sha1_hex("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", hex),
+	ck_assert_str_eq(sha1_hex("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", hex),
 		"84983e441c3bd26ebaae4aa1f95129e5e54670f1");
 	ck_assert(strncmp(sha1_hex("default.web-0", hex), "0d7763386da", 11) == 0);
 }
