@@ -296,7 +296,7 @@ static int parse(struct parser *p, struct err *err)
 	for (;;) {
 		const char *open = memmem(t->text + pos, t->n - pos, "{{", 2);
 		size_t text_end, next, indent = 0;
-		struct tag tag;
+		struct tag tag = {0};
 		int r;
 
 		if (!open)
