@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/parse.h"
+#include "base/sha1.h"
+#include "base/strbuf.h"
+#include "cni/call.h"
+#include "cni/device.h"
+#include "cni/endpoint.h"
+#include "ipam/alloc.h"
+
+#define MTU_FILE "/var/lib/margay/mtu"
+#define MTU_FILE_CALICO "/var/lib/calico/mtu"
+
+/* As Go prints times: "2026-08-01 12:00:05.000000123 +0000 UTC". */
+static void format_timestamp(int64_t real_ns, char *buf, size_t size)
+{
+	time_t s = (time_t)(real_ns / 1000000000);
+	char day[32], fraction[16];
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&s, &tm);
+	strftime(day, sizeof(day), "%Y-%m-%d %H:%M:%S", &tm);
+	snprintf(fraction, sizeof(fraction), ".%09d", (int)(real_ns % 1000000000));
+	n = strlen(fraction);
+	while (n > 0 && (fraction[n - 1] == '0' || fraction[n - 1] == '.'))
+		fraction[--n] = '\0';
+	snprintf(buf, size, "%s%s +0000 UTC", day, fraction);
+}
+
+/* The addresses that are asked for by name: of CNI_ARGS, or of the configuration. */
+static size_t wanted_ips(const struct call *c, const struct ip **ret)
+{
+	if (c->args.ip.family != IP_NONE) {
+		*ret = &c->args.ip;
+		return 1;
+	}
+	*ret = c->conf->ips.v;
+	return c->conf->ips.n;
+}
+
+struct assigned {
+	struct ip ips[2];
+	struct prefix blocks[2];
+	size_t n;
+};
+
+static int assign_one(struct call *c, struct ipam_assign *a, struct assigned *ret, struct err *err)
+{
+	char timestamp[64];
+	const struct ipam_attr attrs[] = {
+		{"node", c->node},
+		{"timestamp", timestamp},
+		{"namespace", c->namespace},
+		{"pod", c->args.pod},
+	};
+	struct ipam_request *rq;
+	int e, r;
+
+	a->host = c->node;
+	a->handle = c->handle;
+	a->attrs = attrs;
+	a->n_attrs = c->k8s ? 4 : 2;
+	a->use = IPAM_USE_WORKLOAD;
+	a->reuse = true;
+	a->now_ns = clock_real_ns();
+	a->random = (uint64_t)a->now_ns;
+	format_timestamp(a->now_ns, timestamp, sizeof(timestamp));
+	rq = ipam_assign_new(a);
+	r = call_ipam(c, rq, &e, err);
+	for (int family = IP_V4; r == 0 && family <= IP_V6; family += IP_V6 - IP_V4) {
+		const struct ipam_addr *got = ipam_request_addr(rq, (enum ip_family)family);
+
+		if (got && ret->n < 2) {
+			ret->ips[ret->n] = got->ip;
+			ret->blocks[ret->n++] = got->block;
+		}
+	}
+	ipam_request_free(rq);
+	return r;
+}
+
+static int release(struct call *c, struct err *err)
+{
+	struct ipam_request *rq = ipam_release_handle_new(c->handle, clock_real_ns());
+	int e, r = call_ipam(c, rq, &e, err);
+
+	ipam_request_free(rq);
+	return e == -ENOENT ? 0 : r;
+}
+
+/* Addresses by name, or one of each family that is wanted. */
+static int assign(struct call *c, struct assigned *ret, struct err *err)
+{
+	const struct ip *ips;
+	size_t n = wanted_ips(c, &ips);
+	int r = 0;
+
+	*ret = (struct assigned){0};
+	for (size_t i = 0; i < n && r == 0; i++) {
+		struct ipam_assign a = {
+			.ip = ips[i], .v4 = ips[i].family == IP_V4, .v6 = ips[i].family == IP_V6};
+
+		r = assign_one(c, &a, ret, err);
+	}
+	if (n == 0) {
+		VEC(const char *) pools = {0};
+		struct ipam_assign a = {.v4 = c->conf->assign_v4, .v6 = c->conf->assign_v6};
+
+		if (!a.v4 && !a.v6) {
+			err_set(err, -EINVAL,
+				"netconf: ipam: assign_ipv4 and assign_ipv6 are both false");
+			return CNI_E_CONF;
+		}
+		for (size_t i = 0; a.v4 && i < c->conf->pools_v4.n; i++)
+			vec_push(&pools, c->conf->pools_v4.v[i]);
+		for (size_t i = 0; a.v6 && i < c->conf->pools_v6.n; i++)
+			vec_push(&pools, c->conf->pools_v6.v[i]);
+		a.pools = pools.v;
+		a.n_pools = pools.n;
+		r = assign_one(c, &a, ret, err);
+		vec_done(&pools);
+	}
+	if (r != 0 && ret->n > 0)
+		(void)release(c, NULL);
+	return r;
+}
+
+static int find_mtu(const struct call *c, uint32_t *ret, struct err *err)
+{
+	auto_free char *text = NULL;
+	int r;
+
+	*ret = c->conf->mtu;
+	if (*ret != 0 && !c->conf->require_mtu_file)
+		return 0;
+	r = file_read(MTU_FILE, 64, &text, NULL, err);
+	if (r == -ENOENT)
+		r = file_read(MTU_FILE_CALICO, 64, &text, NULL, err);
+	if (r == -ENOENT && !c->conf->require_mtu_file)
+		return 0;
+	if (r < 0) {
+		err_wrap(err, r, "require_mtu_file: check that margay-felix runs on this node");
+		return CNI_E_AGAIN;
+	}
+	text[strcspn(text, " \n")] = '\0';
+	if (*ret == 0 && parse_u32(text, 68, 65535, ret, err) < 0) {
+		err_wrap(err, -EINVAL, MTU_FILE);
+		return CNI_E_CONF;
+	}
+	return 0;
+}
+
+/* Asked for, or always the same for this interface of this container. */
+static struct mac find_mac(const struct call *c)
+{
+	auto_free char *text = mem_printf("%s.%s", c->container_id, c->ifname);
+	uint8_t sum[SHA1_SIZE];
+	struct mac mac;
+
+	if (!mac_is_zero(&c->args.mac))
+		return c->args.mac;
+	if (!mac_is_zero(&c->conf->mac))
+		return c->conf->mac;
+	sha1(text, strlen(text), sum);
+	memcpy(mac.b, sum, sizeof(mac.b));
+	mac.b[0] = (uint8_t)((mac.b[0] & 0xfc) | 0x02); /* unicast, locally administered */
+	return mac;
+}
+
+static void add_ips(struct cni_result *res, const struct assigned *a, int interface)
+{
+	for (size_t i = 0; i < a->n; i++) {
+		struct cni_ip ip = {.address = prefix_host(&a->ips[i]), .interface = interface};
+		struct cni_route route = {.dst = ip.address};
+
+		vec_push(&res->ips, ip);
+		vec_push(&res->routes, route);
+	}
+}
+
+static void print_result(
+	const struct call *c, const struct assigned *a, const struct device *d, struct strbuf *out)
+{
+	struct cni_result *res = cni_result_new();
+	struct cni_interface host = {.mac = device_host_mac}, pod = {.mac = d->mac, .mtu = d->mtu};
+
+	memcpy(host.name, c->veth, sizeof(host.name));
+	snprintf(pod.name, sizeof(pod.name), "%s", c->ifname);
+	pod.sandbox = mem_strdup(c->netns);
+	vec_push(&res->interfaces, host);
+	vec_push(&res->interfaces, pod);
+	add_ips(res, a, 1);
+	cni_result_print(res, c->conf->version, out);
+	cni_result_free(res);
+}
+
+int call_add(struct call *c, struct strbuf *out, struct err *err)
+{
+	struct device d = {.mac = find_mac(c)};
+	struct assigned a;
+	int r;
+
+	r = find_mtu(c, &d.mtu, err);
+	if (r == 0)
+		r = call_open_host(c, err);
+	if (r == 0)
+		r = call_open_pod(c, err);
+	if (r == 0)
+		r = assign(c, &a, err);
+	if (r != 0)
+		return r;
+	d.ips = a.ips;
+	d.n_ips = a.n;
+	if (device_create(c, &d, err) < 0) {
+		r = CNI_E_KERNEL;
+		goto undo_address;
+	}
+	r = endpoint_put(c, a.ips, a.n, &d.mac, err);
+	if (r < 0) {
+		r = call_store_code(r);
+		goto undo_device;
+	}
+	print_result(c, &a, &d, out);
+	return 0;
+undo_device:
+	(void)device_delete_on_host(c, NULL);
+undo_address:
+	(void)release(c, NULL);
+	return r;
+}
+
+int call_ipam_add(struct call *c, struct strbuf *out, struct err *err)
+{
+	struct cni_result *res;
+	struct assigned a;
+	int r = assign(c, &a, err);
+
+	if (r != 0)
+		return r;
+	res = cni_result_new();
+	add_ips(res, &a, -1);
+	cni_result_print(res, c->conf->version, out);
+	cni_result_free(res);
+	return 0;
+}

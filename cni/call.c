@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cni/call.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/sha1.h"
+#include "cni/ctx.h"
+#include "ipam/run.h"
+#include "kern/rt.h"
+#include "store/store.h"
+
+#define NODENAME_FILE "/var/lib/margay/nodename"
+#define NODENAME_FILE_CALICO "/var/lib/calico/nodename"
+
+const char *call_env(const struct cni_request *rq, const char *name)
+{
+	for (size_t i = 0; i < rq->n_env; i++)
+		if (strcmp(rq->env[i].name, name) == 0)
+			return rq->env[i].value[0] != '\0' ? rq->env[i].value : NULL;
+	return NULL;
+}
+
+int call_store_code(int r)
+{
+	switch (r) {
+	case -EHOSTUNREACH:
+	case -ETIMEDOUT:
+	case -ESTALE:
+	case -EAGAIN:
+		return CNI_E_AGAIN;
+	default:
+		return CNI_E_STORE;
+	}
+}
+
+/* Trims white space, and checks what becomes part of keys. */
+static int set_node(struct call *c, const char *text, const char *source, struct err *err)
+{
+	size_t n;
+
+	text += strspn(text, " \t\r\n");
+	n = strcspn(text, " \t\r\n");
+	if (n == 0 || n > 253 || text[n + strspn(text + n, " \t\r\n")] != '\0' ||
+		memchr(text, '/', n)) {
+		err_set(err, -EINVAL, "%s: \"%.60s\" is no name of a node", source, text);
+		return CNI_E_CONF;
+	}
+	c->node = mem_strndup(text, n);
+	return 0;
+}
+
+static int set_node_from_host(struct call *c, struct err *err)
+{
+	struct utsname u;
+
+	if (c->conf->hostname)
+		return set_node(c, c->conf->hostname, "netconf: hostname", err);
+	uname(&u);
+	for (char *s = u.nodename; *s != '\0'; s++)
+		*s = (char)tolower((unsigned char)*s);
+	return set_node(c, u.nodename, "the host's name", err);
+}
+
+/*
+ * The node's name: nodename of the configuration, its file, the host's name. The file is written by
+ * the agent at its first start, and nothing is added before; but what is there can be deleted.
+ */
+static int find_node(struct call *c, bool must_have_file, struct err *err)
+{
+	const char *path = c->conf->nodename_file ?: NODENAME_FILE;
+	auto_free char *text = NULL;
+	int r;
+
+	if (c->conf->nodename)
+		return set_node(c, c->conf->nodename, "netconf: nodename", err);
+	r = file_read(path, 4096, &text, NULL, err);
+	if (r == -ENOENT && !c->conf->nodename_file)
+		r = file_read(NODENAME_FILE_CALICO, 4096, &text, NULL, err);
+	if (r == 0)
+		return set_node(c, text, path, err);
+	if (r == -ENOENT && (c->conf->nodename_file_optional || !must_have_file))
+		return set_node_from_host(c, err);
+	err_wrap(err, r, "%s: check that margay-felix runs on this node, or set nodename", path);
+	return CNI_E_AGAIN;
+}
+
+static void name_veth(struct call *c)
+{
+	bool eth0 = strcmp(c->ifname, "eth0") == 0;
+	size_t n = strspn(c->container_id, "0123456789abcdef");
+	auto_free char *text = NULL;
+	char hex[SHA1_HEX_SIZE];
+
+	/* As Calico: of the pod, or the start of an identifier that is random there. */
+	if (c->k8s && eth0)
+		text = mem_printf("%s.%s", c->namespace, c->args.pod);
+	else if (c->k8s)
+		text = mem_printf("%s.%s.%s", c->namespace, c->args.pod, c->ifname);
+	else if (eth0 && n >= 32 && c->container_id[n] == '\0')
+		text = NULL;
+	else
+		text = mem_printf("%s.%s", c->container_id, c->ifname);
+	snprintf(c->veth, sizeof(c->veth), "cali%.11s",
+		text ? sha1_hex(text, hex) : c->container_id);
+}
+
+static int check_env(struct call *c, bool needs_netns, struct err *err)
+{
+	c->container_id = call_env(c->rq, "CNI_CONTAINERID");
+	c->ifname = call_env(c->rq, "CNI_IFNAME");
+	c->netns = call_env(c->rq, "CNI_NETNS");
+	if (!c->container_id || !cni_container_id_valid(c->container_id)) {
+		err_set(err, -EINVAL, "CNI_CONTAINERID: \"%s\": want letters, digits and \"_.-\"",
+			c->container_id ?: "");
+		return CNI_E_ENV;
+	}
+	if (!c->ifname || !cni_ifname_valid(c->ifname)) {
+		err_set(err, -EINVAL,
+			"CNI_IFNAME: \"%s\": want the name of an interface, of 1 to 15 bytes",
+			c->ifname ?: "");
+		return CNI_E_ENV;
+	}
+	if (needs_netns && !c->netns) {
+		err_set(err, -EINVAL, "CNI_NETNS is not set");
+		return CNI_E_ENV;
+	}
+	if (needs_netns && !c->rq->ipam_only && c->rq->netns_fd < 0) {
+		err_sys(err, -(c->rq->netns_errno ?: ENOENT), "CNI_NETNS: %s", c->netns);
+		return CNI_E_ENV;
+	}
+	return cni_args_parse(call_env(c->rq, "CNI_ARGS"), &c->args, err);
+}
+
+static int check_ipam_type(const struct call *c, struct err *err)
+{
+	const char *type = c->conf->ipam_type;
+
+	if (!type) {
+		err_set(err, -EINVAL, "netconf: ipam.type is missing: want \"margay-ipam\"");
+		return CNI_E_CONF;
+	}
+	if (strcmp(type, "margay-ipam") == 0 || strcmp(type, "calico-ipam") == 0)
+		return 0;
+	err_set(err, -EINVAL,
+		"netconf: ipam.type: \"%s\" is another plugin, and none is run from here: want "
+		"\"margay-ipam\" (or \"calico-ipam\")",
+		type);
+	return CNI_E_CONF;
+}
+
+static int check_version(
+	const struct call *c, const char *verb, enum cni_version least, struct err *err)
+{
+	if (c->conf->version >= least)
+		return 0;
+	err_set(err, -EINVAL, "%s came with CNI %s, and cniVersion is %s", verb,
+		cni_version_str(least), cni_version_str(c->conf->version));
+	return CNI_E_VERSION;
+}
+
+int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
+	struct err *err)
+{
+	bool is_add = strcmp(verb, "ADD") == 0, is_check = strcmp(verb, "CHECK") == 0;
+	bool per_pod = is_add || is_check || strcmp(verb, "DEL") == 0;
+	int r;
+
+	*c = (struct call){.rq = rq, .ctx = ctx, .deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS};
+	r = cni_conf_parse(rq->conf, rq->conf_len, &c->conf, err);
+	if (r == 0 && is_check)
+		r = check_version(c, verb, CNI_0_4_0, err);
+	if (r == 0 && !per_pod)
+		r = check_version(c, verb, CNI_1_1_0, err);
+	if (r == 0 && per_pod)
+		r = check_env(c, is_add || is_check, err);
+	if (r == 0)
+		r = check_ipam_type(c, err);
+	if (r == 0)
+		r = find_node(c, is_add, err);
+	if (r != 0 || !per_pod)
+		return r;
+	c->k8s = c->args.pod && c->args.namespace;
+	c->namespace = c->k8s ? c->args.namespace : "default";
+	if (strchr(c->namespace, '/') || (c->args.pod && strchr(c->args.pod, '/'))) {
+		err_set(err, -EINVAL,
+			"CNI_ARGS: K8S_POD_NAMESPACE and K8S_POD_NAME: want no \"/\"");
+		return CNI_E_ENV;
+	}
+	c->handle = strcmp(c->ifname, "eth0") == 0
+			    ? mem_printf("%s.%s", c->conf->name, c->container_id)
+			    : mem_printf("%s.%s.%s", c->conf->name, c->container_id, c->ifname);
+	name_veth(c);
+	return 0;
+}
+
+void call_done(struct call *c)
+{
+	rt_close(c->pod);
+	cni_conf_free(c->conf);
+	cni_args_done(&c->args);
+	free(c->node);
+	free(c->handle);
+}
+
+int call_open_store(struct call *c, struct err *err)
+{
+	const struct store_conf conf = {
+		.type = c->conf->datastore_type, .sqlite_path = c->conf->sqlite_path};
+	int r;
+
+	if (c->st)
+		return 0;
+	r = ctx_store(c->ctx, &conf, &c->st, err);
+	if (r < 0) {
+		err_wrap(err, r, "datastore_type, sqlite_path");
+		return CNI_E_CONF;
+	}
+	return 0;
+}
+
+int call_open_host(struct call *c, struct err *err)
+{
+	if (!c->host && ctx_host(c->ctx, &c->host, err) < 0)
+		return CNI_E_KERNEL;
+	return 0;
+}
+
+int call_open_pod(struct call *c, struct err *err)
+{
+	int fd;
+
+	if (c->pod || c->rq->nl_fd < 0)
+		return 0;
+	fd = fcntl(c->rq->nl_fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0 || rt_from_fd(fd, &c->pod, err) < 0) {
+		err_wrap(err, -EBADF, "the netlink socket of %s", c->netns);
+		return CNI_E_KERNEL;
+	}
+	return 0;
+}
+
+int call_ipam(struct call *c, struct ipam_request *rq, int *ret_errno, struct err *err)
+{
+	int r = call_open_store(c, err);
+
+	*ret_errno = 0;
+	if (r != 0)
+		return r;
+	*ret_errno = ipam_run(c->st, rq, c->deadline_ms, err);
+	switch (*ret_errno) {
+	case 0:
+		return 0;
+	case -ENOSPC:
+	case -ENOENT:
+	case -EEXIST:
+		return CNI_E_NO_ADDRESS;
+	default:
+		return call_store_code(*ret_errno);
+	}
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One verb under way: the request, parsed and checked, with what all verbs need: the node's name,
+ * the handle, the names of the endpoint and of the host's interface, and the datastore.
+ *
+ * Verbs return 0 or a code of the CNI specification, and say in err what went wrong.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cni/args.h"
+#include "cni/cni.h"
+#include "cni/conf.h"
+
+struct err;
+struct ipam_request;
+struct rt;
+struct store;
+struct strbuf;
+
+#define CALL_TIMEOUT_MS 60000
+
+struct call {
+	const struct cni_request *rq;
+	struct cni_ctx *ctx;
+	struct cni_conf *conf;
+	struct cni_args args;
+	int64_t deadline_ms; /* CLOCK_MONOTONIC */
+
+	const char *container_id, *ifname, *netns; /* as the runtime gave them; NULL: not */
+	char *node;
+	char *handle;
+	bool k8s; /* the orchestrator: k8s or cni */
+	const char *namespace;
+	char veth[16]; /* the host's end */
+
+	struct store *st; /* borrowed from the context */
+	struct rt *host;  /* likewise */
+	struct rt *pod;	  /* the pod's namespace; NULL: it is gone */
+};
+
+/* NULL where it is not set. */
+const char *call_env(const struct cni_request *rq, const char *name);
+
+/* Parses and checks what the verb needs. call_done() in any case. */
+int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
+	struct err *err);
+void call_done(struct call *c);
+
+/* Each when it is needed first. */
+int call_open_store(struct call *c, struct err *err);
+int call_open_host(struct call *c, struct err *err);
+int call_open_pod(struct call *c, struct err *err);
+
+/* Runs rq and frees nothing; 0 or a code, with *ret_errno the allocator's error. */
+int call_ipam(struct call *c, struct ipam_request *rq, int *ret_errno, struct err *err);
+
+/* The CNI code for an error of the datastore or of the kernel. */
+int call_store_code(int r);
+
+/* Verbs. What they print goes to out. */
+int call_add(struct call *c, struct strbuf *out, struct err *err);
+int call_del(struct call *c, struct err *err);
+int call_check(struct call *c, struct err *err);
+int call_status(struct call *c, struct err *err);
+int call_gc(struct call *c, struct err *err);
+/* The same without devices: the IPAM plugin. */
+int call_ipam_add(struct call *c, struct strbuf *out, struct err *err);
+int call_ipam_del(struct call *c, struct err *err);
+int call_ipam_check(struct call *c, struct err *err);

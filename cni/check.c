@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "cni/call.h"
+#include "cni/device.h"
+#include "cni/endpoint.h"
+#include "ipam/alloc.h"
+#include "model/ipam.h"
+#include "store/store.h"
+
+/* What prevResult says of this interface. */
+static int previous(
+	const struct call *c, struct ip *ips, size_t *n_ips, struct device *d, struct err *err)
+{
+	const struct cni_result *prev = c->conf->prev;
+	const struct cni_interface *it;
+	const struct cni_ip *ip;
+	bool found = false;
+
+	if (!prev) {
+		err_set(err, -EINVAL, "netconf: prevResult is missing: CHECK compares with it");
+		return CNI_E_CONF;
+	}
+	vec_for_each (&prev->interfaces, it) {
+		if (!it->sandbox || strcmp(it->name, c->ifname) != 0)
+			continue;
+		d->mac = it->mac;
+		found = true;
+	}
+	if (!found) {
+		err_set(err, -EINVAL, "netconf: prevResult: it has no interface %s in a sandbox",
+			c->ifname);
+		return CNI_E_CONF;
+	}
+	*n_ips = 0;
+	vec_for_each (&prev->ips, ip) {
+		bool of_this = ip->interface < 0 ||
+			       strcmp(prev->interfaces.v[ip->interface].name, c->ifname) == 0;
+
+		if (of_this && *n_ips < 2)
+			ips[(*n_ips)++] = ip->address.addr;
+	}
+	d->ips = ips;
+	d->n_ips = *n_ips;
+	return 0;
+}
+
+static int check_endpoint(struct call *c, const struct device *d, struct err *err)
+{
+	struct endpoint e;
+	int r = endpoint_get(c, &e, err), code = 0;
+
+	if (r == -ENOENT) {
+		err_set(err, r,
+			"the WorkloadEndpoint of this interface is missing in the datastore");
+		code = CNI_E_CHECK;
+	} else if (r < 0) {
+		code = r == -EINVAL ? CNI_E_CHECK : call_store_code(r);
+	} else if (strcmp(e.container_id, c->container_id) != 0) {
+		err_set(err, -EINVAL, "the WorkloadEndpoint is container %s's", e.container_id);
+		code = CNI_E_CHECK;
+	}
+	for (size_t i = 0; i < d->n_ips && code == 0; i++) {
+		bool found = false;
+
+		for (size_t k = 0; k < e.n_ips; k++)
+			found |= ip_equal(&e.ips[k], &d->ips[i]);
+		if (!found) {
+			err_set(err, -EINVAL, "the WorkloadEndpoint does not have the address %s",
+				ip_str(&d->ips[i]));
+			code = CNI_E_CHECK;
+		}
+	}
+	endpoint_done(&e);
+	return code;
+}
+
+int call_check(struct call *c, struct err *err)
+{
+	struct device d = {0};
+	struct ip ips[2];
+	size_t n_ips;
+	int r;
+
+	r = previous(c, ips, &n_ips, &d, err);
+	if (r == 0)
+		r = call_open_host(c, err);
+	if (r == 0)
+		r = call_open_pod(c, err);
+	if (r == 0)
+		r = call_open_store(c, err);
+	if (r != 0)
+		return r;
+	r = device_check(c, &d, err);
+	if (r < 0)
+		return r == -ENOENT ? CNI_E_CHECK : CNI_E_KERNEL;
+	r = check_endpoint(c, &d, err);
+	return r != 0 ? r : call_ipam_check(c, err);
+}
+
+int call_ipam_check(struct call *c, struct err *err)
+{
+	struct ipam_request *rq = ipam_lookup_handle_new(c->handle);
+	const struct cni_result *prev = c->conf->prev;
+	size_t n;
+	int e, r = call_ipam(c, rq, &e, err);
+	const struct ipam_addr *have = ipam_request_addrs(rq, &n);
+	const struct cni_ip *ip;
+
+	if (e == -ENOENT || (r == 0 && n == 0)) {
+		err_set(err, -ENOENT, "no address is assigned to %s", c->handle);
+		r = CNI_E_CHECK;
+	}
+	for (size_t k = 0; r == 0 && prev && k < prev->ips.n; k++) {
+		bool found = false;
+
+		ip = &prev->ips.v[k];
+		if (ip->interface >= 0 && c->ifname &&
+			strcmp(prev->interfaces.v[ip->interface].name, c->ifname) != 0)
+			continue;
+		for (size_t i = 0; i < n; i++)
+			found |= ip_equal(&have[i].ip, &ip->address.addr);
+		if (!found) {
+			err_set(err, -ENOENT, "address %s is not assigned to %s",
+				ip_str(&ip->address.addr), c->handle);
+			r = CNI_E_CHECK;
+		}
+	}
+	ipam_request_free(rq);
+	return r;
+}
+
+/* Ready for ADD: the node has its name (call_init), and the datastore answers. */
+int call_status(struct call *c, struct err *err)
+{
+	struct store_kv kv = {0};
+	int r = call_open_store(c, err);
+
+	if (r != 0)
+		return r;
+	r = store_get_wait(c->st, IPAM_KEY_CONFIG, c->deadline_ms, &kv, err);
+	store_kv_done(&kv);
+	if (r == 0 || r == -ENOENT)
+		return 0;
+	err_wrap(err, r, "datastore %s", store_name(c->st));
+	return CNI_E_UNAVAILABLE;
+}

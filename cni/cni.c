@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cni/cni.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "cni/call.h"
+#include "cni/ctx.h"
+#include "kern/rt.h"
+#include "store/store.h"
+
+struct cni_ctx {
+	char *type, *sqlite_path; /* of st; "" where not given */
+	struct store *st;
+	struct rt *host;
+};
+
+struct cni_ctx *cni_ctx_new(void)
+{
+	return mem_new(struct cni_ctx);
+}
+
+void cni_ctx_free(struct cni_ctx *ctx)
+{
+	if (!ctx)
+		return;
+	if (ctx->st)
+		store_close(ctx->st);
+	free(ctx->type);
+	free(ctx->sqlite_path);
+	rt_close(ctx->host);
+	free(ctx);
+}
+
+int ctx_store(
+	struct cni_ctx *ctx, const struct store_conf *conf, struct store **ret, struct err *err)
+{
+	const char *type = conf->type ?: "", *path = conf->sqlite_path ?: "";
+	struct store *st;
+	int r;
+
+	if (ctx->st && strcmp(type, ctx->type) == 0 && strcmp(path, ctx->sqlite_path) == 0) {
+		*ret = ctx->st;
+		return 0;
+	}
+	r = store_open(conf, NULL, &st, err);
+	if (r < 0)
+		return r;
+	if (ctx->st)
+		store_close(ctx->st);
+	free(ctx->type);
+	free(ctx->sqlite_path);
+	ctx->type = mem_strdup(type);
+	ctx->sqlite_path = mem_strdup(path);
+	ctx->st = *ret = st;
+	return 0;
+}
+
+int ctx_host(struct cni_ctx *ctx, struct rt **ret, struct err *err)
+{
+	int r = ctx->host ? 0 : rt_open(&ctx->host, err);
+
+	if (r == 0)
+		*ret = ctx->host;
+	return r;
+}
+
+static int run_verb(struct call *c, const char *verb, struct strbuf *out, struct err *err)
+{
+	bool ipam = c->rq->ipam_only;
+
+	if (strcmp(verb, "ADD") == 0)
+		return ipam ? call_ipam_add(c, out, err) : call_add(c, out, err);
+	if (strcmp(verb, "DEL") == 0)
+		return ipam ? call_ipam_del(c, err) : call_del(c, err);
+	if (strcmp(verb, "CHECK") == 0)
+		return ipam ? call_ipam_check(c, err) : call_check(c, err);
+	if (strcmp(verb, "STATUS") == 0)
+		return call_status(c, err);
+	return call_gc(c, err);
+}
+
+/* The version that stdin names, where it names one that is spoken. */
+static enum cni_version version_of(const char *text, size_t len)
+{
+	json_t *j = json_loadb(text, len, 0, NULL);
+	const char *s = json_string_value(json_object_get(j, "cniVersion"));
+	enum cni_version v = CNI_1_1_0;
+
+	if (s)
+		(void)cni_version_parse(s, &v, NULL);
+	json_decref(j);
+	return v;
+}
+
+static bool is_verb(const char *s)
+{
+	static const char *const verbs[] = {"ADD", "DEL", "CHECK", "STATUS", "GC"};
+
+	for (unsigned i = 0; i < array_size(verbs); i++)
+		if (strcmp(s, verbs[i]) == 0)
+			return true;
+	return false;
+}
+
+static int run(struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
+	struct strbuf *out, struct err *err)
+{
+	struct call c;
+	int r;
+
+	if (!verb || !is_verb(verb)) {
+		err_set(err, -EINVAL,
+			"CNI_COMMAND: \"%s\": want ADD, DEL, CHECK, STATUS, GC or VERSION",
+			verb ?: "");
+		return CNI_E_ENV;
+	}
+	r = call_init(&c, ctx, rq, verb, err);
+	if (r == 0)
+		r = run_verb(&c, verb, out, err);
+	call_done(&c);
+	return r;
+}
+
+void cni_run(struct cni_ctx *ctx, const struct cni_request *rq, struct cni_reply *ret)
+{
+	const char *verb = call_env(rq, "CNI_COMMAND");
+	struct strbuf out = STRBUF_INIT;
+	struct err err = ERR_INIT;
+	int r = 0;
+
+	*ret = (struct cni_reply){0};
+	if (verb && strcmp(verb, "VERSION") == 0)
+		cni_versions_print(version_of(rq->conf, rq->conf_len), &out);
+	else
+		r = run(ctx, rq, verb, &out, &err);
+	if (r != 0) {
+		strbuf_reset(&out);
+		cni_error_print(version_of(rq->conf, rq->conf_len), r, err_text(&err), NULL, &out);
+		ret->log = mem_printf("%s %s %s: %s", verb ?: "?",
+			call_env(rq, "CNI_CONTAINERID") ?: "-", call_env(rq, "CNI_IFNAME") ?: "-",
+			err_text(&err));
+		ret->exit_code = 1;
+	}
+	ret->json = strbuf_take(&out);
+}
+
+void cni_reply_done(struct cni_reply *r)
+{
+	free(r->json);
+	free(r->log);
+	*r = (struct cni_reply){0};
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The CNI verbs as one sequential function, from a request to a reply. It reads neither the
+ * environment nor stdin of its process and enters no namespace: whoever took the request (main.c,
+ * or a server on behalf of a pipe) has put all of that into it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct cni_env {
+	const char *name, *value;
+};
+
+/* Everything is borrowed; the descriptors stay open and their owner's. */
+struct cni_request {
+	bool ipam_only; /* called as margay-ipam or calico-ipam */
+	const struct cni_env *env;
+	size_t n_env;
+	const char *conf; /* stdin */
+	size_t conf_len;
+	/* Of the pod's network namespace; -1 where the verb needs none or it is gone. */
+	int netns_fd;
+	int nl_fd;	 /* a NETLINK_ROUTE socket that was made there */
+	int ipv4_fd;	 /* the directory /proc/sys/net/ipv4 there */
+	int ipv6_fd;	 /* likewise; -1 where the kernel has no IPv6 */
+	int netns_errno; /* why there are none */
+};
+
+struct cni_reply {
+	char *json; /* for stdout; "" where there is nothing to say */
+	int exit_code;
+	char *log; /* one line for stderr, without its end; NULL: none */
+};
+
+/* What stays open between requests. */
+struct cni_ctx;
+
+struct cni_ctx *cni_ctx_new(void);
+void cni_ctx_free(struct cni_ctx *ctx);
+
+/* ret is the caller's to cni_reply_done(). */
+void cni_run(struct cni_ctx *ctx, const struct cni_request *rq, struct cni_reply *ret);
+void cni_reply_done(struct cni_reply *r);

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What stays open between requests: the datastore that was used last, and the host's netlink. */
+#pragma once
+
+struct cni_ctx;
+struct err;
+struct rt;
+struct store;
+struct store_conf;
+
+/* Borrowed until the next call with another configuration. 0 or a negative errno. */
+int ctx_store(
+	struct cni_ctx *ctx, const struct store_conf *conf, struct store **ret, struct err *err);
+/* Of the network namespace in which this process is. Borrowed. */
+int ctx_host(struct cni_ctx *ctx, struct rt **ret, struct err *err);

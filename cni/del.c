@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include <errno.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "cni/call.h"
+#include "cni/device.h"
+#include "cni/endpoint.h"
+#include "ipam/alloc.h"
+
+/* In the pod if it is there; else by the host's name, which may be a newer sandbox's by now. */
+static int delete_device(struct call *c, const struct endpoint *e, bool ours, struct err *err)
+{
+	int r = call_open_pod(c, err);
+
+	if (r != 0)
+		return r;
+	if (c->pod)
+		r = device_delete_in_pod(c, e->ips, e->n_ips, err);
+	else if (ours)
+		r = call_open_host(c, err) ?: device_delete_on_host(c, err);
+	return r == 0 ? 0 : CNI_E_KERNEL;
+}
+
+/*
+ * Every step is tried, whatever the others say, and what is gone already is well: the runtime calls
+ * again until this answers well.
+ */
+int call_del(struct call *c, struct err *err)
+{
+	struct err first = ERR_INIT, e = ERR_INIT;
+	struct endpoint ep = {0};
+	bool ours = false;
+	int code, r;
+
+	code = call_open_store(c, &first);
+	if (code == 0) {
+		r = endpoint_delete(c, &ours, &ep, &first);
+		code = r < 0 ? call_store_code(r) : 0;
+	}
+	r = delete_device(c, &ep, ours, &e);
+	endpoint_done(&ep);
+	if (r != 0 && code == 0) {
+		code = r;
+		first = e;
+	}
+	r = call_ipam_del(c, &e);
+	if (r != 0 && code == 0) {
+		code = r;
+		first = e;
+	}
+	if (code != 0 && err)
+		*err = first;
+	return code;
+}
+
+int call_ipam_del(struct call *c, struct err *err)
+{
+	struct ipam_request *rq = ipam_release_handle_new(c->handle, clock_real_ns());
+	int e, r = call_ipam(c, rq, &e, err);
+
+	ipam_request_free(rq);
+	return e == -ENOENT ? 0 : r;
+}

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cni/device.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_addr.h>
+#include <linux/neighbour.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "cni/call.h"
+#include "kern/rt.h"
+
+/* Tables and rules of a pod's interfaces other than the one with the default route. */
+enum { POD_TABLE_BASE = 1000, POD_RULE_PRIORITY = 1000 };
+
+const struct mac device_host_mac = {{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}};
+
+struct ip device_gateway(enum ip_family family)
+{
+	static const struct ip v4 = {IP_V4, {169, 254, 1, 1}};
+	static const struct ip v6 = {IP_V6,
+		{0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0xec, 0xee, 0xee, 0xff, 0xfe, 0xee, 0xee, 0xee}};
+
+	return family == IP_V4 ? v4 : v6;
+}
+
+static bool has_family(const struct device *d, enum ip_family family)
+{
+	for (size_t i = 0; i < d->n_ips; i++)
+		if (d->ips[i].family == family)
+			return true;
+	return false;
+}
+
+/*
+ * The pair.
+ */
+static int make_pair(struct call *c, const struct device *d, struct err *err)
+{
+	struct rt_veth v = {
+		.mac = device_host_mac,
+		.mtu = d->mtu,
+		.queues = (uint16_t)(c->conf->n_queues ?: 1),
+		.peer_mac = d->mac,
+		.peer_netns_fd = c->rq->netns_fd,
+	};
+	int r;
+
+	memcpy(v.name, c->veth, sizeof(v.name));
+	snprintf(v.peer_name, sizeof(v.peer_name), "%s", c->ifname);
+	rt_begin(c->host, NULL, NULL);
+	rt_veth_add(c->host, &v, 0);
+	r = rt_commit(c->host, err);
+	if (r == -EEXIST)
+		return err_set(err, r,
+			"interface %s: the pod has one of that name, or the host one named %s: give it "
+			"another CNI_IFNAME, or delete that one",
+			c->ifname, c->veth);
+	return r < 0 ? err_wrap(
+			       err, r, "making interface %s with %s in the pod", c->veth, c->ifname)
+		     : 0;
+}
+
+static int poke_pod(
+	struct call *c, enum ip_family family, const char *path, const char *value, struct err *err)
+{
+	int fd = family == IP_V4 ? c->rq->ipv4_fd : c->rq->ipv6_fd;
+	int r = file_poke(fd, path, value, err);
+
+	return r < 0 ? err_wrap(err, r, "the pod's net/ipv%d/%s", family, path) : 0;
+}
+
+/* What the host's end needs before it may be up. */
+static int prepare_host(struct call *c, const struct device *d, uint32_t index, struct err *err)
+{
+	const struct rt_link_conf conf = {.index = index,
+		.proxy_arp = true,
+		.forwarding = true,
+		.route_localnet = true,
+		.rp_filter = -1,
+		.no_addr_gen = true};
+	auto_free char *base = mem_printf("/proc/sys/net/ipv6/conf/%s/", c->veth);
+	auto_free char *ra = mem_printf("%saccept_ra", base);
+	auto_free char *forwarding = mem_printf("%sforwarding", base);
+	auto_free char *disable = mem_printf("%sdisable_ipv6", base);
+	int r;
+
+	rt_begin(c->host, NULL, NULL);
+	rt_link_configure(c->host, &conf, 0);
+	rt_proxy_delay_set(c->host, IP_V4, index, 0, 0);
+	r = rt_commit(c->host, err);
+	/* A pod may not tell the host routes. No IPv6 in the kernel is as good. */
+	if (r == 0 && (r = file_poke(AT_FDCWD, ra, "0", err)) == -ENOENT)
+		r = 0;
+	if (r == 0 && has_family(d, IP_V6))
+		r = file_poke(AT_FDCWD, disable, "0", err)
+			    ?: file_poke(AT_FDCWD, forwarding, "1", err);
+	return r < 0 ? err_wrap(err, r, "setting up interface %s", c->veth) : 0;
+}
+
+static void host_up(struct call *c, const struct device *d, uint32_t index)
+{
+	rt_link_set(
+		c->host, &(struct rt_link_change){.index = index, .set_up = true, .up = true}, 0);
+	if (has_family(d, IP_V6)) {
+		struct ip gw = device_gateway(IP_V6);
+		struct rt_addr a = {.index = index,
+			.prefix = {gw, 64},
+			.scope = RT_SCOPED_LINK,
+			.flags = IFA_F_NODAD};
+
+		rt_addr_set(c->host, &a, 0);
+	}
+}
+
+/* The host's routes and neighbours: with them the pod is reachable. */
+static int finish_host(struct call *c, const struct device *d, uint32_t index, struct err *err)
+{
+	int r;
+
+	rt_begin(c->host, NULL, NULL);
+	host_up(c, d, index);
+	for (size_t i = 0; i < d->n_ips; i++) {
+		struct rt_neigh n = {.index = index,
+			.ip = d->ips[i],
+			.has_mac = true,
+			.mac = d->mac,
+			.state = NUD_PERMANENT};
+		struct rt_route route = {.dst = prefix_host(&d->ips[i]),
+			.table = RT_TABLE_MAIN_ID,
+			.protocol = RT_PROTO_MARGAY,
+			.scope = d->ips[i].family == IP_V4 ? RT_SCOPED_LINK : RT_SCOPED_UNIVERSE,
+			.type = RT_TYPE_UNICAST,
+			.oif = index};
+
+		rt_neigh_set(c->host, &n, 0);
+		rt_route_set(c->host, &route, 0);
+	}
+	r = rt_commit(c->host, err);
+	return r < 0 ? err_wrap(err, r, "the host's route by %s", c->veth) : 0;
+}
+
+/*
+ * The pod's side.
+ */
+struct seen_default {
+	uint32_t index; /* of our interface */
+	bool other;	/* a default route by another */
+};
+
+static void see_default(void *arg, const struct rt_route *r)
+{
+	struct seen_default *s = arg;
+
+	if (r->dst.plen == 0 && r->oif != s->index && r->type == RT_TYPE_UNICAST)
+		s->other = true;
+}
+
+static void see_again(void *arg)
+{
+	struct seen_default *s = arg;
+
+	s->other = false;
+}
+
+static int has_other_default(
+	struct call *c, enum ip_family family, uint32_t index, bool *ret, struct err *err)
+{
+	struct seen_default s = {.index = index};
+	int r = rt_route_dump(c->pod, family, RT_TABLE_MAIN_ID, 0, see_default, see_again, &s, err);
+
+	*ret = s.other;
+	return r < 0 ? err_wrap(err, r, "the pod's routes") : 0;
+}
+
+static void set_pod_route(struct call *c, const struct prefix *dst, uint32_t table, uint32_t index)
+{
+	enum ip_family family = (enum ip_family)dst->addr.family;
+	struct rt_route r = {.dst = *dst,
+		.table = table,
+		.protocol = RT_PROTO_BOOT,
+		.scope = RT_SCOPED_UNIVERSE,
+		.type = RT_TYPE_UNICAST,
+		.gateway = device_gateway(family),
+		.oif = index};
+
+	rt_route_set(c->pod, &r, 0);
+}
+
+static void set_gateway(struct call *c, enum ip_family family, uint32_t table, uint32_t index)
+{
+	struct ip gw = device_gateway(family);
+	struct rt_neigh n = {.index = index,
+		.ip = gw,
+		.has_mac = true,
+		.mac = device_host_mac,
+		.state = NUD_PERMANENT};
+	struct rt_route r = {.dst = prefix_host(&gw),
+		.table = table,
+		.protocol = RT_PROTO_BOOT,
+		.scope = RT_SCOPED_LINK,
+		.type = RT_TYPE_UNICAST,
+		.oif = index};
+
+	rt_neigh_set(c->pod, &n, 0);
+	if (family == IP_V6) {
+		r.scope = RT_SCOPED_UNIVERSE;
+		r.dst = prefix_of(&gw, 64);
+	}
+	rt_route_set(c->pod, &r, 0);
+}
+
+/* What the pod reaches by this interface: everything, unless the configuration names it. */
+static void set_pod_routes(struct call *c, enum ip_family family, uint32_t table, uint32_t index)
+{
+	const struct prefix *p;
+	struct prefix all = {.addr = {.family = (uint8_t)family}};
+
+	if (c->conf->routes.n == 0 || c->conf->include_default_routes)
+		set_pod_route(c, &all, table, index);
+	vec_for_each (&c->conf->routes, p)
+		if (p->addr.family == family)
+			set_pod_route(c, p, table, index);
+}
+
+static int pod_family(struct call *c, const struct ip *ip, uint32_t index, struct err *err)
+{
+	enum ip_family family = (enum ip_family)ip->family;
+	uint32_t table = RT_TABLE_MAIN_ID;
+	struct rt_addr a = {.index = index,
+		.prefix = prefix_host(ip),
+		.scope = RT_SCOPED_UNIVERSE,
+		.flags = family == IP_V6 ? IFA_F_NODAD : 0};
+	bool other;
+	int r = has_other_default(c, family, index, &other, err);
+
+	if (r < 0)
+		return r;
+	rt_begin(c->pod, NULL, NULL);
+	if (other) {
+		struct rt_rule rule = {.family = (uint8_t)family,
+			.priority = POD_RULE_PRIORITY,
+			.table = POD_TABLE_BASE + index,
+			.src = prefix_host(ip)};
+
+		table = rule.table;
+		/* One of an interface that is gone would point at its table. */
+		rt_rule_del(c->pod,
+			&(struct rt_rule){
+				.family = rule.family, .priority = rule.priority, .src = rule.src},
+			0);
+		rt_rule_add(c->pod, &rule, 0);
+	}
+	rt_addr_set(c->pod, &a, 0);
+	set_gateway(c, family, table, index);
+	set_pod_routes(c, family, table, index);
+	r = rt_commit(c->pod, err);
+	return r < 0 ? err_wrap(err, r, "addresses and routes of the pod's %s", c->ifname) : 0;
+}
+
+static int prepare_pod(struct call *c, const struct device *d, uint32_t index, struct err *err)
+{
+	const struct rt_link_conf conf = {.index = index, .rp_filter = -1, .no_addr_gen = true};
+	int r = 0;
+
+	if (has_family(d, IP_V4))
+		r = poke_pod(c, IP_V4, "ip_forward", c->conf->allow_ip_forwarding ? "1" : "0", err);
+	if (r == 0 && has_family(d, IP_V6)) {
+		static const char *const paths[] = {"conf/all/disable_ipv6",
+			"conf/default/disable_ipv6", "conf/lo/disable_ipv6"};
+		auto_free char *own = mem_printf("conf/%s/disable_ipv6", c->ifname);
+
+		for (size_t i = 0; i < array_size(paths) && r == 0; i++)
+			r = poke_pod(c, IP_V6, paths[i], "0", err);
+		if (r == 0)
+			r = poke_pod(c, IP_V6, own, "0", err);
+		if (r == 0)
+			r = poke_pod(c, IP_V6, "conf/all/forwarding",
+				c->conf->allow_ip_forwarding ? "1" : "0", err);
+	}
+	if (r < 0)
+		return r;
+	rt_begin(c->pod, NULL, NULL);
+	rt_link_configure(c->pod, &conf, 0);
+	rt_link_set(
+		c->pod, &(struct rt_link_change){.index = index, .set_up = true, .up = true}, 0);
+	r = rt_commit(c->pod, err);
+	return r < 0 ? err_wrap(err, r, "setting up the pod's %s", c->ifname) : 0;
+}
+
+int device_create(struct call *c, const struct device *d, struct err *err)
+{
+	struct rt_link host, pod;
+	int r;
+
+	/* One of that name is of this pod's last life. */
+	r = device_delete_on_host(c, err);
+	if (r < 0)
+		return r;
+	r = make_pair(c, d, err);
+	if (r < 0)
+		return r;
+	r = rt_link_get(c->host, c->veth, 0, &host, err);
+	if (r < 0)
+		goto undo;
+	r = rt_link_get(c->pod, c->ifname, 0, &pod, err);
+	if (r < 0)
+		goto undo;
+	r = prepare_host(c, d, host.index, err);
+	if (r < 0)
+		goto undo;
+	r = prepare_pod(c, d, pod.index, err);
+	for (size_t i = 0; i < d->n_ips && r == 0; i++)
+		r = pod_family(c, &d->ips[i], pod.index, err);
+	if (r < 0)
+		goto undo;
+	r = finish_host(c, d, host.index, err);
+	if (r < 0)
+		goto undo;
+	return 0;
+undo:
+	(void)device_delete_on_host(c, NULL);
+	return r;
+}
+
+int device_delete_on_host(struct call *c, struct err *err)
+{
+	int r;
+
+	rt_begin(c->host, NULL, NULL);
+	rt_link_del(c->host, 0, c->veth, 0);
+	r = rt_commit(c->host, err);
+	return r < 0 ? err_wrap(err, r, "deleting interface %s", c->veth) : 0;
+}
+
+int device_delete_in_pod(struct call *c, const struct ip *ips, size_t n_ips, struct err *err)
+{
+	struct rt_link link;
+	int r = rt_link_get(c->pod, c->ifname, 0, &link, err);
+
+	if (r == -ENOENT || r == -ENODEV)
+		return 0;
+	if (r < 0)
+		return err_wrap(err, r, "the pod's %s", c->ifname);
+	/* Not a veth: somebody else's, whatever its name. */
+	if (strcmp(link.kind, "veth") != 0)
+		return 0;
+	rt_begin(c->pod, NULL, NULL);
+	for (size_t i = 0; i < n_ips; i++)
+		rt_rule_del(c->pod,
+			&(struct rt_rule){.family = ips[i].family,
+				.priority = POD_RULE_PRIORITY,
+				.table = POD_TABLE_BASE + link.index,
+				.src = prefix_host(&ips[i])},
+			0);
+	rt_link_del(c->pod, link.index, NULL, 0);
+	r = rt_commit(c->pod, err);
+	return r < 0 ? err_wrap(err, r, "deleting the pod's %s", c->ifname) : 0;
+}
+
+/*
+ * Checking.
+ */
+struct wanted {
+	struct prefix dst;
+	struct ip gateway; /* or the address itself */
+	struct mac mac;
+	uint32_t index;
+	bool found;
+};
+
+static void see_addr(void *arg, const struct rt_addr *a)
+{
+	struct wanted *w = arg;
+
+	w->found |= a->index == w->index && prefix_equal(&a->prefix, &w->dst);
+}
+
+static void see_route(void *arg, const struct rt_route *r)
+{
+	struct wanted *w = arg;
+
+	w->found |= r->oif == w->index && prefix_equal(&r->dst, &w->dst) &&
+		    r->type == RT_TYPE_UNICAST && ip_equal(&r->gateway, &w->gateway);
+}
+
+static void see_neigh(void *arg, const struct rt_neigh *n)
+{
+	struct wanted *w = arg;
+
+	w->found |= n->index == w->index && ip_equal(&n->ip, &w->gateway) && n->has_mac &&
+		    n->state == NUD_PERMANENT && memcmp(&n->mac, &w->mac, sizeof(n->mac)) == 0;
+}
+
+static void unsee(void *arg)
+{
+	((struct wanted *)arg)->found = false;
+}
+
+static int missing(struct wanted *w, int r, struct err *err, const char *what, const char *where)
+{
+	if (r < 0 || w->found)
+		return r < 0 ? err_wrap(err, r, "%s", where) : 0;
+	return err_set(err, -ENOENT, "%s: %s is missing: delete the pod, or run its ADD again",
+		where, what);
+}
+
+static int check_pod_ip(struct call *c, const struct ip *ip, uint32_t index, struct err *err)
+{
+	enum ip_family family = (enum ip_family)ip->family;
+	struct wanted w = {.dst = prefix_host(ip), .index = index};
+	auto_free char *where = mem_printf("the pod's %s", c->ifname);
+	auto_free char *address = mem_printf("address %s", ip_str(ip));
+	auto_free char *neigh = NULL;
+	int r;
+
+	r = rt_addr_dump(c->pod, family, index, see_addr, unsee, &w, err);
+	r = missing(&w, r, err, address, where);
+	if (r < 0)
+		return r;
+	w = (struct wanted){.gateway = device_gateway(family), .index = index};
+	w.mac = device_host_mac;
+	neigh = mem_printf("the permanent neighbour %s", ip_str(&w.gateway));
+	r = rt_neigh_dump(c->pod, family, index, see_neigh, unsee, &w, err);
+	r = missing(&w, r, err, neigh, where);
+	if (r < 0 || (c->conf->routes.n > 0 && !c->conf->include_default_routes))
+		return r;
+	w = (struct wanted){.dst = {.addr = {.family = (uint8_t)family}},
+		.gateway = device_gateway(family),
+		.index = index};
+	r = rt_route_dump(c->pod, family, 0, 0, see_route, unsee, &w, err);
+	return missing(&w, r, err, "the default route", where);
+}
+
+static int check_host_ip(struct call *c, const struct device *d, const struct ip *ip,
+	uint32_t index, struct err *err)
+{
+	enum ip_family family = (enum ip_family)ip->family;
+	struct wanted w = {.dst = prefix_host(ip), .index = index};
+	auto_free char *where = mem_printf("the host's %s", c->veth);
+	auto_free char *what = mem_printf("the route to %s", prefix_str(&w.dst));
+	int r;
+
+	r = rt_route_dump(c->host, family, RT_TABLE_MAIN_ID, 0, see_route, unsee, &w, err);
+	r = missing(&w, r, err, what, where);
+	if (r < 0)
+		return r;
+	free(what);
+	what = mem_printf("the permanent neighbour %s", ip_str(ip));
+	w = (struct wanted){.gateway = *ip, .index = index, .mac = d->mac};
+	r = rt_neigh_dump(c->host, family, index, see_neigh, unsee, &w, err);
+	return missing(&w, r, err, what, where);
+}
+
+static int check_link(struct rt *rt, const char *where, const char *name, const struct mac *mac,
+	struct rt_link *ret, struct err *err)
+{
+	int r = rt_link_get(rt, name, 0, ret, err);
+
+	if (r < 0)
+		return err_set(err, -ENOENT, "%s %s is missing", where, name);
+	if (strcmp(ret->kind, "veth") != 0)
+		return err_set(err, -ENOENT, "%s %s is a %s, want a veth", where, name, ret->kind);
+	if (!(ret->flags & IFF_UP))
+		return err_set(err, -ENOENT, "%s %s is down", where, name);
+	if (!mac_is_zero(mac) && memcmp(mac, &ret->mac, sizeof(*mac)) != 0)
+		return err_set(err, -ENOENT, "%s %s has the address %s, want %s", where, name,
+			mac_str(&ret->mac), mac_str(mac));
+	return 0;
+}
+
+int device_check(struct call *c, const struct device *d, struct err *err)
+{
+	struct rt_link host, pod;
+	struct device real = *d;
+	int r;
+
+	r = check_link(c->pod, "the pod's interface", c->ifname, &d->mac, &pod, err);
+	if (r == 0)
+		r = check_link(
+			c->host, "the host's interface", c->veth, &device_host_mac, &host, err);
+	if (r < 0)
+		return r;
+	if (pod.link != host.index)
+		return err_set(
+			err, -ENOENT, "%s and %s are not the ends of one pair", c->ifname, c->veth);
+	real.mac = pod.mac;
+	for (size_t i = 0; i < d->n_ips && r == 0; i++) {
+		r = check_pod_ip(c, &d->ips[i], pod.index, err);
+		if (r == 0)
+			r = check_host_ip(c, &real, &d->ips[i], host.index, err);
+	}
+	return r;
+}

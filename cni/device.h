@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A pod's interface: the veth pair, whose peer is made directly in the pod's namespace, its
+ * addresses, routes and neighbours on both sides.
+ *
+ *	pod:  <ip>/32 on eth0; 169.254.1.1 dev eth0 scope link; default via 169.254.1.1;
+ *	      169.254.1.1 lladdr ee:ee:ee:ee:ee:ee PERMANENT
+ *	host: <ip> dev cali... scope link proto 80; <ip> lladdr <pod> PERMANENT; proxy ARP as well
+ *
+ * The gateway of IPv6 is the host end's fe80::ecee:eeff:feee:eeee. Where the pod has a default route
+ * already, by another interface, this one gets a table of its own, for what comes from its address.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "net/mac.h"
+#include "net/prefix.h"
+
+struct call;
+struct err;
+
+struct device {
+	const struct ip *ips;
+	size_t n_ips;
+	uint32_t mtu; /* 0: the kernel's default */
+	struct mac mac;
+};
+
+extern const struct mac device_host_mac;
+
+/* The gateway that pods of a family use. */
+struct ip device_gateway(enum ip_family family);
+
+/* All of it; on failure nothing stays. Returns 0 or a negative errno. */
+int device_create(struct call *c, const struct device *d, struct err *err);
+/* The pod's end, and with it the host's; ips: whose rules go. Absence is success. */
+int device_delete_in_pod(struct call *c, const struct ip *ips, size_t n_ips, struct err *err);
+/* The host's end by its name. Absence is success. */
+int device_delete_on_host(struct call *c, struct err *err);
+/* Compares what is there with what device_create makes; ENOENT and the first difference in err. */
+int device_check(struct call *c, const struct device *d, struct err *err);

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * margay and margay-ipam (calico, calico-ipam): the CNI plugins, each verb in this process. Takes
+ * the request from the environment, stdin and the pod's network namespace, in which it stays only
+ * for as long as it takes to open a socket and two directories.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <linux/netlink.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "base/vec.h"
+#include "cni/cni.h"
+#include "cni/conf.h"
+#include "cni/result.h"
+
+extern char **environ;
+
+static void read_env(struct cni_request *rq)
+{
+	VEC(struct cni_env) env = {0};
+
+	for (char **e = environ; *e; e++) {
+		char *eq = strchr(*e, '=');
+
+		if (eq && strncmp(*e, "CNI_", 4) == 0) {
+			struct cni_env v = {mem_strndup(*e, (size_t)(eq - *e)), eq + 1};
+
+			vec_push(&env, v);
+		}
+	}
+	rq->env = env.v;
+	rq->n_env = env.n;
+}
+
+/* Opens what is of the namespace that this process is in now. */
+static void open_inside(struct cni_request *rq)
+{
+	rq->nl_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	rq->ipv4_fd = open("/proc/sys/net/ipv4", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	rq->ipv6_fd = open("/proc/sys/net/ipv6", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void open_netns(struct cni_request *rq, const char *path)
+{
+	int self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+
+	rq->netns_fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	if (self < 0 || rq->netns_fd < 0 || setns(rq->netns_fd, CLONE_NEWNET) < 0) {
+		rq->netns_errno = errno;
+		if (rq->netns_fd >= 0)
+			close(rq->netns_fd);
+		rq->netns_fd = -1;
+	} else {
+		open_inside(rq);
+		if (setns(self, CLONE_NEWNET) < 0) {
+			perror("margay: back to the host's network namespace");
+			_exit(1);
+		}
+	}
+	if (self >= 0)
+		close(self);
+}
+
+static bool needs_netns(const char *verb)
+{
+	return verb &&
+	       (strcmp(verb, "ADD") == 0 || strcmp(verb, "DEL") == 0 || strcmp(verb, "CHECK") == 0);
+}
+
+static int about(void)
+{
+	fprintf(stderr,
+		"margay " MARGAY_VERSION
+		", a CNI plugin: a container runtime runs it, with CNI_COMMAND in "
+		"the environment\nand the configuration on stdin. CNI versions 0.1.0 to 1.1.0.\n");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct cni_request rq = {.netns_fd = -1, .nl_fd = -1, .ipv4_fd = -1, .ipv6_fd = -1};
+	const char *verb = getenv("CNI_COMMAND"), *netns = getenv("CNI_NETNS");
+	const char *self = argc > 0 ? basename(argv[0]) : "margay";
+	struct strbuf out = STRBUF_INIT;
+	struct err err = ERR_INIT;
+	struct cni_reply reply;
+	struct cni_ctx *ctx;
+	char *conf = NULL;
+	int r;
+
+	if (argc > 1 && (strcmp(argv[1], "-v") == 0 || strcmp(argv[1], "--version") == 0)) {
+		printf("%s\n", MARGAY_VERSION);
+		return 0;
+	}
+	if (!verb)
+		return about();
+	signal(SIGPIPE, SIG_IGN);
+	rq.ipam_only = strlen(self) > 5 && strcmp(self + strlen(self) - 5, "-ipam") == 0;
+	r = file_read_fd(STDIN_FILENO, "stdin", CNI_CONF_MAX, &conf, &rq.conf_len, &err);
+	if (r < 0) {
+		cni_error_print(CNI_1_1_0, CNI_E_IO, err.text, NULL, &out);
+		fputs(out.s, stdout);
+		strbuf_done(&out);
+		return 1;
+	}
+	rq.conf = conf;
+	read_env(&rq);
+	if (needs_netns(verb) && netns && netns[0] != '\0' && !rq.ipam_only)
+		open_netns(&rq, netns);
+	ctx = cni_ctx_new();
+	cni_run(ctx, &rq, &reply);
+	fputs(reply.json, stdout);
+	if (reply.log)
+		fprintf(stderr, "%s: %s\n", self, reply.log);
+	r = fflush(stdout) == 0 ? reply.exit_code : 1;
+	cni_reply_done(&reply);
+	cni_ctx_free(ctx);
+	for (size_t i = 0; i < rq.n_env; i++)
+		free((char *)(uintptr_t)rq.env[i].name);
+	free((struct cni_env *)(uintptr_t)rq.env);
+	free(conf);
+	return r;
+}
