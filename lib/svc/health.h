@@ -21,13 +21,13 @@ enum health_kind {
 struct health *health_new(void);
 void health_free(struct health *h); /* and its checks */
 AUTO_DEFINE(health, struct health *, health_free);
-/* A check that waits: "waiting for <text>" is what the text says. Owned by h. name is copied. */
+/* A check that is not fine yet, text being what it waits for: "waiting for ...". Owned by h. */
 struct health_check *health_add(
 	struct health *h, const char *name, enum health_kind kind, const char *text);
 void health_set_ok(struct health_check *c);
-/* Not fine, and what is waited for or wrong. */
+/* Not fine, and what is waited for or wrong: one line. */
 void health_set_bad(struct health_check *c, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
-/* A line per check, "ok  datastore" or "BAD datastore: waiting for ...". out may be NULL;
- * returns whether all are fine. */
+/* Returns whether all are fine; appends to out, which may be NULL, a line per check: "ok  datastore"
+ * or "BAD datastore: waiting for ...". */
 bool health_print(const struct health *h, enum health_kind kind, struct strbuf *out);

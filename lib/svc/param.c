@@ -80,6 +80,7 @@ static char **split_names(const struct params *ps, const char *name, const char 
 		names[n++] = mem_strdup(word);
 		names[n] = NULL;
 	}
+	assert(names);
 	return names;
 }
 
@@ -373,7 +374,7 @@ static int load_options(
 	int n_left = 1;
 
 	for (int i = 1; i < *argc;) {
-		struct option_arg a = {0};
+		struct option_arg a = {.value = ""};
 		int n;
 
 		if (ps->allow_args && strcmp(argv[i], "--") == 0) {

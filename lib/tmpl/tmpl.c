@@ -396,16 +396,14 @@ static const char *type_name(const json_t *v)
 	abort();
 }
 
-static int look_up(
-	const struct node *node, const struct context *ctx, const json_t **ret, struct err *err)
+/* Borrowed from the view; NULL: no such name, and err says so. */
+static const json_t *look_up(const struct node *node, const struct context *ctx, struct err *err)
 {
 	const char *part = node->parts;
 	const json_t *v = NULL;
 
-	if (strcmp(node->name, ".") == 0) {
-		*ret = ctx->value;
-		return 0;
-	}
+	if (strcmp(node->name, ".") == 0)
+		return ctx->value;
 	for (; ctx && !v; ctx = ctx->outer)
 		v = json_object_get(ctx->value, part);
 	for (size_t i = 1; v && i < node->n_parts; i++) {
@@ -413,14 +411,12 @@ static int look_up(
 		v = json_object_get(v, part);
 	}
 	if (!v && part == node->parts)
-		return err_set(err, -EINVAL, "unknown name \"%.64s\"", node->name);
-	if (!v)
-		return err_set(err, -EINVAL,
-			"unknown name \"%.64s\": \"%.64s\" is not in what is "
-			"before it",
-			node->name, part);
-	*ret = v;
-	return 0;
+		err_set(err, -EINVAL, "unknown name \"%.64s\"", node->name);
+	else if (!v)
+		err_set(err, -EINVAL,
+			"unknown name \"%.64s\": \"%.64s\" is not in what is before it", node->name,
+			part);
+	return v;
 }
 
 static int add_value(struct render *r, const char *s, size_t n, bool raw)
@@ -436,12 +432,12 @@ static int add_value(struct render *r, const char *s, size_t n, bool raw)
 static int render_variable(struct render *r, const struct node *node, const struct context *ctx)
 {
 	bool raw = node->kind == RAW;
-	const json_t *v;
+	const json_t *v = look_up(node, ctx, r->err);
 	char number[24];
-	int ret = look_up(node, ctx, &v, r->err);
+	int ret;
 
-	if (ret < 0)
-		return ret;
+	if (!v)
+		return -EINVAL;
 	if (json_is_string(v)) {
 		ret = add_value(r, json_string_value(v), json_string_length(v), raw);
 	} else if (json_is_integer(v)) {
@@ -486,12 +482,12 @@ static int render_section(struct render *r, const struct tmpl *t, size_t i,
 	const struct context *ctx, struct indent indent, unsigned int depth)
 {
 	const struct node *node = &t->nodes.v[i];
-	struct context inner = {.outer = ctx};
-	int ret = look_up(node, ctx, &inner.value, r->err);
-	const json_t *v = inner.value;
+	const json_t *v = look_up(node, ctx, r->err);
+	struct context inner = {.value = v, .outer = ctx};
+	int ret;
 
-	if (ret < 0)
-		return fail_at(t, node->at, ret, r->err);
+	if (!v)
+		return fail_at(t, node->at, -EINVAL, r->err);
 	if (node->kind == INVERTED)
 		return is_true(v) ? 0
 				  : render_nodes(r, t, i + 1, node->end, ctx, indent, depth + 1);

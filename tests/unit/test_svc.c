@@ -770,6 +770,58 @@ START_TEST(control_socket_answers)
 }
 END_TEST
 
+/* How often a process has gone to sleep. */
+static long sleeps(pid_t pid, bool *ret_asleep)
+{
+	auto_free char *path = mem_printf("/proc/%d/status", (int)pid), *text = NULL;
+	static const char label[] = "\nvoluntary_ctxt_switches:";
+
+	ck_assert_int_eq(file_read(path, 100000, &text, NULL, NULL), 0);
+	*ret_asleep = strstr(text, "\nState:\tS") != NULL;
+	return strtol(strstr(text, label) + strlen(label), NULL, 10);
+}
+
+START_TEST(an_idle_loop_never_wakes)
+{
+	struct event_base *base = loop_base_new();
+	auto_free char *path = mem_printf("%s/ctl.sock", dir);
+	struct health *health = health_new();
+	struct turn t = {.base = base};
+	struct ctl_server *s;
+	struct http *http;
+	json_t *res = NULL;
+	int64_t end = clock_mono_ms() + 5000;
+	bool asleep, quiet;
+	long before;
+
+	t.task = loop_task_new(base, on_task, &t);
+	t.timer = loop_timer_new(base, on_timer, &t);
+	loop_timer_set(t.timer, 1000);
+	loop_timer_cancel(t.timer);
+	ck_assert_int_eq(http_new(base, "localhost", 0, "P", health, NULL, &http, NULL), 0);
+	ck_assert_int_eq(ctl_server_new(base, path, verbs, array_size(verbs), NULL, &s, NULL), 0);
+	pid_t pid = fork_loop(base);
+
+	/* Both have had their visitor, who is gone. */
+	free(get(http_port(http), "/healthz"));
+	ck_assert_int_eq(call(path, json_pack("{s:s}", "verb", "none"), &res, NULL), 0);
+	do { /* until it has seen both go, which a busy machine may delay */
+		before = sleeps(pid, &asleep);
+		poll(NULL, 0, 300);
+		quiet = sleeps(pid, &asleep) == before && asleep;
+	} while (!quiet && clock_mono_ms() < end);
+	ck_assert(quiet);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	loop_timer_free(t.timer);
+	loop_task_free(t.task);
+	ctl_server_free(s);
+	http_free(http);
+	health_free(health);
+	event_base_free(base);
+}
+END_TEST
+
 START_TEST(what_is_left_behind_is_replaced)
 {
 	struct event_base *base = loop_base_new();
@@ -850,6 +902,7 @@ int main(void)
 	tcase_add_test(tc, http_serves_three_texts);
 	tcase_add_test(tc, metrics_are_prometheus_text);
 	tcase_add_test(tc, control_socket_answers);
+	tcase_add_test(tc, an_idle_loop_never_wakes);
 	tcase_add_test(tc, what_is_left_behind_is_replaced);
 	tcase_add_test(tc, only_root_and_the_same_user_may_ask);
 	suite_add_tcase(s, tc);
