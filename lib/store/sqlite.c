@@ -36,9 +36,9 @@
 #define SCHEMA 1
 #define KEEP 10000	 /* revisions for which a deletion is remembered */
 #define PRUNE_EVERY 1024 /* revisions */
-#define WAL_PAGES 500	 /* checkpointed beyond: what a first opener may have to read */
+#define WAL_PAGES 500	 /* per checkpoint; a first opener may have to read them all */
 #define TAIL_MAX 512	 /* changes per loop turn */
-#define RETRY_MAX_MS 32
+#define RETRY_MAX_MS 8
 
 enum query {
 	Q_BEGIN,
@@ -99,6 +99,7 @@ struct sq {
 	struct event *ino_event;
 	struct event *tail_event; /* a timer: read under the write lock */
 	int tail_retry_ms;
+	int wal_pages;	  /* after our last commit */
 	struct stat file; /* what path was when it was opened */
 };
 
@@ -290,13 +291,33 @@ static int get_int64(struct sq *sq, enum query q, int column, int64_t *ret)
 
 /* ---- connecting ---- */
 
-static int busy(void *arg, int n)
+/* Naps while another process has the lock: short ones on an event loop, which tries again later. */
+static int on_busy(void *arg, int n)
 {
-	(void)arg;
-	if (n >= 4)
-		return 0; /* the event loop tries again */
-	usleep(50U << n);
+	const struct sq *sq = arg;
+
+	if (n >= (sq->st.own_base ? 100 : 5))
+		return 0;
+	usleep(50 + (unsigned)random() % 200);
 	return 1;
+}
+
+/*
+ * Once per WAL_PAGES. Where readers and writers come too thick for the WAL ever to be done with, they
+ * are kept off until it is: it would grow for ever.
+ */
+static int on_commit(void *arg, sqlite3 *db, const char *name, int pages)
+{
+	struct sq *sq = arg;
+	int before = sq->wal_pages < pages ? sq->wal_pages : 0;
+
+	sq->wal_pages = pages;
+	if (pages / WAL_PAGES > before / WAL_PAGES)
+		sqlite3_wal_checkpoint_v2(db, name,
+			pages >= 4 * WAL_PAGES ? SQLITE_CHECKPOINT_RESTART
+					       : SQLITE_CHECKPOINT_PASSIVE,
+			NULL, NULL);
+	return SQLITE_OK;
 }
 
 /* The file itself, so that it never exists with other rights. */
@@ -450,12 +471,14 @@ static int connect_db(struct sq *sq, struct err *err)
 		return fail(sq, rc, err);
 	/* A plugin that is alone would otherwise checkpoint, fsync and unlink at each exit. */
 	sqlite3_db_config(sq->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-	sqlite3_busy_handler(sq->db, busy, NULL);
-	sqlite3_wal_autocheckpoint(sq->db, WAL_PAGES);
-	rc = sqlite3_exec(sq->db,
-		sq->sync_full ? "PRAGMA synchronous = FULL; PRAGMA cache_size = -512"
-			      : "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -512",
+	sqlite3_busy_handler(sq->db, on_busy, sq);
+	sqlite3_wal_hook(sq->db, on_commit, sq);
+	rc = sqlite3_exec(sq->db, "PRAGMA cache_size = -512; PRAGMA journal_size_limit = 4194304",
 		NULL, NULL, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(sq->db,
+			sq->sync_full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
+			NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		r = fail(sq, rc, err);
 	else
