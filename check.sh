@@ -85,10 +85,16 @@ build() { # PRESET
 # The reasons for which tests of a junit file were skipped, one "TEST: REASON" a line.
 skips() {
 	awk '
-		/<testcase / { name = $0; sub(/.*<testcase name="/, "", name); sub(/".*/, "", name) }
-		/<testcase .*status="(notrun|disabled)"/ { print name ": ctest did not run it" }
-		/^(not )?ok [0-9]+ .*# skip/ { line = $0; sub(/.*# skip */, "", line); print name ": " line }
-		/^SKIP: / { print name ": " $0 }' "$1"
+		/<testcase / {
+			name = $0; sub(/.*<testcase name="/, "", name); sub(/".*/, "", name)
+			whole = / status="(notrun|disabled)"/
+			text = ""
+		}
+		{ sub(/^.*<system-out>/, "") }
+		whole { text = text " " $0 }
+		!whole && /^(not )?ok [0-9]+ .*# skip/ { sub(/.*# skip */, ""); print name ": " $0 }
+		/<\/testcase>/ && whole { gsub(/[\t ]*<[^>]*>/, "", text); print name ": the whole test:" text }
+		' "$1"
 }
 
 passed() { # TEST: in the release build's run
