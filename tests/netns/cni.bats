@@ -1,0 +1,496 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The CNI plugins on the real kernel: a host and pods as network namespaces. Run in a network and a
+# mount namespace of its own (tests/netns/CMakeLists.txt); BIN names the directory of the programs.
+
+setup_file() {
+	mount -t tmpfs none /run
+	mkdir /run/netns
+	ip link set lo up
+	ip address add 192.0.2.1/32 dev lo
+}
+
+setup() {
+	export DB="$BATS_TEST_TMPDIR/db" CNI_PATH=/nowhere
+	conf >"$BATS_TEST_TMPDIR/conf"
+	# The first call makes the datastore.
+	echo '{"cniVersion":"1.1.0","name":"net","nodename":"node-1","sqlite_path":"'"$DB"'","ipam":{"type":"margay-ipam"}}' |
+		CNI_COMMAND=STATUS "$BIN/margay"
+	put /calico/resources/v3/projectcalico.org/ippools/p \
+		'{"kind":"IPPool","spec":{"cidr":"10.244.0.0/16","blockSize":26}}'
+}
+
+teardown() {
+	for ns in $(ip netns list | awk '{print $1}'); do
+		ip netns del "$ns"
+	done
+	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
+		ip link del "$link" || true
+	done
+}
+
+# conf [VERSION [MORE [IPAM-MORE]]]
+conf() {
+	cat <<J
+{"cniVersion":"${1:-1.0.0}","name":"net","type":"margay","nodename":"node-1",
+ "datastore_type":"sqlite","sqlite_path":"$DB"${2:-},"ipam":{"type":"margay-ipam"${3:-}}}
+J
+}
+
+put() {
+	sqlite3 "$DB" "INSERT OR REPLACE INTO kv SELECT max(rev)+1, '$1', max(rev)+1, '$2' FROM (SELECT 0 AS rev UNION SELECT rev FROM kv)"
+}
+
+value() {
+	sqlite3 "$DB" "SELECT value FROM kv WHERE key = '$1'"
+}
+
+# count PREFIX: how many objects there are
+count() {
+	sqlite3 "$DB" "SELECT count(*) FROM kv WHERE key LIKE '$1%' AND value IS NOT NULL"
+}
+
+# Addresses in use in all blocks.
+in_use() {
+	sqlite3 "$DB" "SELECT value FROM kv WHERE key LIKE '/calico/ipam/v2/assignment/%' AND value IS NOT NULL" |
+		jq -s '[.[].allocations[] | select(. != null)] | length'
+}
+
+pod() {
+	ip netns add "$1"
+	ip -n "$1" link set lo up
+}
+
+# cni VERB POD [IFNAME]: reads CONF or the default one; container "c-POD"
+cni() {
+	CNI_COMMAND=$1 CNI_CONTAINERID=c-$2 CNI_NETNS=${NETNS-/run/netns/$2} CNI_IFNAME=${3:-eth0} \
+		CNI_ARGS="${CNI_ARGS-K8S_POD_NAMESPACE=ns;K8S_POD_NAME=$2}" \
+		"$BIN/${PROGRAM:-margay}" <"${CONF:-$BATS_TEST_TMPDIR/conf}"
+}
+
+# The address that a pod's interface has.
+address() {
+	ip -n "$1" -j -4 address show dev "${2:-eth0}" | jq -r '.[0].addr_info[0].local'
+}
+
+reaches() { # FROM ADDRESS
+	if [ "$1" = host ]; then
+		ping -c1 -W2 -I 192.0.2.1 "$2"
+	else
+		ip netns exec "$1" ping -c1 -W2 "$2"
+	fi
+}
+
+# code WANT VERB POD [IFNAME]: fails with that code, in JSON on stdout alone
+code() {
+	local want=$1 out
+	shift
+	if out=$(cni "$@" 2>"$BATS_TEST_TMPDIR/stderr"); then
+		echo "succeeded: $out"
+		return 1
+	fi
+	[ "$(jq .code <<<"$out")" = "$want" ] || { echo "$out"; return 1; }
+	[ -n "$(jq -r .msg <<<"$out")" ]
+	[ "$(wc -l <"$BATS_TEST_TMPDIR/stderr")" = 1 ]
+	msg=$(jq -r .msg <<<"$out")
+}
+
+prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
+	conf "${2:-1.0.0}" ",\"prevResult\":$1" >"$BATS_TEST_TMPDIR/prev"
+	export CONF=$BATS_TEST_TMPDIR/prev
+}
+
+@test "ADD: what the pod and the host have, and everybody reaches everybody" {
+	pod a
+	pod b
+	result=$(cni ADD a)
+	cni ADD b
+	a=$(address a) b=$(address b)
+	veth=cali$(printf ns.a | sha1sum | cut -c1-11)
+	[ "$(jq -r '.interfaces[0].name' <<<"$result")" = "$veth" ]
+	[ "$(jq -r '.interfaces[1].sandbox' <<<"$result")" = /run/netns/a ]
+	[ "$(jq -r '.ips[0].address' <<<"$result")" = "$a/32" ]
+	[ "$(jq -r '.ips[0].interface' <<<"$result")" = 1 ]
+
+	# At once, on the first packet; nothing is resolved.
+	reaches a "$b"
+	reaches b "$a"
+	reaches host "$a"
+	reaches a 192.0.2.1
+	ip -n a -j route | jq -e '.[] | select(.dst == "default" and .gateway == "169.254.1.1")'
+	ip -n a -j route | jq -e '.[] | select(.dst == "169.254.1.1" and .scope == "link")'
+	ip -n a -j neigh | jq -e '.[] | select(.dst == "169.254.1.1" and .lladdr == "ee:ee:ee:ee:ee:ee" and .state == ["PERMANENT"])'
+	ip -j neigh | jq -e --arg a "$a" '.[] | select(.dst == $a and .state == ["PERMANENT"])'
+	ip -j route show "$a" | jq -e --arg v "$veth" '.[] | select(.dev == $v and .protocol == "80" and .scope == "link" and .metric == null)'
+	[ "$(cat /proc/sys/net/ipv4/conf/"$veth"/proxy_arp)" = 1 ]
+	[ "$(cat /proc/sys/net/ipv4/conf/"$veth"/forwarding)" = 1 ]
+	[ "$(cat /proc/sys/net/ipv4/conf/"$veth"/route_localnet)" = 1 ]
+	[ "$(cat /proc/sys/net/ipv4/neigh/"$veth"/proxy_delay)" = 0 ]
+	[ "$(cat /proc/sys/net/ipv6/conf/"$veth"/accept_ra)" = 0 ]
+	[ "$(ip netns exec a cat /proc/sys/net/ipv4/ip_forward)" = 0 ]
+	ip -d -j link show "$veth" | jq -e '.[0] | .address == "ee:ee:ee:ee:ee:ee" and .num_tx_queues == 1 and .inet6_addr_gen_mode == "none"'
+
+	value /calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-a-eth0 >"$BATS_TEST_TMPDIR/wep"
+	jq -e --arg a "$a/32" --arg v "$veth" '.spec | .node == "node-1" and .pod == "a" and .endpoint == "eth0"
+		and .containerID == "c-a" and .ipNetworks == [$a] and .interfaceName == $v and .orchestrator == "k8s"' "$BATS_TEST_TMPDIR/wep"
+	jq -e '.metadata.labels["projectcalico.org/namespace"] == "ns"' "$BATS_TEST_TMPDIR/wep"
+}
+
+@test "DEL: everything goes, and again is no failure, nor without namespace" {
+	pod a
+	cni ADD a
+	a=$(address a)
+	[ "$(in_use)" = 1 ]
+	cni DEL a
+	! ip -n a link show eth0
+	[ -z "$(ip route show "$a")" ]
+	[ -z "$(ip -j link show type veth | jq -r '.[].ifname')" ]
+	[ "$(in_use)" = 0 ]
+	[ "$(count /calico/ipam/v2/handle/)" = 0 ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+	cni DEL a
+	cni ADD a
+	ip netns del a
+	cni DEL a
+	NETNS='' cni DEL a
+	[ "$(in_use)" = 0 ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+	# The namespace is still there, and the runtime does not name it.
+	pod b
+	cni ADD b
+	NETNS='' cni DEL b
+	! ip -n b link show eth0
+	# A plain file where the namespace was.
+	touch /run/netns/left
+	cni DEL left
+	rm /run/netns/left
+}
+
+@test "DEL of an old sandbox leaves the new one of the same pod alone" {
+	pod old
+	pod new
+	export CNI_ARGS='K8S_POD_NAMESPACE=ns;K8S_POD_NAME=same'
+	cni ADD old
+	cni ADD new
+	new=$(address new)
+	NETNS='' cni DEL old
+	reaches host "$new"
+	cni DEL old
+	reaches host "$new"
+	[ "$(in_use)" = 1 ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 1 ]
+	cni DEL new
+	[ "$(in_use)" = 0 ]
+}
+
+@test "ADD again: the same address, nothing leaks" {
+	pod a
+	cni ADD a
+	first=$(address a)
+	cni ADD a
+	[ "$(address a)" = "$first" ]
+	[ "$(in_use)" = 1 ]
+	[ "$(ip -j link show type veth | jq length)" = 1 ]
+	reaches host "$first"
+	cni DEL a
+	[ "$(count /calico/ipam/v2/handle/)" = 0 ]
+}
+
+@test "CHECK: well after ADD, and says what is missing" {
+	pod a
+	result=$(cni ADD a)
+	a=$(address a)
+	veth=$(jq -r '.interfaces[0].name' <<<"$result")
+	prev_conf "$result"
+	cni CHECK a
+	ip route del "$a"
+	code 103 CHECK a
+	[[ $msg == *"route to $a/32"* ]]
+	ip route add "$a" dev "$veth" proto 80 scope link
+	cni CHECK a
+	ip neigh del "$a" dev "$veth"
+	code 103 CHECK a
+	[[ $msg == *"neighbour $a"* ]]
+	mac=$(ip -n a -j link show eth0 | jq -r '.[0].address')
+	ip neigh add "$a" lladdr "$mac" dev "$veth" nud permanent
+	cni CHECK a
+	ip -n a neigh del 169.254.1.1 dev eth0
+	code 103 CHECK a
+	[[ $msg == *169.254.1.1* ]]
+	ip -n a neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent
+	ip -n a route del default
+	code 103 CHECK a
+	[[ $msg == *"default route"* ]]
+	ip -n a route add default via 169.254.1.1 dev eth0
+	cni CHECK a
+	ip -n a address del "$a/32" dev eth0
+	code 103 CHECK a
+	[[ $msg == *"address $a"* ]]
+	cni DEL a
+	code 103 CHECK a
+	[[ $msg == *eth0* ]]
+	CONF=$BATS_TEST_TMPDIR/conf code 7 CHECK a
+	[[ $msg == *prevResult* ]]
+}
+
+@test "several interfaces of one pod, of any name" {
+	pod a
+	pod b
+	cni ADD a
+	cni ADD a net1
+	cni ADD a data-0.x
+	cni ADD b
+	b=$(address b)
+	[ "$(in_use)" = 4 ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-a-)" = 3 ]
+	for ifname in eth0 net1 data-0.x; do
+		ip="$(address a $ifname)"
+		reaches host "$ip"
+		reaches b "$ip"
+		ip netns exec a ping -c1 -W2 -I "$ip" "$b"
+	done
+	# What comes from the second address leaves by the second interface.
+	[ "$(ip -n a -j route get "$b" from "$(address a net1)" | jq -r '.[0].dev')" = net1 ]
+	[ "$(ip -n a -j route get "$b" | jq -r '.[0].dev')" = eth0 ]
+	cni DEL a net1
+	[ "$(in_use)" = 3 ]
+	[ "$(ip -n a rule | grep -c 'lookup 10')" = 1 ]
+	reaches host "$(address a)"
+	cni DEL a
+	cni DEL a data-0.x
+	[ "$(in_use)" = 1 ]
+}
+
+@test "every version of the format" {
+	jq_of() {
+		case $1 in
+		0.1.0 | 0.2.0) echo '.ip4.ip' ;;
+		*) echo '.ips[0].address' ;;
+		esac
+	}
+	for v in 0.1.0 0.2.0 0.3.0 0.3.1 0.4.0 1.0.0 1.1.0; do
+		pod a
+		conf $v >"$BATS_TEST_TMPDIR/v"
+		result=$(CONF=$BATS_TEST_TMPDIR/v cni ADD a)
+		[ "$(jq -r .cniVersion <<<"$result")" = $v ]
+		[ "$(jq -r "$(jq_of $v)" <<<"$result")" = "$(address a)/32" ]
+		case $v in
+		0.3.* | 0.4.0) [ "$(jq -r '.ips[0].version' <<<"$result")" = 4 ] ;;
+		*) [ "$(jq -r '.ips[0].version' <<<"$result")" = null ] ;;
+		esac
+		prev_conf "$result" $v
+		case $v in
+		0.4.0 | 1.*) cni CHECK a ;;
+		*) code 1 CHECK a ;;
+		esac
+		cni DEL a
+		unset CONF
+		ip netns del a
+	done
+	conf 1.2.0 >"$BATS_TEST_TMPDIR/v"
+	pod a
+	CONF=$BATS_TEST_TMPDIR/v code 1 ADD a
+	versions=$(echo '{"cniVersion":"1.0.0"}' | CNI_COMMAND=VERSION "$BIN/margay")
+	jq -e '.cniVersion == "1.0.0" and (.supportedVersions | index("0.3.1") and index("1.1.0"))' <<<"$versions"
+}
+
+@test "what is asked for: address, MAC, labels, pools, routes, MTU" {
+	pod a
+	pod b
+	pod c
+	put /calico/resources/v3/projectcalico.org/ippools/other '{"spec":{"cidr":"10.9.0.0/24","blockSize":26}}'
+	conf 1.0.0 ',"mtu":1380,"args":{"cni":{"ips":["10.244.7.9"],"mac":"02:00:00:00:00:09","labels":[{"key":"app","value":"web"}]}}' >"$BATS_TEST_TMPDIR/args"
+	CONF=$BATS_TEST_TMPDIR/args cni ADD a
+	[ "$(address a)" = 10.244.7.9 ]
+	ip -n a -j link show eth0 | jq -e '.[0] | .address == "02:00:00:00:00:09" and .mtu == 1380'
+	value /calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-a-eth0 | jq -e '.metadata.labels.app == "web" and .spec.mac == "02:00:00:00:00:09"'
+	reaches host 10.244.7.9
+	CNI_ARGS='IgnoreUnknown=1;IP=10.244.7.9;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b' code 101 ADD b
+	[[ $msg == *10.244.7.9* ]]
+	CNI_ARGS='IP=10.244.7.10;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b' cni ADD b
+	[ "$(address b)" = 10.244.7.10 ]
+	conf 1.0.0 '' ',"ipv4_pools":["other"],"routes":[{"dst":"10.0.0.0/8"}]' >"$BATS_TEST_TMPDIR/pool"
+	CONF=$BATS_TEST_TMPDIR/pool cni ADD c
+	[[ $(address c) == 10.9.0.* ]]
+	ip -n c -j route | jq -e '[.[].dst] | index("10.0.0.0/8") and (index("default") | not)'
+}
+
+@test "IPv6 beside IPv4" {
+	put /calico/resources/v3/projectcalico.org/ippools/six '{"spec":{"cidr":"fd00:10::/64","blockSize":122}}'
+	conf 1.0.0 '' ',"assign_ipv6":"true"' >"$BATS_TEST_TMPDIR/six"
+	export CONF=$BATS_TEST_TMPDIR/six
+	pod a
+	pod b
+	echo 1 >/proc/sys/net/ipv6/conf/all/forwarding # the agent's task
+	result=$(cni ADD a)
+	cni ADD b
+	jq -e '.ips | length == 2' <<<"$result"
+	b=$(ip -n b -j -6 address show dev eth0 scope global | jq -r '.[0].addr_info[0].local')
+	ip netns exec a ping -6 -c1 -W2 "$b"
+	reaches a "$(address b)"
+	prev_conf "$result"
+	sed -i 's/"type":"margay-ipam"/"type":"margay-ipam","assign_ipv6":"true"/' "$CONF"
+	cni CHECK a
+	cni DEL a
+	cni DEL b
+	[ "$(in_use)" = 0 ]
+}
+
+@test "errors have the specification's codes" {
+	pod a
+	code 4 NONSENSE a
+	NETNS='' code 4 ADD a
+	NETNS=/run/netns/none code 4 ADD a
+	code 4 ADD a 'eth/0'
+	code 4 ADD a a-name-of-16-byte
+	CNI_ARGS='K8S_POD_NAME' code 4 ADD a
+	CNI_ARGS='IP=nonsense' code 4 ADD a
+	while IFS='|' read -r want text words; do
+		echo "$text" >"$BATS_TEST_TMPDIR/bad"
+		CONF=$BATS_TEST_TMPDIR/bad code "$want" ADD a || { echo "for: $text"; false; }
+		[[ $msg == *"$words"* ]] || { echo "$msg, want $words"; false; }
+	done <<-EOT
+		6||netconf
+		6|[]|object
+		6|{"name":|line
+		7|{"cniVersion":"1.0.0"}|name
+		7|{"cniVersion":"1.0.0","name":"a/b"}|name
+		7|{"cniVersion":"1.0.0","name":"n","mtu":"1500"}|mtu
+		7|{"cniVersion":"1.0.0","name":"n","mtu":-1}|mtu
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{}}|ipam.type
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"host-local"}}|host-local
+		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"floppy"}|floppy
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam","ipv4_pools":[1]}}|ipv4_pools
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"ips":["10.0.0.300"]}}}|ips[0]
+		11|{"cniVersion":"1.0.0","name":"n","nodename_file":"/nowhere","ipam":{"type":"margay-ipam"}}|margay-felix
+	EOT
+	conf 1.0.0 '' ',"ipv4_pools":["gone"]' >"$BATS_TEST_TMPDIR/bad"
+	CONF=$BATS_TEST_TMPDIR/bad code 101 ADD a
+	[[ $msg == *gone* ]]
+	[ "$(in_use)" = 0 ]
+}
+
+@test "STATUS: 0 when the datastore answers, else 50" {
+	conf 1.1.0 >"$BATS_TEST_TMPDIR/s"
+	CONF=$BATS_TEST_TMPDIR/s cni STATUS -
+	sed "s,$DB,/proc/nowhere/db," "$BATS_TEST_TMPDIR/s" >"$BATS_TEST_TMPDIR/s2"
+	CONF=$BATS_TEST_TMPDIR/s2 code 50 STATUS -
+	code 1 STATUS -
+}
+
+@test "GC: releases what the runtime does not have any more" {
+	pod a
+	pod b
+	cni ADD a
+	cni ADD b
+	cni ADD b net1
+	conf 1.1.0 ',"cni.dev/valid-attachments":[{"containerID":"c-b","ifname":"net1"}]' >"$BATS_TEST_TMPDIR/gc"
+	CONF=$BATS_TEST_TMPDIR/gc cni GC -
+	[ "$(in_use)" = 1 ]
+	[ "$(count /calico/ipam/v2/handle/net.c-b.net1)" = 1 ]
+}
+
+@test "a full pool is said, and nothing leaks" {
+	put /calico/resources/v3/projectcalico.org/ippools/p '{"spec":{"cidr":"10.244.0.0/29","blockSize":30}}'
+	for i in 1 2 3 4 5 6 7 8; do
+		pod p$i
+		cni ADD p$i
+	done
+	pod p9
+	code 101 ADD p9
+	[[ $msg == *"free"* ]]
+	[ "$(in_use)" = 8 ]
+	cni DEL p9
+	cni DEL p3
+	cni ADD p9
+	reaches host "$(address p9)"
+}
+
+@test "a failure in the middle leaves nothing" {
+	pod a
+	# The name is taken in the pod.
+	ip -n a link add eth0 type bridge
+	code 102 ADD a
+	[[ $msg == *eth0* ]]
+	[ "$(in_use)" = 0 ]
+	[ "$(count /calico/ipam/v2/handle/)" = 0 ]
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	ip -n a link show eth0
+	cni DEL a
+	ip -n a link show eth0 # not ours, not touched
+	ip -n a link del eth0
+	# The endpoint cannot be written.
+	put_trigger() {
+		sqlite3 "$DB" "CREATE TRIGGER no_wep BEFORE INSERT ON kv WHEN new.key LIKE '%workloadendpoints%' BEGIN SELECT RAISE(ABORT, 'refused'); END"
+	}
+	put_trigger
+	! cni ADD a
+	[ "$(in_use)" = 0 ]
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	! ip -n a link show eth0
+	sqlite3 "$DB" 'DROP TRIGGER no_wep'
+	cni ADD a
+	reaches host "$(address a)"
+}
+
+@test "without Kubernetes' arguments" {
+	pod a
+	export CNI_ARGS=
+	result=$(cni ADD a)
+	reaches host "$(address a)"
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/default/node--1-cni-c--a-eth0)" = 1 ]
+	prev_conf "$result"
+	cni CHECK a
+	cni DEL a
+	[ "$(in_use)" = 0 ]
+}
+
+@test "margay-ipam alone" {
+	export PROGRAM=margay-ipam NETNS=/nowhere
+	result=$(cni ADD a)
+	jq -e '.interfaces == null and (.ips | length == 1)' <<<"$result"
+	[ "$(in_use)" = 1 ]
+	prev_conf "$result"
+	cni CHECK a
+	cni DEL a
+	[ "$(in_use)" = 0 ]
+	code 103 CHECK a
+}
+
+@test "200 pods by 8 processes: distinct, all work, none leaks" {
+	for i in $(seq 200); do
+		pod p"$i"
+	done
+	worker() { # NUMBER VERB
+		for i in $(seq "$1" 8 200); do
+			cni "$2" p"$i" >"$BATS_TEST_TMPDIR/result.$i" || return 1
+		done
+	}
+	all() { # VERB
+		pids=
+		for n in $(seq 8); do
+			worker "$n" "$1" &
+			pids="$pids $!"
+		done
+		for pid in $pids; do
+			wait "$pid"
+		done
+	}
+	all ADD
+	for i in $(seq 200); do
+		address p"$i"
+	done | sort >"$BATS_TEST_TMPDIR/addresses"
+	[ "$(sort -u "$BATS_TEST_TMPDIR/addresses" | wc -l)" = 200 ]
+	[ "$(in_use)" = 200 ]
+	[ "$(ip -j route show proto 80 | jq length)" = 200 ]
+	# From one pod to all, and from the host.
+	xargs -P8 -n1 ping -q -c1 -W2 -I 192.0.2.1 <"$BATS_TEST_TMPDIR/addresses" >/dev/null
+	ip netns exec p1 xargs -P8 -n1 ping -q -c1 -W2 <"$BATS_TEST_TMPDIR/addresses" >/dev/null
+	all DEL
+	[ "$(in_use)" = 0 ]
+	[ "$(count /calico/ipam/v2/handle/)" = 0 ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+	[ "$(ip -j route show proto 80 | jq length)" = 0 ]
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+}
