@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* An EndpointSlice, in the shape of discovery.k8s.io/v1. */
+#pragma once
+
+#include <stdint.h>
+
+#include "model/meta.h"
+#include "net/ip.h"
+
+#define LABEL_SERVICE_NAME "kubernetes.io/service-name"
+
+struct endpoint {
+	VEC(struct ip) addrs;		  /* of the slice's family, at least one */
+	bool ready, serving, terminating; /* unset: true, as ready, false */
+	char *node, *zone, *hostname;
+	char *pod_ns, *pod; /* targetRef, where it is a Pod */
+	struct strings zone_hints, node_hints;
+};
+
+struct endpoint_port {
+	char *name;	  /* never NULL */
+	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP */
+	uint16_t port;	  /* 0: unset */
+};
+
+struct endpointslice {
+	struct meta meta;
+	char *service;	/* the label's value, NULL: of none */
+	uint8_t family; /* enum ip_family; IP_NONE for names, which are left out */
+	VEC(struct endpoint) endpoints;
+	VEC(struct endpoint_port) ports;
+};
+
+int endpointslice_decode(
+	const char *key, const char *text, size_t len, struct endpointslice **ret, struct err *err);
+void endpointslice_free(struct endpointslice *s);
+AUTO_DEFINE(endpointslice, struct endpointslice *, endpointslice_free);

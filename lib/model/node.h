@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Calico's Node. */
+#pragma once
+
+#include <stdint.h>
+
+#include "model/meta.h"
+#include "net/mac.h"
+#include "net/prefix.h"
+
+struct node_address {
+	char *address; /* "10.130.29.80/24" or a bare address */
+	char *type;    /* CalicoNodeIP, InternalIP, ExternalIP, or NULL */
+};
+
+struct node {
+	struct meta meta;
+	struct prefix ipv4, ipv6; /* spec.bgp: the node's address with its subnet's length */
+	uint32_t as;		  /* 0: the cluster's */
+	struct ip rr_cluster_id;  /* routeReflectorClusterID */
+	struct ip ipip_tunnel4;
+	struct ip vxlan_tunnel4, vxlan_tunnel6;
+	struct mac vxlan_mac4, vxlan_mac6; /* zero: unset */
+	VEC(struct node_address) addresses;
+};
+
+struct node *node_new(const char *name);
+int node_decode(const char *key, const char *text, size_t len, struct node **ret, struct err *err);
+char *node_encode(const struct node *n, const char *base);
+void node_free(struct node *n);
+AUTO_DEFINE(node, struct node *, node_free);
+/* Replaces the addresses of this type by one, or by none where it is NULL. */
+void node_set_address(struct node *n, const char *type, const char *address);
