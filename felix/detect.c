@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "felix/detect.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <regex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/err.h"
+#include "base/vec.h"
+#include "felix/dp/ifaces.h"
+#include "kern/rt.h"
+
+/* Interfaces that never have the node's address, as Calico has them. */
+#define EXCLUDED                                                                    \
+	"^(docker.*|cbr.*|dummy.*|podman.*|virbr.*|lxcbr.*|veth.*|lo|br-.*|cali.*|" \
+	"tunl.*|flannel.*|kube-ipvs.*|cni.*|vxlan\\.calico|vxlan-v6\\.calico|"      \
+	"wireguard\\.cali|wg-v6\\.cali|nodelocaldns.*)$"
+#define HOST_LINKS "^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)"
+
+struct host {
+	VEC(struct rt_link) links;
+	VEC(struct rt_addr) addrs;
+};
+
+static void add_link(void *arg, const struct rt_link *l)
+{
+	vec_push(&((struct host *)arg)->links, *l);
+}
+
+static void add_addr(void *arg, const struct rt_addr *a)
+{
+	vec_push(&((struct host *)arg)->addrs, *a);
+}
+
+static void forget_links(void *arg)
+{
+	((struct host *)arg)->links.n = 0;
+}
+
+static void forget_addrs(void *arg)
+{
+	((struct host *)arg)->addrs.n = 0;
+}
+
+static int by_index_down(const void *a, const void *b)
+{
+	const struct rt_link *x = a, *y = b;
+
+	return (x->index < y->index) - (x->index > y->index);
+}
+
+static int read_host(struct rt *rt, struct host *h, struct err *err)
+{
+	int r = rt_link_dump(rt, add_link, forget_links, h, err);
+
+	if (r == 0)
+		r = rt_addr_dump(rt, IP_V4, 0, add_addr, forget_addrs, h, err);
+	if (h->links.n > 0)
+		qsort(h->links.v, h->links.n, sizeof(h->links.v[0]), by_index_down);
+	return r;
+}
+
+static void host_done(struct host *h)
+{
+	vec_done(&h->links);
+	vec_done(&h->addrs);
+}
+
+/* "a,b" as one expression that matches what a or b matches; NULL: not an expression. */
+static int compile(const char *list, regex_t *ret, struct err *err)
+{
+	auto_free char *text = mem_printf("%s", list);
+	char why[128];
+	int r;
+
+	for (char *p = text; *p; p++)
+		if (*p == ',')
+			*p = '|';
+	r = regcomp(ret, text, REG_EXTENDED | REG_NOSUB);
+	if (r == 0)
+		return 0;
+	regerror(r, ret, why, sizeof(why));
+	return err_set(err, -EINVAL, "\"%s\": not a regular expression: %s", list, why);
+}
+
+/* The first address, in Calico's order, on an interface that passes. NULL = no such filter. */
+static bool first(const struct host *h, const regex_t *only, const regex_t *skip,
+	const struct prefix *cidrs, size_t n_cidrs, struct prefix *ret)
+{
+	const struct rt_link *l;
+	const struct rt_addr *a;
+
+	vec_for_each (&h->links, l) {
+		if ((only && regexec(only, l->name, 0, NULL, 0) != 0) ||
+			(skip && regexec(skip, l->name, 0, NULL, 0) == 0))
+			continue;
+		vec_for_each (&h->addrs, a) {
+			bool in = n_cidrs == 0;
+
+			for (size_t i = 0; i < n_cidrs; i++)
+				in |= prefix_contains(&cidrs[i], &a->prefix.addr);
+			if (a->index == l->index && in && ip_is_global_unicast(&a->prefix.addr)) {
+				*ret = a->prefix;
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+static bool with_length(const struct host *h, const struct ip *ip, struct prefix *ret)
+{
+	const struct rt_addr *a;
+
+	vec_for_each (&h->addrs, a)
+		if (ip_equal(&a->prefix.addr, ip)) {
+			*ret = a->prefix;
+			return true;
+		}
+	return false;
+}
+
+static int resolve(const char *name, struct ip *ret, struct err *err)
+{
+	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_DGRAM}, *ai;
+	struct sockaddr_storage sa = {0};
+	int r;
+
+	if (ip_parse(name, ret, NULL) == 0)
+		return 0;
+	r = getaddrinfo(name, NULL, &hints, &ai);
+	if (r != 0)
+		return err_set(err, -ENOENT, "%s: %s", name, gai_strerror(r));
+	memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
+	freeaddrinfo(ai);
+	*ret = ip_from_bytes(AF_INET, (const uint8_t *)&sa + 4); /* sin_addr */
+	return 0;
+}
+
+static int can_reach(
+	struct rt *rt, const struct host *h, const char *where, struct prefix *ret, struct err *err)
+{
+	struct rt_route route;
+	struct ip dst;
+	int r = resolve(where, &dst, err);
+
+	if (r == 0)
+		r = rt_route_lookup(rt, &dst, &route, err);
+	if (r < 0)
+		return r;
+	if (route.src.family == IP_NONE || !with_length(h, &route.src, ret))
+		return err_set(err, -ENOENT, "no local address is used to reach %s", where);
+	return 0;
+}
+
+static int parse_cidrs(const char *list, struct prefix *ret, size_t max, size_t *n, struct err *err)
+{
+	auto_free char *copy = mem_strdup(list);
+	char *save = NULL;
+	int r;
+
+	for (char *s = strtok_r(copy, ",", &save); s; s = strtok_r(NULL, ",", &save)) {
+		if (*n == max)
+			return err_set(err, -EINVAL, "more than %zu networks", max);
+		r = prefix_parse(s, &ret[*n], err);
+		if (r < 0)
+			return r;
+		ret[*n] = prefix_masked(&ret[*n]);
+		(*n)++;
+	}
+	return *n ? 0 : err_set(err, -EINVAL, "no network is named");
+}
+
+static const char *argument(const char *method, const char *name)
+{
+	size_t n = strlen(name);
+
+	return strncmp(method, name, n) == 0 && method[n] == '=' ? method + n + 1 : NULL;
+}
+
+static int detect(struct rt *rt, const struct host *h, const char *method, struct prefix *ret,
+	struct err *err)
+{
+	struct prefix cidrs[32];
+	size_t n = 0;
+	const char *a;
+	regex_t re;
+	bool found;
+	int r;
+
+	if ((a = argument(method, "can-reach")))
+		return can_reach(rt, h, a, ret, err);
+	if ((a = argument(method, "cidr"))) {
+		r = parse_cidrs(a, cidrs, array_size(cidrs), &n, err);
+		if (r < 0)
+			return r;
+		found = first(h, NULL, NULL, cidrs, n, ret);
+	} else if ((a = argument(method, "interface"))) {
+		r = compile(a, &re, err);
+		if (r < 0)
+			return r;
+		found = first(h, &re, NULL, NULL, 0, ret);
+		regfree(&re);
+	} else {
+		a = argument(method, "skip-interface");
+		if (!a && method[0] && strcmp(method, "first-found") != 0)
+			return err_set(err, -EINVAL,
+				"want first-found, interface=, skip-interface=, cidr= or can-reach=");
+		auto_free char *all = mem_printf(a ? "%s|%s" : "%s", EXCLUDED, a);
+
+		r = compile(all, &re, err);
+		if (r < 0)
+			return r;
+		found = first(h, NULL, &re, NULL, 0, ret);
+		regfree(&re);
+	}
+	return found ? 0
+		     : err_set(err, -ENOENT,
+			       "no IPv4 address of this host fits (ip -4 addr shows them)");
+}
+
+int detect_address(struct rt *rt, const char *method, struct prefix *ret, struct err *err)
+{
+	struct host h = {0};
+	int r = read_host(rt, &h, err);
+
+	if (r == 0)
+		r = detect(rt, &h, method, ret, err);
+	host_done(&h);
+	return r < 0 ? err_wrap(err, r, "IP_AUTODETECTION_METHOD %s", method) : 0;
+}
+
+int detect_check(const char *method, struct err *err)
+{
+	struct host none = {0};
+	struct prefix p;
+	int r = argument(method, "can-reach") ? 0 : detect(NULL, &none, method, &p, err);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+int detect_given(struct rt *rt, const char *text, struct prefix *ret, struct err *err)
+{
+	struct host h = {0};
+	struct ip ip;
+	int r;
+
+	if (strchr(text, '/'))
+		return prefix_parse(text, ret, err);
+	r = ip_parse(text, &ip, err);
+	if (r < 0)
+		return r;
+	r = read_host(rt, &h, err);
+	if (r == 0 && !with_length(&h, &ip, ret))
+		*ret = prefix_host(&ip);
+	host_done(&h);
+	return r;
+}
+
+int detect_is_host_link(const char *pattern, const char *name)
+{
+	regex_t re;
+	bool fits;
+
+	if (regcomp(&re, pattern ? pattern : HOST_LINKS, REG_EXTENDED | REG_NOSUB) != 0)
+		return false;
+	fits = regexec(&re, name, 0, NULL, 0) == 0;
+	regfree(&re);
+	return fits;
+}
+
+struct mtu_search {
+	regex_t re;
+	uint32_t mtu;
+};
+
+static void consider(void *arg, const struct rt_link *l)
+{
+	struct mtu_search *s = arg;
+
+	if ((l->flags & IFF_UP) && regexec(&s->re, l->name, 0, NULL, 0) == 0 &&
+		(s->mtu == 0 || l->mtu < s->mtu))
+		s->mtu = l->mtu;
+}
+
+uint32_t detect_host_mtu(const struct ifaces *is, const char *pattern)
+{
+	struct mtu_search s = {0};
+
+	if (regcomp(&s.re, pattern ? pattern : HOST_LINKS, REG_EXTENDED | REG_NOSUB) != 0)
+		return 0;
+	ifaces_for_each(is, consider, &s);
+	regfree(&s.re);
+	return s.mtu;
+}

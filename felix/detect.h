@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which of the host's addresses is the node's, in Calico's terms (IP, IP_AUTODETECTION_METHOD). */
+#pragma once
+
+#include <stdint.h>
+
+#include "net/prefix.h"
+
+struct err;
+struct rt;
+
+/*
+ * method: "first-found", "interface=RE,RE", "skip-interface=RE,RE", "cidr=CIDR,CIDR" or
+ * "can-reach=ADDRESS|NAME" (a name is looked up, which may take time); "" = first-found. *ret has the
+ * prefix length of the interface. ENOENT: no address fits; EINVAL: no such method.
+ */
+int detect_address(struct rt *rt, const char *method, struct prefix *ret, struct err *err);
+/* As IP is given: "10.0.0.1/24", or without a length that of the interface which has it, else /32. */
+int detect_given(struct rt *rt, const char *text, struct prefix *ret, struct err *err);
+/* Whether the method could be one. EINVAL with the methods there are. */
+int detect_check(const char *method, struct err *err);
+/*
+ * The smallest MTU of the interfaces that are up and whose name matches the pattern (extended regular
+ * expression; NULL = Calico's default); 0: none.
+ */
+struct ifaces;
+uint32_t detect_host_mtu(const struct ifaces *is, const char *pattern);
+/* Whether a link of this name could change that number. */
+int detect_is_host_link(const char *pattern, const char *name);
