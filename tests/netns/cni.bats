@@ -4,6 +4,8 @@
 # The CNI plugins on the real kernel: a host and pods as network namespaces. Run in a network and a
 # mount namespace of its own (tests/netns/CMakeLists.txt); BIN names the directory of the programs.
 
+bats_require_minimum_version 1.5.0
+
 setup_file() {
 	mount -t tmpfs none /run
 	mkdir /run/netns
@@ -143,7 +145,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	a=$(address a)
 	[ "$(in_use)" = 1 ]
 	cni DEL a
-	! ip -n a link show eth0
+	run ! ip -n a link show eth0
 	[ -z "$(ip route show "$a")" ]
 	[ -z "$(ip -j link show type veth | jq -r '.[].ifname')" ]
 	[ "$(in_use)" = 0 ]
@@ -160,7 +162,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	pod b
 	cni ADD b
 	NETNS='' cni DEL b
-	! ip -n b link show eth0
+	run ! ip -n b link show eth0
 	# A plain file where the namespace was.
 	touch /run/netns/left
 	cni DEL left
@@ -425,10 +427,10 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		sqlite3 "$DB" "CREATE TRIGGER no_wep BEFORE INSERT ON kv WHEN new.key LIKE '%workloadendpoints%' BEGIN SELECT RAISE(ABORT, 'refused'); END"
 	}
 	put_trigger
-	! cni ADD a
+	run ! cni ADD a
 	[ "$(in_use)" = 0 ]
 	[ "$(ip -j link show type veth | jq length)" = 0 ]
-	! ip -n a link show eth0
+	run ! ip -n a link show eth0
 	sqlite3 "$DB" 'DROP TRIGGER no_wep'
 	cni ADD a
 	reaches host "$(address a)"
