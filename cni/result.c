@@ -289,6 +289,21 @@ void cni_result_print(const struct cni_result *r, enum cni_version v, struct str
 	json_print(top, out);
 }
 
+/* Messages quote what others wrote, which need not be text. */
+static json_t *printable(const char *s)
+{
+	json_t *j = json_string(s);
+	auto_free char *copy = NULL;
+
+	if (j)
+		return j;
+	copy = mem_strdup(s);
+	for (char *p = copy; *p != '\0'; p++)
+		if (*p & 0x80)
+			*p = '?';
+	return json_string(copy);
+}
+
 void cni_error_print(
 	enum cni_version v, int code, const char *msg, const char *details, struct strbuf *out)
 {
@@ -296,9 +311,9 @@ void cni_error_print(
 
 	json_object_set_new(top, "cniVersion", json_string(cni_version_str(v)));
 	json_object_set_new(top, "code", json_integer(code));
-	json_object_set_new(top, "msg", json_string(msg) ?: json_string("?"));
+	json_object_set_new(top, "msg", printable(msg));
 	if (details && details[0] != '\0')
-		json_object_set_new(top, "details", json_string(details) ?: json_string("?"));
+		json_object_set_new(top, "details", printable(details));
 	json_print(top, out);
 }
 

@@ -187,29 +187,28 @@ static void set_time(json_t *j, const char *name, int64_t s)
 	json_object_set_new(j, name, json_string(buf));
 }
 
-/* RFC 3339; a fraction is dropped. */
+/* RFC 3339, of 1970 to 2199; a fraction is dropped. */
 static bool parse_time(const char *s, int64_t *ret)
 {
 	struct tm tm = {0};
-	int n = 0, oh, om;
-	char sign;
+	int n = 0, oh = 0, om = 0;
+	char sign = '+';
 
 	if (!s || sscanf(s, "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
 			  &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &n) != 6)
 		return false;
+	if (tm.tm_year < 1970 || tm.tm_year > 2199)
+		return false;
 	tm.tm_year -= 1900;
 	tm.tm_mon -= 1;
-	*ret = timegm(&tm);
 	s += n;
 	if (*s == '.')
 		s += 1 + strspn(s + 1, "0123456789");
-	if (strcmp(s, "Z") == 0)
-		return true;
-	if (sscanf(s, "%c%2d:%2d%n", &sign, &oh, &om, &n) != 3 || s[n] != '\0' ||
-		(sign != '+' && sign != '-'))
+	if (strcmp(s, "Z") != 0 && (sscanf(s, "%c%2d:%2d%n", &sign, &oh, &om, &n) != 3 ||
+					   s[n] != '\0' || (sign != '+' && sign != '-')))
 		return false;
-	*ret -= (sign == '+' ? 1 : -1) * (oh * 3600 + om * 60);
-	return true;
+	*ret = timegm(&tm) - (sign == '+' ? 1 : -1) * (oh * 3600 + om * 60);
+	return *ret > 0;
 }
 
 static int kv_compare(const void *a, const void *b)

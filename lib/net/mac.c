@@ -21,7 +21,7 @@ int mac_parse(const char *s, struct mac *ret, struct err *err)
 	const char *p = s;
 
 	for (size_t i = 0; i < sizeof(m.b); i++, p += 2) {
-		if (i > 0 && *p++ != s[2])
+		if (i > 0 && (*p == '\0' || *p++ != s[2]))
 			goto bad;
 		if (hex(p[0]) < 0 || hex(p[1]) < 0)
 			goto bad;

@@ -192,6 +192,7 @@ static const struct {
 	const char *text;
 	const char *want;
 } macs[] = {
+	{"02", NULL},
 	{"ee:EE:ee:ee:ee:01", "ee:ee:ee:ee:ee:01"},
 	{"02-00-00-00-00-01", "02:00:00:00:00:01"},
 	{"02-00:00-00-00-01", NULL},
