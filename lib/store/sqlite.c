@@ -441,6 +441,15 @@ static int check_id(struct sq *sq, struct err *err)
 	return r;
 }
 
+static bool file_replaced(const struct sq *sq)
+{
+	struct stat now;
+	const char *wal = sqlite3_filename_wal(sqlite3_db_filename(sq->db, "main"));
+
+	return stat(sq->path, &now) < 0 || now.st_ino != sq->file.st_ino ||
+	       now.st_dev != sq->file.st_dev || stat(wal, &now) < 0;
+}
+
 /* 0, -EAGAIN while it is locked, or an error. */
 static int connect_db(struct sq *sq, struct err *err)
 {
@@ -680,10 +689,14 @@ static void op_attempt(evutil_socket_t fd, short what, void *arg)
 	struct sq_op *so = arg;
 	struct sq *sq = to_sq(so->op.st);
 	struct err err = ERR_INIT;
-	int r = connect_db(sq, &err);
+	int r;
 
 	(void)fd;
 	(void)what;
+	/* Else a write would go to a file that nobody can read any more. */
+	if (sq->db && file_replaced(sq))
+		disconnect(sq);
+	r = connect_db(sq, &err);
 	if (so->retry) {
 		event_free(so->retry);
 		so->retry = NULL;
@@ -921,15 +934,6 @@ static bool inotify_drain(struct sq *sq)
 			p += sizeof(*e) + e->len;
 		}
 	return moved;
-}
-
-static bool file_replaced(const struct sq *sq)
-{
-	struct stat now;
-	const char *wal = sqlite3_filename_wal(sqlite3_db_filename(sq->db, "main"));
-
-	return stat(sq->path, &now) < 0 || now.st_ino != sq->file.st_ino ||
-	       now.st_dev != sq->file.st_dev || stat(wal, &now) < 0;
 }
 
 static void on_inotify(evutil_socket_t fd, short what, void *arg)

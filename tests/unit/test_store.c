@@ -1130,6 +1130,21 @@ START_TEST(an_exchanged_file_is_not_taken_for_deletions)
 }
 END_TEST
 
+START_TEST(a_write_never_goes_to_a_removed_file)
+{
+	auto_(store) struct store *st = open_sqlite(NULL);
+	char old[128];
+
+	snprintf(old, sizeof(old), "%s.old", path);
+	ok(store_create_wait(st, "/a", "1", 0, NULL, &err));
+	ck_assert_int_eq(rename(path, old), 0);
+	fails(store_update_wait(st, "/a", "2", 0, 0, NULL, &err), -EHOSTUNREACH);
+	said("the file is gone: put it back, or restart this program");
+	ck_assert_int_eq(rename(old, path), 0);
+	ok(store_update_wait(st, "/a", "2", 0, 0, NULL, &err));
+}
+END_TEST
+
 START_TEST(opening_is_quick)
 {
 	int64_t best = INT64_MAX;
@@ -1438,6 +1453,7 @@ int main(void)
 	tcase_add_test(sqlite, a_file_limit_is_reported_and_survived);
 	tcase_add_test(sqlite, missing_permission_is_reported);
 	tcase_add_test(sqlite, an_exchanged_file_is_not_taken_for_deletions);
+	tcase_add_test(sqlite, a_write_never_goes_to_a_removed_file);
 	tcase_add_test(sqlite, opening_is_quick);
 	suite_add_tcase(s, sqlite);
 
