@@ -10,17 +10,14 @@
  * Deleted rows older than KEEP revisions are pruned now and then; meta.compact is the newest that was
  * pruned, and a watch from before it is told ESTALE. meta.id names the database: a running program
  * refuses to go on with another one under the same path, as it would take it for deletions.
- *
- * Waking up: a commit appends to the WAL (an inotify event) and then publishes it in the shared
- * index (none). So a watcher reads at the event, and once more shortly after while it holds the
- * write lock: whoever has that lock sees all that was appended before. Nothing is polled.
  */
+#include "store/sqlite.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -29,34 +26,13 @@
 
 #include "base/err.h"
 #include "base/file.h"
-#include "base/vec.h"
-#include "store/driver.h"
+#include "store/sqlite_watch.h"
 
 #define APP_ID 0x4d726779 /* "Mrgy", in the file's header */
 #define SCHEMA 1
 #define KEEP 10000	 /* revisions for which a deletion is remembered */
 #define PRUNE_EVERY 1024 /* revisions */
 #define WAL_PAGES 500	 /* per checkpoint; a first opener may have to read them all */
-#define TAIL_MAX 512	 /* changes per loop turn */
-#define RETRY_MAX_MS 8
-
-enum query {
-	Q_BEGIN,
-	Q_BEGIN_WRITE,
-	Q_COMMIT,
-	Q_ROLLBACK,
-	Q_META,
-	Q_REV,
-	Q_GET,
-	Q_UID,
-	Q_LIST,
-	Q_PUT,
-	Q_DEL,
-	Q_TAIL,
-	Q_PRUNE_NOTE,
-	Q_PRUNE,
-	Q_N
-};
 
 static const char *const query_text[Q_N] = {
 	[Q_BEGIN] = "BEGIN",
@@ -88,52 +64,20 @@ static const char schema_text[] =
 	"CREATE TABLE meta (id TEXT NOT NULL, compact INTEGER NOT NULL);"
 	"INSERT INTO meta VALUES (lower(hex(randomblob(16))), 0);";
 
-struct sq {
-	struct store st;
-	char *path;
-	bool sync_full;
-	sqlite3 *db; /* NULL = not connected */
-	sqlite3_stmt *q[Q_N];
-	char id[33]; /* of the database first connected to */
-	int ino;     /* inotify, -1 while nothing is watched */
-	struct event *ino_event;
-	struct event *tail_event; /* a timer: read under the write lock */
-	int tail_retry_ms;
-	int wal_pages;	  /* after our last commit */
-	struct stat file; /* what path was when it was opened */
-};
-
 struct sq_op {
 	struct store_op op;
 	struct event *retry; /* while another process holds the lock */
 	int retry_ms;
 };
 
-struct sq_watch {
-	struct store_watch w;
-	bool ready; /* began before the current reading of the tail */
-};
-
-static struct sq *to_sq(struct store *st)
+struct sq *to_sq(struct store *st)
 {
 	return container_of(st, struct sq, st);
 }
 
-static void inotify_stop(struct sq *sq)
+void sq_disconnect(struct sq *sq)
 {
-	if (sq->ino < 0)
-		return;
-	event_free(sq->ino_event);
-	close(sq->ino);
-	sq->ino = -1;
-}
-
-/* Watches go on when the next reading of the tail, which this asks for, can connect again. */
-static void disconnect(struct sq *sq)
-{
-	inotify_stop(sq);
-	if (!list_empty(&sq->st.watches))
-		store_arm(sq->tail_event, 0);
+	sq_watch_drop(sq);
 	for (int i = 0; i < Q_N; i++) {
 		sqlite3_finalize(sq->q[i]);
 		sq->q[i] = NULL;
@@ -187,11 +131,7 @@ static int fail_io(struct sq *sq, int rc, struct err *err)
 		sq->db ? sqlite3_errmsg(sq->db) : sqlite3_errstr(rc), rc);
 }
 
-/*
- * Translates SQLite's code. -EAGAIN: somebody holds the lock, try again. After what may be the
- * connection's fault the connection is closed.
- */
-static int fail(struct sq *sq, int rc, struct err *err)
+int sq_fail(struct sq *sq, int rc, struct err *err)
 {
 	int r;
 
@@ -226,14 +166,13 @@ static int fail(struct sq *sq, int rc, struct err *err)
 		r = fail_io(sq, rc, err);
 		break;
 	}
-	disconnect(sq);
+	sq_disconnect(sq);
 	return r;
 }
 
 /* ---- statements ---- */
 
-/* The statement, ready to bind; NULL leaves SQLite's code in *ret_rc. */
-static sqlite3_stmt *query(struct sq *sq, enum query q, int *ret_rc)
+sqlite3_stmt *sq_query(struct sq *sq, enum query q, int *ret_rc)
 {
 	if (!sq->q[q]) {
 		*ret_rc = sqlite3_prepare_v3(
@@ -244,11 +183,10 @@ static sqlite3_stmt *query(struct sq *sq, enum query q, int *ret_rc)
 	return sq->q[q];
 }
 
-/* Runs one that gives no row. Returns SQLite's code, SQLITE_OK when done. */
-static int run(struct sq *sq, enum query q)
+int sq_run(struct sq *sq, enum query q)
 {
 	int rc;
-	sqlite3_stmt *s = query(sq, q, &rc);
+	sqlite3_stmt *s = sq_query(sq, q, &rc);
 
 	if (!s)
 		return rc;
@@ -261,14 +199,13 @@ static void bind_text(sqlite3_stmt *s, int i, const char *text)
 	sqlite3_bind_text(s, i, text, -1, SQLITE_STATIC);
 }
 
-static void rollback(struct sq *sq)
+void sq_rollback(struct sq *sq)
 {
 	if (sq->db && !sqlite3_get_autocommit(sq->db))
-		run(sq, Q_ROLLBACK);
+		sq_run(sq, Q_ROLLBACK);
 }
 
-/* The columns rev, create_rev, value of a row; borrowed until the next step. */
-static void row_kv(sqlite3_stmt *s, const char *key, struct store_kv *kv)
+void sq_row_kv(sqlite3_stmt *s, const char *key, struct store_kv *kv)
 {
 	kv->key = (char *)(uintptr_t)key;
 	kv->rev = sqlite3_column_int64(s, 0);
@@ -277,10 +214,10 @@ static void row_kv(sqlite3_stmt *s, const char *key, struct store_kv *kv)
 	kv->len = (size_t)sqlite3_column_bytes(s, 2);
 }
 
-static int get_int64(struct sq *sq, enum query q, int column, int64_t *ret)
+int sq_get_int64(struct sq *sq, enum query q, int column, int64_t *ret)
 {
 	int rc;
-	sqlite3_stmt *s = query(sq, q, &rc);
+	sqlite3_stmt *s = sq_query(sq, q, &rc);
 
 	if (!s)
 		return rc;
@@ -361,14 +298,14 @@ static int create_schema(struct sq *sq, struct err *err)
 	int rc = sqlite3_exec(sq->db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
 
 	if (rc == SQLITE_OK)
-		rc = run(sq, Q_BEGIN_WRITE);
+		rc = sq_run(sq, Q_BEGIN_WRITE);
 	if (rc == SQLITE_OK)
 		rc = get_pragma(sq, "PRAGMA user_version", &version);
 	if (rc == SQLITE_OK && version == 0) {
 		rc = get_pragma(sq, "SELECT count(*) FROM sqlite_schema", &n);
 		if (rc == SQLITE_OK && n > 0) {
-			rollback(sq);
-			disconnect(sq);
+			sq_rollback(sq);
+			sq_disconnect(sq);
 			return err_set(err, -EINVAL,
 				"datastore %s: this is the database of another program: set "
 				"MARGAY_SQLITE_PATH to another file",
@@ -382,11 +319,11 @@ static int create_schema(struct sq *sq, struct err *err)
 			rc = sqlite3_exec(sq->db, pragmas, NULL, NULL, NULL);
 	}
 	if (rc == SQLITE_OK)
-		rc = run(sq, Q_COMMIT);
+		rc = sq_run(sq, Q_COMMIT);
 	if (rc == SQLITE_OK)
 		return 0;
-	rollback(sq);
-	return fail(sq, rc, err);
+	sq_rollback(sq);
+	return sq_fail(sq, rc, err);
 }
 
 static int check_schema(struct sq *sq, struct err *err)
@@ -397,7 +334,7 @@ static int check_schema(struct sq *sq, struct err *err)
 	if (rc == SQLITE_OK)
 		rc = get_pragma(sq, "PRAGMA application_id", &app);
 	if (rc != SQLITE_OK)
-		return fail(sq, rc, err);
+		return sq_fail(sq, rc, err);
 	if (version == 0 && app == 0)
 		return create_schema(sq, err);
 	if (app != APP_ID)
@@ -412,18 +349,18 @@ static int check_schema(struct sq *sq, struct err *err)
 			sq->path, (long long)version, SCHEMA);
 	else
 		return 0;
-	disconnect(sq);
+	sq_disconnect(sq);
 	return r;
 }
 
 static int check_id(struct sq *sq, struct err *err)
 {
 	int rc, r = 0;
-	sqlite3_stmt *s = query(sq, Q_META, &rc);
+	sqlite3_stmt *s = sq_query(sq, Q_META, &rc);
 	const char *id = NULL;
 
 	if (!s)
-		return fail(sq, rc, err);
+		return sq_fail(sq, rc, err);
 	if (sqlite3_step(s) == SQLITE_ROW)
 		id = (const char *)sqlite3_column_text(s, 0);
 	if (id && !sq->id[0])
@@ -435,13 +372,13 @@ static int check_id(struct sq *sq, struct err *err)
 			sq->path, id, sq->id);
 	rc = sqlite3_reset(s);
 	if (rc != SQLITE_OK)
-		return fail(sq, rc, err);
+		return sq_fail(sq, rc, err);
 	if (r < 0)
-		disconnect(sq);
+		sq_disconnect(sq);
 	return r;
 }
 
-static bool file_replaced(const struct sq *sq)
+bool sq_file_replaced(const struct sq *sq)
 {
 	struct stat now;
 	const char *wal = sqlite3_filename_wal(sqlite3_db_filename(sq->db, "main"));
@@ -450,8 +387,7 @@ static bool file_replaced(const struct sq *sq)
 	       now.st_dev != sq->file.st_dev || stat(wal, &now) < 0;
 }
 
-/* 0, -EAGAIN while it is locked, or an error. */
-static int connect_db(struct sq *sq, struct err *err)
+int sq_connect(struct sq *sq, struct err *err)
 {
 	int rc, r;
 
@@ -477,7 +413,7 @@ static int connect_db(struct sq *sq, struct err *err)
 	rc = sqlite3_open_v2(sq->path, &sq->db,
 		SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
 	if (rc != SQLITE_OK)
-		return fail(sq, rc, err);
+		return sq_fail(sq, rc, err);
 	/* A plugin that is alone would otherwise checkpoint, fsync and unlink at each exit. */
 	sqlite3_db_config(sq->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	sqlite3_busy_handler(sq->db, on_busy, sq);
@@ -489,13 +425,13 @@ static int connect_db(struct sq *sq, struct err *err)
 			sq->sync_full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
 			NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
-		r = fail(sq, rc, err);
+		r = sq_fail(sq, rc, err);
 	else
 		r = check_schema(sq, err);
 	if (r >= 0)
 		r = check_id(sq, err);
 	if (r < 0)
-		disconnect(sq);
+		sq_disconnect(sq);
 	return r;
 }
 
@@ -517,15 +453,15 @@ static char *prefix_end(const char *prefix)
 static int op_get(struct sq *sq, struct store_op *op, struct err *err)
 {
 	int rc, r;
-	sqlite3_stmt *s = query(sq, Q_GET, &rc);
+	sqlite3_stmt *s = sq_query(sq, Q_GET, &rc);
 	struct store_kv kv;
 
 	if (!s)
-		return fail(sq, rc, err);
+		return sq_fail(sq, rc, err);
 	bind_text(s, 1, op->req.key);
 	rc = sqlite3_step(s);
 	if (rc == SQLITE_ROW && sqlite3_column_type(s, 2) != SQLITE_NULL) {
-		row_kv(s, op->req.key, &kv);
+		sq_row_kv(s, op->req.key, &kv);
 		store_op_done(op, &(struct store_res){.rev = kv.rev, .kvs = &kv, .n = 1});
 		sqlite3_reset(s);
 		return 0;
@@ -534,7 +470,7 @@ static int op_get(struct sq *sq, struct store_op *op, struct err *err)
 		    ? err_set(err, -ENOENT, "%s: not in the datastore", op->req.key)
 		    : 0;
 	rc = sqlite3_reset(s);
-	return r < 0 ? r : fail(sq, rc, err);
+	return r < 0 ? r : sq_fail(sq, rc, err);
 }
 
 static int op_list(struct sq *sq, struct store_op *op, struct err *err)
@@ -542,22 +478,22 @@ static int op_list(struct sq *sq, struct store_op *op, struct err *err)
 	auto_free char *end = prefix_end(op->req.key);
 	size_t limit = op->req.limit, n = 0;
 	int64_t rev = 0;
-	int rc = run(sq, Q_BEGIN);
+	int rc = sq_run(sq, Q_BEGIN);
 	sqlite3_stmt *s = NULL;
 	struct store_kv kv;
 
 	if (rc == SQLITE_OK)
-		rc = get_int64(sq, Q_REV, 0, &rev);
+		rc = sq_get_int64(sq, Q_REV, 0, &rev);
 	if (rc == SQLITE_OK)
-		s = query(sq, Q_LIST, &rc);
+		s = sq_query(sq, Q_LIST, &rc);
 	if (!s) {
-		rollback(sq);
-		return fail(sq, rc, err);
+		sq_rollback(sq);
+		return sq_fail(sq, rc, err);
 	}
 	bind_text(s, 1, op->req.key);
 	bind_text(s, 2, end);
 	while ((!limit || n < limit) && (rc = sqlite3_step(s)) == SQLITE_ROW) {
-		row_kv(s, (const char *)sqlite3_column_text(s, 3), &kv);
+		sq_row_kv(s, (const char *)sqlite3_column_text(s, 3), &kv);
 		n++;
 		if (!store_op_done(op,
 			    &(struct store_res){.rev = rev, .kvs = &kv, .n = 1, .more = true})) {
@@ -566,11 +502,11 @@ static int op_list(struct sq *sq, struct store_op *op, struct err *err)
 		}
 	}
 	rc = sqlite3_reset(s);
-	rollback(sq);
+	sq_rollback(sq);
 	if (!op)
 		return 0;
 	if (rc != SQLITE_OK)
-		return fail(sq, rc, err);
+		return sq_fail(sq, rc, err);
 	store_op_done(op, &(struct store_res){.rev = rev});
 	return 0;
 }
@@ -580,11 +516,11 @@ static int check_present(
 	struct sq *sq, const struct store_req *req, int64_t *ret_create_rev, struct err *err)
 {
 	int rc;
-	sqlite3_stmt *s = query(sq, Q_GET, &rc);
+	sqlite3_stmt *s = sq_query(sq, Q_GET, &rc);
 	int64_t rev = 0;
 
 	if (!s)
-		return fail(sq, rc, err);
+		return sq_fail(sq, rc, err);
 	bind_text(s, 1, req->key);
 	if (sqlite3_step(s) == SQLITE_ROW && sqlite3_column_type(s, 2) != SQLITE_NULL) {
 		rev = sqlite3_column_int64(s, 0);
@@ -592,7 +528,7 @@ static int check_present(
 	}
 	rc = sqlite3_reset(s);
 	if (rc != SQLITE_OK)
-		return fail(sq, rc, err);
+		return sq_fail(sq, rc, err);
 	if (req->verb == STORE_CREATE)
 		return rev ? err_set(err, -EEXIST, "%s: exists already, at revision %lld", req->key,
 				     (long long)rev)
@@ -604,9 +540,9 @@ static int check_present(
 			"%s: was changed meanwhile: it has revision %lld, expected was %lld",
 			req->key, (long long)rev, (long long)req->rev);
 	if (req->uid) {
-		s = query(sq, Q_UID, &rc);
+		s = sq_query(sq, Q_UID, &rc);
 		if (!s)
-			return fail(sq, rc, err);
+			return sq_fail(sq, rc, err);
 		bind_text(s, 1, req->key);
 		bind_text(s, 2, req->uid);
 		rc = sqlite3_step(s);
@@ -623,7 +559,7 @@ static int write_row(struct sq *sq, const struct store_req *req, int64_t rev, in
 {
 	bool delete = req->verb == STORE_DELETE;
 	int rc;
-	sqlite3_stmt *s = query(sq, delete ? Q_DEL : Q_PUT, &rc);
+	sqlite3_stmt *s = sq_query(sq, delete ? Q_DEL : Q_PUT, &rc);
 
 	if (!s)
 		return rc;
@@ -643,7 +579,7 @@ static int prune(struct sq *sq, int64_t rev)
 
 	for (size_t i = 0; i < array_size(both); i++) {
 		int rc;
-		sqlite3_stmt *s = query(sq, both[i], &rc);
+		sqlite3_stmt *s = sq_query(sq, both[i], &rc);
 
 		if (!s)
 			return rc;
@@ -659,25 +595,25 @@ static int prune(struct sq *sq, int64_t rev)
 static int op_write(struct sq *sq, struct store_op *op, struct err *err)
 {
 	int64_t create_rev = 0, rev = 0;
-	int rc = run(sq, Q_BEGIN_WRITE), r;
+	int rc = sq_run(sq, Q_BEGIN_WRITE), r;
 
 	if (rc != SQLITE_OK)
-		return fail(sq, rc, err);
+		return sq_fail(sq, rc, err);
 	r = check_present(sq, &op->req, &create_rev, err);
 	if (r < 0) {
-		rollback(sq);
+		sq_rollback(sq);
 		return r;
 	}
-	rc = get_int64(sq, Q_REV, 0, &rev);
+	rc = sq_get_int64(sq, Q_REV, 0, &rev);
 	if (rc == SQLITE_OK)
 		rc = write_row(sq, &op->req, ++rev, create_rev);
 	if (rc == SQLITE_OK && rev % PRUNE_EVERY == 0)
 		rc = prune(sq, rev);
 	if (rc == SQLITE_OK)
-		rc = run(sq, Q_COMMIT);
+		rc = sq_run(sq, Q_COMMIT);
 	if (rc != SQLITE_OK) {
-		r = fail(sq, rc, err);
-		rollback(sq);
+		r = sq_fail(sq, rc, err);
+		sq_rollback(sq);
 		return r;
 	}
 	store_op_done(op, &(struct store_res){.rev = rev});
@@ -694,9 +630,9 @@ static void op_attempt(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	/* Else a write would go to a file that nobody can read any more. */
-	if (sq->db && file_replaced(sq))
-		disconnect(sq);
-	r = connect_db(sq, &err);
+	if (sq->db && sq_file_replaced(sq))
+		sq_disconnect(sq);
+	r = sq_connect(sq, &err);
 	if (so->retry) {
 		event_free(so->retry);
 		so->retry = NULL;
@@ -743,268 +679,12 @@ static void sq_op_stop(struct store_op *op)
 	so->retry = NULL;
 }
 
-/* ---- watching ---- */
-
-static struct sq_watch *next_ready(struct sq *sq)
-{
-	struct store_watch *w;
-
-	list_for_each (w, &sq->st.watches, node) {
-		struct sq_watch *sw = container_of(w, struct sq_watch, w);
-
-		if (sw->ready)
-			return sw;
-	}
-	return NULL;
-}
-
-static void end_watches(struct sq *sq, int r, const struct err *err)
-{
-	struct sq_watch *sw;
-
-	while ((sw = next_ready(sq)))
-		store_watch_end(&sw->w, r, err);
-}
-
-struct tail {
-	VEC(struct store_kv) kvs; /* what some watch wants */
-	int64_t last;		  /* the newest revision read */
-	int64_t newest;		  /* the database's */
-	int64_t compact;
-	size_t n;
-};
-
-/* One that has missed deletions, or is ahead: an older copy of the database was put back. */
-static struct store_watch *next_stale(struct sq *sq, const struct tail *t)
-{
-	struct store_watch *w;
-
-	list_for_each (w, &sq->st.watches, node)
-		if (container_of(w, struct sq_watch, w)->ready &&
-			(w->rev < t->compact || w->rev > t->newest))
-			return w;
-	return NULL;
-}
-
-static bool wants(const struct store_watch *w, const struct store_kv *kv)
-{
-	return ((const struct sq_watch *)w)->ready && w->rev < kv->rev &&
-	       strncmp(kv->key, w->prefix, w->prefix_len) == 0;
-}
-
-static struct store_watch *next_wanting(struct sq *sq, const struct store_kv *kv)
-{
-	struct store_watch *w;
-
-	list_for_each (w, &sq->st.watches, node)
-		if (wants(w, kv))
-			return w;
-	return NULL;
-}
-
-/* Callbacks may cancel any watch and begin new ones (which are not ready), hence the restarts. */
-static void deliver(struct sq *sq, const struct store_kv *kvs, size_t n, int64_t last)
-{
-	struct store_watch *w;
-
-	for (size_t i = 0; i < n; i++)
-		while ((w = next_wanting(sq, &kvs[i])))
-			store_watch_event(w, &kvs[i]);
-	list_for_each (w, &sq->st.watches, node)
-		if (container_of(w, struct sq_watch, w)->ready && w->rev < last)
-			w->rev = last;
-}
-
-static int tail_collect(struct sq *sq, struct tail *t)
-{
-	int64_t since = INT64_MAX;
-	struct store_watch *w;
-	sqlite3_stmt *s;
-	int rc;
-
-	list_for_each (w, &sq->st.watches, node)
-		if (w->rev < since)
-			since = w->rev;
-	s = query(sq, Q_TAIL, &rc);
-	if (!s)
-		return rc;
-	sqlite3_bind_int64(s, 1, since);
-	while (t->n < TAIL_MAX && sqlite3_step(s) == SQLITE_ROW) {
-		struct store_kv kv;
-
-		row_kv(s, (const char *)sqlite3_column_text(s, 3), &kv);
-		t->n++;
-		t->last = kv.rev;
-		if (!next_wanting(sq, &kv))
-			continue;
-		kv.key = mem_strdup(kv.key);
-		kv.value = kv.value ? mem_strndup(kv.value, kv.len) : NULL;
-		vec_push(&t->kvs, kv);
-	}
-	rc = sqlite3_reset(s);
-	/* After the rows: what was pruned before they were read is seen here. */
-	if (rc == SQLITE_OK)
-		rc = get_int64(sq, Q_META, 1, &t->compact);
-	return rc == SQLITE_OK ? get_int64(sq, Q_REV, 0, &t->newest) : rc;
-}
-
-static int inotify_start(struct sq *sq, struct err *err);
-
-static void tail_deliver(struct sq *sq, struct tail *t)
-{
-	struct err err = ERR_INIT;
-	struct store_watch *w;
-
-	while ((w = next_stale(sq, t))) {
-		int r = err_set(&err, -ESTALE,
-			"datastore %s: changes after revision %lld of %s are no longer known",
-			sq->path, (long long)w->rev, w->prefix);
-
-		store_watch_end(w, r, &err);
-	}
-	deliver(sq, t->kvs.v, t->kvs.n, t->last);
-	for (size_t i = 0; i < t->kvs.n; i++)
-		store_kv_done(&t->kvs.v[i]);
-	vec_done(&t->kvs);
-}
-
-/*
- * Reads and tells what is new, under the write lock when asked. Returns 0; -EAGAIN when the lock was
- * not to be had or more is waiting; after any other error the watches have been ended.
- */
-static int tail_read(struct sq *sq, bool lock)
-{
-	struct tail t = {0};
-	struct err err = ERR_INIT;
-	struct store_watch *w;
-	int rc, r;
-
-	list_for_each (w, &sq->st.watches, node)
-		container_of(w, struct sq_watch, w)->ready = true;
-	r = connect_db(sq, &err);
-	if (r >= 0)
-		r = inotify_start(sq, &err);
-	if (r >= 0) {
-		rc = lock ? run(sq, Q_BEGIN_WRITE) : SQLITE_OK;
-		if (rc == SQLITE_OK)
-			rc = tail_collect(sq, &t);
-		r = rc == SQLITE_OK ? 0 : fail(sq, rc, &err);
-		rollback(sq);
-	}
-	if (r < 0 && r != -EAGAIN) {
-		end_watches(sq, r, &err);
-		return r;
-	}
-	if (r >= 0)
-		tail_deliver(sq, &t);
-	return t.n == TAIL_MAX ? -EAGAIN : r;
-}
-
-static void tail_timer(evutil_socket_t fd, short what, void *arg)
-{
-	struct sq *sq = arg;
-
-	(void)fd;
-	(void)what;
-	if (list_empty(&sq->st.watches))
-		return;
-	if (tail_read(sq, true) != -EAGAIN) {
-		sq->tail_retry_ms = 1;
-		return;
-	}
-	tail_read(sq, false);
-	store_arm(sq->tail_event, sq->tail_retry_ms);
-	if (sq->tail_retry_ms < RETRY_MAX_MS)
-		sq->tail_retry_ms *= 2;
-}
-
-/* Reads the events away; true when the files are not those at path any more. */
-static bool inotify_drain(struct sq *sq)
-{
-	_Alignas(struct inotify_event) char buf[4096];
-	bool moved = false;
-	ssize_t n;
-
-	while ((n = read(sq->ino, buf, sizeof(buf))) > 0)
-		for (char *p = buf; p < buf + n;) {
-			const struct inotify_event *e = (const struct inotify_event *)(void *)p;
-
-			if (e->mask & ~(uint32_t)IN_MODIFY)
-				moved = true;
-			p += sizeof(*e) + e->len;
-		}
-	return moved;
-}
-
-static void on_inotify(evutil_socket_t fd, short what, void *arg)
-{
-	struct sq *sq = arg;
-	int r;
-
-	(void)fd;
-	(void)what;
-	if (inotify_drain(sq) && sq->db && file_replaced(sq)) {
-		struct err err = ERR_INIT;
-
-		r = err_set(&err, -EHOSTUNREACH,
-			"datastore %s: the file was removed or replaced while in use", sq->path);
-
-		disconnect(sq);
-		end_watches(sq, r, &err);
-		return;
-	}
-	r = tail_read(sq, false);
-	if ((r >= 0 || r == -EAGAIN) && !evtimer_pending(sq->tail_event, NULL))
-		store_arm(sq->tail_event, 1);
-}
-
-static int inotify_start(struct sq *sq, struct err *err)
-{
-	static const uint32_t gone = IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF;
-	const char *wal = sqlite3_filename_wal(sqlite3_db_filename(sq->db, "main"));
-
-	if (sq->ino >= 0)
-		return 0;
-	sq->ino = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (sq->ino < 0)
-		return err_sys(err, -EHOSTUNREACH,
-			"datastore %s: inotify (raise fs.inotify.max_user_instances?), errno %d",
-			sq->path, errno);
-	if (inotify_add_watch(sq->ino, sq->path, gone) < 0 ||
-		inotify_add_watch(sq->ino, wal, gone | IN_MODIFY) < 0) {
-		int e = errno;
-
-		close(sq->ino);
-		sq->ino = -1;
-		return err_set(err, -EHOSTUNREACH, "datastore %s: watch %s: %s", sq->path, wal,
-			strerror(e));
-	}
-	sq->ino_event = event_new(sq->st.base, sq->ino, EV_READ | EV_PERSIST, on_inotify, sq);
-	if (!sq->ino_event)
-		abort();
-	event_add(sq->ino_event, NULL);
-	return 0;
-}
-
-static void sq_watch_start(struct store_watch *w)
-{
-	store_arm(to_sq(w->st)->tail_event, 0);
-}
-
-static void sq_watch_stop(struct store_watch *w)
-{
-	struct sq *sq = to_sq(w->st);
-
-	if (sq->st.watches.next == &w->node && sq->st.watches.prev == &w->node)
-		inotify_stop(sq);
-}
-
 static void sq_close(struct store *st)
 {
 	struct sq *sq = to_sq(st);
 
-	disconnect(sq);
-	event_free(sq->tail_event);
+	sq_disconnect(sq);
+	sq_watch_done(sq);
 	free(sq->path);
 	free(sq);
 }
@@ -1033,11 +713,7 @@ int store_sqlite_open(
 	store_init(&sq->st, &sqlite_ops, base, mem_printf("sqlite:%s", path));
 	sq->path = mem_strdup(path);
 	sq->sync_full = conf->sqlite_sync_full;
-	sq->ino = -1;
-	sq->tail_retry_ms = 1;
-	sq->tail_event = evtimer_new(sq->st.base, tail_timer, sq);
-	if (!sq->tail_event)
-		abort();
+	sq_watch_init(sq);
 	*ret = &sq->st;
 	return 0;
 }
