@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A ruleset and what the kernel has are compared as text made by libnftnl from the same objects, so
+ * that what is understood of the kernel's answer is what is written.
+ */
+#include "kern/nft.h"
+
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <libnftnl/chain.h>
+#include <libnftnl/common.h>
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <libnftnl/set.h>
+#include <libnftnl/table.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/strbuf.h"
+#include "kern/nl.h"
+
+/* nft(8)'s numbers of data types, by which it prints sets. */
+#define TYPE_IPV4_ADDR 7
+#define TYPE_IPV6_ADDR 8
+#define MONITOR_RCVBUF (1024 * 1024)
+
+struct nft {
+	struct nl *nl;
+};
+
+struct nft_monitor {
+	struct nl *nl;
+};
+
+int nft_open(struct nft **ret, struct err *err)
+{
+	struct nl *nl;
+	int r = nl_open(NETLINK_NETFILTER, &nl, err);
+
+	if (r < 0)
+		return r;
+	*ret = mem_new(struct nft);
+	(*ret)->nl = nl;
+	return 0;
+}
+
+void nft_close(struct nft *n)
+{
+	if (!n)
+		return;
+	nl_close(n->nl);
+	free(n);
+}
+
+/* libnftnl allocates; as everywhere here, no memory is the end. */
+static void *must(void *p)
+{
+	if (!p)
+		abort();
+	return p;
+}
+
+/* ---- content ---- */
+
+struct nft_ruleset *nft_ruleset_new(uint16_t family, const char *table)
+{
+	struct nft_ruleset *rs = mem_new(struct nft_ruleset);
+
+	rs->family = family;
+	rs->table = mem_strdup(table);
+	return rs;
+}
+
+static void ruleset_clear(struct nft_ruleset *rs)
+{
+	for (size_t i = 0; i < rs->sets.n; i++)
+		nftnl_set_free(rs->sets.v[i]);
+	for (size_t i = 0; i < rs->chains.n; i++)
+		nftnl_chain_free(rs->chains.v[i]);
+	for (size_t i = 0; i < rs->rules.n; i++)
+		nftnl_rule_free(rs->rules.v[i]);
+	vec_done(&rs->sets);
+	vec_done(&rs->chains);
+	vec_done(&rs->rules);
+}
+
+void nft_ruleset_free(struct nft_ruleset *rs)
+{
+	if (!rs)
+		return;
+	ruleset_clear(rs);
+	free(rs->table);
+	free(rs);
+}
+
+void nft_base_chain(
+	struct nft_ruleset *rs, const char *name, const char *type, uint32_t hook, int32_t priority)
+{
+	struct nftnl_chain *c = must(nftnl_chain_alloc());
+
+	nftnl_chain_set_u32(c, NFTNL_CHAIN_FAMILY, rs->family);
+	nftnl_chain_set_str(c, NFTNL_CHAIN_TABLE, rs->table);
+	nftnl_chain_set_str(c, NFTNL_CHAIN_NAME, name);
+	nftnl_chain_set_str(c, NFTNL_CHAIN_TYPE, type);
+	nftnl_chain_set_u32(c, NFTNL_CHAIN_HOOKNUM, hook);
+	nftnl_chain_set_s32(c, NFTNL_CHAIN_PRIO, priority);
+	nftnl_chain_set_u32(c, NFTNL_CHAIN_POLICY, NF_ACCEPT);
+	vec_push(&rs->chains, c);
+}
+
+static void add_element(struct nftnl_set *s, const struct ip *ip, uint32_t flags)
+{
+	struct nftnl_set_elem *e = must(nftnl_set_elem_alloc());
+
+	nftnl_set_elem_set(e, NFTNL_SET_ELEM_KEY, ip->b, (uint32_t)ip_n_bytes(ip));
+	if (flags)
+		nftnl_set_elem_set_u32(e, NFTNL_SET_ELEM_FLAGS, flags);
+	nftnl_set_elem_add(s, e);
+}
+
+void nft_prefix_set(struct nft_ruleset *rs, const char *name, enum ip_family family,
+	const struct prefix *v, size_t n)
+{
+	struct nftnl_set *s = must(nftnl_set_alloc());
+	struct ip last, end;
+
+	nftnl_set_set_u32(s, NFTNL_SET_FAMILY, rs->family);
+	nftnl_set_set_str(s, NFTNL_SET_TABLE, rs->table);
+	nftnl_set_set_str(s, NFTNL_SET_NAME, name);
+	nftnl_set_set_u32(s, NFTNL_SET_ID, (uint32_t)rs->sets.n + 1);
+	nftnl_set_set_u32(s, NFTNL_SET_FLAGS, NFT_SET_INTERVAL);
+	nftnl_set_set_u32(s, NFTNL_SET_KEY_TYPE, family == IP_V4 ? TYPE_IPV4_ADDR : TYPE_IPV6_ADDR);
+	nftnl_set_set_u32(s, NFTNL_SET_KEY_LEN, family == IP_V4 ? 4 : 16);
+	for (size_t i = 0; i < n; i++) {
+		if (v[i].addr.family != family)
+			continue;
+		last = prefix_last(&v[i]);
+		add_element(s, &v[i].addr, 0);
+		if (ip_add(&last, 1, &end)) /* else the range is open */
+			add_element(s, &end, NFT_SET_ELEM_INTERVAL_END);
+	}
+	vec_push(&rs->sets, s);
+}
+
+struct nftnl_rule *nft_rule(struct nft_ruleset *rs, const char *chain)
+{
+	struct nftnl_rule *r = must(nftnl_rule_alloc());
+
+	nftnl_rule_set_u32(r, NFTNL_RULE_FAMILY, rs->family);
+	nftnl_rule_set_str(r, NFTNL_RULE_TABLE, rs->table);
+	nftnl_rule_set_str(r, NFTNL_RULE_CHAIN, chain);
+	vec_push(&rs->rules, r);
+	return r;
+}
+
+/* ---- expressions ---- */
+
+static struct nftnl_expr *expr(struct nftnl_rule *r, const char *name)
+{
+	struct nftnl_expr *e = must(nftnl_expr_alloc(name));
+
+	nftnl_rule_add_expr(r, e);
+	return e;
+}
+
+static void compare(struct nftnl_rule *r, uint32_t op, const void *p, uint32_t len)
+{
+	struct nftnl_expr *e = expr(r, "cmp");
+
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_OP, op);
+	nftnl_expr_set(e, NFTNL_EXPR_CMP_DATA, p, len);
+}
+
+void nft_match_addr(
+	struct nftnl_rule *r, enum ip_family family, bool source, const char *set, bool invert)
+{
+	struct nftnl_expr *e = expr(r, "payload");
+	uint32_t v4 = source ? 12 : 16, v6 = source ? 8 : 24; /* in the header */
+
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_OFFSET, family == IP_V4 ? v4 : v6);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_LEN, family == IP_V4 ? 4 : 16);
+	e = expr(r, "lookup");
+	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
+	nftnl_expr_set_str(e, NFTNL_EXPR_LOOKUP_SET, set);
+	/* Said also when 0, as the kernel does. */
+	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_FLAGS, invert ? NFT_LOOKUP_F_INV : 0);
+}
+
+void nft_match_oifname(struct nftnl_rule *r, const char *name)
+{
+	struct nftnl_expr *e = expr(r, "meta");
+	char text[16] = "";
+
+	memccpy(text, name, 0, sizeof(text) - 1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_KEY, NFT_META_OIFNAME);
+	compare(r, NFT_CMP_EQ, text, sizeof(text));
+}
+
+void nft_match_saddr_local(struct nftnl_rule *r, bool oif, bool invert)
+{
+	struct nftnl_expr *e = expr(r, "fib");
+	uint32_t local = 2; /* RTN_LOCAL */
+
+	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_SADDR | (oif ? NFTA_FIB_F_OIF : 0));
+	compare(r, invert ? NFT_CMP_NEQ : NFT_CMP_EQ, &local, sizeof(local));
+}
+
+void nft_masquerade(struct nftnl_rule *r)
+{
+	expr(r, "masq");
+}
+
+/* ---- as text ---- */
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void add_set_text(struct strbuf *sb, const struct nftnl_set *s)
+{
+	VEC(char *) lines = {0};
+	struct nftnl_set_elems_iter *it = must(nftnl_set_elems_iter_create(s));
+	struct nftnl_set_elem *e;
+	const uint8_t *key;
+	uint32_t len, flags;
+
+	strbuf_addf(sb, "set %s type %u len %u flags %#x\n", nftnl_set_get_str(s, NFTNL_SET_NAME),
+		nftnl_set_get_u32(s, NFTNL_SET_KEY_TYPE), nftnl_set_get_u32(s, NFTNL_SET_KEY_LEN),
+		nftnl_set_get_u32(s, NFTNL_SET_FLAGS));
+	while ((e = nftnl_set_elems_iter_next(it))) {
+		auto_strbuf line = STRBUF_INIT;
+
+		key = nftnl_set_elem_get(e, NFTNL_SET_ELEM_KEY, &len);
+		for (uint32_t i = 0; key && i < len; i++)
+			strbuf_addf(&line, "%02x", key[i]);
+		flags = nftnl_set_elem_is_set(e, NFTNL_SET_ELEM_FLAGS)
+				? nftnl_set_elem_get_u32(e, NFTNL_SET_ELEM_FLAGS)
+				: 0;
+		strbuf_addf(&line, " %#x", flags);
+		vec_push(&lines, strbuf_take(&line));
+	}
+	nftnl_set_elems_iter_destroy(it);
+	if (lines.n > 0)
+		qsort(lines.v, lines.n, sizeof(lines.v[0]), by_text);
+	for (size_t i = 0; i < lines.n; i++) {
+		strbuf_addf(sb, "  %s\n", lines.v[i]);
+		free(lines.v[i]);
+	}
+	vec_done(&lines);
+}
+
+static int add_expr_text(struct nftnl_expr *e, void *arg)
+{
+	struct strbuf *sb = arg;
+	char buf[512];
+
+	nftnl_expr_snprintf(buf, sizeof(buf), e, NFTNL_OUTPUT_DEFAULT, 0);
+	strbuf_addf(sb, " [%s %s]", nftnl_expr_get_str(e, NFTNL_EXPR_NAME), buf);
+	return 0;
+}
+
+static void add_rule_text(struct strbuf *sb, struct nftnl_rule *r)
+{
+	strbuf_addf(sb, "rule %s", nftnl_rule_get_str(r, NFTNL_RULE_CHAIN));
+	nftnl_expr_foreach(r, add_expr_text, sb);
+	strbuf_addc(sb, '\n');
+}
+
+static void add_chain_text(struct strbuf *sb, const struct nftnl_chain *c)
+{
+	const char *type = nftnl_chain_get_str(c, NFTNL_CHAIN_TYPE);
+
+	strbuf_addf(sb, "chain %s type %s hook %u priority %d policy %u\n",
+		nftnl_chain_get_str(c, NFTNL_CHAIN_NAME), type ? type : "-",
+		nftnl_chain_get_u32(c, NFTNL_CHAIN_HOOKNUM),
+		nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO),
+		nftnl_chain_get_u32(c, NFTNL_CHAIN_POLICY));
+}
+
+/* Sets and chains in any order, rules in theirs. */
+static char *text_of(const struct nft_ruleset *rs)
+{
+	VEC(char *) parts = {0};
+	struct strbuf sb = STRBUF_INIT;
+
+	for (size_t i = 0; i < rs->sets.n; i++) {
+		add_set_text(&sb, rs->sets.v[i]);
+		vec_push(&parts, strbuf_take(&sb));
+	}
+	for (size_t i = 0; i < rs->chains.n; i++) {
+		add_chain_text(&sb, rs->chains.v[i]);
+		vec_push(&parts, strbuf_take(&sb));
+	}
+	if (parts.n > 0)
+		qsort(parts.v, parts.n, sizeof(parts.v[0]), by_text);
+	for (size_t i = 0; i < parts.n; i++) {
+		strbuf_add(&sb, parts.v[i]);
+		free(parts.v[i]);
+	}
+	vec_done(&parts);
+	for (size_t i = 0; i < rs->rules.n; i++)
+		add_rule_text(&sb, rs->rules.v[i]);
+	return strbuf_take(&sb);
+}
+
+bool nft_equal(const struct nft_ruleset *a, const struct nft_ruleset *b)
+{
+	auto_free char *x = text_of(a);
+	auto_free char *y = text_of(b);
+
+	return strcmp(x, y) == 0;
+}
+
+/* ---- reading ---- */
+
+static struct nlmsghdr *ask(struct nft *n, uint16_t type, uint16_t family)
+{
+	struct nlmsghdr *nlh = nl_msg(n->nl, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), 0);
+	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
+
+	nfg->nfgen_family = (uint8_t)family;
+	nfg->version = NFNETLINK_V0;
+	return nlh;
+}
+
+static void restart(void *arg)
+{
+	ruleset_clear(arg);
+}
+
+static int take_chain(void *arg, const struct nlmsghdr *nlh, struct err *err)
+{
+	struct nft_ruleset *rs = arg;
+	struct nftnl_chain *c = must(nftnl_chain_alloc());
+
+	(void)err;
+	if (nftnl_chain_nlmsg_parse(nlh, c) == 0 &&
+		strcmp(nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE), rs->table) == 0)
+		vec_push(&rs->chains, c);
+	else
+		nftnl_chain_free(c);
+	return 0;
+}
+
+static int take_rule(void *arg, const struct nlmsghdr *nlh, struct err *err)
+{
+	struct nft_ruleset *rs = arg;
+	struct nftnl_rule *r = must(nftnl_rule_alloc());
+
+	(void)err;
+	if (nftnl_rule_nlmsg_parse(nlh, r) == 0 &&
+		strcmp(nftnl_rule_get_str(r, NFTNL_RULE_TABLE), rs->table) == 0)
+		vec_push(&rs->rules, r);
+	else
+		nftnl_rule_free(r);
+	return 0;
+}
+
+static int take_set(void *arg, const struct nlmsghdr *nlh, struct err *err)
+{
+	struct nft_ruleset *rs = arg;
+	struct nftnl_set *s = must(nftnl_set_alloc());
+
+	(void)err;
+	if (nftnl_set_nlmsg_parse(nlh, s) == 0 &&
+		strcmp(nftnl_set_get_str(s, NFTNL_SET_TABLE), rs->table) == 0)
+		vec_push(&rs->sets, s);
+	else
+		nftnl_set_free(s);
+	return 0;
+}
+
+static int take_elements(void *arg, const struct nlmsghdr *nlh, struct err *err)
+{
+	if (nftnl_set_elems_nlmsg_parse(nlh, arg) < 0)
+		return err_set(err, -EBADMSG, "the kernel's answer does not add up");
+	return 0;
+}
+
+static int read_all(struct nft *n, struct nft_ruleset *rs, struct err *err)
+{
+	struct nlmsghdr *nlh;
+	int r;
+
+	ask(n, NFT_MSG_GETCHAIN, rs->family);
+	r = nl_dump(n->nl, take_chain, restart, rs, err);
+	if (r < 0)
+		return r;
+	nlh = ask(n, NFT_MSG_GETSET, rs->family);
+	mnl_attr_put_strz(nlh, NFTA_SET_TABLE, rs->table);
+	r = nl_dump(n->nl, take_set, NULL, rs, err);
+	for (size_t i = 0; r == 0 && i < rs->sets.n; i++) {
+		nlh = ask(n, NFT_MSG_GETSETELEM, rs->family);
+		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, rs->table);
+		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET,
+			nftnl_set_get_str(rs->sets.v[i], NFTNL_SET_NAME));
+		r = nl_dump(n->nl, take_elements, NULL, rs->sets.v[i], err);
+	}
+	if (r < 0)
+		return r;
+	nlh = ask(n, NFT_MSG_GETRULE, rs->family);
+	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, rs->table);
+	return nl_dump(n->nl, take_rule, NULL, rs, err);
+}
+
+int nft_read(struct nft *n, uint16_t family, const char *table, struct nft_ruleset **ret,
+	struct err *err)
+{
+	auto_(nft_ruleset) struct nft_ruleset *rs = nft_ruleset_new(family, table);
+	int r = 0;
+
+	for (int i = 0; i < NL_DUMP_TRIES; i++) {
+		ruleset_clear(rs);
+		r = read_all(n, rs, err);
+		if (r != -EAGAIN)
+			break;
+	}
+	if (r == -ENOENT) { /* the table is not there, or went meanwhile */
+		ruleset_clear(rs);
+		r = 0;
+	}
+	if (r < 0)
+		return err_wrap(err, r, "read the nftables table %s", table);
+	*ret = take_ptr(rs);
+	return 0;
+}
+
+/* ---- writing ---- */
+
+static struct nlmsghdr *add(struct nft *n, uint16_t type, uint16_t family, uint16_t flags)
+{
+	struct nlmsghdr *nlh =
+		nl_batch_add(n->nl, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), flags, 0);
+	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
+
+	nfg->nfgen_family = (uint8_t)family;
+	nfg->version = NFNETLINK_V0;
+	return nlh;
+}
+
+static void add_batch(struct nft *n, uint16_t type)
+{
+	struct nfgenmsg *nfg =
+		mnl_nlmsg_put_extra_header(nl_batch_add(n->nl, type, 0, 0), sizeof(*nfg));
+
+	nfg->version = NFNETLINK_V0;
+	nfg->res_id = __builtin_bswap16(NFNL_SUBSYS_NFTABLES);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	nfg->res_id = NFNL_SUBSYS_NFTABLES;
+#endif
+}
+
+static void add_table(struct nft *n, uint16_t type, uint16_t family, const char *table)
+{
+	struct nlmsghdr *nlh = add(n, type, family, type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0);
+
+	mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, table);
+}
+
+static void begin(struct nft *n, uint16_t family, const char *table)
+{
+	nl_batch_begin(n->nl, NL_ATOMIC, NULL, NULL);
+	add_batch(n, NFNL_MSG_BATCH_BEGIN);
+	/* A deletion needs the table to be there. */
+	add_table(n, NFT_MSG_NEWTABLE, family, table);
+	add_table(n, NFT_MSG_DELTABLE, family, table);
+}
+
+int nft_delete_table(struct nft *n, uint16_t family, const char *table, struct err *err)
+{
+	int r;
+
+	begin(n, family, table);
+	add_batch(n, NFNL_MSG_BATCH_END);
+	r = nl_batch_end(n->nl, err);
+	return r < 0 ? err_wrap(err, r, "delete the nftables table %s", table) : 0;
+}
+
+int nft_write(struct nft *n, const struct nft_ruleset *rs, struct err *err)
+{
+	uint16_t family = rs->family;
+	int r;
+
+	begin(n, family, rs->table);
+	add_table(n, NFT_MSG_NEWTABLE, family, rs->table);
+	for (size_t i = 0; i < rs->sets.n; i++) {
+		nftnl_set_nlmsg_build_payload(
+			add(n, NFT_MSG_NEWSET, family, NLM_F_CREATE), rs->sets.v[i]);
+		nftnl_set_elems_nlmsg_build_payload(
+			add(n, NFT_MSG_NEWSETELEM, family, NLM_F_CREATE), rs->sets.v[i]);
+	}
+	for (size_t i = 0; i < rs->chains.n; i++)
+		nftnl_chain_nlmsg_build_payload(
+			add(n, NFT_MSG_NEWCHAIN, family, NLM_F_CREATE), rs->chains.v[i]);
+	for (size_t i = 0; i < rs->rules.n; i++)
+		nftnl_rule_nlmsg_build_payload(
+			add(n, NFT_MSG_NEWRULE, family, NLM_F_CREATE | NLM_F_APPEND),
+			rs->rules.v[i]);
+	add_batch(n, NFNL_MSG_BATCH_END);
+	r = nl_batch_end(n->nl, err);
+	return r < 0 ? err_wrap(err, r, "write the nftables table %s", rs->table) : 0;
+}
+
+/* ---- watching ---- */
+
+int nft_monitor_open(const struct nft *except, struct nft_monitor **ret, struct err *err)
+{
+	auto_(nl) struct nl *nl = NULL;
+	int r = nl_open(NETLINK_NETFILTER, &nl, err);
+
+	if (r == 0 && except)
+		r = nl_ignore_port(nl, nl_port(except->nl), err);
+	if (r == 0)
+		r = nl_join(nl, NFNLGRP_NFTABLES, err);
+	if (r < 0)
+		return err_wrap(err, r, "watch nftables");
+	nl_set_rcvbuf(nl, MONITOR_RCVBUF);
+	*ret = mem_new(struct nft_monitor);
+	(*ret)->nl = take_ptr(nl);
+	return 0;
+}
+
+void nft_monitor_close(struct nft_monitor *m)
+{
+	if (!m)
+		return;
+	nl_close(m->nl);
+	free(m);
+}
+
+int nft_monitor_fd(const struct nft_monitor *m)
+{
+	return nl_fd(m->nl);
+}
+
+struct listener {
+	nft_event_fn *fn;
+	void *arg;
+};
+
+static int take_event(void *arg, const struct nlmsghdr *nlh, struct err *err)
+{
+	const struct listener *l = arg;
+	const struct nlattr *tb[2];
+	char table[256];
+
+	(void)err;
+	if (!nlh) {
+		l->fn(l->arg, NULL);
+		return 0;
+	}
+	if (nlh->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES ||
+		(nlh->nlmsg_type & 0xff) == NFT_MSG_NEWGEN)
+		return 0;
+	/* The table's name is attribute 1 of every object. */
+	if (nl_parse(nlh, sizeof(struct nfgenmsg), tb, NFTA_TABLE_NAME) == 0 &&
+		nl_str(tb[NFTA_TABLE_NAME], table, sizeof(table)))
+		l->fn(l->arg, table);
+	return 0;
+}
+
+int nft_monitor_read(struct nft_monitor *m, nft_event_fn *fn, void *arg, struct err *err)
+{
+	struct listener l = {.fn = fn, .arg = arg};
+
+	return nl_receive(m->nl, take_event, &l, err);
+}

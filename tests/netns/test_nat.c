@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* felix's nftables tables on the real kernel; nft(8) tells what is there. */
+#include <check.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/strbuf.h"
+#include "felix/calc/calc.h"
+#include "felix/dp/nat.h"
+#include "kern/nft.h"
+
+static struct err err;
+static struct nft *nft;
+static struct nft_monitor *mon;
+static struct nat *nat;
+static unsigned events;
+
+static char *run(const char *cmd)
+{
+	struct strbuf sb = STRBUF_INIT;
+	char buf[4096];
+	FILE *f = popen(cmd, "r");
+	size_t n;
+
+	ck_assert_ptr_nonnull(f);
+	while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
+		strbuf_addn(&sb, buf, n);
+	ck_assert_msg(pclose(f) == 0, "%s failed", cmd);
+	return strbuf_take(&sb);
+}
+
+static void ok(int r)
+{
+	ck_assert_msg(r >= 0, "%s", err_text(&err));
+}
+
+static void on_event(void *arg, const char *table)
+{
+	(void)arg;
+	events++;
+	nat_event(nat, table);
+}
+
+static void turn(void)
+{
+	ok(nft_monitor_read(mon, on_event, NULL, &err));
+	ok(nat_apply(nat, &err));
+}
+
+static void enter(void)
+{
+	ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
+	ok(nft_open(&nft, &err));
+	ok(nft_monitor_open(nft, &mon, &err));
+	nat = nat_new(nft);
+	events = 0;
+}
+
+static void leave(void)
+{
+	nat_free(nat);
+	nft_monitor_close(mon);
+	nft_close(nft);
+}
+
+static const char *const tamperings[] = {
+	"nft flush chain ip margay nat-postrouting",
+	"nft insert rule ip margay nat-postrouting accept",
+	"nft 'flush set ip margay masq-pools'",
+	"nft 'add element ip margay all-pools { 1.0.0.0/8 }'",
+	"nft 'add chain ip margay other { type filter hook input priority 0; policy drop; }'",
+	"nft delete table ip margay",
+	"nft flush ruleset",
+};
+
+START_TEST(test_table)
+{
+	struct calc_wants w = {.tunnel = true};
+	struct prefix p;
+	char *good, *now;
+
+	ok(system("nft add table ip other; nft add chain ip other c"));
+	prefix_parse("10.244.0.0/16", &p, NULL);
+	vec_push(&w.masq, p);
+	vec_push(&w.pools, p);
+	prefix_parse("192.168.0.0/16", &p, NULL);
+	vec_push(&w.pools, p);
+	nat_want(nat, &w);
+	turn();
+	good = run("nft list table ip margay");
+	ck_assert_msg(
+		strstr(good, "ip saddr @masq-pools ip daddr != @all-pools masquerade"), "%s", good);
+	ck_assert_msg(
+		strstr(good, "oifname \"tunl0\" fib saddr . oif type != local fib saddr type local "
+			     "masquerade"),
+		"%s", good);
+	ck_assert_msg(strstr(good, "10.244.0.0/16, 192.168.0.0/16"), "%s", good);
+	ck_assert_msg(strstr(good, "type nat hook postrouting priority srcnat; policy accept"),
+		"%s", good);
+	/* Ours again: nothing to write. A restarted felix likewise. */
+	nat_mark_unknown(nat);
+	turn();
+	nat_free(nat);
+	nat = nat_new(nft);
+	nat_want(nat, &w);
+	ok(system(
+		"nft monitor > /tmp/nat-monitor.$PPID & echo $! > /tmp/nat-pid.$PPID; sleep 0.3"));
+	turn();
+	now = run("sleep 0.2; kill $(cat /tmp/nat-pid.$PPID); cat /tmp/nat-monitor.$PPID; "
+		  "rm -f /tmp/nat-pid.$PPID /tmp/nat-monitor.$PPID");
+	ck_assert_str_eq(now, "");
+	free(now);
+	for (size_t i = 0; i < array_size(tamperings); i++) {
+		ok(system(tamperings[i]));
+		events = 0;
+		turn();
+		ck_assert_uint_gt(events, 0);
+		now = run("nft list table ip margay");
+		ck_assert_msg(strcmp(now, good) == 0, "%s:\n%s", tamperings[i], now);
+		free(now);
+	}
+	w.masq.n = w.pools.n = 0;
+	w.tunnel = false;
+	nat_want(nat, &w);
+	turn();
+	now = run("nft list ruleset");
+	ck_assert_msg(!strstr(now, "margay"), "%s", now);
+	free(now);
+	free(good);
+	vec_done(&w.masq);
+	vec_done(&w.pools);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("nat");
+	Suite *s = suite_create("nat");
+	SRunner *sr;
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, enter, leave);
+	tcase_add_test(tc, test_table);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
