@@ -309,7 +309,8 @@ int view_feed(struct view *v, const struct store_res *res, struct err *err)
 	}
 	if (res->r == -ESTALE || res->r == -EEXIST ||
 		(res->r == -ENOENT && v->verb == STORE_UPDATE)) {
-		slot_clear(s, SLOT_UNKNOWN);
+		if (s) /* else a list, which is done again */
+			slot_clear(s, SLOT_UNKNOWN);
 		r = 0;
 	} else if (res->r < 0 && res->r != -ENOENT) {
 		if (res->err && err)

@@ -5,6 +5,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "base/vec.h"
+#include "fake/store_fake.h"
 #include "ipam/alloc.h"
 #include "ipam/block.h"
 #include "ipam/run.h"
@@ -908,6 +910,96 @@ START_TEST(crash_after_each_write)
 END_TEST
 
 /*
+ * On a store's event loop, with failures of its operations.
+ */
+struct outcome {
+	int r, calls;
+	struct err err;
+};
+
+static void on_done(struct ipam_request *rq, int r, const struct err *err, void *arg)
+{
+	struct outcome *o = arg;
+
+	ck_assert_ptr_nonnull(rq);
+	o->r = r;
+	o->err = *err;
+	o->calls++;
+}
+
+static int start_and_free(
+	struct event_base *base, struct store *st, struct ipam_request *rq, struct ip *ret)
+{
+	struct outcome o = {0};
+	const struct ipam_addr *a;
+
+	ipam_start(st, rq, on_done, &o);
+	for (int i = 0; i < 1000 && o.calls == 0; i++)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	ck_assert_int_eq(o.calls, 1);
+	ck_assert(o.r == 0 || o.err.text[0] != '\0');
+	a = ipam_request_addr(rq, IP_V4);
+	if (o.r == 0 && ret && a)
+		*ret = a->ip;
+	ipam_request_free(rq);
+	return o.r;
+}
+
+/* The n-th operation fails; afterwards the same again works, and nothing is left over. */
+START_TEST(store_fails)
+{
+	static const int errors[] = {-ESTALE, -EHOSTUNREACH, -ETIMEDOUT};
+	struct ipam_assign a = assign_args("n1", "h");
+	struct event_base *base = event_base_new();
+	bool failed = true;
+	unsigned n;
+
+	a.reuse = true;
+	for (n = 1; failed; n++) {
+		struct store *st = store_fake_new(base);
+		struct ip first = {0}, again = {0};
+		unsigned before;
+		int r;
+
+		store_fake_put(st, POOL_KEY "p", "{\"spec\":{\"cidr\":\"10.244.0.0/16\"}}");
+		before = store_fake_op_count(st);
+		store_fake_fail_nth(st, n, errors[_i]);
+		r = start_and_free(base, st, ipam_assign_new(&a), &first);
+		failed = store_fake_op_count(st) - before >= n;
+		ck_assert_int_eq(r, failed && errors[_i] != -ESTALE ? errors[_i] : 0);
+		store_fake_fail_nth(st, 0, 0);
+		ck_assert_int_eq(start_and_free(base, st, ipam_assign_new(&a), &again), 0);
+		ck_assert(r < 0 || ip_equal(&first, &again));
+		ck_assert_int_eq(
+			start_and_free(base, st, ipam_release_handle_new("h", NOW), NULL), 0);
+		ck_assert_int_eq(
+			start_and_free(base, st, ipam_unclaim_new(NULL, "n1", true, NOW), NULL), 0);
+		store_close(st);
+	}
+	ck_assert_uint_gt(n, 12);
+	event_base_free(base);
+}
+END_TEST
+
+START_TEST(cancelled)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct event_base *base = event_base_new();
+	struct store *st = store_fake_new(base);
+	struct ipam_request *rq = ipam_assign_new(&a);
+	struct outcome o = {0};
+
+	ipam_start(st, rq, on_done, &o);
+	ipam_request_free(rq);
+	for (int i = 0; i < 10; i++)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	ck_assert_int_eq(o.calls, 0);
+	store_close(st);
+	event_base_free(base);
+}
+END_TEST
+
+/*
  * Processes on SQLite.
  */
 enum { N_PROCS = 8, N_EACH = 25 };
@@ -1041,6 +1133,8 @@ int main(void)
 	tcase_add_test(t, claims);
 	tcase_add_loop_test(t, interleaved, 0, 5);
 	tcase_add_loop_test(t, crash_after_each_write, 0, 4);
+	tcase_add_loop_test(t, store_fails, 0, 3);
+	tcase_add_test(t, cancelled);
 	tcase_add_test(t, processes_on_sqlite);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
