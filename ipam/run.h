@@ -10,7 +10,7 @@ struct store;
 
 /*
  * Runs rq to its end, with the store's blocking calls; not from inside an event loop. Returns 0, or
- * the request's error (alloc.h), or the store's: EHOSTUNREACH, EACCES, ETIMEDOUT.
+ * the request's error (alloc.h), or the store's: EHOSTUNREACH, EACCES, ETIMEDOUT, EIO for a full disk.
  */
 int ipam_run(struct store *st, struct ipam_request *rq, int64_t deadline_mono_ms, struct err *err);
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "ipam"
 #include "ipam/view.h"
 
 #include <assert.h>
@@ -6,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "ipam/pools.h"
 #include "model/ipam.h"
@@ -220,6 +222,9 @@ static void *slot_obj(struct slot *s)
 		if (s->kind == SLOT_AFFINITY || s->kind == SLOT_CONFIG)
 			free(obj);
 		err_wrap(&s->bad, -EINVAL, "%s", s->key);
+		/* Without these the request cannot go on, and says so itself. */
+		if (s->kind != SLOT_HANDLE && s->kind != SLOT_CONFIG)
+			log_warn("left out: %s: repair it, or delete it", err_text(&s->bad));
 		return NULL;
 	}
 	s->obj = obj;
@@ -315,7 +320,8 @@ int view_feed(struct view *v, const struct store_res *res, struct err *err)
 	} else if (res->r < 0 && res->r != -ENOENT) {
 		if (res->err && err)
 			*err = *res->err;
-		r = err_wrap(err, res->r, "%s", v->key);
+		/* ENOSPC is the answer that no address is free. */
+		r = err_wrap(err, res->r == -ENOSPC ? -EIO : res->r, "%s", v->key);
 	}
 	op_done(v);
 	return r;

@@ -460,6 +460,37 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	code 103 CHECK a
 }
 
+@test "a store that is full, or no store, or holds nonsense, is named" {
+	pod a
+	pod b
+	echo nonsense >"$BATS_TEST_TMPDIR/none"
+	sed "s,$DB,$BATS_TEST_TMPDIR/none," "$BATS_TEST_TMPDIR/conf" >"$BATS_TEST_TMPDIR/bad"
+	CONF=$BATS_TEST_TMPDIR/bad code 100 ADD a
+	[[ $msg == *"$BATS_TEST_TMPDIR/none"* ]]
+	mkdir "$BATS_TEST_TMPDIR/small"
+	mount -t tmpfs -o size=400k none "$BATS_TEST_TMPDIR/small"
+	sqlite3 "$DB" "VACUUM INTO '$BATS_TEST_TMPDIR/small/db'"
+	dd if=/dev/zero of="$BATS_TEST_TMPDIR/small/fill" bs=1k 2>/dev/null || true
+	sed "s,$DB,$BATS_TEST_TMPDIR/small/db," "$BATS_TEST_TMPDIR/conf" >"$BATS_TEST_TMPDIR/bad"
+	CONF=$BATS_TEST_TMPDIR/bad code 100 ADD a
+	[[ $msg == *full* ]]
+	rm "$BATS_TEST_TMPDIR/small/fill"
+	CONF=$BATS_TEST_TMPDIR/bad cni ADD a
+	CONF=$BATS_TEST_TMPDIR/bad cni DEL a
+	umount "$BATS_TEST_TMPDIR/small"
+	# A block that cannot be read blocks nothing else, and is named.
+	cni ADD a
+	block=$(sqlite3 "$DB" "SELECT key FROM kv WHERE key LIKE '/calico/ipam/v2/assignment/%'")
+	put "$block" '{"cidr":1}'
+	cni ADD b 2>"$BATS_TEST_TMPDIR/stderr"
+	grep -q "$block" "$BATS_TEST_TMPDIR/stderr"
+	reaches a "$(address b)"
+	put /calico/resources/v3/projectcalico.org/ippools/q '{"spec":{"cidr":"nonsense"}}'
+	cni DEL b
+	cni ADD b
+	[ "$(value "$block")" = '{"cidr":1}' ]
+}
+
 @test "200 pods by 8 processes: distinct, all work, none leaks" {
 	for i in $(seq 200); do
 		pod p"$i"

@@ -6,6 +6,7 @@
 #include <check.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1111,6 +1112,96 @@ START_TEST(processes_on_sqlite)
 }
 END_TEST
 
+/* Takes and gives back an address of its own for ever. */
+static _Noreturn void restless_child(const char *path, int no)
+{
+	struct store_conf conf = {.type = "sqlite", .sqlite_path = path};
+	auto_free char *host = mem_printf("n%d", no % 3), *handle = mem_printf("h%d", no);
+	struct err err = ERR_INIT;
+	struct store *st;
+
+	if (store_open(&conf, NULL, &st, &err) < 0)
+		_exit(1);
+	for (;;) {
+		struct ipam_assign a = assign_args(host, handle);
+		struct ipam_request *rq;
+		int r;
+
+		/* In every other life a minute has passed, and empty blocks change hands. */
+		a.now_ns = clock_real_ns() + getpid() % 2 * 120 * S;
+		rq = ipam_assign_new(&a);
+		r = ipam_run(st, rq, clock_mono_ms() + 60000, &err);
+		ipam_request_free(rq);
+		if (r < 0)
+			_exit(2);
+		rq = getpid() % 3 ? ipam_release_handle_new(handle, a.now_ns)
+				  : ipam_unclaim_new(NULL, host, false, a.now_ns);
+		r = ipam_run(st, rq, clock_mono_ms() + 60000, &err);
+		ipam_request_free(rq);
+		if (r < 0 && r != -ENOENT)
+			_exit(3);
+	}
+}
+
+/* Processes that are killed at any instant, over and over; then everything is released. */
+START_TEST(killed_on_sqlite)
+{
+	char dir[] = "/tmp/test-ipam.XXXXXX";
+	auto_free char *path = NULL, *rm = NULL;
+	struct store_conf conf = {.type = "sqlite"};
+	struct err err = ERR_INIT;
+	pid_t pids[4] = {0};
+	struct store *st;
+	int status;
+
+	seed_and_say();
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	path = mem_printf("%s/db", dir);
+	conf.sqlite_path = path;
+	ck_assert_int_eq(store_open(&conf, NULL, &st, &err), 0);
+	ck_assert_int_eq(
+		store_create_wait(st, POOL_KEY "p",
+			"{\"spec\":{\"cidr\":\"10.1.0.0/22\",\"blockSize\":28}}", 0, NULL, &err),
+		0);
+	for (int round = 0; round < 60; round++) {
+		int i = (int)(random() % 4);
+
+		for (int k = 0; k < 4; k++) {
+			if (pids[k] == 0) {
+				pids[k] = fork();
+				if (pids[k] == 0)
+					restless_child(path, k);
+			}
+		}
+		usleep((useconds_t)(random() % 20000));
+		kill(pids[i], SIGKILL);
+		ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
+		ck_assert_msg(
+			WIFSIGNALED(status), "child %d ended with %d", i, WEXITSTATUS(status));
+		pids[i] = 0;
+	}
+	for (int k = 0; k < 4; k++) {
+		if (pids[k] == 0)
+			continue;
+		kill(pids[k], SIGKILL);
+		ck_assert_int_eq(waitpid(pids[k], &status, 0), pids[k]);
+	}
+	for (int k = 0; k < 4; k++) {
+		auto_free char *handle = mem_printf("h%d", k);
+		struct ipam_request *rq = ipam_release_handle_new(handle, clock_real_ns());
+		int r = ipam_run(st, rq, 0, &err);
+
+		ck_assert_msg(r == 0 || r == -ENOENT, "%s", err.text);
+		ipam_request_free(rq);
+	}
+	store_close(st);
+	load_sqlite_blocks(path);
+	ck_assert_uint_eq(count_in_use(NULL), 0);
+	rm = mem_printf("rm -r %s", dir);
+	ck_assert_int_eq(system(rm), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("ipam");
@@ -1136,6 +1227,7 @@ int main(void)
 	tcase_add_loop_test(t, store_fails, 0, 3);
 	tcase_add_test(t, cancelled);
 	tcase_add_test(t, processes_on_sqlite);
+	tcase_add_test(t, killed_on_sqlite);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
