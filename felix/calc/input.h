@@ -58,6 +58,6 @@ void in_pool_free(struct in_pool *p);
 int in_node_decode(const char *text, size_t len, struct in_node **ret, struct err *err);
 /* node: this one's name. */
 int in_wep_decode(
-	const char *node, const char *json, size_t len, struct in_wep **ret, struct err *err);
+	const char *node, const char *text, size_t len, struct in_wep **ret, struct err *err);
 int in_config_decode(const char *text, size_t len, struct in_config **ret, struct err *err);
 void in_config_free(struct in_config *c);
