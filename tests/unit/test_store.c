@@ -749,6 +749,41 @@ START_TEST(a_watcher_sleeps_and_wakes)
 }
 END_TEST
 
+static void own_mounts(void)
+{
+	ck_assert_msg(unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) == 0,
+		"unshare: %s", strerror(errno));
+	ck_assert_int_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+}
+
+START_TEST(nodes_with_mounts_of_their_own_share_a_file)
+{
+	struct seen w = {.base = event_base_new()};
+	struct store *st = open_sqlite(w.base);
+	pid_t pid;
+
+	w.watch = store_watch(st, "/p/", 1, on_event, on_end, &w);
+	run_until(w.base, NULL, 0, 50);
+	pid = fork();
+	if (pid == 0) {
+		char from[128], to[128];
+
+		own_mounts();
+		snprintf(from, sizeof(from), "%s/lib", dir);
+		snprintf(to, sizeof(to), "%s/elsewhere", dir);
+		mkdir(to, 0755);
+		ck_assert_int_eq(mount(from, to, NULL, MS_BIND, NULL), 0);
+		snprintf(path, sizeof(path), "%s/elsewhere/margay.db", dir);
+		_exit(store_create_wait(open_sqlite(NULL), "/p/a", "1", 0, NULL, &err) < 0);
+	}
+	wait_events(&w, 1);
+	reap(pid);
+	store_close(st);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
 /* A SQLite whose every write to a file ends with a nap: time between a commit's last write, which
  * wakes watchers, and its publication. */
 static sqlite3_io_methods slow_methods;
@@ -984,9 +1019,7 @@ START_TEST(a_full_disk_is_reported_and_survived)
 	char file[96];
 	FILE *f;
 
-	ck_assert_msg(unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) == 0,
-		"unshare: %s", strerror(errno));
-	ck_assert_int_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	own_mounts();
 	ck_assert_int_eq(mount("margay", dir, "tmpfs", 0, "size=1m"), 0);
 	snprintf(file, sizeof(file), "%s/other", dir);
 	f = fopen(file, "w");
@@ -1443,6 +1476,7 @@ int main(void)
 	tcase_add_test(sqlite, compare_and_swap_counts_exactly_and_the_wal_stays_small);
 	tcase_add_test(sqlite, killed_writers_leave_it_whole);
 	tcase_add_test(sqlite, a_watcher_sleeps_and_wakes);
+	tcase_add_test(sqlite, nodes_with_mounts_of_their_own_share_a_file);
 	tcase_add_test(sqlite, a_commit_that_is_published_late_is_seen);
 	tcase_add_test(sqlite, forgotten_deletions_end_a_watch);
 	tcase_add_test(sqlite, the_file_is_private_and_its_directory_is_made);
