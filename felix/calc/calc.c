@@ -24,7 +24,7 @@ struct calc {
 	struct hmap claims;
 	VEC(const struct in_pool *) pools;
 	struct in_node self;
-	const struct in_config *config[2]; /* default, the node's */
+	const struct in_config *config[CALC_CONFIG_N];
 	uint32_t host_mtu;
 	struct calc_wants wants;
 	bool stale; /* wants */
@@ -172,9 +172,9 @@ void calc_node(struct calc *c, const struct in_node *now)
 	changed(c);
 }
 
-void calc_config(struct calc *c, bool of_node, const struct in_config *now)
+void calc_config(struct calc *c, enum calc_config which, const struct in_config *now)
 {
-	c->config[of_node] = now;
+	c->config[which] = now;
 	changed(c);
 }
 
@@ -190,7 +190,7 @@ struct in_config calc_config_in_force(const struct calc *c)
 {
 	struct in_config r = {.ipip_enabled = -1};
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < CALC_CONFIG_N; i++) {
 		const struct in_config *f = c->config[i];
 
 		if (f && f->ipip_enabled >= 0)

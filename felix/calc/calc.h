@@ -52,12 +52,13 @@ void calc_wep(struct calc *c, const struct in_wep *old, const struct in_wep *now
 void calc_block(struct calc *c, const struct prefix *cidr, bool ours);
 void calc_pool(struct calc *c, const struct in_pool *old, const struct in_pool *now);
 void calc_node(struct calc *c, const struct in_node *now);
-/* One after the other wins: the node's own over the default one. */
-void calc_config(struct calc *c, bool of_node, const struct in_config *now);
+/* The later of these wins, field by field. */
+enum calc_config { CALC_CONFIG_DEFAULT, CALC_CONFIG_NODE, CALC_CONFIG_GIVEN, CALC_CONFIG_N };
+void calc_config(struct calc *c, enum calc_config which, const struct in_config *now);
 /* Of the host's interfaces, 0 = none looks like one. */
 void calc_host_mtu(struct calc *c, uint32_t mtu);
 
 /* Borrowed until the next change. */
 const struct calc_wants *calc_wants(struct calc *c);
-/* The FelixConfiguration in force: each field from the node's, the default's, or its zero. */
+/* The configuration in force. */
 struct in_config calc_config_in_force(const struct calc *c);

@@ -1,0 +1,715 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "felix"
+#include "felix/agent.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "felix/calc/calc.h"
+#include "felix/detect.h"
+#include "felix/dp/ifaces.h"
+#include "felix/dp/nat.h"
+#include "felix/dp/routes.h"
+#include "felix/dp/sysctl.h"
+#include "felix/dp/tunnels.h"
+#include "kern/nft.h"
+#include "kern/rt.h"
+#include "model/ipam.h"
+#include "store/cache.h"
+#include "store/store.h"
+#include "store/sync.h"
+#include "svc/health.h"
+#include "svc/loop.h"
+#include "svc/metrics.h"
+
+#define RETRY_MIN_MS 500
+#define RETRY_MAX_MS 30000
+#define ADDRESS_SETTLE_MS 1000 /* after a change of the host's addresses */
+
+enum { KIND_POOLS, KIND_NODE, KIND_WEPS, KIND_CONFIGS, KIND_BLOCKS4, KIND_BLOCKS6, N_KINDS };
+
+/* What fails and is tried again: a health check, and whether the log has heard of it. */
+struct part {
+	const char *name;
+	struct health_check *check;
+	bool failing;
+};
+
+enum { PART_ROUTES, PART_TUNNEL, PART_NAT, PART_SYSCTL, N_PARTS };
+
+struct agent {
+	const struct agent_conf *conf;
+	struct event_base *base;
+	struct store *st;
+	int64_t (*now_ms)(void);
+	char *node_key, *affinities[2];
+
+	struct rt *rt;
+	struct rt_monitor *monitor;
+	struct nft *nft;
+	struct nft_monitor *nft_monitor;
+	struct loop_fd *monitor_fd, *nft_fd;
+	struct ifaces *ifaces;
+	struct routes *routes;
+	struct tunnels *tunnels;
+	struct nat *nat;
+	struct sysctl *sysctl;
+
+	struct calc *calc;
+	struct in_config given; /* by parameters */
+	struct cache_kind kinds[N_KINDS];
+	struct cache *cache;
+	bool wants_changed, mtu_unknown;
+	bool pools_known; /* the datastore was read whole: calc's wants are true */
+
+	struct start *start;
+	bool start_due;
+	struct loop_timer *start_timer;
+	int64_t start_delay_ms;
+	struct health_check *start_check, *sync_check;
+
+	struct loop_task *task;
+	struct loop_timer *retry_timer, *refresh_timer;
+	int64_t retry_delay_ms;
+	struct part parts[N_PARTS];
+	uint32_t written_mtu;
+
+	uint64_t n_applies, n_events;
+	struct metrics *metrics;
+};
+
+static void schedule(struct agent *a)
+{
+	loop_task_schedule(a->task);
+}
+
+/* ---- datastore -> calc ---- */
+
+static int decode_pool(const char *key, const char *value, size_t len, void **ret, struct err *err)
+{
+	(void)key;
+	return in_pool_decode(value, len, (struct in_pool **)ret, err);
+}
+
+static void free_pool(void *p)
+{
+	in_pool_free(p);
+}
+
+static int decode_node(const char *key, const char *value, size_t len, void **ret, struct err *err)
+{
+	(void)key;
+	return in_node_decode(value, len, (struct in_node **)ret, err);
+}
+
+static const char *decoding_node; /* this node's name, for the one decoder that needs it */
+
+static int decode_wep(const char *key, const char *value, size_t len, void **ret, struct err *err)
+{
+	(void)key;
+	return in_wep_decode(decoding_node, value, len, (struct in_wep **)ret, err);
+}
+
+static int decode_config(
+	const char *key, const char *value, size_t len, void **ret, struct err *err)
+{
+	(void)key;
+	return in_config_decode(value, len, (struct in_config **)ret, err);
+}
+
+static void free_config(void *c)
+{
+	in_config_free(c);
+}
+
+static int decode_affinity(
+	const char *key, const char *value, size_t len, void **ret, struct err *err)
+{
+	struct ipam_affinity aff;
+	int r = ipam_affinity_decode(value, len, &aff, err);
+
+	(void)key;
+	if (r == 0)
+		*ret = mem_dup(&aff, sizeof(aff));
+	return r;
+}
+
+static void on_pool(void *arg, const char *key, const void *old, const void *now)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	calc_pool(a->calc, old, now);
+	a->start_due = true; /* the tunnel's address may depend on it */
+	schedule(a);
+}
+
+static void on_node(void *arg, const char *key, const void *old, const void *now)
+{
+	struct agent *a = arg;
+
+	(void)old;
+	if (strcmp(key, a->node_key) != 0) /* a node whose name begins with ours */
+		return;
+	calc_node(a->calc, now);
+	a->start_due = true;
+	schedule(a);
+}
+
+static void on_wep(void *arg, const char *key, const void *old, const void *now)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	calc_wep(a->calc, old, now);
+	schedule(a);
+}
+
+static void on_config(void *arg, const char *key, const void *old, const void *now)
+{
+	struct agent *a = arg;
+	auto_free char *own = mem_printf(KEY_FELIX_CONFIGS "node.%s", a->conf->start.nodename);
+
+	(void)old;
+	if (strcmp(key, own) == 0)
+		calc_config(a->calc, CALC_CONFIG_NODE, now);
+	else if (strcmp(key, KEY_FELIX_CONFIGS "default") == 0)
+		calc_config(a->calc, CALC_CONFIG_DEFAULT, now);
+	a->mtu_unknown = true;
+	schedule(a);
+}
+
+static void on_affinity(void *arg, const char *key, const void *old, const void *now)
+{
+	const struct ipam_affinity *aff = now;
+	struct agent *a = arg;
+	struct prefix cidr;
+
+	(void)old;
+	if (!ipam_key_parse_affinity(key, NULL, &cidr))
+		return;
+	calc_block(a->calc, &cidr, aff && !aff->deleted && aff->state == IPAM_CONFIRMED);
+	schedule(a);
+}
+
+static void on_in_sync(void *arg)
+{
+	struct agent *a = arg;
+
+	log_info("the datastore has been read whole");
+	a->pools_known = a->wants_changed = true;
+	routes_allow_deletes(a->routes);
+	tunnels_allow_deletes(a->tunnels);
+	schedule(a);
+}
+
+static void on_sync_state(void *arg)
+{
+	struct agent *a = arg;
+
+	if (!a->cache) /* before cache_new has returned */
+		return;
+	if (sync_up(cache_sync(a->cache)))
+		health_set_ok(a->sync_check);
+	else
+		health_set_bad(a->sync_check, "datastore %s: %s", store_name(a->st),
+			sync_state(cache_sync(a->cache)));
+}
+
+/* ---- calc -> reconcilers ---- */
+
+static void on_route_set(void *arg, const struct prefix *dst, const char *ifname)
+{
+	struct agent *a = arg;
+	struct route_key key = {.dst = *dst};
+	struct nexthop hop = {.type = ifname ? RT_TYPE_UNICAST : RT_TYPE_BLACKHOLE};
+
+	if (ifname)
+		memccpy(hop.ifname, ifname, 0, sizeof(hop.ifname) - 1);
+	routes_set(a->routes, &key, &hop);
+}
+
+static void on_route_unset(void *arg, const struct prefix *dst)
+{
+	struct agent *a = arg;
+	struct route_key key = {.dst = *dst};
+
+	routes_unset(a->routes, &key);
+}
+
+static void on_wants_changed(void *arg)
+{
+	struct agent *a = arg;
+
+	a->wants_changed = true;
+}
+
+static const struct calc_ops calc_ops = {
+	.route_set = on_route_set,
+	.route_unset = on_route_unset,
+	.wants_changed = on_wants_changed,
+};
+
+/* ---- the kernel's events ---- */
+
+/* A host's own interface, on which the node's address may be. */
+static bool may_have_node_address(const struct agent *a, uint32_t index)
+{
+	const struct rt_link *l = ifaces_by_index(a->ifaces, index);
+
+	return !l || (strncmp(l->name, a->conf->pod_prefix, strlen(a->conf->pod_prefix)) != 0 &&
+			     strcmp(l->name, TUNNELS_IPIP) != 0);
+}
+
+static void on_rt_event(void *arg, const struct rt_event *ev)
+{
+	struct agent *a = arg;
+
+	a->n_events++;
+	ifaces_event(a->ifaces, ev);
+	routes_event(a->routes, ev);
+	tunnels_event(a->tunnels, ev);
+	if ((ev->type == RT_EVENT_ADDR_SET || ev->type == RT_EVENT_ADDR_DEL) &&
+		ev->addr.prefix.addr.family == IP_V4 && may_have_node_address(a, ev->addr.index))
+		loop_timer_set(a->start_timer, ADDRESS_SETTLE_MS);
+}
+
+static void on_monitor(void *arg)
+{
+	struct agent *a = arg;
+	struct err err = ERR_INIT;
+	int r = rt_monitor_read(a->monitor, on_rt_event, a, &err);
+
+	if (r < 0) {
+		log_error("kernel events: %s", err_text(&err));
+		ifaces_mark_unknown(a->ifaces);
+		routes_mark_unknown(a->routes);
+		tunnels_mark_unknown(a->tunnels);
+	}
+	schedule(a);
+}
+
+static void on_nft_event(void *arg, const char *table)
+{
+	struct agent *a = arg;
+
+	nat_event(a->nat, table);
+	if (!table || strcmp(table, NAT_TABLE) == 0)
+		schedule(a);
+}
+
+static void on_nft_monitor(void *arg)
+{
+	struct agent *a = arg;
+	struct err err = ERR_INIT;
+
+	if (nft_monitor_read(a->nft_monitor, on_nft_event, a, &err) < 0) {
+		log_error("nftables events: %s", err_text(&err));
+		nat_mark_unknown(a->nat);
+		schedule(a);
+	}
+}
+
+static void on_link(void *arg, const struct rt_link *old, const struct rt_link *now)
+{
+	struct agent *a = arg;
+	struct in_config c = calc_config_in_force(a->calc);
+
+	if (!a->mtu_unknown && (!old || !now || old->mtu != now->mtu || old->flags != now->flags))
+		a->mtu_unknown = detect_is_host_link(c.mtu_iface_pattern, (now ?: old)->name);
+}
+
+/* ---- the task ---- */
+
+static void set_part(struct agent *a, int part, int r, const struct err *err)
+{
+	struct part *p = &a->parts[part];
+
+	if (r == 0) {
+		if (p->failing)
+			log_info("%s: in order again", p->name);
+		health_set_ok(p->check);
+	} else {
+		log_warn("%s: %s", p->name, err_text(err));
+		health_set_bad(p->check, "%s", err_text(err));
+	}
+	p->failing = r < 0;
+}
+
+static void apply_mtu(struct agent *a)
+{
+	struct in_config c = calc_config_in_force(a->calc);
+
+	if (!a->mtu_unknown)
+		return;
+	a->mtu_unknown = false;
+	calc_host_mtu(a->calc, detect_host_mtu(a->ifaces, c.mtu_iface_pattern));
+}
+
+static void write_mtu_file(struct agent *a, uint32_t mtu)
+{
+	struct err err = ERR_INIT;
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%u\n", mtu);
+
+	if (a->written_mtu == mtu || !a->conf->mtu_file[0])
+		return;
+	if (file_write_atomic(a->conf->mtu_file, text, (size_t)n, 0644, &err) < 0)
+		log_warn("pods' MTU %u: %s", mtu, err_text(&err));
+	else
+		a->written_mtu = mtu;
+}
+
+static void apply_wants(struct agent *a)
+{
+	const struct calc_wants *w;
+
+	/* Before everything was read, the pools are not all known: nothing global is decided. */
+	if (!a->wants_changed || !a->pools_known)
+		return;
+	a->wants_changed = false;
+	w = calc_wants(a->calc);
+	tunnels_want(a->tunnels, w);
+	if (a->nat)
+		nat_want(a->nat, w);
+	write_mtu_file(a, w->pod_mtu);
+}
+
+static void run_start(struct agent *a)
+{
+	const char *ip = a->conf->ip, *why = NULL;
+	struct err err = ERR_INIT;
+	struct prefix address = {0};
+	const struct in_node *self = cache_get(a->cache, a->node_key);
+	bool stored = self && self->ip4.addr.family != IP_NONE;
+	int r = 0;
+
+	a->start_due = false;
+	if (strcasecmp(ip, "autodetect") == 0 || (ip[0] == '\0' && !stored))
+		r = detect_address(a->rt, a->conf->ip_method, &address, &err);
+	else if (ip[0] && strcasecmp(ip, "none") != 0)
+		r = detect_given(a->rt, ip, &address, &err);
+	if (r < 0)
+		why = err_text(&err);
+	start_run(a->start, &address, why, clock_real_ns());
+}
+
+static void on_started(void *arg, int r, const struct err *err)
+{
+	struct agent *a = arg;
+
+	if (r == 0) {
+		a->start_delay_ms = 0;
+		health_set_ok(a->start_check);
+		return;
+	}
+	a->start_delay_ms = a->start_delay_ms ? a->start_delay_ms * 2 : RETRY_MIN_MS;
+	if (a->start_delay_ms > RETRY_MAX_MS)
+		a->start_delay_ms = RETRY_MAX_MS;
+	log_warn("start-up: %s; again in %lld ms", err_text(err), (long long)a->start_delay_ms);
+	health_set_bad(a->start_check, "%s", err_text(err));
+	loop_timer_set(a->start_timer, a->start_delay_ms);
+}
+
+static void on_start_timer(void *arg)
+{
+	struct agent *a = arg;
+
+	a->start_due = true;
+	schedule(a);
+}
+
+static void on_retry_timer(void *arg)
+{
+	schedule(arg);
+}
+
+static void arm_retry(struct agent *a, bool failed)
+{
+	int64_t next = routes_next_ms(a->routes), now = a->now_ms();
+
+	if (!failed) {
+		a->retry_delay_ms = 0;
+		loop_timer_cancel(a->retry_timer);
+		if (next != INT64_MAX)
+			loop_timer_set(a->retry_timer, next - now);
+		return;
+	}
+	if (loop_timer_is_set(a->retry_timer)) /* an event came meanwhile; it changes no delay */
+		return;
+	a->retry_delay_ms = a->retry_delay_ms ? a->retry_delay_ms * 2 : RETRY_MIN_MS;
+	if (a->retry_delay_ms > RETRY_MAX_MS)
+		a->retry_delay_ms = RETRY_MAX_MS;
+	loop_timer_set(a->retry_timer, a->retry_delay_ms);
+}
+
+/* Routes first: a pod may be waiting for one. */
+static void on_task(void *arg)
+{
+	struct agent *a = arg;
+	struct err err = ERR_INIT;
+	bool failed = false;
+	int r;
+
+	a->n_applies++;
+	r = routes_apply(a->routes, a->now_ms(), &err);
+	if (r == -EAGAIN) {
+		schedule(a);
+		return;
+	}
+	set_part(a, PART_ROUTES, r, &err);
+	failed |= r < 0;
+	apply_mtu(a);
+	apply_wants(a);
+	r = tunnels_apply(a->tunnels, &err);
+	set_part(a, PART_TUNNEL, r, &err);
+	failed |= r < 0;
+	r = sysctl_apply(a->sysctl, &err);
+	set_part(a, PART_SYSCTL, r, &err);
+	failed |= r < 0;
+	if (a->nat) {
+		r = nat_apply(a->nat, &err);
+		set_part(a, PART_NAT, r, &err);
+		failed |= r < 0;
+	}
+	if (a->start_due && a->pools_known && !start_is_running(a->start))
+		run_start(a);
+	arm_retry(a, failed);
+}
+
+static void on_refresh(void *arg)
+{
+	struct agent *a = arg;
+
+	ifaces_mark_unknown(a->ifaces);
+	routes_mark_unknown(a->routes);
+	tunnels_mark_unknown(a->tunnels);
+	sysctl_mark_unknown(a->sysctl);
+	if (a->nat)
+		nat_mark_unknown(a->nat);
+	loop_timer_set(a->refresh_timer, a->conf->refresh_ms);
+	schedule(a);
+}
+
+/* ---- life ---- */
+
+static int64_t get_wanted(void *arg)
+{
+	return routes_stats(((struct agent *)arg)->routes)->wanted;
+}
+
+static int64_t get_installed(void *arg)
+{
+	return routes_stats(((struct agent *)arg)->routes)->installed;
+}
+
+static int64_t get_waiting(void *arg)
+{
+	return routes_stats(((struct agent *)arg)->routes)->waiting;
+}
+
+static void add_metrics(struct agent *a)
+{
+	const struct routes_stats *st = routes_stats(a->routes);
+	struct metrics *m = a->metrics;
+
+	metrics_gauge_fn(m, "margay_felix_routes_wanted", NULL, "Routes felix wants in the kernel.",
+		get_wanted, a);
+	metrics_gauge_fn(m, "margay_felix_routes_installed", NULL, "Routes of felix in the kernel.",
+		get_installed, a);
+	metrics_gauge_fn(m, "margay_felix_routes_waiting", NULL,
+		"Routes that wait for their interface.", get_waiting, a);
+	metrics_counter(
+		m, "margay_felix_route_writes_total", NULL, "Routes written.", &st->written);
+	metrics_counter(
+		m, "margay_felix_route_deletes_total", NULL, "Routes deleted.", &st->deleted);
+	metrics_counter(m, "margay_felix_route_failures_total", NULL,
+		"Route changes that the kernel refused.", &st->failed);
+	metrics_counter(m, "margay_felix_route_repairs_total", NULL,
+		"Routes that somebody else changed or removed, put back.", &st->repaired);
+	metrics_counter(m, "margay_felix_route_dumps_total", NULL,
+		"Times that all routes were read.", &st->dumps);
+	metrics_counter(m, "margay_felix_kernel_events_total", NULL,
+		"Events of links, addresses and routes.", &a->n_events);
+	metrics_counter(m, "margay_felix_applies_total", NULL, "Turns of work.", &a->n_applies);
+}
+
+static int open_kernel(struct agent *a, struct err *err)
+{
+	struct err e = ERR_INIT;
+	int r = rt_open(&a->rt, err);
+
+	if (r == 0)
+		r = rt_monitor_open(
+			RT_WATCH_LINKS | RT_WATCH_ADDRS | RT_WATCH_ROUTES, a->rt, &a->monitor, err);
+	if (r < 0)
+		return r;
+	a->monitor_fd = loop_fd_new(a->base, rt_monitor_fd(a->monitor), LOOP_READ, on_monitor, a);
+	r = nft_open(&a->nft, &e);
+	if (r == 0)
+		r = nft_monitor_open(a->nft, &a->nft_monitor, &e);
+	if (r < 0) {
+		set_part(a, PART_NAT, r, &e);
+		return 0;
+	}
+	a->nft_fd =
+		loop_fd_new(a->base, nft_monitor_fd(a->nft_monitor), LOOP_READ, on_nft_monitor, a);
+	a->nat = nat_new(a->nft);
+	return 0;
+}
+
+static void define_kinds(struct agent *a)
+{
+	char buf[IPAM_KEY_SIZE];
+
+	decoding_node = a->conf->start.nodename;
+	a->node_key = mem_printf(KEY_NODES "%s", a->conf->start.nodename);
+	a->affinities[0] =
+		mem_strdup(ipam_key_affinities_of_host(a->conf->start.nodename, IP_V4, buf));
+	a->affinities[1] =
+		mem_strdup(ipam_key_affinities_of_host(a->conf->start.nodename, IP_V6, buf));
+	/* In the order in which they are listed. */
+	a->kinds[KIND_POOLS] = (struct cache_kind){KEY_POOLS, decode_pool, free_pool, on_pool};
+	a->kinds[KIND_NODE] = (struct cache_kind){a->node_key, decode_node, free, on_node};
+	a->kinds[KIND_WEPS] = (struct cache_kind){KEY_WEPS, decode_wep, free, on_wep};
+	a->kinds[KIND_CONFIGS] =
+		(struct cache_kind){KEY_FELIX_CONFIGS, decode_config, free_config, on_config};
+	a->kinds[KIND_BLOCKS4] =
+		(struct cache_kind){a->affinities[0], decode_affinity, free, on_affinity};
+	a->kinds[KIND_BLOCKS6] =
+		(struct cache_kind){a->affinities[1], decode_affinity, free, on_affinity};
+}
+
+static const struct cache_ops cache_ops = {.in_sync = on_in_sync, .state = on_sync_state};
+
+static void write_nodename(const struct agent *a)
+{
+	struct err err = ERR_INIT;
+	const char *name = a->conf->start.nodename;
+
+	if (a->conf->nodename_file[0] &&
+		file_write_atomic(a->conf->nodename_file, name, strlen(name), 0644, &err) < 0)
+		log_warn("node name: %s", err_text(&err));
+}
+
+int agent_new(struct event_base *base, struct store *st, const struct agent_conf *conf,
+	struct health *health, struct metrics *metrics, int64_t (*now_ms)(void), struct agent **ret,
+	struct err *err)
+{
+	static const char *const names[N_PARTS] = {"routes", "tunnel", "nat", "sysctl"};
+	struct agent *a = mem_new(struct agent);
+	int r;
+
+	a->conf = conf;
+	a->base = base;
+	a->st = st;
+	a->now_ms = now_ms ? now_ms : clock_mono_ms;
+	a->metrics = metrics;
+	a->sync_check = health_add(health, "datastore", HEALTH_READY, "the datastore to be read");
+	a->start_check = health_add(health, "node", HEALTH_READY, "start-up to begin");
+	for (int i = 0; i < N_PARTS; i++) {
+		a->parts[i].name = names[i];
+		a->parts[i].check = health_add(health, names[i], HEALTH_READY, "the first turn");
+	}
+	r = open_kernel(a, err);
+	if (r < 0) {
+		agent_free(a);
+		return r;
+	}
+	a->task = loop_task_new(base, on_task, a);
+	a->retry_timer = loop_timer_new(base, on_retry_timer, a);
+	a->start_timer = loop_timer_new(base, on_start_timer, a);
+	a->refresh_timer = loop_timer_new(base, on_refresh, a);
+	a->calc = calc_new(&calc_ops, a);
+	a->given =
+		(struct in_config){.ipip_enabled = conf->ipip_enabled, .ipip_mtu = conf->ipip_mtu};
+	if (conf->mtu_iface_pattern[0])
+		a->given.mtu_iface_pattern = mem_strdup(conf->mtu_iface_pattern);
+	a->ifaces = ifaces_new(a->rt);
+	ifaces_listen(a->ifaces, on_link, a);
+	a->routes =
+		routes_new(a->rt, a->ifaces, RT_TABLE_MAIN_ID, RT_PROTO_MARGAY, conf->pod_prefix);
+	a->tunnels = tunnels_new(a->rt, a->ifaces);
+	a->sysctl = sysctl_new(a->rt, a->ifaces, conf->sysctl_root, conf->pod_prefix);
+	calc_config(a->calc, CALC_CONFIG_GIVEN, &a->given);
+	a->mtu_unknown = a->start_due = true;
+	a->start = start_new(st, &conf->start, on_started, a);
+	define_kinds(a);
+	a->cache = cache_new(st, a->kinds, N_KINDS, &cache_ops, a, NULL);
+	on_sync_state(a);
+	add_metrics(a);
+	write_nodename(a);
+	if (conf->refresh_ms)
+		loop_timer_set(a->refresh_timer, conf->refresh_ms);
+	schedule(a);
+	*ret = a;
+	return 0;
+}
+
+void agent_free(struct agent *a)
+{
+	if (!a)
+		return;
+	if (a->routes) {
+		const struct routes_stats *st = routes_stats(a->routes);
+		const void *const values[] = {&st->written, &st->deleted, &st->failed,
+			&st->repaired, &st->dumps, &a->n_events, &a->n_applies, a};
+
+		for (size_t i = 0; i < array_size(values); i++)
+			metrics_remove(a->metrics, values[i]);
+	}
+	cache_free(a->cache);
+	start_free(a->start);
+	calc_free(a->calc);
+	loop_timer_free(a->retry_timer);
+	loop_timer_free(a->start_timer);
+	loop_timer_free(a->refresh_timer);
+	loop_task_free(a->task);
+	loop_fd_free(a->monitor_fd);
+	loop_fd_free(a->nft_fd);
+	routes_free(a->routes);
+	tunnels_free(a->tunnels);
+	nat_free(a->nat);
+	sysctl_free(a->sysctl);
+	ifaces_free(a->ifaces);
+	rt_monitor_close(a->monitor);
+	nft_monitor_close(a->nft_monitor);
+	nft_close(a->nft);
+	rt_close(a->rt);
+	free(a->given.mtu_iface_pattern);
+	free(a->node_key);
+	free(a->affinities[0]);
+	free(a->affinities[1]);
+	free(a);
+}
+
+bool agent_is_idle(const struct agent *a)
+{
+	return !loop_task_is_scheduled(a->task) && !start_is_running(a->start);
+}
+
+const struct routes_stats *agent_routes(const struct agent *a)
+{
+	return routes_stats(a->routes);
+}
+
+bool agent_in_sync(const struct agent *a)
+{
+	return a->pools_known;
+}
+
+void agent_retry(struct agent *a)
+{
+	if (loop_timer_is_set(a->start_timer)) {
+		loop_timer_cancel(a->start_timer);
+		a->start_due = true;
+	}
+	sync_retry(cache_sync(a->cache));
+	schedule(a);
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * margay-felix: start-up of a node, its local routes, tunnel device, NAT and kernel settings. What
+ * is here is parameters and wiring; agent.c is the program. On exit everything stays in the kernel.
+ */
+#define LOG_MODULE "felix"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "felix/agent.h"
+#include "felix/detect.h"
+#include "store/store.h"
+#include "svc/common_params.h"
+#include "svc/health.h"
+#include "svc/http.h"
+#include "svc/loop.h"
+#include "svc/metrics.h"
+#include "svc/param.h"
+
+static struct common_params common;
+static struct agent_conf conf;
+static char *as_number, *cluster_type, *ip, *ip_method, *nodename_file, *mtu_file, *sysctl_root,
+	*pod_prefix, *pool4_cidr, *pool4_selector, *pool6_cidr, *pattern;
+static int ipip_enabled;
+
+static const char *const pool_modes[] = {"Never", "Always", "CrossSubnet", "Off", NULL};
+static int pool4_ipip_mode, pool4_vxlan_mode;
+static const char *const auto_values[] = {"auto", "false", "true", NULL};
+
+static int check_method(const char *value, struct err *err)
+{
+	return detect_check(value, err);
+}
+
+static const struct param table[] = {
+	{.name = "IP",
+		.type = PARAM_STRING,
+		.str = &ip,
+		.doc = "This node's address: ADDRESS[/LENGTH], autodetect, none, or empty: the one that "
+		       "is stored, else autodetect"},
+	{.name = "IP_AUTODETECTION_METHOD",
+		.type = PARAM_STRING,
+		.str = &ip_method,
+		.def = "first-found",
+		.check = check_method,
+		.doc = "first-found, interface=REGEX,..., skip-interface=REGEX,..., cidr=CIDR,... or "
+		       "can-reach=HOST"},
+	{.name = "DISABLE_NODE_IP_CHECK",
+		.type = PARAM_BOOL,
+		.flag = &conf.start.skip_ip_check,
+		.doc = "Take the address even if another node has it"},
+	{.name = "AS",
+		.type = PARAM_STRING,
+		.str = &as_number,
+		.doc = "This node's AS number; empty: the cluster's"},
+	{.name = "CLUSTER_TYPE",
+		.type = PARAM_STRING,
+		.str = &cluster_type,
+		.def = "bgp",
+		.doc = "What ClusterInformation says about the cluster, when it is made"},
+	{.name = "NO_DEFAULT_POOLS",
+		.type = PARAM_BOOL,
+		.flag = &conf.start.no_default_pools,
+		.doc = "Make no IP pool where there is none"},
+	{.name = "CALICO_IPV4POOL_CIDR",
+		.type = PARAM_STRING,
+		.str = &pool4_cidr,
+		.doc = "IPv4 pool to make where there is none; empty: 192.168.0.0/16 or another private "
+		       "network; none: make none"},
+	{.name = "CALICO_IPV4POOL_BLOCK_SIZE",
+		.type = PARAM_U32,
+		.u32 = &conf.start.pool4_block_size,
+		.def = "26",
+		.min = 20,
+		.max = 32,
+		.doc = "Prefix length of its blocks"},
+	{.name = "CALICO_IPV4POOL_IPIP",
+		.type = PARAM_ENUM,
+		.choice = &pool4_ipip_mode,
+		.values = pool_modes,
+		.doc = "Its IP-in-IP mode"},
+	{.name = "CALICO_IPV4POOL_VXLAN",
+		.type = PARAM_ENUM,
+		.choice = &pool4_vxlan_mode,
+		.values = pool_modes,
+		.doc = "Its VXLAN mode"},
+	{.name = "CALICO_IPV4POOL_NAT_OUTGOING",
+		.type = PARAM_BOOL,
+		.flag = &conf.start.pool4_nat_outgoing,
+		.def = "true",
+		.doc = "Masquerade its pods' traffic to the outside"},
+	{.name = "CALICO_IPV4POOL_NODE_SELECTOR",
+		.type = PARAM_STRING,
+		.str = &pool4_selector,
+		.def = "all()",
+		.doc = "Its nodes"},
+	{.name = "CALICO_IPV4POOL_DISABLE_BGP_EXPORT",
+		.type = PARAM_BOOL,
+		.flag = &conf.start.pool4_disable_bgp_export,
+		.doc = "Do not announce it"},
+	{.name = "CALICO_IPV6POOL_CIDR",
+		.type = PARAM_STRING,
+		.str = &pool6_cidr,
+		.doc = "IPv6 pool to make where there is none; empty or none: make none"},
+	{.name = "CALICO_IPV6POOL_BLOCK_SIZE",
+		.type = PARAM_U32,
+		.u32 = &conf.start.pool6_block_size,
+		.def = "122",
+		.min = 116,
+		.max = 128,
+		.doc = "Prefix length of its blocks"},
+	{.name = "CALICO_IPV6POOL_NAT_OUTGOING",
+		.type = PARAM_BOOL,
+		.flag = &conf.start.pool6_nat_outgoing,
+		.doc = "Masquerade its pods' traffic to the outside"},
+	{.name = "FELIX_INTERFACEPREFIX",
+		.type = PARAM_STRING,
+		.str = &pod_prefix,
+		.def = "cali",
+		.doc = "What the names of pods' interfaces begin with"},
+	{.name = "FELIX_ROUTEREFRESHINTERVAL",
+		.type = PARAM_DURATION,
+		.ms = &conf.refresh_ms,
+		.def = "10m",
+		.unit = "seconds",
+		.doc = "How often everything is read from the kernel again, in case an event was missed; "
+		       "0: never"},
+	{.name = "FELIX_IPINIPENABLED",
+		.type = PARAM_ENUM,
+		.choice = &ipip_enabled,
+		.values = auto_values,
+		.doc = "Whether there is an IP-in-IP tunnel; auto: if a pool asks for it"},
+	{.name = "FELIX_IPINIPMTU",
+		.type = PARAM_U32,
+		.u32 = &conf.ipip_mtu,
+		.def = "0",
+		.max = 65535,
+		.unit = "bytes",
+		.doc = "MTU of the IP-in-IP tunnel; 0: the host's less 20"},
+	{.name = "FELIX_MTUIFACEPATTERN",
+		.type = PARAM_STRING,
+		.str = &pattern,
+		.doc = "Regular expression for the interfaces whose MTU is the host's; empty: Calico's"},
+	{.name = "MARGAY_NODENAME_FILE",
+		.type = PARAM_STRING,
+		.str = &nodename_file,
+		.def = "/var/lib/margay/nodename",
+		.aliases = "CALICO_NODENAME_FILE",
+		.doc = "Where this node's name is written, for the CNI plugin"},
+	{.name = "MARGAY_MTU_FILE",
+		.type = PARAM_STRING,
+		.str = &mtu_file,
+		.def = "/var/lib/margay/mtu",
+		.doc = "Where the MTU of pods is written, for the CNI plugin"},
+	{.name = "MARGAY_SYSCTL_ROOT",
+		.type = PARAM_STRING,
+		.str = &sysctl_root,
+		.def = "/proc/sys",
+		.doc = "Where kernel settings are"},
+};
+
+/* NODENAME, else the file's, else the host's. */
+static char *choose_nodename(struct params *ps)
+{
+	auto_free char *text = NULL;
+
+	if (!params_is_set(ps, "NODENAME") &&
+		file_read(nodename_file, 512, &text, NULL, NULL) == 0) {
+		text[strcspn(text, " \t\r\n")] = '\0';
+		if (text[0])
+			return take_ptr(text);
+	}
+	return mem_strdup(common.nodename);
+}
+
+static void fill_conf(const char *nodename)
+{
+	conf.ip = ip;
+	conf.ip_method = ip_method;
+	conf.pod_prefix = pod_prefix;
+	conf.nodename_file = nodename_file;
+	conf.mtu_file = mtu_file;
+	conf.sysctl_root = sysctl_root;
+	conf.mtu_iface_pattern = pattern;
+	conf.ipip_enabled = ipip_enabled - 1;
+	conf.start.nodename = nodename;
+	conf.start.as_number = as_number;
+	conf.start.cluster_type = cluster_type;
+	conf.start.pool4_cidr = pool4_cidr;
+	conf.start.pool4_ipip = pool_modes[pool4_ipip_mode];
+	conf.start.pool4_vxlan = pool_modes[pool4_vxlan_mode];
+	conf.start.pool4_node_selector = pool4_selector;
+	conf.start.pool6_cidr = pool6_cidr;
+}
+
+static int serve(const char *nodename, struct err *err)
+{
+	struct store_conf sc = {.type = common.datastore_type, .sqlite_path = common.sqlite_path};
+	auto_(health) struct health *health = health_new();
+	auto_(metrics) struct metrics *metrics = metrics_new();
+	auto_(loop) struct loop *loop = loop_new(NULL, NULL);
+	auto_(store) struct store *st = NULL;
+	struct http *http = NULL;
+	struct agent *agent = NULL;
+	int r;
+
+	fill_conf(nodename);
+	r = store_open(&sc, loop_base(loop), &st, err);
+	if (r == 0)
+		r = agent_new(loop_base(loop), st, &conf, health, metrics, NULL, &agent, err);
+	if (r == 0)
+		r = common_params_serve(&common, loop_base(loop), health, metrics, &http, err);
+	if (r == 0) {
+		log_info("node %s, datastore %s", nodename, store_name(st));
+		(void)loop_run(loop);
+	}
+	http_free(http);
+	agent_free(agent);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct params ps = {.program = "margay-felix",
+		.about =
+			"Keeps this node's kernel as its pods need it: the node's address and pools, "
+			"routes to local pods, the tunnel device, NAT and settings."};
+	struct err err = ERR_INIT;
+	auto_free char *nodename = NULL;
+	int r;
+
+	common_params_add_daemon(&ps, &common, "FELIX", COMMON_HEALTH_PORT_FELIX);
+	params_add(&ps, table, array_size(table));
+	r = params_load(&ps, &argc, argv, &err);
+	if (r != 0)
+		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
+	common_params_apply(&common);
+	nodename = choose_nodename(&ps);
+	r = serve(nodename, &err);
+	if (r < 0)
+		log_error("%s", err_text(&err));
+	params_done(&ps);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
