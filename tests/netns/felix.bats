@@ -1,0 +1,303 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# margay-felix on the real kernel, with the SQLite datastore: a node as a network and a mount
+# namespace (tests/netns/CMakeLists.txt). The backstop timer is off: what heals, heals by events.
+# BIN names the directory of the programs.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+	mount -t tmpfs none /run
+	ip link set lo up
+}
+
+setup() {
+	export DB="$BATS_TEST_TMPDIR/db" PID= LOG="$BATS_TEST_TMPDIR/log"
+	export IP=10.130.29.80/24 NODENAME=node-80 MARGAY_SQLITE_PATH="$DB" NO_DEFAULT_POOLS=true
+	export MARGAY_NODENAME_FILE="$BATS_TEST_TMPDIR/nodename" MARGAY_MTU_FILE="$BATS_TEST_TMPDIR/mtu"
+	export FELIX_ROUTEREFRESHINTERVAL=0 FELIX_IPINIPENABLED=false MARGAY_FELIX_METRICS_ENABLED=true
+	ip link add eth0 type veth peer name wire
+	ip addr add 10.130.29.80/24 dev eth0
+	ip link set eth0 up
+	ip link set wire up
+	nft add table ip other
+	start
+	until [ -e "$DB" ] && [ "$(value "$V3/nodes/node-80")" ]; do sleep 0.02; done
+	put /calico/ipam/v2/host/node-80/ipv4/block/10.244.0.0-24 '{"state":"confirmed","deleted":false}'
+	put $V3/ippools/p '{"kind":"IPPool","spec":{"cidr":"10.244.0.0/16","blockSize":24,"ipipMode":"Always","natOutgoing":true}}'
+}
+
+teardown() {
+	stop
+	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
+		ip link del "$link" 2>/dev/null || true
+	done
+	ip route flush table main || true
+	nft flush ruleset
+}
+
+V3=/calico/resources/v3/projectcalico.org
+
+start() {
+	"$BIN/margay-felix" 2>>"$LOG" &
+	PID=$!
+}
+
+stop() {
+	kill "${1:--TERM}" "$PID"
+	kill -CONT "$PID"
+	wait "$PID" || true
+}
+
+put() {
+	sqlite3 -cmd '.timeout 5000' "$DB" "INSERT OR REPLACE INTO kv SELECT max(rev)+1, '$1', max(rev)+1, '$2' FROM (SELECT 0 AS rev UNION SELECT rev FROM kv)"
+}
+
+del() {
+	sqlite3 -cmd '.timeout 5000' "$DB" "UPDATE kv SET value = NULL, rev = (SELECT max(rev)+1 FROM kv) WHERE key = '$1'"
+}
+
+value() {
+	sqlite3 -cmd '.timeout 5000' "$DB" "SELECT value FROM kv WHERE key = '$1'" 2>/dev/null
+}
+
+wep() { # NAME IFNAME IP [NODE]
+	put "$V3/workloadendpoints/default/$1" \
+		'{"kind":"WorkloadEndpoint","spec":{"node":"'"${4:-node-80}"'","interfaceName":"'"$2"'","ipNetworks":["'"$3"'/32"]}}'
+}
+
+veth() {
+	ip link add "$1" type veth peer name "p$1"
+	ip link set "p$1" up
+	ip link set "$1" up
+}
+
+# eventually COMMAND...: within a second, which is what is promised of a repair
+eventually() {
+	for _ in $(seq 100); do
+		"$@" && return
+		sleep 0.01
+	done
+	echo "never came true: $*" >&2
+	ip route show >&2
+	cat "$LOG" >&2
+	return 1
+}
+
+has_route() {
+	ip route show proto 80 | grep -qx -- "$1 *"
+}
+
+has_no_route() {
+	! has_route "$1"
+}
+
+fib() { # what `route -n` prints for a destination, without the interface's end
+	route -n | awk -v d="$1" '$1 == d { print $2, $3, $4, $5, $8 }'
+}
+
+ready() {
+	curl -sf "127.0.0.1:9099/readyz" >/dev/null
+}
+
+@test "a node comes up: node, name, blackhole, MTU, forwarding, readiness" {
+	eventually has_route "blackhole 10.244.0.0/24"
+	[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4Address)" = 10.130.29.80/24 ]
+	[ "$(cat "$MARGAY_NODENAME_FILE")" = node-80 ]
+	eventually test "$(cat "$MARGAY_MTU_FILE")" = 1500
+	[ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ]
+	[ "$(value $V3/clusterinformations/default | jq -r .spec.datastoreReady)" = true ]
+	[ "$(value $V3/bgpconfigurations/default | jq -r .kind)" = BGPConfiguration ]
+	eventually ready
+}
+
+@test "a pod's route is there as route -n shows it, and follows link and endpoint" {
+	wep web-0 cali123 10.244.0.140
+	eventually has_route "blackhole 10.244.0.0/24"
+	has_no_route "10.244.0.140 dev cali123 scope link"
+	veth cali123
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	[ "$(fib 10.244.0.140)" = "0.0.0.0 255.255.255.255 UH 0 cali123" ]
+	[ "$(cat /proc/sys/net/ipv4/conf/cali123/proxy_arp)" = 1 ]
+	[ "$(cat /proc/sys/net/ipv4/conf/cali123/forwarding)" = 1 ]
+	[ "$(cat /proc/sys/net/ipv4/neigh/cali123/proxy_delay)" = 0 ]
+	wep elsewhere cali123 10.244.9.9 node-81
+	ip link set cali123 down
+	ip link set cali123 up
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	del $V3/workloadendpoints/default/web-0
+	eventually has_no_route "10.244.0.140 dev cali123 scope link"
+	has_no_route "10.244.9.9 dev cali123 scope link"
+}
+
+@test "what somebody changes or removes is back within a second, and others' things stay" {
+	wep web-0 cali123 10.244.0.140
+	veth cali123
+	ip route add 10.99.0.0/16 dev cali123 proto static
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	ip route del 10.244.0.140
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	ip route del blackhole 10.244.0.0/24
+	eventually has_route "blackhole 10.244.0.0/24"
+	ip route replace 10.244.0.140 dev eth0 proto static
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	ip route flush proto 80
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	eventually has_route "blackhole 10.244.0.0/24"
+	ip route show | grep "10.99.0.0/16 dev cali123 proto static"
+	ip route show | grep "10.130.29.0/24 dev eth0"
+}
+
+masquerades() {
+	nft list table ip margay 2>/dev/null | grep -q "ip saddr @masq-pools ip daddr != @all-pools masquerade" &&
+		nft list set ip margay masq-pools | grep -q "10.244.0.0/16"
+}
+
+@test "NAT rules are back within a second" {
+	eventually masquerades
+	for tampering in "flush chain ip margay nat-postrouting" "flush set ip margay masq-pools" \
+		"delete table ip margay"; do
+		nft $tampering
+		eventually masquerades
+	done
+	nft list table ip other
+}
+
+@test "SIGKILL and a new start remove nothing" {
+	wep web-0 cali123 10.244.0.140
+	veth cali123
+	veth cali456
+	# A pod whose endpoint is not written yet: its CNI plugin has just made this.
+	ip route add 10.244.0.77 dev cali456 scope link proto 80
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	eventually masquerades
+	stop -KILL
+	ip monitor route link address >"$BATS_TEST_TMPDIR/ip" &
+	ipmon=$!
+	nft monitor >"$BATS_TEST_TMPDIR/nft" &
+	nftmon=$!
+	start
+	eventually ready
+	sleep 0.3
+	kill $ipmon $nftmon
+	wait $ipmon $nftmon || true
+	cat "$BATS_TEST_TMPDIR/ip" "$BATS_TEST_TMPDIR/nft"
+	[ ! -s "$BATS_TEST_TMPDIR/ip" ]
+	[ ! -s "$BATS_TEST_TMPDIR/nft" ]
+	has_route "10.244.0.77 dev cali456 scope link"
+	# Of a block that is no longer ours, and a pod that is gone for certain.
+	stop
+	del /calico/ipam/v2/host/node-80/ipv4/block/10.244.0.0-24
+	start
+	eventually has_no_route "blackhole 10.244.0.0/24"
+}
+
+@test "the datastore away: everything stays, repairs go on, readiness says why" {
+	wep web-0 cali123 10.244.0.140
+	veth cali123
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	mv "$DB" "$DB.away"
+	rm -f "$DB-wal" "$DB-shm"
+	mkdir "$DB"
+	ip route del 10.244.0.140
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	stop -KILL
+	start
+	sleep 0.5
+	has_route "10.244.0.140 dev cali123 scope link"
+	has_route "blackhole 10.244.0.0/24"
+	run curl -s 127.0.0.1:9099/readyz
+	[[ "$output" == *"BAD datastore"*"$DB"* ]]
+	rmdir "$DB"
+	mv "$DB.away" "$DB"
+	for _ in $(seq 100); do ready && break; sleep 0.1; done
+	ready
+}
+
+@test "another node has the address: a clear refusal" {
+	put $V3/nodes/node-81 '{"kind":"Node","metadata":{"name":"node-81"},"spec":{"bgp":{"ipv4Address":"10.130.29.81/24"}}}'
+	stop
+	IP=10.130.29.81/24 start
+	eventually grep "its address 10.130.29.81 is node node-81's already" "$LOG"
+	[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4Address)" = 10.130.29.80/24 ]
+	run -22 curl -sf 127.0.0.1:9099/readyz
+}
+
+@test "the node's address is detected, and a default pool made" {
+	stop
+	rm -f "$DB" "$DB"-*
+	ip link add eth9 type veth peer name wire9
+	ip addr add 172.31.7.1/24 dev eth9
+	export CALICO_IPV4POOL_CIDR=192.168.0.0/16 CALICO_IPV4POOL_IPIP=Always
+	unset NO_DEFAULT_POOLS
+	for case in "first-found 172.31.7.1/24" "interface=eth0 10.130.29.80/24" "cidr=10.0.0.0/8 10.130.29.80/24" \
+		"skip-interface=eth9 10.130.29.80/24" "can-reach=10.130.29.99 10.130.29.80/24"; do
+		set -- $case
+		IP=autodetect IP_AUTODETECTION_METHOD=$1 start
+		until [ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4Address)" = "$2" ]; do
+			sleep 0.05
+		done
+		stop
+	done
+	run value $V3/ippools/default-ipv4-ippool
+	[ "$(jq -c '.spec | [.cidr, .ipipMode, .blockSize, .natOutgoing]' <<<"$output")" = \
+		'["192.168.0.0/16","Always",26,true]' ]
+	# An address for the tunnel, from a block of this node.
+	[ "$(value /calico/ipam/v2/handle/ipip-tunnel-addr-node-80 | jq -r '.block | length')" = 1 ]
+	[[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4IPIPTunnelAddr)" == 192.168.* ]]
+	start
+	tunnel=$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4IPIPTunnelAddr)
+	sleep 0.3
+	[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4IPIPTunnelAddr)" = "$tunnel" ]
+}
+
+@test "a bad object is refused by name and blocks nothing else" {
+	put $V3/ippools/bad '{"kind":"IPPool","spec":{"cidr":"10.244.0.0/33"}}'
+	wep web-0 cali123 10.244.0.140
+	veth cali123
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	eventually grep "ippools/bad" "$LOG"
+}
+
+@test "a storm of changes that overflows the socket loses nothing" {
+	veth cali123
+	stop
+	sqlite3 "$DB" "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i < 2999)
+		INSERT INTO kv SELECT (SELECT max(rev) FROM kv)+1+i, '$V3/workloadendpoints/default/storm-'||i,
+		1, json_object('kind','WorkloadEndpoint','spec',json_object('node','node-80',
+		'interfaceName','cali123','ipNetworks',json_array('10.244.'||(i/250)||'.'||(i%250)||'/32')))
+		FROM n"
+	start
+	has_all() { [ "$(ip route show proto 80 dev cali123 | wc -l)" = 3000 ]; }
+	eventually has_all
+	kill -STOP $PID
+	ip route show proto 80 dev cali123 | awk '{print "route del", $1; print "route add", $1, "dev cali123 scope link proto 80"}' \
+		>"$BATS_TEST_TMPDIR/batch"
+	for _ in 1 2 3 4 5; do
+		ip -batch "$BATS_TEST_TMPDIR/batch"
+	done
+	ip route flush proto 80 dev cali123
+	kill -CONT $PID
+	eventually has_all
+	curl -s 127.0.0.1:9099/metrics | grep "margay_felix_route_dumps_total [2-9]"
+}
+
+@test "tunl0 and its address: tests/cluster, where the kernel has IP in IP" {
+	modprobe -q ipip 2>/dev/null || true
+	ip link add tunl0 type ipip 2>/dev/null || ip link show tunl0 2>/dev/null ||
+		skip "this kernel has no ipip: the golden scenario in tests/cluster covers it"
+	stop
+	export FELIX_IPINIPENABLED=true
+	start
+	tunnel() {
+		ip -4 addr show tunl0 | grep -q "inet 10.244.0" && ip link show tunl0 up | grep -q "mtu 1480"
+	}
+	eventually tunnel
+	ip addr flush dev tunl0
+	eventually tunnel
+	ip link set tunl0 down
+	eventually tunnel
+	ip link set tunl0 mtu 1400
+	eventually tunnel
+}
