@@ -49,8 +49,8 @@ const char *bird_reply_text(const struct bird_reply *r, int code);
 int bird_reply_check(const struct bird_reply *r, const char *what, struct err *err);
 
 struct bird_parser {
-	struct strbuf line, text;
-	struct bird_line *lines; /* text: offsets, until the reply is whole */
+	struct strbuf line, text; /* of the line and of the reply so far, a NUL after each line */
+	struct bird_line *lines;  /* texts are set when the reply is whole */
 	size_t n, cap;
 	int code; /* of the line before in this reply, -1 = none */
 };
