@@ -502,7 +502,7 @@ static int answer(const struct params *ps, enum wish wish)
 	abort();
 }
 
-int params_load(struct params *ps, int *argc, char **argv, struct err *err)
+static int load(struct params *ps, int *argc, char **argv, struct err *err)
 {
 	auto_free char *config = NULL;
 	enum wish wish = WISH_NONE;
@@ -529,6 +529,15 @@ int params_load(struct params *ps, int *argc, char **argv, struct err *err)
 	if (r < 0)
 		return r;
 	return answer(ps, wish);
+}
+
+int params_load(struct params *ps, int *argc, char **argv, struct err *err)
+{
+	int r = load(ps, argc, argv, err);
+
+	if (r != 0)
+		params_done(ps);
+	return r;
 }
 
 int params_fail(const struct params *ps, const struct err *err)

@@ -81,7 +81,8 @@ void params_add(struct params *ps, const struct param *rows, size_t n);
  * (argv[1] on) is an error unless allow_args, where "--" ends the search and --help and the like
  * count before the first argument only. argv NULL: file and environment only.
  * 0 = go on; 1 = --help, --version or --print-config was answered on stdout: exit with success;
- * -EINVAL: a bad value or option; -ENOENT and others: the file.
+ * -EINVAL: a bad value or option; -ENOENT and others: the file. Where it is not 0, nothing is left to
+ * be freed.
  */
 int params_load(struct params *ps, int *argc, char **argv, struct err *err);
 

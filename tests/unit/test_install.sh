@@ -1,0 +1,51 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# tests/unit/test_install.sh BUILD: what `cmake --install` makes is whole and agrees with itself: it
+# stays below its prefix, units name programs that are there, margay.conf names parameters that some
+# program has, with their defaults.
+set -euo pipefail
+
+build=$1
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+bad=0
+
+complain() {
+	echo "test_install: $*" >&2
+	bad=1
+}
+
+prefix=$(sed -n 's/^CMAKE_INSTALL_PREFIX:PATH=//p' "$build/CMakeCache.txt")
+DESTDIR=$dir/dest cmake --install "$build" >/dev/null
+outside=$(find "$dir/dest" -type f ! -path "$dir/dest$prefix/*")
+[ -z "$outside" ] || complain "outside of the prefix: $outside"
+
+cmake --install "$build" --prefix "$dir/own" >/dev/null
+diff <(cd "$dir/dest$prefix" && find . -type f | sort) <(cd "$dir/own" && find . -type f | sort) ||
+	complain "another prefix gives other files"
+
+programs=("$dir"/own/bin/*)
+[ -x "${programs[0]}" ] || complain "no programs in bin"
+for unit in "$dir"/own/lib/systemd/system/margay-*.service; do
+	[ -f "$unit" ] || continue
+	program=$(sed -n 's/^ExecStart=//p' "$unit")
+	[ -x "$program" ] || complain "$(basename "$unit"): no program $program"
+	! grep -n '@' "$unit" || complain "$(basename "$unit"): something was not filled in"
+done
+
+# "NAME default" of every parameter of a daemon; margay.conf gives the defaults, commented out.
+for program in "$dir"/own/bin/margay-{felix,confd,proxy}; do
+	[ ! -x "$program" ] || env -i "$program" --print-config
+done >"$dir/parameters"
+while read -r name value; do
+	if ! grep -qE "^$name( |=|\$)" "$dir/parameters"; then
+		complain "margay.conf: no program has a parameter $name"
+	elif [ -n "$value" ] && ! grep -E "^$name( |=)" "$dir/parameters" | grep -qF -- "$value"; then
+		complain "margay.conf: $name is not $value by default"
+	fi
+done < <(sed -nE 's/^#([A-Z_0-9]+) = ?(.*)/\1 \2/p' "$dir/own/share/margay/margay.conf")
+
+jq -e '.plugins[0].type == "margay"' "$dir/own/share/margay/10-margay.conflist" >/dev/null ||
+	complain "10-margay.conflist: its first plugin is not margay"
+exit $bad
