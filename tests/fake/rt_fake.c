@@ -399,18 +399,23 @@ int rt_commit(struct rt *rt, struct err *err)
 	return rt->failure.code;
 }
 
-static void finish(struct rt *rt, uintptr_t cookie, int r)
+/* Settings are not kept here, so that setting them again is no change. */
+static void finish_setting(struct rt *rt, uintptr_t cookie, int r)
 {
 	struct err err = ERR_INIT;
 
-	if (r == 0)
-		k.writes++;
-	else
+	if (r)
 		err_set(&err, r, "%s", strerror(-r));
 	if (r && rt->failure.code == 0)
 		rt->failure = err;
 	if (rt->done)
 		rt->done(rt->arg, cookie, r, r ? &err : NULL);
+}
+
+static void finish(struct rt *rt, uintptr_t cookie, int r)
+{
+	k.writes += r == 0;
+	finish_setting(rt, cookie, r);
 }
 
 /* Whether the work is to be done; *ret is what is told of it if it succeeds. */
@@ -534,7 +539,7 @@ void rt_link_configure(struct rt *rt, const struct rt_link_conf *c, uintptr_t co
 
 	if (works(&res) && !find_link(c->index, NULL))
 		res = -ENODEV;
-	finish(rt, cookie, res);
+	finish_setting(rt, cookie, res);
 }
 
 void rt_link_del(struct rt *rt, uint32_t index, const char *name, uintptr_t cookie)
@@ -551,12 +556,13 @@ void rt_link_del_group(struct rt *rt, uint32_t group, uintptr_t cookie)
 {
 	int res;
 
-	if (works(&res))
+	if (works(&res)) {
 		for (size_t i = 0; i < k.links.n;)
 			if (k.links.v[i].group == group)
 				del_link(rt, &k.links.v[i]);
 			else
 				i++;
+	}
 	finish(rt, cookie, res);
 }
 
@@ -645,7 +651,7 @@ void rt_proxy_delay_set(
 	(void)delay_ms;
 	if (works(&res) && !find_link(index, NULL))
 		res = -ENOENT;
-	finish(rt, cookie, res);
+	finish_setting(rt, cookie, res);
 }
 
 int rt_monitor_open(
