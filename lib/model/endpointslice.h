@@ -11,7 +11,7 @@
 
 struct endpoint {
 	VEC(struct ip) addrs;		  /* of the slice's family, at least one */
-	bool ready, serving, terminating; /* unset: true, as ready, false */
+	bool ready, serving, terminating; /* unset: true, true, false */
 	char *node, *zone, *hostname;
 	char *pod_ns, *pod; /* targetRef, where it is a Pod */
 	struct strings zone_hints, node_hints;

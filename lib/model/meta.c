@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "model/meta.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+
+void labels_done(struct labels *l)
+{
+	struct label *e;
+
+	vec_for_each (&l->v, e) {
+		free(e->name);
+		free(e->value);
+	}
+	vec_done(&l->v);
+}
+
+/* Where name is, or would be. */
+static size_t label_index(const struct labels *l, const char *name, bool *found)
+{
+	size_t lo = 0, hi = l->v.n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		int c = strcmp(l->v.v[mid].name, name);
+
+		if (c == 0) {
+			*found = true;
+			return mid;
+		}
+		if (c < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	*found = false;
+	return lo;
+}
+
+const char *labels_get(const struct labels *l, const char *name)
+{
+	bool found;
+	size_t i = label_index(l, name, &found);
+
+	return found ? l->v.v[i].value : NULL;
+}
+
+void labels_set(struct labels *l, const char *name, const char *value)
+{
+	bool found;
+	size_t i = label_index(l, name, &found);
+	struct label *e;
+
+	if (found && value) {
+		char *copy = mem_strdup(value);
+
+		free(l->v.v[i].value);
+		l->v.v[i].value = copy;
+	} else if (found) {
+		e = &l->v.v[i];
+		free(e->name);
+		free(e->value);
+		memmove(e, e + 1, (--l->v.n - i) * sizeof(*e));
+	} else if (value) {
+		vec_push(&l->v, (struct label){0});
+		e = &l->v.v[i];
+		memmove(e + 1, e, (l->v.n - 1 - i) * sizeof(*e));
+		*e = (struct label){mem_strdup(name), mem_strdup(value)};
+	}
+}
+
+void labels_copy(struct labels *to, const struct labels *from)
+{
+	const struct label *e;
+
+	vec_for_each (&from->v, e)
+		vec_push(&to->v, (struct label){mem_strdup(e->name), mem_strdup(e->value)});
+}
+
+bool labels_equal(const struct labels *a, const struct labels *b)
+{
+	if (a->v.n != b->v.n)
+		return false;
+	for (size_t i = 0; i < a->v.n; i++)
+		if (strcmp(a->v.v[i].name, b->v.v[i].name) != 0 ||
+			strcmp(a->v.v[i].value, b->v.v[i].value) != 0)
+			return false;
+	return true;
+}
+
+bool labels_cover(const struct labels *l, const struct labels *subset)
+{
+	const struct label *e;
+
+	vec_for_each (&subset->v, e) {
+		const char *value = labels_get(l, e->name);
+
+		if (!value || strcmp(value, e->value) != 0)
+			return false;
+	}
+	return true;
+}
+
+void meta_done(struct meta *m)
+{
+	free(m->name);
+	free(m->ns);
+	free(m->uid);
+	free(m->created);
+	labels_done(&m->labels);
+	labels_done(&m->annotations);
+	*m = (struct meta){0};
+}
+
+void strings_done(struct strings *s)
+{
+	char **e;
+
+	vec_for_each (&s->v, e)
+		free(*e);
+	vec_done(&s->v);
+}
+
+bool strings_has(const struct strings *s, const char *what)
+{
+	char *const *e;
+
+	vec_for_each (&s->v, e)
+		if (strcmp(*e, what) == 0)
+			return true;
+	return false;
+}
