@@ -54,7 +54,7 @@ struct assigned {
 	size_t n;
 };
 
-static int assign_one(struct call *c, struct ipam_assign *a, struct assigned *ret, struct err *err)
+static int assign_one(struct call *c, struct ipam_assign a, struct assigned *ret, struct err *err)
 {
 	char timestamp[64];
 	const struct ipam_attr attrs[] = {
@@ -66,16 +66,16 @@ static int assign_one(struct call *c, struct ipam_assign *a, struct assigned *re
 	struct ipam_request *rq;
 	int e, r;
 
-	a->host = c->node;
-	a->handle = c->handle;
-	a->attrs = attrs;
-	a->n_attrs = c->k8s ? 4 : 2;
-	a->use = IPAM_USE_WORKLOAD;
-	a->reuse = true;
-	a->now_ns = clock_real_ns();
-	a->random = (uint64_t)a->now_ns;
-	format_timestamp(a->now_ns, timestamp, sizeof(timestamp));
-	rq = ipam_assign_new(a);
+	a.host = c->node;
+	a.handle = c->handle;
+	a.attrs = attrs;
+	a.n_attrs = c->k8s ? 4 : 2;
+	a.use = IPAM_USE_WORKLOAD;
+	a.reuse = true;
+	a.now_ns = clock_real_ns();
+	a.random = (uint64_t)a.now_ns;
+	format_timestamp(a.now_ns, timestamp, sizeof(timestamp));
+	rq = ipam_assign_new(&a);
 	r = call_ipam(c, rq, &e, err);
 	for (int family = IP_V4; r == 0 && family <= IP_V6; family += IP_V6 - IP_V4) {
 		const struct ipam_addr *got = ipam_request_addr(rq, (enum ip_family)family);
@@ -110,7 +110,7 @@ static int assign(struct call *c, struct assigned *ret, struct err *err)
 		struct ipam_assign a = {
 			.ip = ips[i], .v4 = ips[i].family == IP_V4, .v6 = ips[i].family == IP_V6};
 
-		r = assign_one(c, &a, ret, err);
+		r = assign_one(c, a, ret, err);
 	}
 	if (n == 0) {
 		VEC(const char *) pools = {0};
@@ -127,7 +127,7 @@ static int assign(struct call *c, struct assigned *ret, struct err *err)
 			vec_push(&pools, c->conf->pools_v6.v[i]);
 		a.pools = pools.v;
 		a.n_pools = pools.n;
-		r = assign_one(c, &a, ret, err);
+		r = assign_one(c, a, ret, err);
 		vec_done(&pools);
 	}
 	if (r != 0 && ret->n > 0)

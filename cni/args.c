@@ -88,7 +88,7 @@ void cni_args_done(struct cni_args *a)
 
 bool cni_container_id_valid(const char *s)
 {
-	if (!isalnum((unsigned char)s[0]))
+	if (!isalnum((unsigned char)s[0]) || strlen(s) > 200)
 		return false;
 	for (; *s != '\0'; s++)
 		if (!isalnum((unsigned char)*s) && !strchr("_.-", *s))

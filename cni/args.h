@@ -20,7 +20,7 @@ struct cni_args {
 int cni_args_parse(const char *text, struct cni_args *ret, struct err *err);
 void cni_args_done(struct cni_args *a);
 
-/* As the CNI specification: letters, digits, "_.-", the first a letter or a digit. */
+/* As the CNI specification: letters, digits, "_.-", the first a letter or a digit; 200 at most. */
 bool cni_container_id_valid(const char *s);
 /* 1..15 bytes, not "." or "..", no '/', ':' or white space. */
 bool cni_ifname_valid(const char *s);

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/sha1.h"
 #include "cni/ctx.h"
+#include "cni/endpoint.h"
 #include "ipam/run.h"
 #include "kern/rt.h"
 #include "store/store.h"
@@ -193,11 +194,8 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 		return r;
 	c->k8s = c->args.pod && c->args.namespace;
 	c->namespace = c->k8s ? c->args.namespace : "default";
-	if (strchr(c->namespace, '/') || (c->args.pod && strchr(c->args.pod, '/'))) {
-		err_set(err, -EINVAL,
-			"CNI_ARGS: K8S_POD_NAMESPACE and K8S_POD_NAME: want no \"/\"");
+	if (endpoint_key(c, &c->wep_key, err) < 0 && (is_add || is_check))
 		return CNI_E_ENV;
-	}
 	c->handle = strcmp(c->ifname, "eth0") == 0
 			    ? mem_printf("%s.%s", c->conf->name, c->container_id)
 			    : mem_printf("%s.%s.%s", c->conf->name, c->container_id, c->ifname);
@@ -212,6 +210,7 @@ void call_done(struct call *c)
 	cni_args_done(&c->args);
 	free(c->node);
 	free(c->handle);
+	free(c->wep_key);
 }
 
 int call_open_store(struct call *c, struct err *err)

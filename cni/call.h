@@ -32,7 +32,8 @@ struct call {
 	const char *container_id, *ifname, *netns; /* as the runtime gave them; NULL: not */
 	char *node;
 	char *handle;
-	bool k8s; /* the orchestrator: k8s or cni */
+	char *wep_key; /* NULL: it cannot have one, for DEL */
+	bool k8s;      /* the orchestrator: k8s or cni */
 	const char *namespace;
 	char veth[16]; /* the host's end */
 

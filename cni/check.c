@@ -50,32 +50,34 @@ static int previous(
 
 static int check_endpoint(struct call *c, const struct device *d, struct err *err)
 {
-	struct endpoint e;
-	int r = endpoint_get(c, &e, err), code = 0;
+	auto_(wep) struct wep *w = NULL;
+	int64_t rev;
+	int r = endpoint_get(c, &w, &rev, err);
 
 	if (r == -ENOENT) {
 		err_set(err, r,
 			"the WorkloadEndpoint of this interface is missing in the datastore");
-		code = CNI_E_CHECK;
-	} else if (r < 0) {
-		code = r == -EINVAL ? CNI_E_CHECK : call_store_code(r);
-	} else if (strcmp(e.container_id, c->container_id) != 0) {
-		err_set(err, -EINVAL, "the WorkloadEndpoint is container %s's", e.container_id);
-		code = CNI_E_CHECK;
+		return CNI_E_CHECK;
 	}
-	for (size_t i = 0; i < d->n_ips && code == 0; i++) {
+	if (r < 0)
+		return r == -EINVAL ? CNI_E_CHECK : call_store_code(r);
+	if (!w->container_id || strcmp(w->container_id, c->container_id) != 0) {
+		err_set(err, -EINVAL, "the WorkloadEndpoint is container %s's",
+			w->container_id ?: "?");
+		return CNI_E_CHECK;
+	}
+	for (size_t i = 0; i < d->n_ips; i++) {
 		bool found = false;
 
-		for (size_t k = 0; k < e.n_ips; k++)
-			found |= ip_equal(&e.ips[k], &d->ips[i]);
+		for (size_t k = 0; k < w->networks.n; k++)
+			found |= ip_equal(&w->networks.v[k].addr, &d->ips[i]);
 		if (!found) {
 			err_set(err, -EINVAL, "the WorkloadEndpoint does not have the address %s",
 				ip_str(&d->ips[i]));
-			code = CNI_E_CHECK;
+			return CNI_E_CHECK;
 		}
 	}
-	endpoint_done(&e);
-	return code;
+	return 0;
 }
 
 int call_check(struct call *c, struct err *err)

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -244,11 +245,11 @@ static void get_ports(struct reader *rd, struct cni_conf *c)
 		};
 
 		if (strcasecmp(protocol, "tcp") == 0)
-			p.protocol = "TCP";
+			p.protocol = IPPROTO_TCP;
 		else if (strcasecmp(protocol, "udp") == 0)
-			p.protocol = "UDP";
+			p.protocol = IPPROTO_UDP;
 		else if (strcasecmp(protocol, "sctp") == 0)
-			p.protocol = "SCTP";
+			p.protocol = IPPROTO_SCTP;
 		if (sub.code != 0 || p.port == 0 || !p.protocol ||
 			(host_ip && ip_parse(host_ip, &p.host_ip, NULL) < 0))
 			wrong(rd, key,
@@ -285,6 +286,8 @@ static void get_attachments(struct reader *rd, struct cni_conf *c)
 
 static bool name_valid(const char *s)
 {
+	if (strlen(s) > 200) /* it becomes part of keys */
+		return false;
 	for (; *s != '\0'; s++)
 		if (!isalnum((unsigned char)*s) && !strchr("_.-", *s))
 			return false;

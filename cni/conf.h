@@ -30,7 +30,7 @@ struct cni_texts {
 };
 
 struct cni_port {
-	const char *protocol; /* TCP, UDP, SCTP */
+	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP */
 	uint16_t port, host_port;
 	struct ip host_ip; /* IP_NONE: any */
 };

@@ -9,14 +9,14 @@
 #include "ipam/alloc.h"
 
 /* In the pod if it is there; else by the host's name, which may be a newer sandbox's by now. */
-static int delete_device(struct call *c, const struct endpoint *e, bool ours, struct err *err)
+static int delete_device(struct call *c, const struct wep *w, bool ours, struct err *err)
 {
 	int r = call_open_pod(c, err);
 
 	if (r != 0)
 		return r;
 	if (c->pod)
-		r = device_delete_in_pod(c, e->ips, e->n_ips, err);
+		r = device_delete_in_pod(c, w, err);
 	else if (ours)
 		r = call_open_host(c, err) ?: device_delete_on_host(c, err);
 	return r == 0 ? 0 : CNI_E_KERNEL;
@@ -29,17 +29,16 @@ static int delete_device(struct call *c, const struct endpoint *e, bool ours, st
 int call_del(struct call *c, struct err *err)
 {
 	struct err first = ERR_INIT, e = ERR_INIT;
-	struct endpoint ep = {0};
+	auto_(wep) struct wep *w = NULL;
 	bool ours = false;
 	int code, r;
 
 	code = call_open_store(c, &first);
 	if (code == 0) {
-		r = endpoint_delete(c, &ours, &ep, &first);
+		r = endpoint_delete(c, &ours, &w, &first);
 		code = r < 0 ? call_store_code(r) : 0;
 	}
-	r = delete_device(c, &ep, ours, &e);
-	endpoint_done(&ep);
+	r = delete_device(c, w, ours, &e);
 	if (r != 0 && code == 0) {
 		code = r;
 		first = e;

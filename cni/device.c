@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "cni/call.h"
 #include "kern/rt.h"
+#include "model/wep.h"
 
 /* Tables and rules of a pod's interfaces other than the one with the default route. */
 enum { POD_TABLE_BASE = 1000, POD_RULE_PRIORITY = 1000 };
@@ -337,7 +338,7 @@ int device_delete_on_host(struct call *c, struct err *err)
 	return r < 0 ? err_wrap(err, r, "deleting interface %s", c->veth) : 0;
 }
 
-int device_delete_in_pod(struct call *c, const struct ip *ips, size_t n_ips, struct err *err)
+int device_delete_in_pod(struct call *c, const struct wep *w, struct err *err)
 {
 	struct rt_link link;
 	int r = rt_link_get(c->pod, c->ifname, 0, &link, err);
@@ -350,12 +351,12 @@ int device_delete_in_pod(struct call *c, const struct ip *ips, size_t n_ips, str
 	if (strcmp(link.kind, "veth") != 0)
 		return 0;
 	rt_begin(c->pod, NULL, NULL);
-	for (size_t i = 0; i < n_ips; i++)
+	for (size_t i = 0; w && i < w->networks.n; i++)
 		rt_rule_del(c->pod,
-			&(struct rt_rule){.family = ips[i].family,
+			&(struct rt_rule){.family = w->networks.v[i].addr.family,
 				.priority = POD_RULE_PRIORITY,
 				.table = POD_TABLE_BASE + link.index,
-				.src = prefix_host(&ips[i])},
+				.src = w->networks.v[i]},
 			0);
 	rt_link_del(c->pod, link.index, NULL, 0);
 	r = rt_commit(c->pod, err);
@@ -475,7 +476,7 @@ static int check_link(struct rt *rt, const char *where, const char *name, const 
 
 int device_check(struct call *c, const struct device *d, struct err *err)
 {
-	struct rt_link host, pod;
+	struct rt_link host = {0}, pod = {0};
 	struct device real = *d;
 	int r;
 

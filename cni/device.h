@@ -20,6 +20,7 @@
 
 struct call;
 struct err;
+struct wep;
 
 struct device {
 	const struct ip *ips;
@@ -35,8 +36,8 @@ struct ip device_gateway(enum ip_family family);
 
 /* All of it; on failure nothing stays. Returns 0 or a negative errno. */
 int device_create(struct call *c, const struct device *d, struct err *err);
-/* The pod's end, and with it the host's; ips: whose rules go. Absence is success. */
-int device_delete_in_pod(struct call *c, const struct ip *ips, size_t n_ips, struct err *err);
+/* The pod's end, and with it the host's; w (or NULL): whose addresses' rules go. Absence is success. */
+int device_delete_in_pod(struct call *c, const struct wep *w, struct err *err);
 /* The host's end by its name. Absence is success. */
 int device_delete_on_host(struct call *c, struct err *err);
 /* Compares what is there with what device_create makes; ENOENT and the first difference in err. */

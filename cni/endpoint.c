@@ -2,7 +2,8 @@
 #include "cni/endpoint.h"
 
 #include <errno.h>
-#include <jansson.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -10,236 +11,161 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "base/strbuf.h"
 #include "cni/call.h"
+#include "model/key.h"
 #include "store/store.h"
-
-#define ENDPOINTS "/calico/resources/v3/projectcalico.org/workloadendpoints/"
 
 enum { MAX_TRIES = 20 };
 
-/* A segment of a name: "-" is doubled, as single ones join the segments. */
-static void add_segment(struct strbuf *sb, const char *s)
+static const char *orchestrator(const struct call *c)
 {
-	if (sb->len > 0)
-		strbuf_addc(sb, '-');
-	for (; *s != '\0'; s++) {
-		strbuf_addc(sb, *s);
-		if (*s == '-')
-			strbuf_addc(sb, '-');
-	}
+	return c->k8s ? "k8s" : "cni";
 }
 
-static char *endpoint_name(const struct call *c)
+int endpoint_key(const struct call *c, char **ret, struct err *err)
 {
-	struct strbuf sb = STRBUF_INIT;
+	auto_free char *name = NULL;
+	char key[KEY_SIZE];
+	int r;
 
-	add_segment(&sb, c->node);
-	add_segment(&sb, c->k8s ? "k8s" : "cni");
-	add_segment(&sb, c->k8s ? c->args.pod : c->container_id);
-	add_segment(&sb, c->ifname);
-	return strbuf_take(&sb);
-}
-
-static char *endpoint_key(const struct call *c)
-{
-	auto_free char *name = endpoint_name(c);
-
-	return mem_printf(ENDPOINTS "%s/%s", c->namespace, name);
-}
-
-void endpoint_done(struct endpoint *e)
-{
-	free(e->container_id);
-	free(e->interface_name);
-	free(e->mac);
-	free(e->uid);
-	free(e->created);
-	*e = (struct endpoint){0};
-}
-
-static char *text_of(const json_t *j, const char *key)
-{
-	return mem_strdup(json_string_value(json_object_get(j, key)) ?: "");
-}
-
-static int decode(const char *text, size_t len, struct endpoint *e, struct err *err)
-{
-	json_error_t je;
-	json_t *j = json_loadb(text, len, 0, &je);
-	const json_t *spec = json_object_get(j, "spec"), *metadata = json_object_get(j, "metadata");
-	const json_t *n, *nets = json_object_get(spec, "ipNetworks");
-	const char *uid = json_string_value(json_object_get(metadata, "uid"));
-	const char *created = json_string_value(json_object_get(metadata, "creationTimestamp"));
-	size_t i;
-
-	e->container_id = text_of(spec, "containerID");
-	e->interface_name = text_of(spec, "interfaceName");
-	e->mac = text_of(spec, "mac");
-	e->uid = uid ? mem_strdup(uid) : NULL;
-	e->created = created ? mem_strdup(created) : NULL;
-	json_array_foreach (nets, i, n) {
-		struct prefix p;
-
-		if (json_is_string(n) && e->n_ips < array_size(e->ips) &&
-			prefix_parse_host(json_string_value(n), &p, NULL) == 0)
-			e->ips[e->n_ips++] = p.addr;
-	}
-	json_decref(j);
-	if (!spec)
-		return err_set(err, -EINVAL, "not a WorkloadEndpoint");
+	r = wep_name(c->node, orchestrator(c), c->k8s ? c->args.pod : c->container_id, c->ifname,
+		&name, err);
+	if (r < 0)
+		return r;
+	if (!key_name_ok(name) || strlen(name) >= KEY_NAME_SIZE || !key_name_ok(c->namespace) ||
+		strlen(c->namespace) >= KEY_NAMESPACE_SIZE)
+		return err_set(err, -EINVAL,
+			"workload endpoint %.80s/%.200s: no name for an object", c->namespace,
+			name);
+	*ret = mem_strdup(key_format(KIND_WORKLOADENDPOINT, c->namespace, name, key));
 	return 0;
 }
 
-int endpoint_get(struct call *c, struct endpoint *ret, struct err *err)
+int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err *err)
 {
-	auto_free char *key = endpoint_key(c);
 	struct store_kv kv;
-	int r = store_get_wait(c->st, key, c->deadline_ms, &kv, err);
+	int r;
 
-	*ret = (struct endpoint){0};
+	*ret = NULL;
+	*ret_rev = 0;
+	if (!c->wep_key)
+		return err_set(err, -ENOENT, "there is no such endpoint");
+	r = store_get_wait(c->st, c->wep_key, c->deadline_ms, &kv, err);
 	if (r < 0)
 		return r;
-	r = decode(kv.value, kv.len, ret, err);
-	ret->rev = kv.rev;
+	r = wep_decode(kv.key, kv.value, kv.len, ret, err);
+	*ret_rev = kv.rev;
 	store_kv_done(&kv);
-	return r < 0 ? err_wrap(err, r, "%s", key) : 0;
+	return r < 0 ? err_wrap(err, -EINVAL, "%s", c->wep_key) : 0;
 }
 
-static json_t *encode_labels(const struct call *c)
+static void set_identity(struct wep *w, const struct call *c, const struct wep *old)
 {
-	json_t *labels = json_object();
-	const struct cni_pair *p;
-
-	vec_for_each (&c->conf->labels, p)
-		json_object_set_new(labels, p->name, json_string(p->value));
-	json_object_set_new(labels, "projectcalico.org/namespace", json_string(c->namespace));
-	json_object_set_new(
-		labels, "projectcalico.org/orchestrator", json_string(c->k8s ? "k8s" : "cni"));
-	return labels;
-}
-
-static json_t *encode_metadata(const struct call *c, const struct endpoint *old)
-{
-	auto_free char *name = endpoint_name(c);
+	struct key key;
 	char created[CLOCK_RFC3339_SIZE], uid[40];
 	uint8_t r[16] = {0};
-	json_t *j = json_object();
 
-	if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
-		abort(); /* cannot be: so few bytes are never interrupted */
+	(void)getrandom(r, sizeof(r), 0);
 	snprintf(uid, sizeof(uid),
 		"%02x%02x%02x%02x-%02x%02x-4%x%02x-%x%x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1],
 		r[2], r[3], r[4], r[5], r[6] & 15, r[7], 8 | (r[8] & 3), r[9] & 15, r[8], r[10],
 		r[11], r[12], r[13], r[14], r[15]);
 	clock_rfc3339(clock_real_ns(), created);
-	json_object_set_new(j, "name", json_string(name));
-	json_object_set_new(j, "namespace", json_string(c->namespace));
-	json_object_set_new(j, "uid", json_string(old->uid ?: uid));
-	json_object_set_new(j, "creationTimestamp", json_string(old->created ?: created));
-	json_object_set_new(j, "labels", encode_labels(c));
-	return j;
+	if (key_parse(c->wep_key, &key))
+		w->meta.name = mem_strdup(key.name);
+	w->meta.uid = mem_strdup(old && old->meta.uid ? old->meta.uid : uid);
+	w->meta.created = mem_strdup(old && old->meta.created ? old->meta.created : created);
 }
 
-static json_t *encode_ports(const struct call *c)
+static void set_ports(struct wep *w, const struct call *c)
 {
 	const struct cni_port *p;
-	json_t *a = json_array();
 
 	vec_for_each (&c->conf->ports, p) {
-		json_t *j = json_object();
+		struct wep_port port = {.protocol = p->protocol,
+			.port = p->port,
+			.host_port = p->host_port,
+			.name = mem_strdup(""),
+			.host_ip = mem_strdup(ip_str(&p->host_ip))};
 
-		json_object_set_new(j, "name", json_string(""));
-		json_object_set_new(j, "protocol", json_string(p->protocol));
-		json_object_set_new(j, "port", json_integer(p->port));
-		json_object_set_new(j, "hostPort", json_integer(p->host_port));
-		json_object_set_new(j, "hostIP", json_string(ip_str(&p->host_ip)));
-		json_array_append_new(a, j);
+		vec_push(&w->ports, port);
 	}
-	return a;
 }
 
-static json_t *encode_spec(
-	const struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac)
+static struct wep *endpoint_new(const struct call *c, const struct wep *old, const struct ip *ips,
+	size_t n_ips, const struct mac *mac)
 {
-	json_t *j = json_object(), *nets = json_array(), *profiles = json_array();
-	auto_free char *profile =
-		c->k8s ? mem_printf("kns.%s", c->namespace) : mem_strdup(c->conf->name);
+	struct wep *w = wep_new(c->namespace);
+	const struct cni_pair *p;
 
-	json_object_set_new(j, "orchestrator", json_string(c->k8s ? "k8s" : "cni"));
-	if (!c->k8s)
-		json_object_set_new(j, "workload", json_string(c->container_id));
-	json_object_set_new(j, "node", json_string(c->node));
-	json_object_set_new(j, "containerID", json_string(c->container_id));
-	if (c->args.pod)
-		json_object_set_new(j, "pod", json_string(c->args.pod));
-	json_object_set_new(j, "endpoint", json_string(c->ifname));
+	set_identity(w, c, old);
+	vec_for_each (&c->conf->labels, p)
+		labels_set(&w->meta.labels, p->name, p->value);
+	labels_set(&w->meta.labels, "projectcalico.org/namespace", c->namespace);
+	labels_set(&w->meta.labels, "projectcalico.org/orchestrator", orchestrator(c));
+	w->orchestrator = mem_strdup(orchestrator(c));
+	w->workload = c->k8s ? NULL : mem_strdup(c->container_id);
+	w->node = mem_strdup(c->node);
+	w->container_id = mem_strdup(c->container_id);
+	w->pod = c->args.pod ? mem_strdup(c->args.pod) : NULL;
+	w->endpoint = mem_strdup(c->ifname);
 	for (size_t i = 0; i < n_ips; i++) {
-		struct prefix p = prefix_host(&ips[i]);
+		struct prefix net = prefix_host(&ips[i]);
 
-		json_array_append_new(nets, json_string(prefix_str(&p)));
+		vec_push(&w->networks, net);
 	}
-	json_object_set_new(j, "ipNetworks", nets);
-	json_array_append_new(profiles, json_string(profile));
-	json_object_set_new(j, "profiles", profiles);
-	json_object_set_new(j, "interfaceName", json_string(c->veth));
-	json_object_set_new(j, "mac", json_string(mac_str(mac)));
-	if (c->conf->ports.n > 0)
-		json_object_set_new(j, "ports", encode_ports(c));
-	return j;
+	vec_push(&w->profiles.v,
+		c->k8s ? mem_printf("kns.%s", c->namespace) : mem_strdup(c->conf->name));
+	w->interface = mem_strdup(c->veth);
+	w->mac = *mac;
+	set_ports(w, c);
+	return w;
 }
 
 int endpoint_put(
 	struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac, struct err *err)
 {
-	auto_free char *key = endpoint_key(c);
 	int r = -ESTALE;
 
 	for (int i = 0; i < MAX_TRIES && (r == -ESTALE || r == -EEXIST || r == -ENOENT); i++) {
-		struct endpoint old;
-		json_t *j;
-		char *text;
+		auto_(wep) struct wep *old = NULL, *w = NULL;
+		auto_free char *text = NULL;
+		int64_t rev;
 
-		r = endpoint_get(c, &old, err);
-		if (r < 0 && r != -ENOENT && r != -EINVAL) {
-			endpoint_done(&old);
+		r = endpoint_get(c, &old, &rev, err);
+		if (r < 0 && r != -ENOENT && r != -EINVAL)
 			return r;
-		}
-		j = json_object();
-		json_object_set_new(j, "kind", json_string("WorkloadEndpoint"));
-		json_object_set_new(j, "apiVersion", json_string("projectcalico.org/v3"));
-		json_object_set_new(j, "metadata", encode_metadata(c, &old));
-		json_object_set_new(j, "spec", encode_spec(c, ips, n_ips, mac));
-		text = json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER);
-		json_decref(j);
-		if (old.rev != 0)
-			r = store_update_wait(c->st, key, text, old.rev, c->deadline_ms, NULL, err);
+		w = endpoint_new(c, old, ips, n_ips, mac);
+		text = wep_encode(w, NULL);
+		if (rev != 0)
+			r = store_update_wait(
+				c->st, c->wep_key, text, rev, c->deadline_ms, NULL, err);
 		else
-			r = store_create_wait(c->st, key, text, c->deadline_ms, NULL, err);
-		free(text);
-		endpoint_done(&old);
+			r = store_create_wait(c->st, c->wep_key, text, c->deadline_ms, NULL, err);
 	}
-	return r < 0 ? err_wrap(err, r, "writing %s", key) : 0;
+	return r < 0 ? err_wrap(err, r, "writing %s", c->wep_key) : 0;
 }
 
-int endpoint_delete(struct call *c, bool *ret_ours, struct endpoint *ret, struct err *err)
+int endpoint_delete(struct call *c, bool *ret_ours, struct wep **ret, struct err *err)
 {
-	auto_free char *key = endpoint_key(c);
 	int r = -ESTALE;
 
-	*ret = (struct endpoint){0};
+	*ret = NULL;
 	*ret_ours = true;
 	for (int i = 0; i < MAX_TRIES && r == -ESTALE; i++) {
-		endpoint_done(ret);
-		r = endpoint_get(c, ret, err);
+		int64_t rev;
+
+		wep_free(take_ptr(*ret));
+		r = endpoint_get(c, ret, &rev, err);
 		if (r < 0 && r != -EINVAL)
 			break;
-		*ret_ours = r == -EINVAL || strcmp(ret->container_id, c->container_id) == 0;
+		*ret_ours = !*ret || !(*ret)->container_id ||
+			    strcmp((*ret)->container_id, c->container_id) == 0;
 		if (!*ret_ours)
 			return 0;
-		r = store_delete_wait(c->st, key, ret->rev, NULL, c->deadline_ms, err);
+		r = store_delete_wait(c->st, c->wep_key, rev, NULL, c->deadline_ms, err);
 	}
 	if (r == -ENOENT)
 		return 0;
-	return r < 0 ? err_wrap(err, r, "deleting %s", key) : 0;
+	return r < 0 ? err_wrap(err, r, "deleting %s", c->wep_key) : 0;
 }

@@ -6,30 +6,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "model/wep.h"
 #include "net/mac.h"
 #include "net/prefix.h"
 
 struct call;
 struct err;
 
-/* What the stored endpoint says. */
-struct endpoint {
-	char *container_id, *interface_name, *mac; /* "" where missing */
-	struct ip ips[2];			   /* at most one of each family */
-	size_t n_ips;
-	char *uid, *created; /* NULL where missing */
-	int64_t rev;
-};
+/* The endpoint's key, for c->wep_key. EINVAL: its parts make no name. */
+int endpoint_key(const struct call *c, char **ret, struct err *err);
 
-void endpoint_done(struct endpoint *e);
-
-/* ENOENT: there is none. EINVAL: it cannot be decoded; *ret says its revision all the same. */
-int endpoint_get(struct call *c, struct endpoint *ret, struct err *err);
+/* ENOENT: there is none. EINVAL: it cannot be decoded; *ret_rev is its revision all the same. */
+int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err *err);
 /* Creates or replaces it. Returns 0 or a negative errno. */
 int endpoint_put(
 	struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac, struct err *err);
 /*
  * Deletes it if it is this container's. *ret_ours tells whether it was (or whether there was none),
- * *ret what it said. Returns 0 or a negative errno.
+ * *ret what it said (NULL: nothing). Returns 0 or a negative errno.
  */
-int endpoint_delete(struct call *c, bool *ret_ours, struct endpoint *ret, struct err *err);
+int endpoint_delete(struct call *c, bool *ret_ours, struct wep **ret, struct err *err);

@@ -11,6 +11,8 @@
 #include "base/mem.h"
 #include "ipam/pools.h"
 #include "model/ipam.h"
+#include "model/ippool.h"
+#include "model/node.h"
 
 static void slot_forget_obj(struct slot *s)
 {
@@ -23,13 +25,13 @@ static void slot_forget_obj(struct slot *s)
 			ipam_handle_free(s->obj);
 			break;
 		case SLOT_POOL:
-			pool_free(s->obj);
+			ippool_free(s->obj);
 			break;
 		case SLOT_RESERVATION:
 			reservation_free(s->obj);
 			break;
 		case SLOT_NODE:
-			node_labels_free(s->obj);
+			node_free(s->obj);
 			break;
 		case SLOT_AFFINITY:
 		case SLOT_CONFIG:
@@ -197,11 +199,11 @@ static int decode(struct slot *s, void **ret)
 	case SLOT_HANDLE:
 		return ipam_handle_decode(s->text, s->len, (struct ipam_handle **)ret, &s->bad);
 	case SLOT_POOL:
-		return pool_decode(s->key, s->text, s->len, (struct pool **)ret, &s->bad);
+		return ippool_decode(s->key, s->text, s->len, (struct ippool **)ret, &s->bad);
 	case SLOT_RESERVATION:
 		return reservation_decode(s->text, s->len, (struct reservation **)ret, &s->bad);
 	case SLOT_NODE:
-		return node_labels_decode(s->text, s->len, (struct node_labels **)ret, &s->bad);
+		return node_decode(s->key, s->text, s->len, (struct node **)ret, &s->bad);
 	case SLOT_AFFINITY:
 		*ret = mem_new(struct ipam_affinity);
 		return ipam_affinity_decode(s->text, s->len, *ret, &s->bad);
@@ -256,7 +258,7 @@ struct ipam_config *slot_config(struct slot *s)
 	return slot_obj(s);
 }
 
-struct pool *slot_pool(struct slot *s)
+struct ippool *slot_pool(struct slot *s)
 {
 	return slot_obj(s);
 }
@@ -266,7 +268,7 @@ struct reservation *slot_reservation(struct slot *s)
 	return slot_obj(s);
 }
 
-struct node_labels *slot_node(struct slot *s)
+struct node *slot_node(struct slot *s)
 {
 	return slot_obj(s);
 }

@@ -74,9 +74,9 @@ struct ipam_block *slot_block(struct slot *s);
 struct ipam_affinity *slot_affinity(struct slot *s);
 struct ipam_handle *slot_handle(struct slot *s);
 struct ipam_config *slot_config(struct slot *s);
-struct pool *slot_pool(struct slot *s);
+struct ippool *slot_pool(struct slot *s);
 struct reservation *slot_reservation(struct slot *s);
-struct node_labels *slot_node(struct slot *s);
+struct node *slot_node(struct slot *s);
 /* Present, and cannot be decoded. */
 bool slot_is_bad(struct slot *s);
 

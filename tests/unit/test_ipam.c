@@ -687,6 +687,57 @@ START_TEST(pools_are_chosen)
 }
 END_TEST
 
+#define NODE_KEY "/calico/resources/v3/projectcalico.org/nodes/"
+
+static void put_node(const char *name, const char *rack)
+{
+	auto_free char *key = mem_printf(NODE_KEY "%s", name);
+	auto_free char *value =
+		mem_printf("{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\","
+			   "\"metadata\":{\"name\":\"%s\",\"labels\":{\"rack\":\"%s\"}},"
+			   "\"spec\":{}}",
+			name, rack);
+
+	db_put(key, value);
+}
+
+/* A node that moves to another rack gets addresses of that one, and gives back what is empty. */
+START_TEST(pools_select_nodes)
+{
+	const struct ipam_attr in_a[] = {{"namespace", "a"}}, in_b[] = {{"namespace", "b"}};
+	struct ipam_assign a = assign_args("n1", "late");
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	db_reset();
+	put_pool("one", "10.1.0.0/24", 26, ",\"nodeSelector\":\"rack == '1'\"");
+	put_pool("two", "10.2.0.0/24", 26,
+		",\"nodeSelector\":\"rack in {'2', '3'}\",\"namespaceSelector\":"
+		"\"projectcalico.org/name == 'b'\"");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT); /* the node is not known */
+	put_node("n1", "1");
+	ip = assign("n1", "first");
+	expect_in(&ip, "10.1.0.0/24");
+	put_node("n1", "2");
+	a.attrs = in_a;
+	a.n_attrs = 1;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT);
+	a.attrs = in_b;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	expect_in(&ip, "10.2.0.0/24");
+	/* The block that is in use stays until its last address goes. */
+	ck_assert_uint_eq(count_keys(IPAM_ROOT "host/n1/"), 2);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("first", NOW)), 0);
+	ck_assert_uint_eq(count_keys(IPAM_ROOT "host/n1/"), 1);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 1);
+	/* One that is empty already goes with the next assignment. */
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("late", NOW)), 0);
+	put_node("n1", "1");
+	assign("n1", "again");
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 1);
+}
+END_TEST
+
 START_TEST(reserved_is_skipped)
 {
 	struct ipam_assign a = assign_args("n1", "h");
@@ -1219,6 +1270,7 @@ int main(void)
 	tcase_add_test(t, write_order);
 	tcase_add_test(t, blocks_limits_and_borrowing);
 	tcase_add_test(t, pools_are_chosen);
+	tcase_add_test(t, pools_select_nodes);
 	tcase_add_test(t, reserved_is_skipped);
 	tcase_add_test(t, both_families_or_none);
 	tcase_add_test(t, claims);

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Blocks become a host's, and stop being one's: affinity and block in Calico's order. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "ipam/block.h"
+#include "ipam/plan.h"
+#include "ipam/pools.h"
+#include "ipam/request.h"
+#include "model/ipam.h"
+#include "model/ippool.h"
+
+static int set_affinity(struct ipam_request *rq, struct slot *s, enum ipam_affinity_state state)
+{
+	struct ipam_affinity a = {.state = state};
+
+	return view_update(&rq->view, s, ipam_affinity_encode(&a));
+}
+
+int plan_update_block(struct ipam_request *rq, struct slot *s, struct ipam_block *b)
+{
+	block_bump(b);
+	return view_update(&rq->view, s, ipam_block_encode(b));
+}
+
+/* The block is known to be somebody else's. */
+static bool is_foreign(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
+{
+	char key[IPAM_KEY_SIZE];
+	struct slot *s = view_find(&rq->view, ipam_key_block(cidr, key));
+	const struct ipam_block *b = s ? slot_block(s) : NULL;
+
+	if (!b || block_affine_to(b, rq->host))
+		return false;
+	err_set(err, -EEXIST, "block %s belongs to %s", prefix_str(cidr), b->affinity ?: "no node");
+	return true;
+}
+
+/* The affinity exists and the block does not. */
+static int plan_claim_absent(
+	struct ipam_request *rq, const struct prefix *cidr, struct slot *as, struct slot *bs)
+{
+	auto_(ipam_block) struct ipam_block *b = NULL;
+
+	/* Pending, even if it is already: whoever is releasing it has lost the race then. */
+	if (!bs->guarded) {
+		rq->after = AFTER_GUARDED;
+		rq->after_slot = bs;
+		return set_affinity(rq, as, IPAM_PENDING);
+	}
+	b = block_create(cidr, rq->host, rq->now_ns);
+	return view_create(&rq->view, bs, ipam_block_encode(b));
+}
+
+/*
+ * The block is the host's, and the affinity confirmed. EEXIST: it is another's; an affinity of ours
+ * was stale then and is gone.
+ */
+int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
+{
+	struct ipam_affinity pending = {.state = IPAM_PENDING};
+	struct ipam_affinity *a;
+	struct slot *as, *bs;
+	struct ipam_block *b;
+	int r;
+
+	r = plan_get_affinity(rq, rq->host, cidr, &as);
+	if (r != 0)
+		return r;
+	if (as->state == SLOT_ABSENT && is_foreign(rq, cidr, err))
+		return -EEXIST;
+	if (as->state == SLOT_ABSENT)
+		return view_create(&rq->view, as, ipam_affinity_encode(&pending));
+	r = plan_get_block(rq, cidr, &bs);
+	if (r != 0)
+		return r;
+	r = slot_check(as, err) ?: slot_check(bs, err);
+	if (r < 0)
+		return r;
+	a = slot_affinity(as);
+	b = slot_block(bs);
+	if (!b)
+		return plan_claim_absent(rq, cidr, as, bs);
+	if (is_foreign(rq, cidr, NULL))
+		return view_delete(&rq->view, as);
+	switch (a->state) {
+	case IPAM_CONFIRMED:
+		return 0;
+	case IPAM_PENDING:
+		return set_affinity(rq, as, IPAM_CONFIRMED);
+	case IPAM_PENDING_DELETION:
+		break;
+	}
+	/* Somebody may be about to delete the block: an update of it makes that fail. */
+	if (!bs->written) {
+		auto_(ipam_block) struct ipam_block *copy = ipam_block_dup(b);
+
+		return plan_update_block(rq, bs, copy);
+	}
+	return set_affinity(rq, as, IPAM_PENDING);
+}
+
+/*
+ * The block is not the host's any more: deleted when it is empty, else without affinity. EBUSY: it
+ * has to be empty and is not, or is another block than it was (releasing.seq).
+ */
+int plan_unclaim(struct ipam_request *rq, const char *host, const struct prefix *cidr,
+	bool must_be_empty, struct err *err)
+{
+	struct slot *as, *bs;
+	struct ipam_affinity *a;
+	struct ipam_block *b;
+	int r;
+
+	r = plan_get_affinity(rq, host, cidr, &as) ?: plan_get_block(rq, cidr, &bs);
+	if (r != 0)
+		return r;
+	r = slot_check(bs, err);
+	if (r < 0)
+		return r;
+	a = slot_affinity(as);
+	b = slot_block(bs);
+	if (b && !block_affine_to(b, host))
+		b = NULL; /* a stale affinity, which goes */
+	if (b && must_be_empty && !block_is_empty(b))
+		return err_set(err, -EBUSY, "block %s has addresses in use", prefix_str(cidr));
+	if (a && b && a->state != IPAM_PENDING_DELETION)
+		return set_affinity(rq, as, IPAM_PENDING_DELETION);
+	if (b && block_is_empty(b))
+		return view_delete(&rq->view, bs);
+	if (b) {
+		auto_(ipam_block) struct ipam_block *copy = ipam_block_dup(b);
+
+		block_orphan(copy);
+		return plan_update_block(rq, bs, copy);
+	}
+	if (as->state == SLOT_PRESENT)
+		return view_delete(&rq->view, as);
+	return 0;
+}
+
+void request_give_back(struct ipam_request *rq, const struct ipam_block *b)
+{
+	free(rq->releasing.host);
+	rq->releasing.host = mem_strdup(block_host(b));
+	rq->releasing.cidr = b->cidr;
+	rq->releasing.seq = b->seq;
+	rq->releasing.active = true;
+}
+
+int plan_give_back(struct ipam_request *rq)
+{
+	struct slot *bs;
+	int r;
+
+	if (!rq->releasing.active)
+		return 0;
+	r = plan_get_block(rq, &rq->releasing.cidr, &bs);
+	if (r != 0)
+		return r;
+	if (slot_is_bad(bs) || (slot_block(bs) && slot_block(bs)->seq != rq->releasing.seq))
+		r = -EBUSY;
+	else
+		r = plan_unclaim(rq, rq->releasing.host, &rq->releasing.cidr, true, NULL);
+	if (r == PLAN_WAIT)
+		return r;
+	rq->releasing.active = false;
+	return 0;
+}
+
+/*
+ * Claiming CIDRs, and giving them back. Blocks that cannot be had do not stop the others; the first
+ * failure is the answer.
+ */
+static int put_off(struct ipam_request *rq, int r, const struct prefix *cidr, const struct err *e)
+{
+	if (r < 0 && rq->deferred == 0) {
+		rq->deferred = r;
+		rq->deferred_err = *e;
+	}
+	vec_push(&rq->handled, *cidr);
+	return 0;
+}
+
+static int answer_put_off(const struct ipam_request *rq, struct err *err)
+{
+	if (rq->deferred < 0 && err)
+		*err = rq->deferred_err;
+	return rq->deferred;
+}
+
+static int check_claim(const struct ipam_request *rq, const struct ippool *p, struct err *err)
+{
+	const char *text = prefix_str(&rq->cidr);
+
+	if (!p || !prefix_covers(&p->cidr, &rq->cidr))
+		return err_set(err, -ENOENT, "%s lies in no enabled pool", text);
+	if (!prefix_is_masked(&rq->cidr))
+		return err_set(err, -EINVAL, "%s has host bits set", text);
+	if (rq->cidr.plen > p->block_plen)
+		return err_set(err, -EINVAL, "%s is smaller than a block of pool %s (/%d)", text,
+			p->meta.name, p->block_plen);
+	if (p->block_plen - rq->cidr.plen > 12)
+		return err_set(err, -EINVAL, "%s has more than 4096 blocks of pool %s (/%d)", text,
+			p->meta.name, p->block_plen);
+	return 0;
+}
+
+int plan_claim_cidr(struct ipam_request *rq, struct err *err)
+{
+	auto_free struct slot **slots = NULL;
+	const struct ippool *p;
+	unsigned host_bits;
+	size_t n;
+	int r = plan_list_pools(rq, &slots, &n);
+
+	if (r != 0)
+		return r;
+	p = slots_pool_of(slots, n, &rq->cidr.addr);
+	r = check_claim(rq, p, err);
+	if (r < 0)
+		return r;
+	host_bits = ip_bits(&rq->cidr.addr) - p->block_plen;
+	for (uint64_t i = 0; i < 1ull << (p->block_plen - rq->cidr.plen); i++) {
+		struct ip base = rq->cidr.addr;
+		struct err e = ERR_INIT;
+		struct prefix block;
+
+		ip_add(&rq->cidr.addr, i << host_bits, &base);
+		block = prefix_of(&base, p->block_plen);
+		if (request_is_handled(rq, &block))
+			continue;
+		r = plan_claim(rq, &block, &e);
+		if (r == PLAN_WAIT)
+			return r;
+		if (r == 0)
+			vec_push(&rq->addrs, (struct ipam_addr){base, block});
+		put_off(rq, r, &block, &e);
+	}
+	return answer_put_off(rq, err);
+}
+
+static int plan_unclaim_family(struct ipam_request *rq, enum ip_family family)
+{
+	auto_free struct slot **slots = NULL;
+	char prefix[IPAM_KEY_SIZE];
+	size_t n;
+	int r;
+
+	r = view_list(
+		&rq->view, ipam_key_affinities_of_host(rq->host, family, prefix), SLOT_AFFINITY);
+	if (r != 0)
+		return r;
+	n = view_under(&rq->view, prefix, &slots);
+	for (size_t i = 0; i < n; i++) {
+		struct err e = ERR_INIT;
+		struct prefix cidr;
+
+		if (!ipam_key_parse_affinity(slots[i]->key, NULL, &cidr) ||
+			request_is_handled(rq, &cidr) ||
+			(rq->cidr.addr.family != IP_NONE && !prefix_covers(&rq->cidr, &cidr)))
+			continue;
+		r = plan_unclaim(rq, rq->host, &cidr, rq->must_be_empty, &e);
+		if (r == PLAN_WAIT) {
+			rq->found = true;
+			return r;
+		}
+		if (r == 0)
+			vec_push(&rq->addrs, (struct ipam_addr){cidr.addr, cidr});
+		put_off(rq, r, &cidr, &e);
+	}
+	return 0;
+}
+
+int plan_unclaim_cidr(struct ipam_request *rq, struct err *err)
+{
+	enum ip_family family = (enum ip_family)rq->cidr.addr.family;
+	int r = 0;
+
+	if (family != IP_V6)
+		r = plan_unclaim_family(rq, IP_V4);
+	if (r == 0 && family != IP_V4)
+		r = plan_unclaim_family(rq, IP_V6);
+	if (r != 0)
+		return r;
+	if (!rq->found && rq->handled.n == 0)
+		return err_set(err, -ENOENT, "node %s has no block%s%s", rq->host,
+			family != IP_NONE ? " in " : "",
+			family != IP_NONE ? prefix_str(&rq->cidr) : "");
+	return answer_put_off(rq, err);
+}

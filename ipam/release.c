@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Addresses go back, by handle or one by one: the block first, then the handle's count. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "ipam/block.h"
+#include "ipam/plan.h"
+#include "ipam/pools.h"
+#include "ipam/request.h"
+#include "model/ipam.h"
+#include "model/ippool.h"
+
+/* Writes a block of which addresses have been freed; one that nobody has and nobody uses goes. */
+static int put_freed(
+	struct ipam_request *rq, struct slot *bs, struct ipam_block *b, const char *handle)
+{
+	free(rq->freeing_handle);
+	rq->freeing_handle = handle ? mem_strdup(handle) : NULL;
+	rq->after = AFTER_RELEASED;
+	rq->after_cidr = b->cidr;
+	if (!b->affinity && block_is_empty(b))
+		return view_delete(&rq->view, bs);
+	return plan_update_block(rq, bs, b);
+}
+
+/* Frees one address of a block that is known; ENOENT: it is not in use. */
+int plan_free_addr(struct ipam_request *rq, const struct ipam_addr *addr, struct err *err)
+{
+	auto_(ipam_block) struct ipam_block *b = NULL;
+	const struct ipam_block_attr *attr;
+	struct ipam_config config;
+	struct slot *bs;
+	int r;
+
+	r = plan_get_config(rq, &config, err) ?: plan_get_block(rq, &addr->block, &bs);
+	if (r == 0)
+		r = slot_check(bs, err);
+	if (r != 0)
+		return r;
+	if (!slot_block(bs))
+		return err_set(err, -ENOENT, "address %s is not in use", ip_str(&addr->ip));
+	b = ipam_block_dup(slot_block(bs));
+	attr = block_lookup(slot_block(bs), &addr->ip);
+	r = block_release(b, &addr->ip, rq->handle, config.cooldown_s, rq->now_ns, err);
+	if (r < 0)
+		return r;
+	rq->freeing.n = 0;
+	vec_push(&rq->freeing, addr->ip);
+	return put_freed(rq, bs, b, attr->handle);
+}
+
+bool request_is_handled(const struct ipam_request *rq, const struct prefix *cidr)
+{
+	for (size_t i = 0; i < rq->handled.n; i++)
+		if (prefix_equal(&rq->handled.v[i], cidr))
+			return true;
+	return false;
+}
+
+/* The affinity of an empty block goes when its pool does not select the node any more. */
+static int plan_tidy(struct ipam_request *rq)
+{
+	auto_free struct slot **slots = NULL;
+	const struct ippool *p;
+	struct ipam_block *b;
+	bool selects = true;
+	struct slot *bs;
+	size_t n;
+	int r = plan_give_back(rq);
+
+	if (r != 0 || rq->tidy_cidr.addr.family == IP_NONE)
+		return r;
+	r = plan_get_block(rq, &rq->tidy_cidr, &bs);
+	if (r != 0)
+		return r;
+	b = slot_block(bs);
+	if (b && block_host(b) && block_is_empty(b)) {
+		r = plan_list_pools(rq, &slots, &n);
+		if (r != 0)
+			return r;
+		p = slots_pool_of(slots, n, &b->cidr.addr);
+		if (p)
+			r = plan_pool_selects_node(rq, p, block_host(b), &selects);
+		if (r != 0)
+			return r;
+		if (!selects)
+			request_give_back(rq, b);
+	}
+	rq->tidy_cidr = (struct prefix){0};
+	return plan_give_back(rq);
+}
+
+static int plan_release_block(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
+{
+	auto_(ipam_block) struct ipam_block *b = NULL;
+	struct ipam_config config;
+	uint32_t pos = 0;
+	struct slot *bs;
+	struct ip ip;
+	int r;
+
+	r = plan_get_config(rq, &config, err) ?: plan_get_block(rq, cidr, &bs);
+	if (r == 0)
+		r = slot_check(bs, err);
+	if (r != 0 || !slot_block(bs))
+		return r;
+	b = ipam_block_dup(slot_block(bs));
+	rq->freeing.n = 0;
+	while (block_next_of_handle(b, rq->handle, &pos, &ip))
+		vec_push(&rq->freeing, ip);
+	if (rq->freeing.n == 0)
+		return 0;
+	block_release_handle(b, rq->handle, config.cooldown_s, rq->now_ns);
+	return put_freed(rq, bs, b, rq->handle);
+}
+
+int plan_release_handle(struct ipam_request *rq, struct err *err)
+{
+	struct ipam_handle *h;
+	struct slot *s;
+	int r;
+
+	r = plan_tidy(rq) ?: plan_get_handle(rq, rq->handle, &s);
+	if (r == 0)
+		r = slot_check(s, err);
+	if (r != 0)
+		return r;
+	h = slot_handle(s);
+	if (!h)
+		return rq->found ? 0 : err_set(err, -ENOENT, "there is no handle %s", rq->handle);
+	rq->found = true;
+	for (size_t i = 0; i < h->blocks.n; i++) {
+		struct prefix cidr = h->blocks.v[i].cidr;
+
+		if (request_is_handled(rq, &cidr))
+			continue;
+		r = plan_release_block(rq, &cidr, err);
+		if (r != 0)
+			return r;
+		vec_push(&rq->handled, cidr);
+	}
+	return 0;
+}
+
+/* The block of an address: of its pool's size, or (the pool is gone) whichever has it. */
+static int find_block_of(struct ipam_request *rq, const struct ip *ip, struct prefix *ret)
+{
+	auto_free struct slot **slots = NULL;
+	size_t n;
+	int r = plan_list_blocks(rq, ip->family, &slots, &n);
+
+	if (r != 0)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		if (ipam_key_parse_block(slots[i]->key, ret) && prefix_contains(ret, ip))
+			return 0;
+	return -ENOENT;
+}
+
+int plan_release_ip(struct ipam_request *rq, struct err *err)
+{
+	struct ipam_addr addr = {.ip = rq->ip};
+	int r = plan_tidy(rq);
+
+	if (r != 0 || rq->addrs.n > 0)
+		return r;
+	r = find_block_of(rq, &rq->ip, &addr.block);
+	if (r == -ENOENT)
+		return err_set(err, r, "address %s is in no block", ip_str(&rq->ip));
+	return r ?: plan_free_addr(rq, &addr, err);
+}
+
+int plan_lookup(struct ipam_request *rq, struct err *err)
+{
+	struct ipam_handle *h;
+	struct slot *s, *bs;
+	int r = plan_get_handle(rq, rq->handle, &s);
+
+	if (r == 0)
+		r = slot_check(s, err);
+	if (r != 0)
+		return r;
+	h = slot_handle(s);
+	if (!h)
+		return err_set(err, -ENOENT, "there is no handle %s", rq->handle);
+	rq->addrs.n = 0;
+	for (size_t i = 0; i < h->blocks.n; i++) {
+		uint32_t pos = 0;
+		struct ip ip;
+
+		r = plan_get_block(rq, &h->blocks.v[i].cidr, &bs);
+		if (r != 0)
+			return r;
+		while (slot_block(bs) &&
+			block_next_of_handle(slot_block(bs), rq->handle, &pos, &ip))
+			vec_push(&rq->addrs, (struct ipam_addr){ip, h->blocks.v[i].cidr});
+	}
+	return 0;
+}

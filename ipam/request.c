@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Requests: what they are made of, which plan is theirs, and what a write that is done means to them. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "ipam/plan.h"
+#include "ipam/request.h"
+#include "ipam/step.h"
+
+/* Lost races, as Calico. */
+enum { MAX_RETRIES = 100 };
+
+static struct ipam_request *request_new(
+	enum request_kind kind, const char *host, const char *handle, int64_t now_ns)
+{
+	struct ipam_request *rq = mem_new(struct ipam_request);
+
+	rq->kind = kind;
+	rq->host = host ? mem_strdup(host) : NULL;
+	rq->handle = handle ? mem_strdup(handle) : NULL;
+	rq->now_ns = now_ns;
+	return rq;
+}
+
+struct ipam_request *ipam_assign_new(const struct ipam_assign *a)
+{
+	struct ipam_request *rq = request_new(REQUEST_ASSIGN, a->host, a->handle, a->now_ns);
+
+	assert(a->host && a->handle && (a->v4 || a->v6));
+	for (size_t i = 0; i < a->n_attrs; i++)
+		vec_push(&rq->attrs, (struct ipam_attr){mem_strdup(a->attrs[i].name),
+					     mem_strdup(a->attrs[i].value)});
+	for (size_t i = 0; i < a->n_pools; i++)
+		vec_push(&rq->pools, mem_strdup(a->pools[i]));
+	rq->use = a->use;
+	rq->v4 = a->v4;
+	rq->v6 = a->v6;
+	rq->ip = a->ip;
+	rq->reuse = a->reuse;
+	rq->max_blocks = a->max_blocks;
+	rq->random = a->random;
+	return rq;
+}
+
+struct ipam_request *ipam_release_handle_new(const char *handle, int64_t now_ns)
+{
+	return request_new(REQUEST_RELEASE_HANDLE, NULL, handle, now_ns);
+}
+
+struct ipam_request *ipam_release_ip_new(const struct ip *ip, const char *handle, int64_t now_ns)
+{
+	struct ipam_request *rq = request_new(REQUEST_RELEASE_IP, NULL, handle, now_ns);
+
+	rq->ip = *ip;
+	return rq;
+}
+
+struct ipam_request *ipam_claim_new(const struct prefix *cidr, const char *host, int64_t now_ns)
+{
+	struct ipam_request *rq = request_new(REQUEST_CLAIM, host, NULL, now_ns);
+
+	rq->cidr = *cidr;
+	return rq;
+}
+
+struct ipam_request *ipam_unclaim_new(
+	const struct prefix *cidr, const char *host, bool must_be_empty, int64_t now_ns)
+{
+	struct ipam_request *rq = request_new(REQUEST_UNCLAIM, host, NULL, now_ns);
+
+	if (cidr)
+		rq->cidr = *cidr;
+	rq->must_be_empty = must_be_empty;
+	return rq;
+}
+
+struct ipam_request *ipam_lookup_handle_new(const char *handle)
+{
+	return request_new(REQUEST_LOOKUP, NULL, handle, 0);
+}
+
+void ipam_request_free(struct ipam_request *rq)
+{
+	struct ipam_attr *a;
+	char **s;
+
+	if (!rq)
+		return;
+	store_op_cancel(rq->op);
+	view_done(&rq->view);
+	vec_for_each (&rq->attrs, a) {
+		free((char *)(uintptr_t)a->name);
+		free((char *)(uintptr_t)a->value);
+	}
+	vec_done(&rq->attrs);
+	vec_for_each (&rq->pools, s)
+		free(*s);
+	vec_done(&rq->pools);
+	vec_done(&rq->addrs);
+	vec_done(&rq->handled);
+	free(rq->host);
+	free(rq->handle);
+	free(rq->uncount.handle);
+	free(rq->releasing.host);
+	vec_done(&rq->freeing);
+	free(rq->freeing_handle);
+	free(rq);
+}
+
+const struct ipam_addr *ipam_request_addrs(const struct ipam_request *rq, size_t *ret_n)
+{
+	*ret_n = rq->addrs.n;
+	return rq->addrs.v;
+}
+
+const struct ipam_addr *ipam_request_addr(const struct ipam_request *rq, enum ip_family family)
+{
+	for (size_t i = 0; i < rq->addrs.n; i++)
+		if (rq->addrs.v[i].ip.family == family)
+			return &rq->addrs.v[i];
+	return NULL;
+}
+
+static int plan(struct ipam_request *rq, struct err *err)
+{
+	int r = plan_uncount(rq);
+
+	if (r != 0)
+		return r;
+	switch (rq->kind) {
+	case REQUEST_ASSIGN:
+		return plan_assign(rq, err);
+	case REQUEST_RELEASE_HANDLE:
+		return plan_release_handle(rq, err);
+	case REQUEST_RELEASE_IP:
+		return plan_release_ip(rq, err);
+	case REQUEST_CLAIM:
+		return plan_claim_cidr(rq, err);
+	case REQUEST_UNCLAIM:
+		return plan_unclaim_cidr(rq, err);
+	case REQUEST_LOOKUP:
+		return plan_lookup(rq, err);
+	}
+	return -EINVAL;
+}
+
+int ipam_request_step(struct ipam_request *rq, struct store_req *ret_req, struct err *err)
+{
+	struct err e = ERR_INIT;
+	int r = 0;
+
+	rq->after = AFTER_NOTHING;
+	if (rq->failed == 0)
+		r = plan(rq, &e);
+	if (r < 0) {
+		rq->failed = r;
+		rq->failure = e;
+	}
+	if (rq->failed < 0)
+		r = rq->kind == REQUEST_ASSIGN ? plan_undo(rq) : 0;
+	if (r == PLAN_WAIT) {
+		const struct view *v = &rq->view;
+
+		*ret_req = (struct store_req){.verb = v->verb,
+			.key = v->key,
+			.value = v->value,
+			.rev = v->target && v->verb != STORE_GET ? v->target->rev : 0};
+		return 1;
+	}
+	if (rq->failed < 0 && err)
+		*err = rq->failure;
+	return rq->failed;
+}
+
+/* The write that a plan asked for has been done: what it was for. */
+static void achieved(struct ipam_request *rq)
+{
+	const struct ip *ip;
+
+	switch (rq->after) {
+	case AFTER_NOTHING:
+		break;
+	case AFTER_COUNTED:
+		rq->counted = true;
+		rq->counted_cidr = rq->after_cidr;
+		break;
+	case AFTER_UNCOUNTED:
+		rq->uncount.n = 0;
+		break;
+	case AFTER_ASSIGNED:
+		vec_push(&rq->addrs, (struct ipam_addr){rq->after_ip, rq->after_cidr});
+		if (rq->after_ip.family == IP_V4)
+			rq->fresh_v4 = true;
+		else
+			rq->fresh_v6 = true;
+		rq->counted = false;
+		break;
+	case AFTER_RELEASED:
+		if (rq->freeing_handle)
+			request_uncount(
+				rq, rq->freeing_handle, &rq->after_cidr, (uint32_t)rq->freeing.n);
+		if (rq->kind == REQUEST_ASSIGN)
+			break;
+		vec_for_each (&rq->freeing, ip)
+			vec_push(&rq->addrs, (struct ipam_addr){*ip, rq->after_cidr});
+		vec_push(&rq->handled, rq->after_cidr);
+		rq->tidy_cidr = rq->after_cidr;
+		break;
+	case AFTER_GUARDED:
+		rq->after_slot->guarded = true;
+		break;
+	}
+}
+
+int ipam_request_feed(struct ipam_request *rq, const struct store_res *res, struct err *err)
+{
+	int r = view_feed(&rq->view, res, err);
+
+	if (r < 0 || res->more)
+		return r < 0 ? r : 0;
+	if (r > 0) {
+		achieved(rq);
+		return 0;
+	}
+	rq->retries++;
+	if (rq->retries > 2 * MAX_RETRIES)
+		return err_set(
+			err, -ESTALE, "others changed the same objects %u times", rq->retries);
+	if (rq->retries > MAX_RETRIES && rq->failed == 0)
+		rq->failed = err_set(&rq->failure, -ESTALE,
+			"others changed the same objects %u times: try again", rq->retries);
+	return 0;
+}

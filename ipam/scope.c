@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which pools and addresses an assignment may use: selectors, uses, reservations. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "ipam/block.h"
+#include "ipam/plan.h"
+#include "ipam/pools.h"
+#include "ipam/request.h"
+#include "model/ipam.h"
+#include "model/ippool.h"
+#include "model/kind.h"
+#include "model/meta.h"
+
+void scope_done(struct scope *sc)
+{
+	vec_done(&sc->pools);
+	vec_done(&sc->left);
+	free((struct prefix *)(uintptr_t)sc->reserved.v);
+}
+
+const struct ippool *scope_pool(const struct scope *sc, const struct prefix *block)
+{
+	for (size_t i = 0; i < sc->pools.n; i++)
+		if (prefix_covers(&sc->pools.v[i]->cidr, block))
+			return sc->pools.v[i];
+	return NULL;
+}
+
+static bool is_named(const struct ippool *p, const char *name)
+{
+	struct prefix cidr;
+
+	if (strcmp(p->meta.name, name) == 0)
+		return true;
+	return prefix_parse(name, &cidr, NULL) == 0 && prefix_equal(&cidr, &p->cidr);
+}
+
+static bool is_requested(const struct ipam_request *rq, const struct ippool *p)
+{
+	for (size_t i = 0; i < rq->pools.n; i++)
+		if (is_named(p, rq->pools.v[i]))
+			return true;
+	return false;
+}
+
+/* Every pool that was asked for exists, and is enabled. */
+static int check_requested(
+	const struct ipam_request *rq, struct slot **slots, size_t n, struct err *err)
+{
+	for (size_t i = 0; i < rq->pools.n; i++) {
+		bool found = false;
+
+		for (size_t k = 0; k < n && !found; k++) {
+			const struct ippool *p = slot_pool(slots[k]);
+
+			found = p && ippool_enabled(p) && is_named(p, rq->pools.v[i]);
+		}
+		if (!found)
+			return err_set(err, -ENOENT,
+				"the given pool (%s) does not exist, or is not enabled",
+				rq->pools.v[i]);
+	}
+	return 0;
+}
+
+/* Without Kubernetes a namespace has its own name as its only labels. */
+static bool selects_namespace(const struct ipam_request *rq, const struct ippool *p)
+{
+	struct labels labels = {0};
+	bool selects;
+
+	if (pool_selector_is_all(p->namespace_selector))
+		return true;
+	for (size_t i = 0; i < rq->attrs.n; i++) {
+		if (strcmp(rq->attrs.v[i].name, "namespace") != 0)
+			continue;
+		labels_set(&labels, "projectcalico.org/name", rq->attrs.v[i].value);
+		labels_set(&labels, "kubernetes.io/metadata.name", rq->attrs.v[i].value);
+	}
+	selects = pool_selects(p->namespace_selector, &labels);
+	labels_done(&labels);
+	return selects;
+}
+
+static int scope_add_pool(struct ipam_request *rq, struct scope *sc, const struct ippool *p)
+{
+	bool selects = true;
+	int r;
+
+	if (!p || !ippool_enabled(p) || p->cidr.addr.family != sc->family)
+		return 0;
+	if (rq->pools.n > 0) {
+		if (is_requested(rq, p) && pool_allows(p, rq->use))
+			vec_push(&sc->pools, p);
+		return 0;
+	}
+	r = plan_pool_selects_node(rq, p, rq->host, &selects);
+	if (r != 0)
+		return r;
+	if (!selects)
+		vec_push(&sc->left, p);
+	else if (!p->manual && pool_allows(p, rq->use) && selects_namespace(rq, p))
+		vec_push(&sc->pools, p);
+	return 0;
+}
+
+int plan_scope_pools(struct ipam_request *rq, struct scope *sc, struct err *err)
+{
+	auto_free struct slot **slots = NULL;
+	size_t n = 0;
+	int r = plan_list_pools(rq, &slots, &n);
+
+	if (r == 0)
+		r = check_requested(rq, slots, n, err);
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = scope_add_pool(rq, sc, slot_pool(slots[i]));
+	if (r == 0 && sc->pools.n == 0)
+		r = err_set(err, -ENOENT,
+			"no enabled IPv%d pool is there for node %s: see the pools' nodeSelector, "
+			"allowedUses, assignmentMode and disabled",
+			sc->family, rq->host);
+	return r;
+}
+
+int plan_scope_reservations(struct ipam_request *rq, struct scope *sc)
+{
+	auto_free struct slot **slots = NULL;
+	VEC(struct prefix) v = {0};
+	size_t n;
+	const char *root = kind_info(KIND_IPRESERVATION)->root;
+	int r = view_list(&rq->view, root, SLOT_RESERVATION);
+
+	if (r != 0)
+		return r;
+	n = view_under(&rq->view, root, &slots);
+	for (size_t i = 0; i < n; i++) {
+		const struct reservation *res = slot_reservation(slots[i]);
+
+		for (size_t k = 0; res && k < res->cidrs.n; k++)
+			vec_push(&v, res->cidrs.v[k]);
+	}
+	sc->reserved = (struct block_reserved){v.v, v.n};
+	return 0;
+}
