@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/parse.h"
-#include "base/strbuf.h"
+#include "model/json.h"
 
 /*
  * Objects.
@@ -138,40 +138,14 @@ void ipam_handle_free(struct ipam_handle *h)
 }
 
 /*
- * JSON. As Go prints it: no blanks, and "&", "<" and ">" escaped.
+ * JSON.
  */
 static char *dump(json_t *j)
 {
-	char *s = json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER);
-	struct strbuf sb = STRBUF_INIT;
+	char *text = model_json_dump(j);
 
 	json_decref(j);
-	assert(s);
-	if (!strpbrk(s, "&<>"))
-		return s;
-	for (const char *p = s; *p != '\0'; p++) {
-		if (strchr("&<>", *p))
-			strbuf_addf(&sb, "\\u%04x", *p);
-		else
-			strbuf_addc(&sb, *p);
-	}
-	free(s);
-	return strbuf_take(&sb);
-}
-
-static json_t *load(const char *what, const char *json, size_t len, struct err *err)
-{
-	json_error_t je;
-	json_t *j = json_loadb(json, len, 0, &je);
-
-	if (j && !json_is_object(j)) {
-		json_decref(j);
-		j = NULL;
-		err_set(err, -EINVAL, "%s: want a JSON object", what);
-	} else if (!j) {
-		err_set(err, -EINVAL, "%s: column %d: %s", what, je.column, je.text);
-	}
-	return j;
+	return text;
 }
 
 static int wrong(struct err *err, const char *what, const char *member, const char *want)
@@ -351,7 +325,7 @@ static int decode_affinity(struct ipam_block *b, json_t *j, struct err *err)
 
 int ipam_block_decode(const char *text, size_t len, struct ipam_block **ret, struct err *err)
 {
-	json_t *j = load("block", text, len, err);
+	json_t *j = model_json_load("block", text, len, err);
 	const char *cidr_text = json_string_value(json_object_get(j, "cidr"));
 	json_t *seq = json_object_get(j, "sequenceNumber");
 	struct ipam_block *b = NULL;
@@ -485,7 +459,7 @@ static const char *const state_names[] = {"confirmed", "pending", "pendingDeleti
 
 int ipam_affinity_decode(const char *text, size_t len, struct ipam_affinity *ret, struct err *err)
 {
-	json_t *j = len > 0 ? load("affinity", text, len, err) : json_object();
+	json_t *j = len > 0 ? model_json_load("affinity", text, len, err) : json_object();
 	const char *state = json_string_value(json_object_get(j, "state")) ?: "";
 	struct ipam_affinity a = {.deleted = json_is_true(json_object_get(j, "deleted"))};
 	int r = j ? 0 : -EINVAL;
@@ -520,7 +494,7 @@ static int handle_block_compare(const void *x, const void *y)
 
 int ipam_handle_decode(const char *text, size_t len, struct ipam_handle **ret, struct err *err)
 {
-	json_t *j = load("handle", text, len, err);
+	json_t *j = model_json_load("handle", text, len, err);
 	json_t *blocks = json_object_get(j, "block"), *value;
 	auto_(ipam_handle) struct ipam_handle *h = ipam_handle_new();
 	const char *name;
@@ -567,7 +541,7 @@ char *ipam_handle_encode(const struct ipam_handle *h)
 
 int ipam_config_decode(const char *text, size_t len, struct ipam_config *ret, struct err *err)
 {
-	json_t *j = load("IPAM configuration", text, len, err);
+	json_t *j = model_json_load("IPAM configuration", text, len, err);
 	const char *vm = json_string_value(json_object_get(j, "kubeVirtVMAddressPersistence"));
 	json_t *max = json_object_get(j, "maxBlocksPerHost");
 	json_t *cooldown = json_object_get(j, "ipCooldownSeconds");
