@@ -13,7 +13,7 @@ setup_file() {
 }
 
 setup() {
-	export DB="$BATS_TEST_TMPDIR/db" PID= LOG="$BATS_TEST_TMPDIR/log"
+	export DB="$BATS_TEST_TMPDIR/db" PID="" LOG="$BATS_TEST_TMPDIR/log"
 	export IP=10.130.29.80/24 NODENAME=node-80 MARGAY_SQLITE_PATH="$DB" NO_DEFAULT_POOLS=true
 	export MARGAY_NODENAME_FILE="$BATS_TEST_TMPDIR/nodename" MARGAY_MTU_FILE="$BATS_TEST_TMPDIR/mtu"
 	export FELIX_ROUTEREFRESHINTERVAL=0 FELIX_IPINIPENABLED=false MARGAY_FELIX_METRICS_ENABLED=true
@@ -158,6 +158,7 @@ masquerades() {
 	eventually masquerades
 	for tampering in "flush chain ip margay nat-postrouting" "flush set ip margay masq-pools" \
 		"delete table ip margay"; do
+		# shellcheck disable=SC2086
 		nft $tampering
 		eventually masquerades
 	done
@@ -233,6 +234,7 @@ masquerades() {
 	unset NO_DEFAULT_POOLS
 	for case in "first-found 172.31.7.1/24" "interface=eth0 10.130.29.80/24" "cidr=10.0.0.0/8 10.130.29.80/24" \
 		"skip-interface=eth9 10.130.29.80/24" "can-reach=10.130.29.99 10.130.29.80/24"; do
+		# shellcheck disable=SC2086
 		set -- $case
 		IP=autodetect IP_AUTODETECTION_METHOD=$1 start
 		until [ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4Address)" = "$2" ]; do
