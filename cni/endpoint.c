@@ -65,7 +65,8 @@ static void set_identity(struct wep *w, const struct call *c, const struct wep *
 	char created[CLOCK_RFC3339_SIZE], uid[40];
 	uint8_t r[16] = {0};
 
-	(void)getrandom(r, sizeof(r), 0);
+	if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
+		abort(); /* cannot be: so few bytes are never interrupted */
 	snprintf(uid, sizeof(uid),
 		"%02x%02x%02x%02x-%02x%02x-4%x%02x-%x%x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1],
 		r[2], r[3], r[4], r[5], r[6] & 15, r[7], 8 | (r[8] & 3), r[9] & 15, r[8], r[10],
