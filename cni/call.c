@@ -97,6 +97,13 @@ static int find_node(struct call *c, bool must_have_file, struct err *err)
 	return CNI_E_AGAIN;
 }
 
+char *call_handle(const char *network, const char *container_id, const char *ifname)
+{
+	bool eth0 = strcmp(ifname, "eth0") == 0;
+
+	return mem_printf("%s.%s%s%s", network, container_id, eth0 ? "" : ".", eth0 ? "" : ifname);
+}
+
 static void name_veth(struct call *c)
 {
 	bool eth0 = strcmp(c->ifname, "eth0") == 0;
@@ -196,9 +203,7 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	c->namespace = c->k8s ? c->args.namespace : "default";
 	if (endpoint_key(c, &c->wep_key, err) < 0 && (is_add || is_check))
 		return CNI_E_ENV;
-	c->handle = strcmp(c->ifname, "eth0") == 0
-			    ? mem_printf("%s.%s", c->conf->name, c->container_id)
-			    : mem_printf("%s.%s.%s", c->conf->name, c->container_id, c->ifname);
+	c->handle = call_handle(c->conf->name, c->container_id, c->ifname);
 	name_veth(c);
 	return 0;
 }

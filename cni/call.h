@@ -50,6 +50,9 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	struct err *err);
 void call_done(struct call *c);
 
+/* Calico's handle of an attachment; that of an interface other than eth0 has its name at the end. */
+char *call_handle(const char *network, const char *container_id, const char *ifname);
+
 /* Each when it is needed first. */
 int call_open_store(struct call *c, struct err *err);
 int call_open_host(struct call *c, struct err *err);

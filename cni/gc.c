@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,8 +9,12 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cni/call.h"
+#include "cni/device.h"
 #include "ipam/alloc.h"
 #include "model/ipam.h"
+#include "model/kind.h"
+#include "model/meta.h"
+#include "model/wep.h"
 #include "store/store.h"
 
 /* The handle of an attachment that the runtime still has. */
@@ -18,9 +23,7 @@ static bool is_valid(const struct call *c, const char *handle)
 	const struct cni_attachment *a;
 
 	vec_for_each (&c->conf->attachments, a) {
-		bool eth0 = strcmp(a->ifname, "eth0") == 0;
-		auto_free char *h = mem_printf("%s.%s%s%s", c->conf->name, a->container_id,
-			eth0 ? "" : ".", eth0 ? "" : a->ifname);
+		auto_free char *h = call_handle(c->conf->name, a->container_id, a->ifname);
 
 		if (strcmp(h, handle) == 0)
 			return true;
@@ -51,43 +54,112 @@ static int release(struct call *c, const char *handle, struct err *err)
 	return e == -ENOENT ? 0 : r;
 }
 
-/* Every address of this node and network whose attachment the runtime does not have any more. */
-int call_gc(struct call *c, struct err *err)
+/* What is released: each handle once. */
+struct garbage {
+	struct strings handles;
+	int code; /* of the first failure */
+	struct err err;
+};
+
+static void note(struct garbage *g, int code, const struct err *e)
+{
+	if (code != 0 && g->code == 0) {
+		g->code = code;
+		g->err = *e;
+	}
+}
+
+static int find_garbage(struct call *c, struct garbage *g, struct err *err)
 {
 	struct store_list list;
-	int code = 0, r;
+	int r = store_list_wait(c->st, IPAM_KEY_BLOCKS, c->deadline_ms, &list, err);
+
+	if (r < 0)
+		return call_store_code(r);
+	for (size_t i = 0; i < list.n; i++) {
+		auto_(ipam_block) struct ipam_block *b = NULL;
+		const struct ipam_block_attr *a;
+
+		if (ipam_block_decode(list.v[i].value, list.v[i].len, &b, NULL) < 0)
+			continue;
+		vec_for_each (&b->attrs, a)
+			if (is_ours(c, a) && !is_valid(c, a->handle) &&
+				!strings_has(&g->handles, a->handle))
+				vec_push(&g->handles.v, mem_strdup(a->handle));
+	}
+	store_list_done(&list);
+	return 0;
+}
+
+static bool is_garbage(const struct call *c, const struct wep *w, const struct garbage *g)
+{
+	auto_free char *handle = NULL;
+
+	if (!w->container_id || !w->endpoint || !w->node || strcmp(w->node, c->node) != 0)
+		return false;
+	handle = call_handle(c->conf->name, w->container_id, w->endpoint);
+	return strings_has(&g->handles, handle);
+}
+
+/* Endpoints and devices before addresses, as DEL: what is left over is found again. */
+static int remove_endpoints(struct call *c, struct garbage *g, struct err *err)
+{
+	struct store_list list;
+	int r = store_list_wait(
+		c->st, kind_info(KIND_WORKLOADENDPOINT)->root, c->deadline_ms, &list, err);
+
+	if (r < 0)
+		return call_store_code(r);
+	for (size_t i = 0; i < list.n; i++) {
+		const struct store_kv *kv = &list.v[i];
+		auto_(wep) struct wep *w = NULL;
+		struct err e = ERR_INIT;
+
+		if (wep_decode(kv->key, kv->value, kv->len, &w, NULL) < 0 || !is_garbage(c, w, g))
+			continue;
+		/* ESTALE, ENOENT: it has a new sandbox by now, or is gone. */
+		r = store_delete_wait(c->st, kv->key, kv->rev, NULL, c->deadline_ms, &e);
+		if (r < 0 && r != -ESTALE && r != -ENOENT)
+			note(g, call_store_code(r), &e);
+		if (r == 0 && w->interface && strncmp(w->interface, "cali", 4) == 0) {
+			snprintf(c->veth, sizeof(c->veth), "%s", w->interface);
+			r = call_open_host(c, &e);
+			if (r == 0 && device_delete_on_host(c, &e) < 0)
+				r = CNI_E_KERNEL;
+			note(g, r, &e);
+		}
+	}
+	store_list_done(&list);
+	return 0;
+}
+
+/* Everything of this node and network whose attachment the runtime does not have any more. */
+int call_gc(struct call *c, struct err *err)
+{
+	struct garbage g = {0};
+	char **handle;
+	int r;
 
 	if (!c->conf->has_attachments) {
 		err_set(err, -EINVAL,
 			"netconf: cni.dev/valid-attachments is missing: without it nothing is garbage");
 		return CNI_E_CONF;
 	}
-	code = call_open_store(c, err);
-	if (code != 0)
-		return code;
-	r = store_list_wait(c->st, IPAM_KEY_BLOCKS, c->deadline_ms, &list, err);
-	if (r < 0)
-		return call_store_code(r);
-	for (size_t i = 0; i < list.n; i++) {
-		struct ipam_block *b;
-		struct err e = ERR_INIT;
+	r = call_open_store(c, err);
+	if (r == 0)
+		r = find_garbage(c, &g, err);
+	if (r == 0 && g.handles.v.n > 0)
+		r = remove_endpoints(c, &g, err);
+	if (r == 0) {
+		vec_for_each (&g.handles.v, handle) {
+			struct err e = ERR_INIT;
 
-		if (ipam_block_decode(list.v[i].value, list.v[i].len, &b, NULL) < 0)
-			continue;
-		for (size_t k = 0; k < b->attrs.n; k++) {
-			const struct ipam_block_attr *a = &b->attrs.v[k];
-
-			if (!is_ours(c, a) || is_valid(c, a->handle))
-				continue;
-			r = release(c, a->handle, &e);
-			if (r != 0 && code == 0) {
-				code = r;
-				if (err)
-					*err = e;
-			}
+			note(&g, release(c, *handle, &e), &e);
 		}
-		ipam_block_free(b);
+		r = g.code;
+		if (r != 0 && err)
+			*err = g.err;
 	}
-	store_list_done(&list);
-	return code;
+	strings_done(&g.handles);
+	return r;
 }

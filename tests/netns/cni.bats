@@ -186,6 +186,19 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+@test "DEL while the datastore is away: the device goes, and the rest when it is called again" {
+	pod a
+	cni ADD a
+	sed "s,$DB,/proc/nowhere/db," "$BATS_TEST_TMPDIR/conf" >"$BATS_TEST_TMPDIR/away"
+	CONF=$BATS_TEST_TMPDIR/away code 11 DEL a
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	[ "$(in_use)" = 1 ]
+	CONF=$BATS_TEST_TMPDIR/away code 11 ADD a
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	cni DEL a
+	[ "$(in_use)" = 0 ]
+}
+
 @test "ADD again: the same address, nothing leaks" {
 	pod a
 	cni ADD a
@@ -391,6 +404,15 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	CONF=$BATS_TEST_TMPDIR/gc cni GC -
 	[ "$(in_use)" = 1 ]
 	[ "$(count /calico/ipam/v2/handle/net.c-b.net1)" = 1 ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 1 ]
+	[ "$(ip -j link show type veth | jq length)" = 1 ]
+	reaches host "$(address b net1)"
+	# Of another network, another node: not ours to say.
+	sed 's/"name":"net"/"name":"other"/' "$BATS_TEST_TMPDIR/gc" >"$BATS_TEST_TMPDIR/gc2"
+	sed 's/node-1/node-2/; s/c-b/gone/' "$BATS_TEST_TMPDIR/gc" >"$BATS_TEST_TMPDIR/gc3"
+	CONF=$BATS_TEST_TMPDIR/gc2 cni GC -
+	CONF=$BATS_TEST_TMPDIR/gc3 cni GC -
+	[ "$(in_use)" = 1 ]
 }
 
 @test "a full pool is said, and nothing leaks" {
