@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "confd/agent.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/sha1.h"
+#include "base/strbuf.h"
+#include "base/vec.h"
+#include "confd/apply.h"
+#include "confd/bgp_view.h"
+#include "confd/routes.h"
+#include "confd/templates.h"
+#include "kern/rt.h"
+#include "model/bgp.h"
+#include "model/ipam.h"
+#include "model/ippool.h"
+#include "model/key.h"
+#include "model/node.h"
+#include "store/cache.h"
+#include "store/sync.h"
+#include "svc/ctl_server.h"
+#include "svc/health.h"
+#include "svc/loop.h"
+#include "svc/metrics.h"
+
+#define LOG_MODULE "confd"
+#include "base/log.h"
+
+/* The first change is rendered at once, what follows within this time together. */
+#define PACE_MS 8
+#define SECRET_MAX 4096
+/* After this node's blocks changed: what lies in them is not announced by itself any more, or again. */
+#define PEERS_RELOAD_MS 1000
+
+MODEL_CACHE_FNS(node);
+MODEL_CACHE_FNS(bgp_config);
+MODEL_CACHE_FNS(bgp_peer);
+MODEL_CACHE_FNS(ippool);
+
+enum { K_NODE, K_CONFIG, K_PEER, K_POOL, K_AFFINITY, N_KEPT };
+
+/* The files of BIRD's configuration, each from the template of its name. */
+static const char *const bird_files[] = {"blocks4.inc", "nodes.inc", "peers.inc", APPLY_TOP};
+
+struct agent {
+	const struct agent_conf *conf;
+	struct cache_kind kinds[N_KEPT];
+	char prefixes[N_KEPT][KEY_SIZE];
+	struct cache *cache;
+	struct templates *templates;
+	struct apply *apply;
+	struct routes *routes;
+	struct ctl_server *ctl;
+	struct metrics *metrics;
+	struct loop_task *task;
+	struct loop_timer *pace, *peers_reload;
+	char *blocks; /* blocks4.inc as rendered */
+	bool blocks_changed;
+	int64_t rendered_ms;
+	bool in_sync;
+	char *secret; /* the last one read */
+	struct bgp_problems problems;
+	int64_t n_problems, is_done, n_routes;
+	uint64_t n_rendered, n_reloads;
+	struct health_check *health_store, *health_view, *health_bird;
+};
+
+/* ---- the datastore's objects ---- */
+
+static int affinity_decode(
+	const char *key, const char *value, size_t len, void **ret, struct err *err)
+{
+	struct ipam_affinity a;
+	struct prefix cidr;
+	int r;
+
+	if (!ipam_key_parse_affinity(key, NULL, &cidr))
+		return err_set(err, -EINVAL, "%s: not the key of a block's affinity", key);
+	r = ipam_affinity_decode(value, len, &a, err);
+	if (r < 0)
+		return r;
+	if (a.state != IPAM_CONFIRMED || a.deleted)
+		cidr = (struct prefix){0};
+	*ret = mem_dup(&cidr, sizeof(cidr));
+	return 0;
+}
+
+static void on_changed(void *arg, const char *key, const void *old, const void *new)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	(void)old;
+	(void)new;
+	loop_task_schedule(a->task);
+}
+
+static void add_kind(struct agent *a, int i, enum kind kind,
+	int (*decode)(const char *, const char *, size_t, void **, struct err *),
+	void (*free_fn)(void *))
+{
+	key_prefix(kind, NULL, a->prefixes[i]);
+	a->kinds[i] = (struct cache_kind){
+		.prefix = a->prefixes[i], .decode = decode, .free = free_fn, .changed = on_changed};
+}
+
+static void add_kinds(struct agent *a)
+{
+	add_kind(a, K_NODE, KIND_NODE, node_cache_decode, node_cache_free);
+	add_kind(
+		a, K_CONFIG, KIND_BGPCONFIGURATION, bgp_config_cache_decode, bgp_config_cache_free);
+	add_kind(a, K_PEER, KIND_BGPPEER, bgp_peer_cache_decode, bgp_peer_cache_free);
+	add_kind(a, K_POOL, KIND_IPPOOL, ippool_cache_decode, ippool_cache_free);
+	ipam_key_affinities_of_host(a->conf->nodename, IP_V4, a->prefixes[K_AFFINITY]);
+	a->kinds[K_AFFINITY] = (struct cache_kind){.prefix = a->prefixes[K_AFFINITY],
+		.decode = affinity_decode,
+		.free = free,
+		.changed = on_changed};
+}
+
+/* ---- BIRD's configuration ---- */
+
+typedef VEC(const void *) objects;
+
+static void on_object(void *arg, const char *key, const void *obj)
+{
+	objects *all = arg;
+
+	(void)key;
+	vec_push(all, obj);
+}
+
+static void all_of(const struct agent *a, int kind, objects *ret)
+{
+	cache_for_each(a->cache, &a->kinds[kind], on_object, ret);
+}
+
+/* A secret is a file, as Kubernetes mounts them. */
+static const char *read_secret(void *arg, const char *name, const char *key)
+{
+	struct agent *a = arg;
+	auto_free char *path = mem_printf("%s/%s/%s", a->conf->secret_dir, name, key ? key : "");
+	struct err err = ERR_INIT;
+	size_t len;
+
+	free(take_ptr(a->secret));
+	if (!key || strchr(name, '/') || strchr(key, '/') || name[0] == '.' || key[0] == '.')
+		return NULL;
+	if (file_read(path, SECRET_MAX, &a->secret, &len, &err) < 0) {
+		log_debug("%s", err_text(&err));
+		return NULL;
+	}
+	while (len > 0 && (a->secret[len - 1] == '\n' || a->secret[len - 1] == '\r'))
+		a->secret[--len] = '\0';
+	return strlen(a->secret) == len ? a->secret : NULL;
+}
+
+static bool is_known(const struct bgp_problems *all, const struct bgp_problem *p)
+{
+	for (size_t i = 0; i < all->v.n; i++)
+		if (strcmp(all->v.v[i].object, p->object) == 0 &&
+			strcmp(all->v.v[i].text, p->text) == 0)
+			return true;
+	return false;
+}
+
+/* Takes fresh; each problem is logged when it appears and when it has gone. */
+static void take_problems(struct agent *a, struct bgp_problems *fresh)
+{
+	struct bgp_problem *p;
+
+	vec_for_each (&fresh->v, p)
+		if (!is_known(&a->problems, p))
+			log_warn("%s: %s", p->object, p->text);
+	vec_for_each (&a->problems.v, p)
+		if (!is_known(fresh, p))
+			log_info("%s: no more: %s", p->object, p->text);
+	bgp_problems_done(&a->problems);
+	a->problems = *fresh;
+	a->n_problems = (int64_t)fresh->v.n;
+}
+
+static int make_view(struct agent *a, const struct bird_version *v, json_t **ret, struct err *err)
+{
+	objects nodes = {0}, configs = {0}, peers = {0}, pools = {0}, affinities = {0};
+	VEC(struct prefix) blocks = {0};
+	struct bgp_problems problems = {0};
+	int r;
+
+	all_of(a, K_NODE, &nodes);
+	all_of(a, K_CONFIG, &configs);
+	all_of(a, K_PEER, &peers);
+	all_of(a, K_POOL, &pools);
+	all_of(a, K_AFFINITY, &affinities);
+	for (size_t i = 0; i < affinities.n; i++) {
+		const struct prefix *cidr = affinities.v[i];
+
+		if (cidr->addr.family != IP_NONE)
+			vec_push(&blocks, *cidr);
+	}
+	r = bgp_view(&(struct bgp_view_input){.nodename = a->conf->nodename,
+			     .router_id = a->conf->router_id,
+			     .bird = *v,
+			     .felix_protocol = RT_PROTO_MARGAY,
+			     .nodes = (const struct node *const *)nodes.v,
+			     .n_nodes = nodes.n,
+			     .configs = (const struct bgp_config *const *)configs.v,
+			     .n_configs = configs.n,
+			     .peers = (const struct bgp_peer *const *)peers.v,
+			     .n_peers = peers.n,
+			     .pools = (const struct ippool *const *)pools.v,
+			     .n_pools = pools.n,
+			     .blocks = blocks.v,
+			     .n_blocks = blocks.n,
+			     .secret = read_secret,
+			     .secret_arg = a},
+		ret, &problems, err);
+	take_problems(a, &problems);
+	vec_done(&nodes);
+	vec_done(&configs);
+	vec_done(&peers);
+	vec_done(&pools);
+	vec_done(&affinities);
+	vec_done(&blocks);
+	return r;
+}
+
+/* A number that another text would hardly have; not 0, which is what templates are hashed with. */
+static uint32_t generation_of(const struct strbuf *texts, size_t n)
+{
+	auto_strbuf all = STRBUF_INIT;
+	uint8_t digest[SHA1_SIZE];
+	uint32_t g = 0;
+
+	for (size_t i = 0; i < n; i++)
+		strbuf_addn(&all, strbuf_str(&texts[i]), texts[i].len + 1);
+	sha1(all.s, all.len, digest);
+	for (size_t i = 0; i < 4; i++)
+		g = g << 8 | digest[i];
+	return (g & 0x7fffffff) | 1;
+}
+
+static int render_files(
+	struct agent *a, json_t *view, struct strbuf *texts, uint32_t *ret, struct err *err)
+{
+	struct strbuf *top = &texts[array_size(bird_files) - 1];
+	int r = 0;
+
+	for (size_t i = 0; i < array_size(bird_files) && r == 0; i++)
+		r = templates_render(a->templates, bird_files[i], view, &texts[i], err);
+	if (r < 0)
+		return r;
+	*ret = generation_of(texts, array_size(bird_files));
+	json_object_set_new(view, "generation", json_integer(*ret));
+	strbuf_reset(top);
+	return templates_render(a->templates, APPLY_TOP, view, top, err);
+}
+
+static int render_bird(struct agent *a, const struct bird_version *v, struct err *err)
+{
+	struct strbuf texts[array_size(bird_files)] = {0};
+	struct apply_file files[array_size(bird_files)];
+	json_t *view = NULL;
+	uint32_t generation = 0;
+	int r = make_view(a, v, &view, err);
+
+	if (r == 0)
+		r = render_files(a, view, texts, &generation, err);
+	if (r == 0) {
+		for (size_t i = 0; i < array_size(bird_files); i++)
+			files[i] = (struct apply_file){
+				bird_files[i], strbuf_str(&texts[i]), texts[i].len};
+		if (!a->blocks || strcmp(a->blocks, files[0].text) != 0) {
+			a->blocks_changed = true;
+			free(a->blocks);
+			a->blocks = mem_strdup(files[0].text);
+		}
+		apply_want(a->apply, files, array_size(bird_files), generation);
+	}
+	for (size_t i = 0; i < array_size(bird_files); i++)
+		strbuf_done(&texts[i]);
+	json_decref(view);
+	return r;
+}
+
+/* Once per turn. */
+static void render(void *arg)
+{
+	struct agent *a = arg;
+	const struct bird_version *v = apply_bird(a->apply);
+	int64_t now = clock_mono_ms();
+	struct err err = ERR_INIT;
+
+	if (!a->in_sync)
+		return;
+	if (a->rendered_ms > 0 && now - a->rendered_ms < PACE_MS) {
+		loop_timer_set(a->pace, a->rendered_ms + PACE_MS - now);
+		return;
+	}
+	a->rendered_ms = now;
+	a->n_rendered++;
+	if (!v)
+		return;
+	if (render_bird(a, v, &err) < 0) {
+		log_warn("BIRD's configuration: %s", err_text(&err));
+		health_set_bad(a->health_view, "%s", err_text(&err));
+	} else {
+		health_set_ok(a->health_view);
+	}
+}
+
+/* ---- events ---- */
+
+static void on_in_sync(void *arg)
+{
+	struct agent *a = arg;
+
+	a->in_sync = true;
+	loop_task_schedule(a->task);
+}
+
+static void on_sync_state(void *arg)
+{
+	struct agent *a = arg;
+	struct sync *s = cache_sync(a->cache);
+
+	if (sync_in_sync(s) && sync_up(s))
+		health_set_ok(a->health_store);
+	else
+		health_set_bad(a->health_store, "%s", sync_state(s));
+}
+
+static void on_bird_up(void *arg, const struct bird_version *v)
+{
+	struct agent *a = arg;
+
+	(void)v;
+	loop_task_schedule(a->task);
+}
+
+static void on_bird_state(void *arg)
+{
+	struct agent *a = arg;
+
+	a->is_done = apply_is_done(a->apply);
+	if (a->is_done && a->blocks_changed && *apply_n_loaded(a->apply) > 0)
+		loop_timer_set(a->peers_reload, PEERS_RELOAD_MS);
+	if (a->is_done)
+		a->blocks_changed = false;
+	if (a->is_done)
+		health_set_ok(a->health_bird);
+	else
+		health_set_bad(a->health_bird, "%s", apply_state(a->apply));
+}
+
+static void on_routes_lost(void *arg)
+{
+	struct agent *a = arg;
+
+	a->n_reloads++;
+	apply_reload_out(a->apply, BGP_VIEW_KERNEL);
+}
+
+static void on_peers_reload(void *arg)
+{
+	struct agent *a = arg;
+
+	apply_reload_out(a->apply, "\"Mesh_*\"");
+	apply_reload_out(a->apply, "\"Node_*\"");
+	apply_reload_out(a->apply, "\"Global_*\"");
+}
+
+static int64_t count_routes(void *arg)
+{
+	struct agent *a = arg;
+
+	return (int64_t)routes_count(a->routes);
+}
+
+static const struct cache_ops cache_ops = {.in_sync = on_in_sync, .state = on_sync_state};
+static const struct apply_ops apply_ops = {.bird_up = on_bird_up, .state = on_bird_state};
+
+/* ---- the control socket ---- */
+
+static int verb_status(void *arg, const json_t *request, json_t **result, struct err *err)
+{
+	struct agent *a = arg;
+	json_t *problems = json_array();
+	const struct bgp_problem *p;
+
+	(void)request;
+	(void)err;
+	vec_for_each (&a->problems.v, p)
+		json_array_append_new(
+			problems, json_pack("{s:s, s:s}", "object", p->object, "text", p->text));
+	*result = json_pack("{s:s, s:s, s:b, s:s, s:I, s:o}", "node", a->conf->nodename,
+		"datastore", sync_state(cache_sync(a->cache)), "done", apply_is_done(a->apply),
+		"bird", apply_state(a->apply), "routes", (json_int_t)routes_count(a->routes),
+		"problems", problems);
+	return 0;
+}
+
+static const struct ctl_verb verbs[] = {
+	{"status", "what BIRD runs, and which objects are left out", verb_status},
+};
+
+/* ---- life ---- */
+
+static void add_metrics(struct agent *a, struct metrics *m)
+{
+	a->metrics = m;
+	metrics_counter(m, "margay_confd_renders_total", NULL,
+		"How often the datastore's objects were rendered.", &a->n_rendered);
+	metrics_counter(m, "margay_confd_bird_loads_total", NULL,
+		"How often BIRD was given a configuration.", apply_n_loaded(a->apply));
+	metrics_counter(m, "margay_confd_bird_refusals_total", NULL, "How often BIRD refused one.",
+		apply_n_refused(a->apply));
+	metrics_counter(m, "margay_confd_route_reloads_total", NULL,
+		"How often BIRD was asked to write its routes anew.", &a->n_reloads);
+	metrics_gauge(
+		m, "margay_confd_problems", NULL, "Objects that were left out.", &a->n_problems);
+	metrics_gauge(
+		m, "margay_confd_bird_done", NULL, "1: BIRD runs what was rendered.", &a->is_done);
+	metrics_gauge_fn(m, "margay_confd_bird_routes", NULL, "BIRD's routes in the kernel.",
+		count_routes, a);
+}
+
+static void remove_metrics(struct agent *a)
+{
+	if (!a->metrics)
+		return;
+	metrics_remove(a->metrics, &a->n_rendered);
+	metrics_remove(a->metrics, apply_n_loaded(a->apply));
+	metrics_remove(a->metrics, apply_n_refused(a->apply));
+	metrics_remove(a->metrics, &a->n_reloads);
+	metrics_remove(a->metrics, &a->n_problems);
+	metrics_remove(a->metrics, &a->is_done);
+	metrics_remove(a->metrics, a);
+}
+
+int agent_new(struct event_base *base, struct store *st, const struct agent_conf *conf,
+	struct health *health, struct metrics *metrics, struct agent **ret, struct err *err)
+{
+	const char *const dirs[] = {conf->template_dir, conf->template_dir_installed};
+	auto_(agent) struct agent *a = mem_new(struct agent);
+	auto_free char *ctl_path = mem_printf("%s/confd.sock", conf->run_dir);
+	int r;
+
+	a->conf = conf;
+	a->templates = templates_new(dirs, array_size(dirs));
+	a->task = loop_task_new(base, render, a);
+	a->pace = loop_timer_new(base, render, a);
+	a->peers_reload = loop_timer_new(base, on_peers_reload, a);
+	a->health_store = health_add(
+		health, "datastore", HEALTH_READY, "waiting for the datastore to be read");
+	a->health_view = health_add(
+		health, "configuration", HEALTH_READY, "waiting for the datastore and for BIRD");
+	a->health_bird = health_add(health, "bird", HEALTH_READY, "waiting for BIRD");
+	r = routes_new(base, on_routes_lost, a, &a->routes, err);
+	if (r == 0)
+		r = file_mkdirs(conf->run_dir, 0755, err);
+	if (r == 0)
+		r = ctl_server_new(base, ctl_path, verbs, array_size(verbs), a, &a->ctl, err);
+	if (r < 0)
+		return r;
+	a->apply = apply_new(base, conf->bird_ctl, conf->bird_dir, &apply_ops, a);
+	add_kinds(a);
+	a->cache = cache_new(st, a->kinds, N_KEPT, &cache_ops, a, NULL);
+	add_metrics(a, metrics);
+	*ret = take_ptr(a);
+	return 0;
+}
+
+void agent_free(struct agent *a)
+{
+	if (!a)
+		return;
+	remove_metrics(a);
+	ctl_server_free(a->ctl);
+	cache_free(a->cache);
+	routes_free(a->routes);
+	apply_free(a->apply);
+	templates_free(a->templates);
+	loop_task_free(a->task);
+	loop_timer_free(a->pace);
+	loop_timer_free(a->peers_reload);
+	free(a->blocks);
+	bgp_problems_done(&a->problems);
+	free(a->secret);
+	free(a);
+}

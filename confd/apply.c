@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "confd/apply.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/strbuf.h"
+#include "base/vec.h"
+#include "confd/bgp_view.h"
+#include "svc/loop.h"
+
+#define LOG_MODULE "bird"
+#include "base/log.h"
+
+#define FILE_MODE 0640 /* passwords stand in it; BIRD reads as its group */
+#define FILE_MAX (64 * 1024 * 1024)
+#define STAGING ".margay"
+#define MARK "# Written by margay-confd"
+#define MINIMAL                                                       \
+	MARK " before the datastore was read, so that BIRD starts.\n" \
+	     "protocol device { }\n"
+#define FOREIGN_SUFFIX ".before-margay"
+#define POLL_MS 20
+#define RETRY_FIRST_MS 1000
+#define RETRY_LAST_MS 30000
+
+struct file {
+	char *name, *text;
+	size_t len;
+	char *before; /* what stood there when it was put in place, for going back; NULL: nothing */
+	size_t before_len;
+	bool swapped;
+};
+
+enum step { IDLE, CHECKING, CONFIGURING, VERIFYING };
+
+struct apply {
+	struct bird_client *client;
+	char *dir;
+	const struct apply_ops *ops;
+	void *arg;
+	struct bird_version version;
+	bool up;
+
+	VEC(struct file) wanted;
+	uint32_t generation;
+	VEC(struct file) running; /* of the step that is under way */
+	uint32_t running_generation;
+	enum step step;
+	bool loaded; /* by this run */
+	bool again;  /* something changed under way */
+	bool refused, done;
+	struct loop_task *task;
+	struct loop_timer *poll, *retry;
+	int64_t retry_ms;
+	char *state;
+	uint64_t n_loaded, n_refused;
+};
+
+static void set_state(struct apply *a, bool done, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+static void set_state(struct apply *a, bool done, const char *fmt, ...)
+{
+	char text[ERR_TEXT_MAX + 256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (a->done == done && a->state && strcmp(a->state, text) == 0)
+		return;
+	free(a->state);
+	a->state = mem_strdup(text);
+	a->done = done;
+	a->ops->state(a->arg);
+}
+
+static void file_done(struct file *f)
+{
+	free(f->name);
+	free(f->text);
+	free(f->before);
+}
+
+#define files_done(files)                                  \
+	do {                                               \
+		for (size_t i_ = 0; i_ < (files)->n; i_++) \
+			file_done(&(files)->v[i_]);        \
+		vec_done(files);                           \
+	} while (0)
+
+/* ---- the files ---- */
+
+static char *path_of(const struct apply *a, const char *sub, const char *name)
+{
+	return mem_printf("%s/%s%s", a->dir, sub, name);
+}
+
+/* Not flushed: BIRD shall not wait for the disk. See flush(). */
+static int write_file(const char *path, const char *text, size_t len, struct err *err)
+{
+	auto_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
+
+	if (fd < 0)
+		return err_sys(err, -errno, "write %s", path);
+	while (len > 0) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0)
+			return err_sys(err, -errno, "write %s", path);
+		text += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int stage(struct apply *a, struct err *err)
+{
+	auto_free char *dir = path_of(a, STAGING, "");
+	int r = file_mkdirs(dir, 0750, err);
+
+	for (size_t i = 0; i < a->running.n && r == 0; i++) {
+		auto_free char *path = path_of(a, STAGING "/", a->running.v[i].name);
+
+		r = write_file(path, a->running.v[i].text, a->running.v[i].len, err);
+	}
+	return r;
+}
+
+/* True where all files stand there with these bytes. Reads what stands there. */
+static bool is_in_place(struct apply *a)
+{
+	bool same = true;
+
+	for (size_t i = 0; i < a->running.n; i++) {
+		struct file *f = &a->running.v[i];
+		auto_free char *path = path_of(a, "", f->name);
+
+		free(take_ptr(f->before));
+		if (file_read(path, FILE_MAX, &f->before, &f->before_len, NULL) < 0 ||
+			f->before_len != f->len || memcmp(f->before, f->text, f->len) != 0)
+			same = false;
+	}
+	return same;
+}
+
+static bool is_foreign(const struct file *top)
+{
+	return top->before && strncmp(top->before, MARK, strlen(MARK)) != 0;
+}
+
+/* Somebody's own configuration is kept beside. */
+static int save_foreign(struct apply *a, const struct file *top, struct err *err)
+{
+	auto_free char *path = path_of(a, "", top->name);
+	auto_free char *beside = mem_printf("%s" FOREIGN_SUFFIX, path);
+
+	if (link(path, beside) < 0 && errno != EEXIST)
+		return err_sys(err, -errno, "keep %s as %s", path, beside);
+	log_info("%s was not written by margay-confd; it is kept as %s", path, beside);
+	return 0;
+}
+
+static int swap(struct apply *a, struct err *err)
+{
+	const struct file *top = &a->running.v[a->running.n - 1];
+	int r = is_foreign(top) ? save_foreign(a, top, err) : 0;
+
+	for (size_t i = 0; i < a->running.n && r == 0; i++) {
+		struct file *f = &a->running.v[i];
+		auto_free char *from = path_of(a, STAGING "/", f->name);
+		auto_free char *to = path_of(a, "", f->name);
+
+		if (f->before && f->before_len == f->len && memcmp(f->before, f->text, f->len) == 0)
+			continue;
+		if (rename(from, to) < 0)
+			return err_sys(err, -errno, "rename %s to %s", from, to);
+		f->swapped = true;
+	}
+	return r;
+}
+
+static void swap_back(struct apply *a)
+{
+	for (size_t i = a->running.n; i-- > 0;) {
+		struct file *f = &a->running.v[i];
+		auto_free char *path = path_of(a, "", f->name);
+		struct err err = ERR_INIT;
+
+		if (!f->swapped || !f->before)
+			continue;
+		if (file_write_atomic(path, f->before, f->before_len, FILE_MODE, &err) < 0)
+			log_error("going back to the configuration before: %s", err_text(&err));
+	}
+}
+
+/* After BIRD has what it needs: so that a power cut leaves the old file or the new one. */
+static void flush(struct apply *a)
+{
+	for (size_t i = 0; i < a->running.n; i++) {
+		auto_free char *path = path_of(a, "", a->running.v[i].name);
+		auto_close int fd = -1;
+
+		if (!a->running.v[i].swapped)
+			continue;
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 && fsync(fd) < 0)
+			log_warn("fsync %s: %s", path, strerror(errno));
+	}
+}
+
+static void write_minimal(struct apply *a)
+{
+	auto_free char *path = path_of(a, "", APPLY_TOP);
+	struct err err = ERR_INIT;
+	int r;
+
+	if (access(path, F_OK) == 0)
+		return;
+	r = file_mkdirs(a->dir, 0755, &err);
+	if (r == 0)
+		r = file_write_atomic(path, MINIMAL, strlen(MINIMAL), FILE_MODE, &err);
+	if (r < 0)
+		log_error("BIRD_CONF_DIR: %s", err_text(&err));
+}
+
+/* ---- the steps ---- */
+
+static void run(struct apply *a);
+
+static void finish(struct apply *a)
+{
+	a->step = IDLE;
+	files_done(&a->running);
+	if (a->again)
+		loop_task_schedule(a->task);
+}
+
+static void retry_later(struct apply *a)
+{
+	loop_timer_set(a->retry, a->retry_ms);
+	a->retry_ms = 2 * a->retry_ms > RETRY_LAST_MS ? RETRY_LAST_MS : 2 * a->retry_ms;
+	finish(a);
+}
+
+static void refuse(struct apply *a, const struct err *err)
+{
+	a->refused = true;
+	a->n_refused++;
+	log_error("BIRD refuses its new configuration, and runs on with the one before: %s",
+		err_text(err));
+	set_state(a, false, "BIRD refuses its new configuration: %s", err_text(err));
+	finish(a);
+}
+
+/* NULL in err: no answer, since BIRD went; what follows is up to its return. */
+static bool is_lost(struct apply *a, const struct bird_reply *reply)
+{
+	if (!reply)
+		finish(a);
+	return !reply;
+}
+
+static void ask(struct apply *a, const char *command, bird_done_fn *done)
+{
+	bird_client_call(a->client, command, done, a);
+}
+
+static void verify(struct apply *a);
+
+static void on_configured(void *arg, const struct bird_reply *reply, const struct err *err)
+{
+	struct apply *a = arg;
+	struct err why = ERR_INIT;
+	int r;
+
+	(void)err;
+	if (is_lost(a, reply))
+		return;
+	r = bird_configure_result(reply, &why);
+	if (r < 0) {
+		swap_back(a);
+		refuse(a, &why);
+	} else if (r > 0) {
+		set_state(a, false, "waiting for BIRD to finish its reconfiguration");
+		loop_timer_set(a->poll, POLL_MS);
+	} else {
+		verify(a);
+	}
+}
+
+static void poll_status(void *arg)
+{
+	struct apply *a = arg;
+
+	if (a->step == CONFIGURING)
+		ask(a, "configure status", on_configured);
+}
+
+static void configure(struct apply *a)
+{
+	auto_free char *top = path_of(a, "", APPLY_TOP);
+	auto_strbuf command = STRBUF_INIT;
+	struct err err = ERR_INIT;
+
+	if (bird_cmd_configure(&command, false, top, &err) < 0) {
+		refuse(a, &err);
+		return;
+	}
+	a->step = CONFIGURING;
+	a->loaded = true;
+	a->n_loaded++;
+	ask(a, command.s, on_configured);
+}
+
+static void on_verified(void *arg, const struct bird_reply *reply, const struct err *err)
+{
+	struct apply *a = arg;
+	const char *value;
+
+	(void)err;
+	if (is_lost(a, reply))
+		return;
+	value = bird_reply_text(reply, 23);
+	if (value && strtoul(value, NULL, 10) == a->running_generation) {
+		if (a->loaded)
+			flush(a);
+		a->retry_ms = RETRY_FIRST_MS;
+		set_state(a, true, "BIRD runs what was rendered");
+		finish(a);
+	} else if (!a->loaded) {
+		configure(a);
+	} else {
+		set_state(a, false,
+			"BIRD has read %s/%s and does not run it: want " BGP_VIEW_GENERATION
+			" %u, got \"%s\"; does the template define it?",
+			a->dir, APPLY_TOP, a->running_generation,
+			value ? value : reply->lines[0].text);
+		log_error("%s", a->state);
+		retry_later(a);
+	}
+}
+
+static void verify(struct apply *a)
+{
+	a->step = VERIFYING;
+	ask(a, "eval " BGP_VIEW_GENERATION, on_verified);
+}
+
+static void fail(struct apply *a, const struct err *err)
+{
+	log_error("%s", err_text(err));
+	set_state(a, false, "%s", err_text(err));
+	retry_later(a);
+}
+
+static void on_checked(void *arg, const struct bird_reply *reply, const struct err *lost)
+{
+	struct apply *a = arg;
+	struct err err = ERR_INIT;
+
+	(void)lost;
+	if (is_lost(a, reply))
+		return;
+	if (bird_configure_result(reply, &err) < 0) {
+		refuse(a, &err);
+	} else if (swap(a, &err) < 0) {
+		swap_back(a);
+		fail(a, &err);
+	} else {
+		configure(a);
+	}
+}
+
+static void check(struct apply *a)
+{
+	auto_free char *top = path_of(a, STAGING "/", APPLY_TOP);
+	auto_strbuf command = STRBUF_INIT;
+	struct err err = ERR_INIT;
+	int r = stage(a, &err);
+
+	if (r == 0)
+		r = bird_cmd_configure(&command, true, top, &err);
+	if (r < 0) {
+		fail(a, &err);
+		return;
+	}
+	a->step = CHECKING;
+	ask(a, command.s, on_checked);
+}
+
+static void run(struct apply *a)
+{
+	a->again = false;
+	loop_timer_cancel(a->retry);
+	for (size_t i = 0; i < a->wanted.n; i++)
+		vec_push(&a->running,
+			(struct file){.name = mem_strdup(a->wanted.v[i].name),
+				.text = mem_dup(a->wanted.v[i].text, a->wanted.v[i].len + 1),
+				.len = a->wanted.v[i].len});
+	a->running_generation = a->generation;
+	a->loaded = false;
+	if (is_in_place(a))
+		verify(a);
+	else
+		check(a);
+}
+
+static void work(void *arg)
+{
+	struct apply *a = arg;
+
+	if (a->step != IDLE)
+		a->again = true;
+	else if (a->up && a->wanted.n > 0 && !a->refused)
+		run(a);
+}
+
+static void on_up(void *arg, const struct bird_version *v)
+{
+	struct apply *a = arg;
+
+	log_info("connected to BIRD %u.%u.%u", v->major, v->minor, v->patch);
+	a->up = true;
+	a->version = *v;
+	a->refused = false;
+	a->retry_ms = RETRY_FIRST_MS;
+	set_state(a, false, "waiting for a configuration to give to BIRD");
+	loop_task_schedule(a->task);
+	a->ops->bird_up(a->arg, v);
+}
+
+static void on_down(void *arg, const struct err *err)
+{
+	struct apply *a = arg;
+
+	a->up = false;
+	loop_timer_cancel(a->poll);
+	loop_timer_cancel(a->retry);
+	if (a->step != IDLE) /* waiting between two polls */
+		finish(a);
+	log_warn("BIRD is away: %s", err_text(err));
+	set_state(a, false, "waiting for BIRD: %s", err_text(err));
+	write_minimal(a);
+}
+
+static const struct bird_client_ops client_ops = {.up = on_up, .down = on_down};
+
+struct apply *apply_new(struct event_base *base, const char *ctl_path, const char *dir,
+	const struct apply_ops *ops, void *arg)
+{
+	struct apply *a = mem_new(struct apply);
+
+	a->dir = mem_strdup(dir);
+	a->ops = ops;
+	a->arg = arg;
+	a->state = mem_strdup("waiting for BIRD");
+	a->retry_ms = RETRY_FIRST_MS;
+	a->task = loop_task_new(base, work, a);
+	a->poll = loop_timer_new(base, poll_status, a);
+	a->retry = loop_timer_new(base, work, a);
+	write_minimal(a);
+	a->client = bird_client_new(base, ctl_path, &client_ops, a);
+	return a;
+}
+
+void apply_free(struct apply *a)
+{
+	if (!a)
+		return;
+	bird_client_free(a->client);
+	loop_task_free(a->task);
+	loop_timer_free(a->poll);
+	loop_timer_free(a->retry);
+	files_done(&a->wanted);
+	files_done(&a->running);
+	free(a->state);
+	free(a->dir);
+	free(a);
+}
+
+void apply_want(struct apply *a, const struct apply_file *files, size_t n, uint32_t generation)
+{
+	if (a->wanted.n > 0 && a->generation == generation)
+		return;
+	files_done(&a->wanted);
+	for (size_t i = 0; i < n; i++) {
+		char *text = mem_strndup(files[i].text, files[i].len);
+
+		vec_push(&a->wanted, (struct file){.name = mem_strdup(files[i].name),
+					     .text = text,
+					     .len = files[i].len});
+	}
+	a->generation = generation;
+	a->refused = false;
+	if (a->up)
+		set_state(a, false, "waiting for BIRD to run what was rendered");
+	loop_task_schedule(a->task);
+}
+
+bool apply_is_done(const struct apply *a)
+{
+	return a->done;
+}
+
+const char *apply_state(const struct apply *a)
+{
+	return a->state;
+}
+
+const uint64_t *apply_n_loaded(const struct apply *a)
+{
+	return &a->n_loaded;
+}
+
+const uint64_t *apply_n_refused(const struct apply *a)
+{
+	return &a->n_refused;
+}
+
+const struct bird_version *apply_bird(const struct apply *a)
+{
+	return a->up ? &a->version : NULL;
+}
+
+static void on_reloaded(void *arg, const struct bird_reply *reply, const struct err *lost)
+{
+	struct err err = ERR_INIT;
+
+	(void)arg;
+	(void)lost;
+	/* 8003: no protocol matches the pattern */
+	if (reply && !bird_reply_text(reply, 8003) &&
+		bird_reply_check(reply, "BIRD: reload out", &err) < 0)
+		log_warn("%s", err_text(&err));
+}
+
+void apply_reload_out(struct apply *a, const char *protocols)
+{
+	auto_strbuf command = STRBUF_INIT;
+
+	if (!a->up)
+		return;
+	bird_cmd_reload_out(&command, &a->version, protocols);
+	ask(a, command.s, on_reloaded);
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * margay-confd: renders what other programs read from the datastore, BIRD's configuration first, and
+ * sees to it that they run it. What is here is parameters and wiring; agent.c is the program. On exit
+ * everything stays as it is.
+ */
+#define LOG_MODULE "confd"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "confd/agent.h"
+#include "store/store.h"
+#include "svc/bird.h"
+#include "svc/common_params.h"
+#include "svc/health.h"
+#include "svc/http.h"
+#include "svc/loop.h"
+#include "svc/metrics.h"
+#include "svc/param.h"
+
+static struct common_params common;
+static char *bird_ctl, *bird_dir, *router_id, *template_dir, *secret_dir, *nodename_file;
+
+static const struct param table[] = {
+	{.name = "BIRD_CTL",
+		.type = PARAM_STRING,
+		.str = &bird_ctl,
+		.def = BIRD_CTL_PATH,
+		.doc = "BIRD's control socket"},
+	{.name = "BIRD_CONF_DIR",
+		.type = PARAM_STRING,
+		.str = &bird_dir,
+		.def = "/etc/bird",
+		.doc = "Where bird.conf is written, which BIRD is to be started with"},
+	{.name = "CALICO_ROUTER_ID",
+		.type = PARAM_STRING,
+		.str = &router_id,
+		.doc = "BGP's router id; empty: the node's IPv4 address"},
+	{.name = "MARGAY_TEMPLATE_DIR",
+		.type = PARAM_STRING,
+		.str = &template_dir,
+		.def = "/etc/margay/templates",
+		.doc = "Templates that are used before those of the installation, by name"},
+	{.name = "MARGAY_SECRET_DIR",
+		.type = PARAM_STRING,
+		.str = &secret_dir,
+		.def = "/etc/margay/secrets",
+		.doc = "Secrets for BGP passwords, each a directory with a file per key"},
+	{.name = "MARGAY_NODENAME_FILE",
+		.type = PARAM_STRING,
+		.str = &nodename_file,
+		.def = "/var/lib/margay/nodename",
+		.aliases = "CALICO_NODENAME_FILE",
+		.doc = "Where margay-felix has written this node's name, if NODENAME is not set"},
+};
+
+/* NODENAME, else the file's, else the host's: as margay-felix has it. */
+static char *choose_nodename(struct params *ps)
+{
+	auto_free char *text = NULL;
+
+	if (!params_is_set(ps, "NODENAME") &&
+		file_read(nodename_file, 512, &text, NULL, NULL) == 0) {
+		text[strcspn(text, " \t\r\n")] = '\0';
+		if (text[0])
+			return take_ptr(text);
+	}
+	return mem_strdup(common.nodename);
+}
+
+/* Beside the program: PREFIX/bin -> PREFIX/share, wherever PREFIX is. */
+static char *installed_templates(void)
+{
+	char exe[4096];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	if (n <= 0)
+		return mem_strdup("");
+	exe[n] = '\0';
+	for (int i = 0; i < 2; i++)
+		*strrchr(exe, '/') = '\0';
+	return mem_printf("%s/share/margay/templates", exe);
+}
+
+static int serve(const char *nodename, struct err *err)
+{
+	struct store_conf sc = {.type = common.datastore_type, .sqlite_path = common.sqlite_path};
+	auto_free char *installed = installed_templates();
+	struct agent_conf conf = {.nodename = nodename,
+		.bird_ctl = bird_ctl,
+		.bird_dir = bird_dir,
+		.router_id = router_id,
+		.template_dir = template_dir,
+		.template_dir_installed = installed,
+		.secret_dir = secret_dir,
+		.run_dir = common.run_dir};
+	auto_(health) struct health *health = health_new();
+	auto_(metrics) struct metrics *metrics = metrics_new();
+	auto_(loop) struct loop *loop = loop_new(NULL, NULL);
+	auto_(store) struct store *st = NULL;
+	struct http *http = NULL;
+	struct agent *agent = NULL;
+	int r;
+
+	r = store_open(&sc, loop_base(loop), &st, err);
+	if (r == 0)
+		r = agent_new(loop_base(loop), st, &conf, health, metrics, &agent, err);
+	if (r == 0)
+		r = common_params_serve(&common, loop_base(loop), health, metrics, &http, err);
+	if (r == 0) {
+		log_info("node %s, datastore %s, BIRD on %s", nodename, store_name(st), bird_ctl);
+		(void)loop_run(loop);
+	}
+	http_free(http);
+	agent_free(agent);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct params ps = {.program = "margay-confd",
+		.about =
+			"Renders templates from the datastore, and sees to it that their readers run "
+			"them: BIRD's configuration first."};
+	struct err err = ERR_INIT;
+	auto_free char *nodename = NULL;
+	int r;
+
+	common_params_add_daemon(&ps, &common, "CONFD", COMMON_HEALTH_PORT_CONFD);
+	params_add(&ps, table, array_size(table));
+	r = params_load(&ps, &argc, argv, &err);
+	if (r != 0)
+		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
+	common_params_apply(&common);
+	nodename = choose_nodename(&ps);
+	r = serve(nodename, &err);
+	if (r < 0)
+		log_error("%s", err_text(&err));
+	params_done(&ps);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,326 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# margay-confd and stock BIRD: nodes as network namespaces on one segment, with one datastore file. The
+# kernel's view is ip's, BIRD's is birdc's. Run in a network and a mount namespace of its own; BIN
+# names the directory of the programs.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+	mount -t tmpfs none /run
+	mkdir /run/netns
+	ip link set lo up
+	ip link add segment type bridge
+	ip link set segment up
+}
+
+setup() {
+	T=$BATS_TEST_TMPDIR
+	export DB=$T/db
+	echo '{"cniVersion":"1.1.0","name":"net","nodename":"n1","sqlite_path":"'"$DB"'","ipam":{"type":"margay-ipam"}}' |
+		CNI_COMMAND=STATUS CNI_PATH=/nowhere "$BIN/margay"
+	pool pool-a 10.244.0.0/16 Never
+}
+
+teardown() {
+	local f
+	for f in "$T"/*/*.pid; do
+		[ -e "$f" ] && kill -9 "$(cat "$f")" 2>/dev/null
+	done
+	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
+		ip link del "$link"
+	done
+	for ns in $(ip netns list | awk '{print $1}'); do
+		ip netns del "$ns"
+	done
+	for f in "$T"/*/*.log; do
+		echo "# ---- $f"
+		sed 's/^/# /' "$f" 2>/dev/null | tail -40
+	done
+}
+
+put() {
+	sqlite3 -cmd '.timeout 5000' "$DB" "INSERT OR REPLACE INTO kv SELECT max(rev)+1, '$1', max(rev)+1, '$2' FROM (SELECT 0 AS rev UNION SELECT rev FROM kv)"
+}
+
+unput() {
+	sqlite3 -cmd '.timeout 5000' "$DB" "INSERT OR REPLACE INTO kv SELECT max(rev)+1, '$1', 0, NULL FROM kv"
+}
+
+readonly V3=/calico/resources/v3/projectcalico.org
+
+pool() { # NAME CIDR IPIP-MODE
+	put $V3/ippools/"$1" '{"kind":"IPPool","metadata":{"name":"'"$1"'"},"spec":{"cidr":"'"$2"'","blockSize":24,"ipipMode":"'"$3"'","vxlanMode":"Never"}}'
+}
+
+block() { # NODE CIDR
+	put /calico/ipam/v2/host/"$1"/ipv4/block/"${2/\//-}" '{"state":"confirmed"}'
+}
+
+peer() { # NAME SPEC
+	put $V3/bgppeers/"$1" '{"kind":"BGPPeer","metadata":{"name":"'"$1"'"},"spec":'"$2"'}'
+}
+
+# machine NAME ADDRESS: a namespace on the segment
+machine() {
+	mkdir -p "$T/$1"
+	ip netns add "$1"
+	ip -n "$1" link set lo up
+	ip link add "v-$1" master segment type veth peer name eth0 netns "$1"
+	ip link set "v-$1" up
+	ip -n "$1" address add "$2/24" dev eth0
+	ip -n "$1" link set eth0 up
+}
+
+# As the tests run in ASan's build, too: the descriptors of bats are closed.
+bird_start() {
+	ip netns exec "$1" bird -R -f -c "$T/$1/bird.conf" -s "$T/$1/bird.ctl" -P "$T/$1/bird.pid" \
+		>>"$T/$1/bird.log" 2>&1 3>&- 4>&- &
+}
+
+confd_start() {
+	DATASTORE_TYPE=sqlite MARGAY_SQLITE_PATH=$DB NODENAME=$1 MARGAY_RUN_DIR=$T/$1/run \
+		BIRD_CTL=$T/$1/bird.ctl BIRD_CONF_DIR=$T/$1 MARGAY_SECRET_DIR=$T/secrets \
+		MARGAY_CONFIG='' MARGAY_LOG_LEVEL=debug \
+		ip netns exec "$1" "$BIN/margay-confd" >>"$T/$1/confd.log" 2>&1 3>&- 4>&- &
+	echo $! >"$T/$1/confd.pid"
+}
+
+# node NAME ADDRESS: with BIRD and confd
+node() {
+	machine "$1" "$2"
+	put $V3/nodes/"$1" '{"kind":"Node","metadata":{"name":"'"$1"'"},"spec":{"bgp":{"ipv4Address":"'"$2"'/24"}}}'
+	confd_start "$1"
+	eventually 5 test -e "$T/$1/bird.conf"
+	bird_start "$1"
+}
+
+cli() { # NODE COMMAND...
+	birdc -s "$T/$1/bird.ctl" "${@:2}"
+}
+
+eventually() { # SECONDS COMMAND...: until it succeeds
+	local until=$((${EPOCHREALTIME/./} + $1 * 1000000))
+	shift
+	until "$@"; do
+		[ "${EPOCHREALTIME/./}" -lt "$until" ] || { echo "not within time: $*"; return 1; }
+		sleep 0.02
+	done
+}
+
+# route NODE PREFIX PROTOCOL [VIA]
+route() {
+	ip -n "$1" -j route show "$2" |
+		jq -e --arg p "$3" --arg via "${4:-}" 'any(.[]; .protocol == $p and ($via == "" or .gateway == $via))' >/dev/null
+}
+
+no_route() {
+	[ "$(ip -n "$1" -j route show "$2")" = '[ ]' ] || [ "$(ip -n "$1" -j route show "$2")" = '[]' ]
+}
+
+established() { # NODE PROTOCOL
+	cli "$1" show protocols "$2" | grep -q Established
+}
+
+ready() { # NODE: what /readyz says
+	ip netns exec "$1" curl -s -m 2 http://127.0.0.1:9098/readyz
+}
+
+says() { # NODE TEXT
+	ready "$1" | grep -q "$2"
+}
+
+is_done() { # NODE: all is well, and all that is wanted runs
+	ip netns exec "$1" curl -s -m 2 -f -o /dev/null http://127.0.0.1:9098/readyz
+}
+
+two_nodes() {
+	block n1 10.244.1.0/24
+	block n2 10.244.2.0/24
+	node n1 10.9.0.1
+	node n2 10.9.0.2
+	eventually 10 route n1 10.244.2.0/24 bird 10.9.0.2
+	eventually 10 route n2 10.244.1.0/24 bird 10.9.0.1
+}
+
+@test "a block claimed on one node is in the other's kernel; a released one goes" {
+	two_nodes
+	block n1 10.244.7.0/24
+	eventually 2 route n2 10.244.7.0/24 bird 10.9.0.1
+	[ "$(ip -n n2 -j route show 10.244.7.0/24 | jq '.[0].metric // 0')" = 0 ]
+	# Only felix writes blackholes.
+	no_route n1 10.244.7.0/24
+	unput /calico/ipam/v2/host/n1/ipv4/block/10.244.7.0-24
+	eventually 2 no_route n2 10.244.7.0/24
+	route n2 10.244.1.0/24 bird
+	eventually 2 is_done n1
+}
+
+@test "a route of BIRD's deleted or replaced by hand is back within a second" {
+	two_nodes
+	ip -n n1 route del 10.244.2.0/24
+	eventually 1 route n1 10.244.2.0/24 bird 10.9.0.2
+	ip -n n1 route replace 10.244.2.0/24 via 10.9.0.77
+	eventually 1 route n1 10.244.2.0/24 bird 10.9.0.2
+	ip -n n1 route flush proto bird
+	eventually 1 route n1 10.244.2.0/24 bird 10.9.0.2
+}
+
+@test "a borrowed address: exported by its host route, and felix's own stays where BGP says otherwise" {
+	two_nodes
+	ip -n n1 link add cali0 type veth peer name pod0
+	ip -n n1 link set cali0 up
+	ip -n n1 link set pod0 up
+	# Own block: the block alone is announced. Felix's blackhole of it stays felix's.
+	ip -n n1 route add blackhole 10.244.1.0/24 proto 80
+	ip -n n1 route add 10.244.1.9/32 dev cali0 proto 80
+	# From node n2's block:
+	ip -n n1 route add 10.244.2.9/32 dev cali0 proto 80
+	eventually 2 route n2 10.244.2.9/32 bird 10.9.0.1
+	no_route n2 10.244.1.9/32
+	ip -n n1 -j route show 10.244.1.0/24 | jq -e '.[0].protocol == "80" and .[0].type == "blackhole"'
+
+	# The pod's address is on n2 as well, for a while: felix's route there is not overwritten ...
+	ip -n n2 link add cali0 type veth peer name pod0
+	ip -n n2 link set cali0 up
+	ip -n n2 link set pod0 up
+	ip -n n2 route replace 10.244.2.9/32 dev cali0 proto 80
+	eventually 2 bash -c "birdc -s $T/n2/bird.ctl show route for 10.244.2.9/32 | grep -q 'kernel1.*\* (150)'"
+	cli n2 reload out kernel1
+	cli n1 reload out Mesh_10_9_0_2
+	ip -n n2 route del 10.244.1.0/24
+	eventually 1 route n2 10.244.1.0/24 bird
+	route n2 10.244.2.9/32 80
+	# ... and when it goes, BGP's is there.
+	ip -n n2 route del 10.244.2.9/32 dev cali0
+	eventually 1 route n2 10.244.2.9/32 bird 10.9.0.1
+}
+
+@test "an address goes out by itself until its block is ours, and again when it is not any more" {
+	two_nodes
+	ip -n n1 link add cali0 type veth peer name pod0
+	ip -n n1 link set cali0 up
+	ip -n n1 link set pod0 up
+	ip -n n1 route add 10.244.5.9/32 dev cali0 proto 80
+	eventually 2 route n2 10.244.5.9/32 bird
+	block n1 10.244.5.0/24
+	eventually 2 route n2 10.244.5.0/24 bird
+	eventually 4 no_route n2 10.244.5.9/32
+	unput /calico/ipam/v2/host/n1/ipv4/block/10.244.5.0-24
+	eventually 4 route n2 10.244.5.9/32 bird
+	no_route n2 10.244.5.0/24
+}
+
+@test "a bad peer is named and left out, and blocks nothing else" {
+	two_nodes
+	mkdir -p "$T/secrets/bgp"
+	printf 'with a "quote' >"$T/secrets/bgp/bad"
+	peer bad-password '{"peerIP":"10.9.0.50","asNumber":65001,"password":{"secretKeyRef":{"name":"bgp","key":"bad"}}}'
+	peer no-secret '{"peerIP":"10.9.0.51","asNumber":65001,"password":{"secretKeyRef":{"name":"bgp","key":"none"}}}'
+	peer no-as '{"peerIP":"10.9.0.52"}'
+	peer good '{"peerIP":"10.9.0.53","asNumber":65001}'
+	block n1 10.244.8.0/24
+	eventually 2 route n2 10.244.8.0/24 bird
+	eventually 2 cli n1 show protocols Global_10_9_0_53
+	for name in bad-password no-secret no-as; do
+		grep -q "BGPPeer $name" "$T/n1/confd.log"
+	done
+	! grep -q quote "$T/n1/peers.inc"
+	[ "$(cli n1 show protocols | grep -c Global_)" = 1 ]
+	is_done n1
+}
+
+@test "a configuration that BIRD refuses is reported with its place, and the one before stays" {
+	mkdir "$T/templates"
+	sed 's/hold time/held time/' "$BATS_TEST_DIRNAME/../../etc/templates/peers.inc.mustache" \
+		>"$T/templates/peers.inc.mustache"
+	two_nodes
+	before=$(cat "$T/n1/peers.inc")
+	kill "$(cat "$T/n1/confd.pid")"
+	MARGAY_TEMPLATE_DIR=$T/templates confd_start n1
+	eventually 3 says n1 'refuses.*peers.inc:[0-9]*:[0-9]* syntax error'
+	[ "$(cat "$T/n1/peers.inc")" = "$before" ]
+	established n1 Mesh_10_9_0_2
+	route n1 10.244.2.0/24 bird
+	# The next start reads what is good.
+	kill "$(cat "$T/n1/confd.pid")"
+	confd_start n1
+	eventually 3 is_done n1
+}
+
+@test "BIRD killed and restarted: no route goes, and it runs what was rendered" {
+	two_nodes
+	ip -n n1 monitor route >"$T/n1/monitor" 3>&- &
+	monitor1=$!
+	ip -n n2 monitor route >"$T/n2/monitor" 3>&- &
+	monitor2=$!
+	kill -9 "$(cat "$T/n1/bird.pid")"
+	eventually 2 bash -c "! birdc -s $T/n1/bird.ctl show status"
+	block n1 10.244.9.0/24
+	route n1 10.244.2.0/24 bird
+	eventually 2 says n1 'waiting for BIRD'
+	bird_start n1
+	eventually 20 route n2 10.244.9.0/24 bird
+	eventually 5 is_done n1
+	kill $monitor1 $monitor2
+	! grep -i deleted "$T/n1/monitor" "$T/n2/monitor"
+}
+
+@test "confd killed and started: bytes that are the same are neither written nor loaded" {
+	two_nodes
+	eventually 3 is_done n1
+	before=$(stat -c '%n %i %Y' "$T"/n1/*.inc "$T/n1/bird.conf")
+	loaded=$(cli n1 show status | grep reconfiguration)
+	kill -9 "$(cat "$T/n1/confd.pid")"
+	confd_start n1
+	eventually 3 is_done n1
+	[ "$(stat -c '%n %i %Y' "$T"/n1/*.inc "$T/n1/bird.conf")" = "$before" ]
+	[ "$(cli n1 show status | grep reconfiguration)" = "$loaded" ]
+}
+
+@test "a router of another AS learns every node's block by eBGP" {
+	machine tor 10.9.0.99
+	cat >"$T/tor/bird.conf" <<-C
+		router id 10.9.0.99;
+		protocol device { }
+		protocol kernel { ipv4 { export all; }; }
+		template bgp node { local 10.9.0.99 as 65099; ipv4 { import all; export none; }; }
+		protocol bgp n1 from node { neighbor 10.9.0.1 as 64512; }
+		protocol bgp n2 from node { neighbor 10.9.0.2 as 64512; }
+	C
+	bird_start tor
+	peer tor '{"peerIP":"10.9.0.99","asNumber":65099}'
+	two_nodes
+	eventually 10 established tor n1
+	eventually 10 established tor n2
+	eventually 2 route tor 10.244.1.0/24 bird 10.9.0.1
+	eventually 2 route tor 10.244.2.0/24 bird 10.9.0.2
+	[ "$(cli tor show route all 10.244.1.0/24 | grep -c 'BGP.as_path: 64512')" -ge 1 ]
+	# A node that leaves: what it announced goes.
+	cli n1 down
+	eventually 5 no_route tor 10.244.1.0/24
+	route tor 10.244.2.0/24 bird
+}
+
+@test "a node that joins and leaves" {
+	two_nodes
+	block n3 10.244.3.0/24
+	node n3 10.9.0.3
+	eventually 5 route n1 10.244.3.0/24 bird 10.9.0.3
+	eventually 5 route n2 10.244.3.0/24 bird 10.9.0.3
+	unput $V3/nodes/n3
+	eventually 5 no_route n1 10.244.3.0/24
+	! cli n1 show protocols | grep Mesh_10_9_0_3
+}
+
+@test "somebody's own bird.conf is kept beside" {
+	machine n1 10.9.0.1
+	echo 'protocol device mine { }' >"$T/n1/bird.conf"
+	bird_start n1
+	put $V3/nodes/n1 '{"kind":"Node","metadata":{"name":"n1"},"spec":{"bgp":{"ipv4Address":"10.9.0.1/24"}}}'
+	confd_start n1
+	eventually 3 is_done n1
+	grep -q mine "$T/n1/bird.conf.before-margay"
+	cli n1 show protocols kernel1
+}
