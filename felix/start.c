@@ -17,6 +17,7 @@
 #include "ipam/alloc.h"
 #include "ipam/pools.h"
 #include "ipam/run.h"
+#include "model/node.h"
 #include "store/store.h"
 
 #define ATTEMPTS 20 /* lost compare-and-swaps before it gives up until the next run */
@@ -588,32 +589,32 @@ static void write_tunnel(struct start *s, const struct object *node, const struc
 }
 
 /* The names of the IPIP pools that serve this node's tunnel, and whether ip is in one of them. */
-static size_t tunnel_pools(const struct start *s, const json_t *node, const struct ip *ip,
+static size_t tunnel_pools(const struct start *s, const struct object *node, const struct ip *ip,
 	const char **ret, size_t max, bool *ret_fits)
 {
-	auto_free char *text = json_dumps(node, JSON_COMPACT);
-	struct node_labels *labels = NULL;
+	auto_free char *text = json_dumps(node->json, JSON_COMPACT);
+	auto_(node) struct node *decoded = NULL;
 	const struct object *o;
 	struct in_pool *p;
 	size_t n = 0;
 
 	*ret_fits = false;
 	if (text)
-		(void)node_labels_decode(text, strlen(text), &labels, NULL);
+		(void)node_decode(node->key, text, strlen(text), &decoded, NULL);
 	vec_for_each (&s->pools, o) {
 		auto_free char *json = json_dumps(o->json, JSON_COMPACT);
 
 		if (!json || in_pool_decode(json, strlen(json), &p, NULL) < 0)
 			continue; /* felix's cache has named it */
 		if (p->ipip != ENCAP_NEVER && !p->disabled && p->tunnels &&
-			p->cidr.addr.family == IP_V4 && pool_selects(p->node_selector, labels) &&
+			p->cidr.addr.family == IP_V4 &&
+			pool_selects(p->node_selector, decoded ? &decoded->meta.labels : NULL) &&
 			n < max) {
 			ret[n++] = strrchr(o->key, '/') + 1;
 			*ret_fits |= prefix_contains(&p->cidr, ip);
 		}
 		in_pool_free(p);
 	}
-	node_labels_free(labels);
 	return n;
 }
 
@@ -631,7 +632,7 @@ static int ensure_tunnel(struct start *s, const char *node_key)
 		return 0;
 	text = bgp_text(node->json, "ipv4IPIPTunnelAddr");
 	(void)ip_parse(text, &stored, NULL);
-	n = tunnel_pools(s, node->json, &stored, pools, array_size(pools), &fits);
+	n = tunnel_pools(s, node, &stored, pools, array_size(pools), &fits);
 	if (n == 0 && text[0] == '\0')
 		return 1;
 	if (!fits && !s->released) {

@@ -71,6 +71,8 @@ static int64_t virtual_now(void)
 	return now_ms;
 }
 
+static _Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 static _Noreturn void fail(const char *fmt, ...)
 {
 	va_list ap;
