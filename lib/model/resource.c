@@ -255,6 +255,8 @@ void resource_default(json_t *j, const struct key *key, const json_t *old,
 {
 	static const char *const elsewhere[] = {
 		"resourceVersion", "selfLink", "generation", "managedFields"};
+	static const char *const kept[] = {
+		"uid", "creationTimestamp", "deletionTimestamp", "ownerReferences", "finalizers"};
 	const json_t *old_meta = json_object_get(old, "metadata");
 	json_t *meta = make_object(j, "metadata");
 	char now[CLOCK_RFC3339_SIZE];
@@ -265,12 +267,12 @@ void resource_default(json_t *j, const struct key *key, const json_t *old,
 		json_object_set_new(meta, "namespace", json_string(key->ns));
 	else
 		json_object_del(meta, "namespace");
-	/* Who and since when is not the user's to say, once it is stored. */
-	if (!is_unset(old_meta, "uid"))
-		json_object_set(meta, "uid", json_object_get(old_meta, "uid"));
-	if (!is_unset(old_meta, "creationTimestamp"))
-		json_object_set(
-			meta, "creationTimestamp", json_object_get(old_meta, "creationTimestamp"));
+	/* Who made it and when is not the user's to say once it is stored; its status never is. */
+	for (unsigned i = 0; i < array_size(kept); i++)
+		if (!is_unset(old_meta, kept[i]))
+			json_object_set(meta, kept[i], json_object_get(old_meta, kept[i]));
+	if (!json_object_get(j, "status") && json_object_get(old, "status"))
+		json_object_set(j, "status", json_object_get(old, "status"));
 	default_to(meta, "uid", new_uid(random));
 	clock_rfc3339(now_ns, now);
 	default_to(meta, "creationTimestamp", json_string(now));

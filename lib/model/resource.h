@@ -20,8 +20,8 @@ struct err;
 int resource_identify(const json_t *j, const char *ns, struct key *ret, struct err *err);
 
 /*
- * Fills in defaults, and at create (old NULL) uid and creationTimestamp; at update these are old's.
- * What a store keeps elsewhere (resourceVersion) is taken out. random: 16 bytes, for the uid.
+ * Fills in defaults, and at create (old NULL) uid and creationTimestamp; at update these are old's, and
+ * so is a status that j does not have. What a store keeps elsewhere (resourceVersion) is taken out. random: 16 bytes, for the uid.
  */
 void resource_default(json_t *j, const struct key *key, const json_t *old,
 	const uint8_t random[static 16], int64_t now_ns);

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* margayctl ipam: show, claim */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "ctl/ctl.h"
+#include "ctl/usage.h"
+#include "ipam/alloc.h"
+#include "ipam/run.h"
+#include "model/ipam.h"
+#include "model/key.h"
+#include "model/limits.h"
+#include "store/store.h"
+
+static int list(struct ctl *c, const char *prefix, struct store_list *ret)
+{
+	struct err err = ERR_INIT;
+	int r = store_list_wait(c->st, prefix, 0, ret, &err);
+
+	return r < 0 ? (ctl_fail(&err), r) : 0;
+}
+
+static int show_usage(struct ctl *c, bool with_blocks)
+{
+	struct store_list pools = {0}, blocks = {0}, reservations = {0};
+	char prefix[KEY_SIZE];
+	struct usage u = {0};
+	int r = list(c, key_prefix(KIND_IPPOOL, NULL, prefix), &pools);
+
+	if (r == 0)
+		r = list(c, key_prefix(KIND_IPRESERVATION, NULL, prefix), &reservations);
+	if (r == 0)
+		r = list(c, IPAM_KEY_BLOCKS, &blocks);
+	if (r == 0) {
+		const struct store_list *lists[] = {&pools, &reservations, &blocks};
+
+		for (unsigned i = 0; i < array_size(lists); i++) {
+			for (size_t k = 0; k < lists[i]->n; k++) {
+				const struct store_kv *kv = &lists[i]->v[k];
+				struct err err = ERR_INIT;
+
+				r = usage_add(&u, kv->key, kv->value, kv->len, &err) < 0
+					    ? ctl_fail(&err)
+					    : r;
+			}
+		}
+		usage_print(&u, with_blocks, stdout);
+	}
+	usage_done(&u);
+	store_list_done(&pools);
+	store_list_done(&blocks);
+	store_list_done(&reservations);
+	return r != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int show_ip(struct ctl *c, const char *text)
+{
+	struct store_list blocks = {0};
+	struct err err = ERR_INIT;
+	char prefix[IPAM_KEY_SIZE];
+	struct ip ip;
+	bool found = false;
+	int r = ip_parse(text, &ip, &err);
+
+	if (r < 0) {
+		err_wrap(&err, r, "ipam show: --ip");
+		return ctl_fail(&err);
+	}
+	r = list(c, ipam_key_blocks_of_family((enum ip_family)ip.family, prefix), &blocks);
+	for (size_t i = 0; r == 0 && i < blocks.n && !found; i++) {
+		auto_(ipam_block) struct ipam_block *b = NULL;
+		struct prefix cidr;
+
+		if (!ipam_key_parse_block(blocks.v[i].key, &cidr) || !prefix_contains(&cidr, &ip))
+			continue;
+		r = ipam_block_decode(blocks.v[i].value, blocks.v[i].len, &b, &err);
+		if (r < 0) {
+			err_wrap(&err, r, "%s", blocks.v[i].key);
+			ctl_fail(&err);
+		} else {
+			found = usage_print_ip(b, &ip, stdout);
+		}
+	}
+	store_list_done(&blocks);
+	if (r == 0 && !found)
+		printf("%s is not assigned\n", ip_str(&ip));
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int ipam_show(struct ctl *c, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"show-blocks", no_argument, NULL, 'b'},
+		{"ip", required_argument, NULL, 'i'},
+		{0},
+	};
+	const char *ip = NULL;
+	bool blocks = false;
+	int opt;
+
+	optind = 0;
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (opt == 'b')
+			blocks = true;
+		else if (opt == 'i')
+			ip = optarg;
+		else
+			return verb_misused("ipam show");
+	}
+	if (optind < argc) {
+		ctl_warn("ipam show: \"%s\": no argument is wanted", argv[optind]);
+		return verb_misused("ipam show");
+	}
+	if (!ctl_store(c))
+		return EXIT_FAILURE;
+	return ip ? show_ip(c, ip) : show_usage(c, blocks);
+}
+
+static int ipam_claim(struct ctl *c, int argc, char **argv)
+{
+	static const struct option options[] = {{"node", required_argument, NULL, 'n'}, {0}};
+	const char *node = NULL;
+	struct ipam_request *rq;
+	struct err err = ERR_INIT;
+	struct prefix cidr;
+	int opt, r;
+
+	optind = 0;
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (opt != 'n')
+			return verb_misused("ipam claim");
+		node = optarg;
+	}
+	if (argc - optind != 1 || !node) {
+		ctl_warn("ipam claim: want one CIDR and --node NAME");
+		return verb_misused("ipam claim");
+	}
+	r = prefix_parse_masked(argv[optind], &cidr, &err);
+	if (r < 0) {
+		err_wrap(&err, r, "ipam claim");
+		return ctl_fail(&err);
+	}
+	if (!key_name_ok(node) || strlen(node) > MODEL_NAME_MAX) {
+		ctl_warn("ipam claim: --node \"%s\": is no name", node);
+		return EXIT_FAILURE;
+	}
+	if (!ctl_store(c))
+		return EXIT_FAILURE;
+	rq = ipam_claim_new(&cidr, node, clock_real_ns());
+	r = ipam_run(c->st, rq, clock_mono_ms() + 6 * STORE_TIMEOUT_MS, &err);
+	ipam_request_free(rq);
+	if (r < 0) {
+		err_wrap(&err, r, "ipam claim %s for %s", prefix_str(&cidr), node);
+		return ctl_fail(&err);
+	}
+	printf("Successfully claimed %s for node %s\n", prefix_str(&cidr), node);
+	return EXIT_SUCCESS;
+}
+
+int verb_ipam(struct ctl *c, int argc, char **argv)
+{
+	static const struct verb table[] = {
+		{"show", ipam_show, "[--show-blocks | --ip ADDRESS]", "addresses in use",
+			"      --show-blocks     each pool's blocks, too\n"
+			"      --ip ADDRESS      whose this address is\n"},
+		{"claim", ipam_claim, "CIDR --node NAME", "give the blocks of CIDR to a node",
+			"      --node NAME       the node\n"
+			"\nCIDR lies in a pool that is enabled, and is one of its blocks or several. A block\n"
+			"of another node's is left to it.\n"},
+		{0},
+	};
+
+	return verb_dispatch(c, table, "margayctl ipam", argc - 1, argv + 1);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* margayctl: the user's tool. What it does is in verbs.c. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "ctl/ctl.h"
+#include "store/store.h"
+#include "svc/bird.h"
+#include "svc/param.h"
+
+int main(int argc, char **argv)
+{
+	static struct ctl c;
+	const struct param table[] = {
+		{.name = "BIRD_CTL",
+			.type = PARAM_STRING,
+			.str = &c.bird_ctl,
+			.def = BIRD_CTL_PATH,
+			.doc = "BIRD's control socket"},
+		{.name = "BIRD6_CTL",
+			.type = PARAM_STRING,
+			.str = &c.bird6_ctl,
+			.doc = "That of a second BIRD for IPv6; empty: one serves both"},
+	};
+	struct params ps = {
+		.program = "margayctl",
+		.synopsis = "VERB [ARGUMENT]... [--NAME VALUE]...",
+		.about =
+			"Shows and changes a cluster's resources, and shows a node's state.\n\n"
+			"  margayctl apply -f FILE...           create resources, or update them\n"
+			"  margayctl create -f FILE...          create resources\n"
+			"  margayctl replace -f FILE...         replace resources\n"
+			"  margayctl get KIND [NAME...]         show resources\n"
+			"  margayctl delete KIND NAME...        delete resources\n"
+			"  margayctl node status                this node's BGP sessions\n"
+			"  margayctl ipam show [--show-blocks]  addresses in use, by pool and block\n"
+			"  margayctl ipam claim CIDR --node N   give blocks to a node\n"
+			"  margayctl version\n\n"
+			"margayctl VERB --help tells each verb's options. Kinds: Node, IPPool, IPReservation,\n"
+			"IPAMConfiguration, BGPConfiguration, BGPPeer, FelixConfiguration, ClusterInformation,\n"
+			"WorkloadEndpoint, Service, EndpointSlice, by name, plural or short name.",
+		.allow_args = true,
+	};
+	struct err err = ERR_INIT;
+	int r;
+
+	common_params_add(&ps, &c.common);
+	params_add(&ps, table, array_size(table));
+	r = params_load(&ps, &argc, argv, &err);
+	if (r != 0)
+		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
+	common_params_apply(&c.common);
+	r = verb_dispatch(&c, verbs, "margayctl", argc - 1, argv + 1);
+	if (c.st)
+		store_close(c.st);
+	params_done(&ps);
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		ctl_warn("standard output: cannot be written");
+		r = EXIT_FAILURE;
+	}
+	return r;
+}

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "ctl/resources.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/vec.h"
+#include "ctl/ctl.h"
+#include "ipam/alloc.h"
+#include "ipam/run.h"
+#include "model/bgp.h"
+#include "model/ipam.h"
+#include "model/ippool.h"
+#include "model/json.h"
+#include "model/resource.h"
+#include "model/wep.h"
+#include "store/store.h"
+
+#define TRIES 5
+
+/* "IPPool a", for messages. */
+#define NAME_SIZE (KEY_NAME_SIZE + KEY_NAMESPACE_SIZE + 32)
+static const char *name_of(const struct key *key, char buf[static NAME_SIZE])
+{
+	snprintf(buf, NAME_SIZE, "%s %s%s%s", kind_info(key->kind)->name, key->ns,
+		key->ns[0] != '\0' ? "/" : "", key->name);
+	return buf;
+}
+#define name_str(key) name_of((key), (char[NAME_SIZE]){0})
+
+/* What is stored, or NULL where there is nothing. */
+static int load(
+	struct store *st, const struct key *key, json_t **ret, int64_t *ret_rev, struct err *err)
+{
+	struct store_kv kv = {0};
+	char text[KEY_SIZE];
+	int r = store_get_wait(st, key_format(key->kind, key->ns, key->name, text), 0, &kv, err);
+
+	*ret = NULL;
+	*ret_rev = 0;
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	*ret_rev = kv.rev;
+	*ret = model_json_load(name_str(key), kv.value, kv.len, err);
+	store_kv_done(&kv);
+	return *ret ? 0 : err_wrap(err, -EINVAL, "what is stored cannot be read, delete it");
+}
+
+static int not_there(const struct key *key, struct err *err)
+{
+	return err_set(err, -ENOENT, "%s: does not exist", name_str(key));
+}
+
+/*
+ * Writing.
+ */
+static int validate(struct store *st, const json_t *j, const struct key *key, const json_t *old,
+	struct err *err)
+{
+	struct resource_others others = {0};
+	struct store_list list = {0};
+	char prefix[KEY_SIZE];
+	int r;
+
+	if (key->kind != KIND_IPPOOL)
+		return resource_validate(j, key, old, NULL, err);
+	r = store_list_wait(st, key_prefix(key->kind, NULL, prefix), 0, &list, err);
+	if (r < 0)
+		return r;
+	auto_free const char **texts =
+		list.n > 0 ? mem_realloc_array(NULL, list.n, sizeof(*texts)) : NULL;
+	for (size_t i = 0; i < list.n; i++)
+		texts[i] = list.v[i].value;
+	others.texts = texts;
+	others.n = list.n;
+	r = resource_validate(j, key, old, &others, err);
+	store_list_done(&list);
+	return r;
+}
+
+/* A new pool must not take over blocks of another size. */
+static int check_blocks(struct store *st, const json_t *j, const struct key *key, struct err *err)
+{
+	auto_(ippool) struct ippool *p = NULL;
+	auto_free char *text = resource_encode(j, key->kind);
+	struct store_list list = {0};
+	char prefix[IPAM_KEY_SIZE];
+	int r = ippool_decode(NULL, text, strlen(text), &p, err);
+
+	if (r == 0)
+		r = store_list_wait(st,
+			ipam_key_blocks_of_family((enum ip_family)p->cidr.addr.family, prefix), 0,
+			&list, err);
+	for (size_t i = 0; r == 0 && i < list.n; i++) {
+		struct prefix block;
+
+		if (ipam_key_parse_block(list.v[i].key, &block) &&
+			prefix_overlap(&block, &p->cidr) && block.plen != p->block_plen)
+			r = err_set(err, -EINVAL,
+				"%s: spec.blockSize: got %u, want %u, or a cidr without block %s, "
+				"which is in use",
+				name_str(key), p->block_plen, block.plen, prefix_str(&block));
+	}
+	store_list_done(&list);
+	return r;
+}
+
+static int64_t wanted_revision(const json_t *j)
+{
+	const char *s = json_string_value(
+		json_object_get(json_object_get(j, "metadata"), "resourceVersion"));
+
+	return s ? strtoll(s, NULL, 10) : 0;
+}
+
+static int write_once(
+	struct store *st, enum write_mode mode, json_t *j, const struct key *key, struct err *err)
+{
+	int64_t rev, wanted = mode == WRITE_REPLACE ? wanted_revision(j) : 0;
+	auto_(json) json_t *old = NULL;
+	auto_free char *text = NULL;
+	char key_text[KEY_SIZE];
+	uint8_t random[16];
+	int r = load(st, key, &old, &rev, err);
+
+	/* What is broken beyond reading is replaced by what is whole. */
+	if (r < 0 && !(rev > 0 && mode != WRITE_CREATE))
+		return r;
+	if (rev > 0 && mode == WRITE_CREATE)
+		return err_set(
+			err, -EEXIST, "%s: exists already: use apply or replace", name_str(key));
+	if (rev == 0 && mode == WRITE_REPLACE)
+		return err_set(
+			err, -ENOENT, "%s: does not exist: use apply or create", name_str(key));
+	if (wanted != 0 && wanted != rev)
+		return err_set(err, -ESTALE,
+			"%s: metadata.resourceVersion: got %lld, want %lld: somebody else has changed it, "
+			"get it again",
+			name_str(key), (long long)wanted, (long long)rev);
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return err_sys(err, -errno, "%s: no random bytes for a uid", name_str(key));
+	resource_default(j, key, old, random, clock_real_ns());
+	r = validate(st, j, key, old, err);
+	if (r == 0 && key->kind == KIND_IPPOOL && rev == 0)
+		r = check_blocks(st, j, key, err);
+	if (r < 0)
+		return r;
+	text = resource_encode(j, key->kind);
+	key_format(key->kind, key->ns, key->name, key_text);
+	if (rev == 0)
+		return store_create_wait(st, key_text, text, 0, NULL, err);
+	return store_update_wait(st, key_text, text, rev, 0, NULL, err);
+}
+
+int resources_write(struct store *st, enum write_mode mode, json_t *j, const char *ns,
+	struct key *ret_key, struct err *err)
+{
+	struct key key;
+	int r;
+
+	ret_key->name[0] = '\0';
+	r = resource_identify(j, ns, &key, err);
+	if (r < 0)
+		return r;
+	*ret_key = key;
+	if (kind_info(key.kind)->read_only)
+		return err_set(err, -EACCES, "%s: is written by the daemons only", name_str(&key));
+	for (int i = 0;; i++) {
+		r = write_once(st, mode, j, &key, err);
+		/* Another writer was faster: read again, and what was said about it is decided anew. */
+		if (i == TRIES - 1 || (r != -ESTALE && r != -EEXIST && r != -ENOENT) ||
+			mode != WRITE_APPLY)
+			return r;
+	}
+}
+
+/*
+ * Deleting.
+ */
+static int run(struct store *st, struct ipam_request *rq, struct err *err)
+{
+	int r = ipam_run(st, rq, clock_mono_ms() + STORE_TIMEOUT_MS, err);
+
+	ipam_request_free(rq);
+	return r;
+}
+
+/* Every block of the pool's that belongs to a node is given up; what is in use in it stays. */
+static int release_pool(struct store *st, const struct ippool *p, struct err *err)
+{
+	struct store_list list = {0};
+	char prefix[IPAM_KEY_SIZE];
+	uint32_t n_used = 0;
+	int r = store_list_wait(st,
+		ipam_key_blocks_of_family((enum ip_family)p->cidr.addr.family, prefix), 0, &list,
+		err);
+
+	for (size_t i = 0; r == 0 && i < list.n; i++) {
+		auto_(ipam_block) struct ipam_block *b = NULL;
+		struct err why = ERR_INIT;
+
+		if (ipam_block_decode(list.v[i].value, list.v[i].len, &b, &why) < 0) {
+			ctl_warn("%s: left alone: %s", list.v[i].key, why.text);
+			continue;
+		}
+		if (!prefix_covers(&p->cidr, &b->cidr))
+			continue;
+		n_used += b->size - (uint32_t)b->free.n;
+		if (!b->affinity || strncmp(b->affinity, "host:", 5) != 0)
+			continue;
+		r = run(st, ipam_unclaim_new(&b->cidr, b->affinity + 5, false, clock_real_ns()),
+			err);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	store_list_done(&list);
+	if (r == 0 && n_used > 0)
+		ctl_warn("IPPool %s: %u addresses of %s are still in use", p->meta.name, n_used,
+			prefix_str(&p->cidr));
+	return r;
+}
+
+static int delete_pool(struct store *st, const struct key *key, struct err *err)
+{
+	auto_(ippool) struct ippool *p = NULL;
+	struct store_kv kv = {0};
+	char text[KEY_SIZE];
+	int r = store_get_wait(st, key_format(key->kind, key->ns, key->name, text), 0, &kv, err);
+
+	if (r < 0)
+		return r;
+	/* A pool that cannot be read has no blocks that could be told. */
+	if (ippool_decode(text, kv.value, kv.len, &p, NULL) == 0 && !p->disabled) {
+		auto_free char *disabled = NULL;
+
+		p->disabled = true;
+		disabled = ippool_encode(p, kv.value);
+		r = store_update_wait(st, text, disabled, kv.rev, 0, NULL, err);
+		/* Who has read the pool as enabled a moment ago is through by then. */
+		usleep(500000);
+	}
+	store_kv_done(&kv);
+	if (r == 0 && p)
+		r = release_pool(st, p, err);
+	if (r < 0)
+		return err_wrap(err, r, "it is disabled, but still there, try again");
+	return store_delete_wait(st, text, 0, NULL, 0, err);
+}
+
+/* Deletes the named object; that it is not there is success. */
+static int delete_also(struct store *st, enum kind kind, const char *name, struct err *err)
+{
+	char text[KEY_SIZE];
+	int r;
+
+	if (!key_name_ok(name))
+		return 0;
+	r = store_delete_wait(st, key_format(kind, NULL, name, text), 0, NULL, 0, err);
+	return r == -ENOENT ? 0 : r;
+}
+
+static int delete_endpoints(struct store *st, const char *node, struct err *err)
+{
+	struct store_list list = {0};
+	char prefix[KEY_SIZE];
+	int r = store_list_wait(st, key_prefix(KIND_WORKLOADENDPOINT, NULL, prefix), 0, &list, err);
+
+	for (size_t i = 0; r == 0 && i < list.n; i++) {
+		auto_(wep) struct wep *w = NULL;
+
+		if (wep_decode(list.v[i].key, list.v[i].value, list.v[i].len, &w, NULL) < 0 ||
+			!w->node || strcmp(w->node, node) != 0)
+			continue;
+		for (size_t k = 0; r == 0 && k < w->networks.n; k++) {
+			r = run(st,
+				ipam_release_ip_new(&w->networks.v[k].addr, NULL, clock_real_ns()),
+				err);
+			if (r == -ENOENT)
+				r = 0;
+		}
+		if (r == 0)
+			r = store_delete_wait(st, list.v[i].key, 0, NULL, 0, err);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	store_list_done(&list);
+	return r;
+}
+
+static int delete_peers(struct store *st, const char *node, struct err *err)
+{
+	struct store_list list = {0};
+	char prefix[KEY_SIZE];
+	int r = store_list_wait(st, key_prefix(KIND_BGPPEER, NULL, prefix), 0, &list, err);
+
+	for (size_t i = 0; r == 0 && i < list.n; i++) {
+		auto_(bgp_peer) struct bgp_peer *p = NULL;
+
+		if (bgp_peer_decode(list.v[i].key, list.v[i].value, list.v[i].len, &p, NULL) == 0 &&
+			p->node && strcmp(p->node, node) == 0)
+			r = store_delete_wait(st, list.v[i].key, 0, NULL, 0, err);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	store_list_done(&list);
+	return r;
+}
+
+static int delete_node(struct store *st, const struct key *key, struct err *err)
+{
+	static const char *const handles[] = {"ipip-tunnel-addr-", "vxlan-tunnel-addr-",
+		"vxlan-v6-tunnel-addr-", "wireguard-tunnel-addr-", "wireguard-v6-tunnel-addr-"};
+	auto_free char *own = mem_printf("node.%s", key->name);
+	char text[KEY_SIZE];
+	json_t *node;
+	int64_t rev;
+	int r = load(st, key, &node, &rev, err);
+
+	json_decref(node);
+	if (r == 0 && rev == 0)
+		return not_there(key, err);
+	r = delete_endpoints(st, key->name, err);
+	for (unsigned i = 0; r == 0 && i < array_size(handles); i++) {
+		auto_free char *handle = mem_printf("%s%s", handles[i], key->name);
+
+		r = run(st, ipam_release_handle_new(handle, clock_real_ns()), err);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	if (r == 0)
+		r = run(st, ipam_unclaim_new(NULL, key->name, false, clock_real_ns()), err);
+	if (r == -ENOENT)
+		r = 0;
+	if (r == 0)
+		r = delete_peers(st, key->name, err);
+	if (r == 0)
+		r = delete_also(st, KIND_FELIXCONFIGURATION, own, err);
+	if (r == 0)
+		r = delete_also(st, KIND_BGPCONFIGURATION, own, err);
+	if (r < 0)
+		return err_wrap(err, r, "%s: is still there, try again", name_str(key));
+	return store_delete_wait(st, key_format(key->kind, NULL, key->name, text), 0, NULL, 0, err);
+}
+
+int resources_delete(struct store *st, const struct key *key, struct err *err)
+{
+	char text[KEY_SIZE];
+	int r;
+
+	if (kind_info(key->kind)->read_only)
+		return err_set(
+			err, -EACCES, "%s: is deleted by nobody: daemons need it", name_str(key));
+	if (key->kind == KIND_NODE)
+		r = delete_node(st, key, err);
+	else if (key->kind == KIND_IPPOOL)
+		r = delete_pool(st, key, err);
+	else
+		r = store_delete_wait(
+			st, key_format(key->kind, key->ns, key->name, text), 0, NULL, 0, err);
+	return r == -ENOENT ? not_there(key, err) : r;
+}

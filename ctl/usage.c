@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "ctl/usage.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "ctl/table.h"
+#include "ipam/pools.h"
+#include "model/ipam.h"
+#include "model/ippool.h"
+#include "model/key.h"
+
+/* 2^n exactly: prefix_size() ends at 2^64. */
+static double size_of(const struct prefix *p)
+{
+	return ldexp(1, (int)ip_bits(&p->addr) - p->plen);
+}
+
+static bool reserved(const struct usage *u, const struct ip *ip)
+{
+	const struct prefix *p;
+
+	vec_for_each (&u->reservations, p)
+		if (prefix_contains(p, ip))
+			return true;
+	return false;
+}
+
+static int add_block(struct usage *u, const char *value, size_t len, struct err *err)
+{
+	auto_(ipam_block) struct ipam_block *b = NULL;
+	struct usage_block out = {0};
+	int r = ipam_block_decode(value, len, &b, err);
+
+	if (r < 0)
+		return r;
+	out.cidr = b->cidr;
+	out.in_use = b->size - (double)b->free.n;
+	for (size_t i = 0; u->reservations.n > 0 && i < b->free.n; i++) {
+		struct ip ip;
+
+		if (ip_add(&b->cidr.addr, b->free.v[i], &ip) && reserved(u, &ip))
+			out.reserved++;
+	}
+	vec_push(&u->blocks, out);
+	return 0;
+}
+
+int usage_add(struct usage *u, const char *key, const char *value, size_t len, struct err *err)
+{
+	struct reservation *res = NULL;
+	struct ippool *p = NULL;
+	struct key parsed;
+	int r;
+
+	if (!key_parse(key, &parsed)) {
+		r = add_block(u, value, len, err);
+	} else if (parsed.kind == KIND_IPPOOL) {
+		r = ippool_decode(key, value, len, &p, err);
+		if (r == 0)
+			vec_push(&u->pools, p->cidr);
+		ippool_free(p);
+		return r;
+	} else {
+		r = reservation_decode(value, len, &res, err);
+		for (size_t i = 0; r == 0 && i < res->cidrs.n; i++)
+			vec_push(&u->reservations, prefix_masked(&res->cidrs.v[i]));
+		reservation_free(res);
+	}
+	return r < 0 ? err_wrap(err, r, "%s", key) : 0;
+}
+
+void usage_done(struct usage *u)
+{
+	vec_done(&u->pools);
+	vec_done(&u->reservations);
+	vec_done(&u->blocks);
+}
+
+static void add_row(struct table *t, const char *what, const struct prefix *cidr, double total,
+	double in_use, double reserved_n)
+{
+	double free_n = total - in_use - reserved_n;
+
+	table_add(t, what);
+	table_add(t, prefix_str(cidr));
+	table_addf(t, "%.5g", total);
+	table_addf(t, "%.5g (%.0f%%)", in_use, 100 * in_use / total);
+	table_addf(t, "%.5g (%.0f%%)", reserved_n, 100 * reserved_n / total);
+	table_addf(t, "%.5g (%.0f%%)", free_n, 100 * free_n / total);
+}
+
+/* Reserved addresses of the pool, whether there are blocks for them or not. */
+static double reserved_in(const struct usage *u, const struct prefix *pool)
+{
+	double n = 0;
+
+	for (size_t i = 0; i < u->reservations.n; i++) {
+		const struct prefix *p = &u->reservations.v[i];
+		bool counted = false;
+
+		/* In another one; of two that are equal the first counts. */
+		for (size_t k = 0; k < u->reservations.n; k++)
+			counted = counted ||
+				  (k != i && prefix_covers(&u->reservations.v[k], p) &&
+					  (k < i || !prefix_equal(&u->reservations.v[k], p)));
+		if (counted || !prefix_overlap(p, pool))
+			continue;
+		n += prefix_covers(p, pool) ? size_of(pool) : size_of(p);
+	}
+	return n;
+}
+
+static void print_pool(struct table *t, const struct usage *u, const struct prefix *pool,
+	bool with_blocks, bool *shown)
+{
+	double in_use = 0, taken = 0;
+	size_t i;
+
+	for (i = 0; i < u->blocks.n; i++) {
+		const struct usage_block *b = &u->blocks.v[i];
+
+		if (!prefix_covers(pool, &b->cidr))
+			continue;
+		in_use += b->in_use;
+		/* Reserved after it was taken. */
+		taken += reserved_in(u, &b->cidr) - b->reserved;
+	}
+	add_row(t, "IP Pool", pool, size_of(pool), in_use, reserved_in(u, pool) - taken);
+	for (i = 0; i < u->blocks.n; i++) {
+		const struct usage_block *b = &u->blocks.v[i];
+
+		if (shown[i] || !prefix_covers(pool, &b->cidr))
+			continue;
+		shown[i] = true;
+		if (with_blocks)
+			add_row(t, "Block", &b->cidr, size_of(&b->cidr), b->in_use, b->reserved);
+	}
+}
+
+static int block_compare(const void *a, const void *b)
+{
+	return prefix_compare(
+		&((const struct usage_block *)a)->cidr, &((const struct usage_block *)b)->cidr);
+}
+
+void usage_print(struct usage *u, bool with_blocks, FILE *out)
+{
+	static const char *const heading[] = {
+		"GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"};
+	static const bool right[] = {false, false, true, true, true, true};
+	auto_free bool *shown = mem_zalloc(u->blocks.n + 1);
+	const struct prefix *pool;
+	struct table t;
+
+	if (u->blocks.n > 1)
+		qsort(u->blocks.v, u->blocks.n, sizeof(*u->blocks.v), block_compare);
+	table_init(&t, array_size(heading));
+	for (unsigned i = 0; i < array_size(heading); i++)
+		table_add(&t, heading[i]);
+	vec_for_each (&u->pools, pool)
+		print_pool(&t, u, pool, with_blocks, shown);
+	/* Of no pool any more. */
+	for (size_t i = 0; with_blocks && i < u->blocks.n; i++) {
+		const struct usage_block *b = &u->blocks.v[i];
+
+		if (!shown[i])
+			add_row(&t, "Block", &b->cidr, size_of(&b->cidr), b->in_use, b->reserved);
+	}
+	table_print_box(&t, right, out);
+	table_done(&t);
+}
+
+bool usage_print_ip(const struct ipam_block *b, const struct ip *ip, FILE *out)
+{
+	uint64_t ordinal = ip_distance(&b->cidr.addr, ip);
+	const struct ipam_block_attr *a;
+	const struct ipam_kv *kv;
+
+	if (ordinal >= b->size || b->alloc[ordinal] < 0)
+		return false;
+	a = &b->attrs.v[b->alloc[ordinal]];
+	fprintf(out, "IP %s is in use\n", ip_str(ip));
+	fprintf(out, "Handle ID: %s\n", a->handle ? a->handle : "<none>");
+	if (a->secondary.n == 0)
+		fprintf(out, "No Active Owner attributes defined\n");
+	else
+		fprintf(out, "Active Owner Attributes:\n");
+	vec_for_each (&a->secondary, kv)
+		fprintf(out, "  %s: %s\n", kv->name, kv->value);
+	if (a->alternate.n > 0)
+		fprintf(out, "Alternate Owner Attributes:\n");
+	vec_for_each (&a->alternate, kv)
+		fprintf(out, "  %s: %s\n", kv->name, kv->value);
+	return true;
+}
