@@ -157,14 +157,18 @@ static bool is_foreign(const struct file *top)
 	return top->before && strncmp(top->before, MARK, strlen(MARK)) != 0;
 }
 
-/* Somebody's own configuration is kept beside. */
+/* Somebody's own configuration is kept beside: as a copy, for a link to it needs to be its owner. */
 static int save_foreign(struct apply *a, const struct file *top, struct err *err)
 {
 	auto_free char *path = path_of(a, "", top->name);
 	auto_free char *beside = mem_printf("%s" FOREIGN_SUFFIX, path);
 
-	if (link(path, beside) < 0 && errno != EEXIST)
-		return err_sys(err, -errno, "keep %s as %s", path, beside);
+	if (access(beside, F_OK) < 0) {
+		int r = file_write_atomic(beside, top->before, top->before_len, FILE_MODE, err);
+
+		if (r < 0)
+			return err_wrap(err, r, "keep %s", path);
+	}
 	log_info("%s was not written by margay-confd; it is kept as %s", path, beside);
 	return 0;
 }

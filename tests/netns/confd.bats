@@ -226,7 +226,7 @@ two_nodes() {
 	for name in bad-password no-secret no-as; do
 		grep -q "BGPPeer $name" "$T/n1/confd.log"
 	done
-	! grep -q quote "$T/n1/peers.inc"
+	run ! grep -q quote "$T/n1/peers.inc"
 	[ "$(cli n1 show protocols | grep -c Global_)" = 1 ]
 	is_done n1
 }
@@ -264,7 +264,7 @@ two_nodes() {
 	eventually 20 route n2 10.244.9.0/24 bird
 	eventually 5 is_done n1
 	kill $monitor1 $monitor2
-	! grep -i deleted "$T/n1/monitor" "$T/n2/monitor"
+	run ! grep -i deleted "$T/n1/monitor" "$T/n2/monitor"
 }
 
 @test "confd killed and started: bytes that are the same are neither written nor loaded" {
@@ -311,7 +311,7 @@ two_nodes() {
 	eventually 5 route n2 10.244.3.0/24 bird 10.9.0.3
 	unput $V3/nodes/n3
 	eventually 5 no_route n1 10.244.3.0/24
-	! cli n1 show protocols | grep Mesh_10_9_0_3
+	run ! cli n1 show protocols | grep Mesh_10_9_0_3
 }
 
 @test "somebody's own bird.conf is kept beside" {
