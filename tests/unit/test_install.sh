@@ -48,4 +48,9 @@ done < <(sed -nE 's/^#([A-Z_0-9]+) = ?(.*)/\1 \2/p' "$dir/own/share/margay/marga
 
 jq -e '.plugins[0].type == "margay"' "$dir/own/share/margay/10-margay.conflist" >/dev/null ||
 	complain "10-margay.conflist: its first plugin is not margay"
+
+for sample in "$dir"/own/share/margay/samples/*.yaml; do
+	MARGAY_SQLITE_PATH=$dir/margay.db "$dir/own/bin/margayctl" apply -f "$sample" >/dev/null ||
+		complain "$sample: not accepted"
+done
 exit $bad
