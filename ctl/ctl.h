@@ -40,8 +40,11 @@ void verb_list(const struct verb *table, const char *what);
 /* For verb functions: "unknown option" was said; returns EXIT_FAILURE. */
 int verb_misused(const char *what);
 
-/* The datastore, opened at the first call; NULL: it was said why. */
-struct store *ctl_store(struct ctl *c);
+/*
+ * The datastore, opened at the first call; NULL: it was said why. create: one that is not there yet
+ * is made by the first operation.
+ */
+struct store *ctl_store(struct ctl *c, bool create);
 /* "margayctl: ..." on stderr; returns EXIT_FAILURE. */
 int ctl_fail(const struct err *err);
 void ctl_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -292,7 +292,7 @@ int verb_get(struct ctl *c, int argc, char **argv)
 		selector_free(g.selector);
 		return verb_misused("get");
 	}
-	if (!ctl_store(c)) {
+	if (!ctl_store(c, false)) {
 		selector_free(g.selector);
 		return EXIT_FAILURE;
 	}

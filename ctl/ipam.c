@@ -116,7 +116,7 @@ static int ipam_show(struct ctl *c, int argc, char **argv)
 		ctl_warn("ipam show: \"%s\": no argument is wanted", argv[optind]);
 		return verb_misused("ipam show");
 	}
-	if (!ctl_store(c))
+	if (!ctl_store(c, false))
 		return EXIT_FAILURE;
 	return ip ? show_ip(c, ip) : show_usage(c, blocks);
 }
@@ -149,7 +149,7 @@ static int ipam_claim(struct ctl *c, int argc, char **argv)
 		ctl_warn("ipam claim: --node \"%s\": is no name", node);
 		return EXIT_FAILURE;
 	}
-	if (!ctl_store(c))
+	if (!ctl_store(c, false))
 		return EXIT_FAILURE;
 	rq = ipam_claim_new(&cidr, node, clock_real_ns());
 	r = ipam_run(c->st, rq, clock_mono_ms() + 6 * STORE_TIMEOUT_MS, &err);

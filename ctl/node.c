@@ -7,14 +7,18 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/parse.h"
 #include "ctl/ctl.h"
 #include "ctl/node.h"
 #include "ctl/table.h"
 #include "net/ip.h"
 #include "svc/bird.h"
 
-/* "Mesh_10_130_29_81": the address behind the type; false where the name is not of that form. */
-static bool parse_peer(const char *name, const char **ret_type, struct ip *ret)
+/*
+ * "Mesh_10_130_29_81", "Global_10_0_0_1_port_1790": type, address and port (0: the usual one); false
+ * where the name is not of that form.
+ */
+static bool parse_peer(const char *name, const char **ret_type, struct ip *ret, uint32_t *ret_port)
 {
 	static const struct {
 		const char *prefix, *type;
@@ -23,19 +27,22 @@ static bool parse_peer(const char *name, const char **ret_type, struct ip *ret)
 		{"Node_", "node specific"},
 		{"Mesh_", "node-to-node mesh"},
 	};
+	const char *port = strstr(name, "_port_");
 	char text[IP_TEXT_SIZE];
 
+	*ret_port = 0;
+	if (port && parse_u32(port + strlen("_port_"), 1, UINT16_MAX, ret_port, NULL) < 0)
+		return false;
 	for (unsigned i = 0; i < array_size(types); i++) {
-		size_t n = strlen(types[i].prefix);
+		size_t n = strlen(types[i].prefix), len;
 
-		if (strncmp(name, types[i].prefix, n) != 0 || strlen(name + n) >= sizeof(text))
+		if (strncmp(name, types[i].prefix, n) != 0)
 			continue;
-		/* IPv4 has three of them; a name may go on behind the address: a port, a number. */
-		for (unsigned v6 = 0; v6 < 2; v6++) {
-			char *p;
-
-			strcpy(text, name + n);
-			while ((p = strchr(text, '_')))
+		len = port ? (size_t)(port - name) - n : strlen(name + n);
+		for (unsigned v6 = 0; v6 < 2 && len < sizeof(text); v6++) {
+			memcpy(text, name + n, len);
+			text[len] = '\0';
+			for (char *p = strchr(text, '_'); p; p = strchr(p, '_'))
 				*p = v6 ? ':' : '.';
 			if (ip_parse(text, ret, NULL) == 0) {
 				*ret_type = types[i].type;
@@ -57,12 +64,16 @@ void node_add_sessions(struct table *t, const struct bird_protocols *ps, int fam
 	for (size_t i = 0; i < ps->n; i++) {
 		const struct bird_protocol *p = &ps->v[i];
 		const char *type;
+		uint32_t port;
 		struct ip ip;
 
-		if (strcmp(p->proto, "BGP") != 0 || !parse_peer(p->name, &type, &ip) ||
+		if (strcmp(p->proto, "BGP") != 0 || !parse_peer(p->name, &type, &ip, &port) ||
 			ip.family != family)
 			continue;
-		table_add(t, ip_str(&ip));
+		if (port != 0)
+			table_addf(t, ip.family == IP_V6 ? "[%s]:%u" : "%s:%u", ip_str(&ip), port);
+		else
+			table_add(t, ip_str(&ip));
 		table_add(t, type);
 		table_add(t, p->state);
 		table_add(t, p->since);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ctl/ctl.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "store/store.h"
@@ -101,7 +104,7 @@ int ctl_fail(const struct err *err)
 	return EXIT_FAILURE;
 }
 
-struct store *ctl_store(struct ctl *c)
+struct store *ctl_store(struct ctl *c, bool create)
 {
 	struct store_conf conf = {
 		.type = c->common.datastore_type,
@@ -109,6 +112,14 @@ struct store *ctl_store(struct ctl *c)
 	};
 	struct err err = ERR_INIT;
 
+	/* A file that is only looked at is most likely a wrong path. */
+	if (!create && strcasecmp(c->common.datastore_type, "sqlite") == 0 &&
+		access(c->common.sqlite_path, F_OK) < 0 && errno == ENOENT) {
+		ctl_warn("datastore %s: there is none: set MARGAY_SQLITE_PATH, or store something: "
+			 "margayctl apply, or margay-felix, makes it",
+			c->common.sqlite_path);
+		return NULL;
+	}
 	if (!c->st && store_open(&conf, NULL, &c->st, &err) < 0)
 		ctl_fail(&err);
 	return c->st;

@@ -24,7 +24,7 @@ int verb_version(struct ctl *c, int argc, char **argv)
 		return verb_misused("version");
 	}
 	printf("Client Version:   " MARGAY_VERSION "\n");
-	if (!ctl_store(c))
+	if (!ctl_store(c, false))
 		return EXIT_FAILURE;
 	r = store_get_wait(
 		c->st, key_format(KIND_CLUSTERINFORMATION, NULL, "default", key), 0, &kv, &err);

@@ -137,13 +137,15 @@ static int load_sequence(struct loader *ld, unsigned depth, json_t **ret)
 	return 0;
 }
 
-static int add_member(struct loader *ld, const yaml_event_t *key_ev, json_t *map, json_t *value)
+/* merged: what "<<" brings, where the mapping itself does not say. */
+static int add_member(
+	struct loader *ld, const yaml_event_t *key_ev, json_t *map, json_t *merged, json_t *value)
 {
 	const char *key = (const char *)key_ev->data.scalar.value;
 	bool plain = key_ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 
 	if (plain && strcmp(key, "<<") == 0 && json_is_object(value)) {
-		json_object_update_missing(map, value);
+		json_object_update_missing(merged, value);
 		json_decref(value);
 		return 0;
 	}
@@ -160,7 +162,7 @@ static int add_member(struct loader *ld, const yaml_event_t *key_ev, json_t *map
 
 static int load_mapping(struct loader *ld, unsigned depth, json_t **ret)
 {
-	auto_(json) json_t *map = json_object();
+	auto_(json) json_t *map = json_object(), *merged = json_object();
 	yaml_event_t key_ev, ev;
 	json_t *e = NULL;
 	int r;
@@ -180,13 +182,14 @@ static int load_mapping(struct loader *ld, unsigned depth, json_t **ret)
 				yaml_event_delete(&ev);
 			}
 			if (r == 0)
-				r = add_member(ld, &key_ev, map, e);
+				r = add_member(ld, &key_ev, map, merged, e);
 		}
 		yaml_event_delete(&key_ev);
 		if (r < 0)
 			return r;
 	}
 	yaml_event_delete(&key_ev);
+	json_object_update_missing(map, merged);
 	*ret = take_ptr(map);
 	return 0;
 }
@@ -457,25 +460,33 @@ static void emit(yaml_emitter_t *em, yaml_event_t *ev)
 	assert(ok);
 }
 
+/* What a reader of YAML 1.1 takes for something else than text: yes, off, 0777, 2026-08-01T12:00:00Z. */
+static bool is_misread(const char *s)
+{
+	static const char *const words[] = {"yes", "no", "on", "off", "y", "n"};
+	json_t *as = plain_value(s);
+	bool base60 = strchr(s, ':') && s[strspn(s, "0123456789:.")] == '\0';
+	bool date = strspn(s, "0123456789") == 4 && s[4] == '-' &&
+		    strspn(s + 5, "0123456789") == 2 && s[7] == '-';
+	bool misread = !json_is_string(as) || all_digits(s) || base60 || date;
+
+	json_decref(as);
+	for (unsigned i = 0; i < array_size(words); i++)
+		misread = misread || strcasecmp(s, words[i]) == 0;
+	return misread;
+}
+
 static void emit_scalar(yaml_emitter_t *em, const char *s, bool text)
 {
 	yaml_event_t ev;
 	bool plain = true;
 	yaml_scalar_style_t style = YAML_ANY_SCALAR_STYLE;
 
-	if (text) {
-		json_t *as = plain_value(s);
-
-		/* What others read as something else is quoted, too. */
-		plain = json_is_string(as) && !all_digits(s) && strcasecmp(s, "yes") != 0 &&
-			strcasecmp(s, "no") != 0 && strcasecmp(s, "on") != 0 &&
-			strcasecmp(s, "off") != 0 && strcasecmp(s, "y") != 0 &&
-			strcasecmp(s, "n") != 0;
-		json_decref(as);
-		if (!plain)
-			style = YAML_DOUBLE_QUOTED_SCALAR_STYLE;
-		else if (strchr(s, '\n'))
-			style = YAML_LITERAL_SCALAR_STYLE;
+	if (text && is_misread(s)) {
+		plain = false;
+		style = YAML_DOUBLE_QUOTED_SCALAR_STYLE;
+	} else if (text && strchr(s, '\n')) {
+		style = YAML_LITERAL_SCALAR_STYLE;
 	}
 	yaml_scalar_event_initialize(
 		&ev, NULL, NULL, (const yaml_char_t *)s, (int)strlen(s), plain, text, style);

@@ -152,6 +152,15 @@ static void check_pool_uses(struct check *c, const struct ippool *p)
 			"none while allowedUses has Tunnel: say allowedUses: [Workload]");
 }
 
+/* What is broken beyond reading has nothing that should not change. */
+static bool was_pool(const struct check *c)
+{
+	auto_(ippool) struct ippool *p = NULL;
+	auto_free char *text = c->old ? model_json_dump(c->old) : NULL;
+
+	return text && ippool_decode(c->key, text, strlen(text), &p, NULL) == 0;
+}
+
 static void check_pool(struct check *c)
 {
 	auto_(ippool) struct ippool *p = NULL;
@@ -168,8 +177,10 @@ static void check_pool(struct check *c)
 	if (prefix_parse(cidr, &given, NULL) == 0 && !prefix_is_masked(&given))
 		read_fail(&c->rd, "cidr", json_object_get(c->spec, "cidr"),
 			"%s, without bits beyond the length", prefix_str(&p->cidr));
-	check_immutable(c, "cidr");
-	check_immutable(c, "blockSize");
+	if (was_pool(c)) {
+		check_immutable(c, "cidr");
+		check_immutable(c, "blockSize");
+	}
 	if (is_link_local(&p->cidr))
 		fail_at(c, "cidr", "no link-local addresses");
 	if (p->block_plen < (v6 ? 116 : 20) || p->block_plen > (v6 ? 128 : 32))

@@ -1,0 +1,305 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# margayctl over a datastore file of its own: what goes in, what comes out, and what is said of what
+# is wrong. The oracle for stored bytes is sqlite3.
+
+setup() {
+	D=$BATS_TEST_TMPDIR
+	export MARGAY_SQLITE_PATH=$D/margay.db MARGAY_LOG_LEVEL=error
+	cd "$D"
+}
+
+ctl() {
+	"$BIN/margayctl" "$@"
+}
+
+# What is stored under the key.
+stored() {
+	python3 - "$MARGAY_SQLITE_PATH" "$1" <<'P'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+table, = [t for (t,) in db.execute("select name from sqlite_master where type = 'table'")
+	if {"key", "value"} <= {c[1] for c in db.execute(f"pragma table_info({t})")}]
+for (v,) in db.execute(f"select value from {table} where key = ? order by rowid desc limit 1", (sys.argv[2],)):
+	if v is not None: # a deletion
+		print(v.decode() if isinstance(v, bytes) else v)
+P
+}
+
+has() {
+	[[ $output == *"$1"* ]] || { echo "want: $1"; echo "got: $output"; false; }
+}
+
+pool() { # NAME CIDR
+	printf 'apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata:\n  name: %s\nspec:\n  cidr: %s\n' "$1" "$2"
+}
+
+@test "the samples go in and come out" {
+	run ctl apply -f "$SAMPLES"
+	[ "$status" -eq 0 ]
+	has "Successfully applied 4 resource(s)"
+	run ctl get ippool
+	[ "${lines[0]}" = "NAME                  CIDR             SELECTOR   " ]
+	[ "${lines[1]}" = "default-ipv4-ippool   192.168.0.0/16   all()      " ]
+	run ctl get svc -A
+	has "NAMESPACE   NAME"
+	has "default     web "
+	[ "$(ctl get bgppeers -o name)" = bgppeer/top-of-rack ]
+}
+
+@test "a pool is stored as Calico stores it" {
+	pool a 10.244.0.0/16 | ctl apply -f -
+	value=$(stored /calico/resources/v3/projectcalico.org/ippools/a)
+	[[ $value =~ ^'{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{"name":"a","uid":"'[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}'","creationTimestamp":"'[0-9T:-]+'Z"},"spec":{"cidr":"10.244.0.0/16","vxlanMode":"Never","ipipMode":"Never","blockSize":26,"nodeSelector":"all()","allowedUses":["Workload","Tunnel"],"assignmentMode":"Automatic"}}'$ ]]
+}
+
+@test "what get prints, replace takes: yaml and json" {
+	ctl apply -f "$SAMPLES"
+	for kind in ippool bgppeer bgpconfiguration service; do
+		for form in yaml json; do
+			before=$(ctl get $kind -o $form | grep -v resourceVersion)
+			ctl get $kind -o $form | ctl replace -f -
+			diff <(echo "$before") <(ctl get $kind -o $form | grep -v resourceVersion)
+		done
+	done
+}
+
+@test "replace with an old revision is refused" {
+	pool a 10.1.0.0/16 | ctl apply -f -
+	ctl get pool a -o yaml >old.yaml
+	ctl apply -f old.yaml # apply takes whatever is there
+	run ctl replace -f old.yaml
+	[ "$status" -eq 1 ]
+	has "old.yaml:1: IPPool a: metadata.resourceVersion"
+	has "get it again"
+}
+
+@test "create, apply and replace tell what is there from what is not" {
+	run ctl replace -f <(pool a 10.1.0.0/16)
+	[ "$status" -eq 1 ]
+	has "IPPool a: does not exist: use apply or create"
+	ctl create -f <(pool a 10.1.0.0/16)
+	run ctl create -f <(pool a 10.1.0.0/16)
+	[ "$status" -eq 1 ]
+	has "IPPool a: exists already"
+	ctl create --skip-exists -f <(pool a 10.1.0.0/16)
+	uid=$(ctl get pool a -o json | jq -r .metadata.uid)
+	ctl apply -f <(pool a 10.1.0.0/16)
+	[ "$(ctl get pool a -o json | jq -r .metadata.uid)" = "$uid" ]
+}
+
+@test "every document is tried, and each failure is one line with its place" {
+	{
+		pool a 10.1.0.0/16
+		echo ---
+		pool b 10.1.128.0/17
+		echo ---
+		printf 'kind: IPPool\napiVersion: projectcalico.org/v3\nmetadata: {name: c}\nspec: {cidr: 10.2.0.0/16, ipipmode: Always}\n'
+		echo ---
+		printf 'a: [1\n'
+		echo ---
+		printf 'kind: Gadget\napiVersion: v1\n'
+		echo ---
+		pool d 10.4.0.0/16
+	} >all.yaml
+	run ctl apply -f all.yaml
+	[ "$status" -eq 1 ]
+	has "all.yaml:8: IPPool b: spec.cidr: got \"10.1.128.0/17\", want no overlap with IPPool a, which is 10.1.0.0/16"
+	has "all.yaml:15: IPPool c: spec.ipipmode: want one of: cidr vxlanMode ipipMode"
+	has "all.yaml: line 21, column 1: did not find expected ',' or ']'"
+	has "all.yaml:22: kind Gadget of v1: no such kind of resource"
+	has "Partial success: applied 2 of 6 resources"
+	[ "${#lines[@]}" -eq 5 ]
+	[ "$(ctl get pools -o name | xargs)" = "ippool/a ippool/d" ]
+}
+
+@test "directories, several files, lists" {
+	mkdir dir
+	pool a 10.1.0.0/16 >dir/a.yaml
+	pool b 10.2.0.0/16 >dir/b.yml
+	echo nonsense >dir/notes.txt
+	printf '{"kind": "List", "apiVersion": "v1", "items": [%s]}' \
+		'{"kind": "IPPool", "apiVersion": "projectcalico.org/v3", "metadata": {"name": "c"}, "spec": {"cidr": "10.3.0.0/16"}}' >c.json
+	run ctl create -f dir -f c.json
+	[ "$status" -eq 0 ]
+	has "Successfully created 3 'IPPool' resource(s)"
+	run ctl delete -f dir -f c.json
+	has "Successfully deleted 3 'IPPool' resource(s)"
+	mkdir empty
+	run ctl apply -f empty -f nowhere.yaml
+	[ "$status" -eq 1 ]
+	has "empty: a directory without .yaml, .yml or .json files"
+	has "nowhere.yaml"
+}
+
+@test "names, kinds and selectors of get" {
+	for n in 1 2; do
+		printf 'kind: Node\napiVersion: projectcalico.org/v3\nmetadata: {name: n%s, labels: {rack: "r%s"}}\nspec: {bgp: {ipv4Address: 10.0.0.%s/24}}\n---\n' $n $n $n
+	done | ctl apply -f -
+	for kind in node Nodes no nos NODE; do
+		[ "$(ctl get $kind -o name | wc -l)" -eq 2 ]
+	done
+	[ "$(ctl get no -l "rack == 'r2'" -o name)" = node/n2 ]
+	run ctl get no -l "rack = 'r2'"
+	[ "$status" -eq 1 ]
+	has "selector \"rack = 'r2'\": column 6"
+	run ctl get node n1 n3 -o name
+	[ "$status" -eq 1 ]
+	has "Node n3: does not exist"
+	has "node/n1"
+	run ctl get node n3
+	[ "$status" -eq 1 ]
+	[ "$output" = "margayctl: Node n3: does not exist" ]
+	run ctl get nodes -o wide
+	has "n1     (64512)   10.0.0.1/24          "
+	run ctl get pods
+	[ "$status" -eq 1 ]
+	has "\"pods\": no such kind of resource"
+	run ctl get nodes -o xml
+	[ "$status" -eq 1 ]
+	has "want table, wide, yaml, json or name"
+}
+
+@test "namespaces" {
+	for ns in a b; do
+		printf 'kind: EndpointSlice\napiVersion: discovery.k8s.io/v1\nmetadata: {name: s, namespace: %s, labels: {kubernetes.io/service-name: w}}\naddressType: IPv4\nendpoints: [{addresses: [10.0.0.1]}]\nports: [{port: 80}]\n---\n' $ns
+	done | ctl apply -f -
+	[ -z "$(ctl get eps -o name)" ]
+	[ "$(ctl get eps -n a -o name)" = endpointslice/s ]
+	[ "$(ctl get eps -A -o name | xargs)" = "endpointslice/a/s endpointslice/b/s" ]
+	run ctl delete eps s -n b
+	has "Successfully deleted 1 'EndpointSlice'"
+	run ctl delete eps s -n b
+	[ "$status" -eq 1 ]
+	has "EndpointSlice b/s: does not exist"
+	ctl delete eps s -n b --skip-not-exists
+}
+
+@test "claims and their use" {
+	pool a 10.244.0.0/16 | sed 's/$/\n/; $a\  blockSize: 24' | grep . | ctl apply -f -
+	run ctl ipam claim 10.244.1.0/24 --node node-81
+	[ "$status" -eq 0 ]
+	run ctl ipam show --show-blocks
+	has "| IP Pool  | 10.244.0.0/16 |     65536 |     0 (0%) |       0 (0%) | 65536 (100%) |"
+	has "| Block    | 10.244.1.0/24 |       256 |     0 (0%) |       0 (0%) |   256 (100%) |"
+	[ "$(stored /calico/ipam/v2/host/node-81/ipv4/block/10.244.1.0-24)" = '{"state":"confirmed","deleted":false}' ]
+	run ctl ipam claim 10.244.1.0/24 --node node-82
+	[ "$status" -eq 1 ]
+	has node-81
+	run ctl ipam claim 10.9.0.0/24 --node node-82
+	[ "$status" -eq 1 ]
+	has 10.9.0.0/24
+	run ctl ipam claim 10.244.1.1/24 --node node-82
+	[ "$status" -eq 1 ]
+	[ "$(ctl ipam show --ip 10.244.1.1)" = "10.244.1.1 is not assigned" ]
+	run ctl delete pool a
+	has "Successfully deleted"
+	[ -z "$(stored /calico/ipam/v2/host/node-81/ipv4/block/10.244.1.0-24)" ]
+}
+
+@test "what follows from a node goes with it" {
+	pool a 10.244.0.0/16 | ctl apply -f -
+	cat >node.yaml <<-'Y'
+		kind: Node
+		apiVersion: projectcalico.org/v3
+		metadata: {name: n1}
+		---
+		kind: BGPPeer
+		apiVersion: projectcalico.org/v3
+		metadata: {name: of-n1}
+		spec: {node: n1, peerIP: 10.0.0.1, asNumber: 64513}
+		---
+		kind: BGPPeer
+		apiVersion: projectcalico.org/v3
+		metadata: {name: of-all}
+		spec: {peerIP: 10.0.0.1, asNumber: 64513}
+		---
+		kind: FelixConfiguration
+		apiVersion: projectcalico.org/v3
+		metadata: {name: node.n1}
+		spec: {ipipMTU: 1400}
+	Y
+	ctl apply -f node.yaml
+	ctl ipam claim 10.244.0.0/26 --node n1
+	run ctl delete node n1
+	[ "$status" -eq 0 ]
+	[ "$(ctl get bgppeers -o name)" = bgppeer/of-all ]
+	[ -z "$(ctl get felixconfigs -o name)" ]
+	run ctl ipam show --show-blocks
+	[[ $output != *Block* ]]
+}
+
+@test "a datastore that cannot be used is named, with the way out" {
+	run ctl get nodes
+	[ "$status" -eq 1 ]
+	has "datastore $MARGAY_SQLITE_PATH: there is none"
+	echo "not a database, by far" >bad.db
+	run ctl get nodes --margay-sqlite-path "$D/bad.db"
+	[ "$status" -eq 1 ]
+	has "bad.db"
+	has "not a database"
+	run ctl get nodes --datastore-type etcdv3
+	[ "$status" -eq 1 ]
+	has "etcdv3"
+	pool a 10.1.0.0/16 | ctl apply -f -
+	run ctl apply -f <(pool b 10.2.0.0/16) --margay-sqlite-path /proc/nowhere/margay.db
+	[ "$status" -eq 1 ]
+	has "/proc/nowhere/margay.db"
+	# No room: nothing is stored, and what is there stays.
+	run bash -c "trap '' XFSZ; ulimit -f 0; exec '$BIN/margayctl' apply -f '$SAMPLES'"
+	[ "$status" -eq 1 ]
+	has "datastore $MARGAY_SQLITE_PATH"
+	[ "$(ctl get pools -o name)" = ippool/a ]
+}
+
+@test "an object that cannot be read is named, and blocks no other" {
+	pool a 10.1.0.0/16 | ctl apply -f -
+	pool b 10.2.0.0/16 | ctl apply -f -
+	python3 - "$MARGAY_SQLITE_PATH" <<-'P'
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1])
+		table, = [t for (t,) in db.execute("select name from sqlite_master where type = 'table'")
+			if {"key", "value"} <= {c[1] for c in db.execute(f"pragma table_info({t})")}]
+		db.execute(f"update {table} set value = ? where key like '%/ippools/a'", ('{"spec":{"cidr":7}}',))
+		db.commit()
+	P
+	run ctl get pools
+	[ "$status" -eq 1 ]
+	has "IPPool a: spec.cidr: got 7, want text: repair it, or delete it"
+	has "b      10.2.0.0/16   all()"
+	ctl apply -f <(pool a 10.1.0.0/16)
+	run ctl get pools
+	[ "$status" -eq 0 ]
+}
+
+@test "only daemons write ClusterInformation" {
+	run ctl apply -f - <<<'{"kind": "ClusterInformation", "apiVersion": "projectcalico.org/v3", "metadata": {"name": "default"}}'
+	[ "$status" -eq 1 ]
+	has "ClusterInformation default: is written by the daemons only"
+}
+
+@test "help and misuse" {
+	run ctl --help
+	[ "$status" -eq 0 ]
+	has MARGAY_SQLITE_PATH
+	for verb in apply create replace get delete "ipam show" "ipam claim" "node status" version; do
+		run ctl $verb --help
+		[ "$status" -eq 0 ]
+		has "margayctl $verb"
+	done
+	for verb in "" gett "get" "apply" "apply pools.yaml" "delete" "delete pool" "ipam" "ipam claim" "node" "node x" "get pool --nope" "version x"; do
+		run ctl $verb
+		[ "$status" -eq 1 ] || { echo "$verb: $status"; false; }
+		[ -n "$output" ]
+	done
+	run ctl version
+	[ "$status" -eq 1 ] # there is no datastore
+	has "Client Version:"
+}
+
+@test "node status without a BIRD" {
+	run ctl node status --bird-ctl "$D/bird.ctl"
+	[ "$status" -eq 1 ]
+	has "INFO: BIRDv4 process: 'bird' is not running."
+	has "$D/bird.ctl"
+}

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* margayctl's parts: YAML both ways, tables, and what is counted and shown in them. */
+#include <check.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "ctl/columns.h"
+#include "ctl/docs.h"
+#include "ctl/node.h"
+#include "ctl/table.h"
+#include "ctl/usage.h"
+#include "ctl/yaml.h"
+#include "model/ipam.h"
+#include "model/json.h"
+#include "model/key.h"
+#include "net/ip.h"
+#include "svc/bird.h"
+
+/* What fn prints. */
+static char *printed;
+static size_t printed_len;
+static FILE *out;
+
+static void begin(void)
+{
+	out = open_memstream(&printed, &printed_len);
+}
+
+static const char *end(void)
+{
+	fclose(out);
+	return printed;
+}
+
+static char *compact(const json_t *j)
+{
+	return json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+}
+
+/* YAML, and the documents in it as "line:JSON" or "!message". */
+static const struct {
+	const char *yaml;
+	const char *docs[5];
+} loads[] = {
+	{"", {NULL}},
+	{"# nothing\n---\n---\n# here\n", {NULL}},
+	{"a: 1\n", {"1:{\"a\":1}"}},
+	{"# c\n\na: {b: [x, \"y\", 'z']}\n", {"3:{\"a\":{\"b\":[\"x\",\"y\",\"z\"]}}"}},
+	{"a: 1\n---\nb: 2\n--- # third\nc: 3\n...\n",
+		{"1:{\"a\":1}", "3:{\"b\":2}", "5:{\"c\":3}"}},
+	{"%YAML 1.1\n---\na: 1\n", {"3:{\"a\":1}"}},
+	{"a: ~\nb: null\nc:\nd: true\ne: False\nf: -7\ng: 1.5\nh: '7'\n",
+		{"1:{\"a\":null,\"b\":null,\"c\":null,\"d\":true,\"e\":false,\"f\":-7,\"g\":1.5,"
+		 "\"h\":\"7\"}"}},
+	{"a: yes\nb: on\nc: 0123\nd: 10.0.0.1\ne: 10.0.0.0/8\nf: 99999999999999999999\ng: 1e\nh: a-\n",
+		{"1:{\"a\":\"yes\",\"b\":\"on\",\"c\":\"0123\",\"d\":\"10.0.0.1\",\"e\":\"10.0.0.0/8\","
+		 "\"f\":\"99999999999999999999\",\"g\":\"1e\",\"h\":\"a-\"}"}},
+	{"a: |\n  x\n  y\nb: >-\n  x\n  y\n", {"1:{\"a\":\"x\\ny\\n\",\"b\":\"x y\"}"}},
+	{"a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}\nf: {<<: *x, b: 3}\n",
+		{"1:{\"a\":{\"b\":1},\"c\":{\"b\":1},\"d\":{\"b\":1,\"e\":2},\"f\":{\"b\":3}}",
+			NULL}},
+	{"[{a: 1},\n {b: 2}]\n", {"1:{\"a\":1}", "2:{\"b\":2}"}},
+	{"kind: FooList\nitems:\n- a: 1\n- b: 2\n", {"3:{\"a\":1}", "4:{\"b\":2}"}},
+	{"{\"a\": \"\\ud83d\\ude00\\/\"}", {"1:{\"a\":\"\xf0\x9f\x98\x80/\"}"}},
+	{"a: 1\na: 2\n", {"!line 2, column 1: key \"a\" stands twice"}},
+	{"a: [1\n---\nb: 2\n",
+		{"!line 2, column 1: did not find expected ',' or ']'", "3:{\"b\":2}"}},
+	{"a: 1\n---\n\tb: 2\n",
+		{"1:{\"a\":1}", "!line 3, column 1: found character that cannot start"}},
+	{"a: *b\n", {"!line 1, column 4: an alias of no anchor before it"}},
+	{"a: &a [*a]\n", {"!line 1, column 8: an alias of no anchor before it"}},
+	{"? [a]\n: b\n", {"!line 1, column 3: a key that is no text"}},
+	{"foo\n", {"!line 1: want a resource"}},
+	{"- a: 1\n- 2\n", {"1:{\"a\":1}", "!line 1: element 1: want a resource"}},
+	{"a: \"\\0\"\n", {"!line 1, column 4: a text with a NUL in it"}},
+};
+
+START_TEST(yaml_is_loaded)
+{
+	for (size_t i = 0; i < array_size(loads); i++) {
+		struct yaml_docs docs = {0};
+		size_t n = 0;
+
+		yaml_load(loads[i].yaml, strlen(loads[i].yaml), &docs);
+		while (n < array_size(loads[i].docs) && loads[i].docs[n])
+			n++;
+		ck_assert_msg(
+			docs.v.n == n, "%s: %zu documents, want %zu", loads[i].yaml, docs.v.n, n);
+		for (size_t k = 0; k < n; k++) {
+			const struct yaml_doc *d = &docs.v.v[k];
+			const char *want = loads[i].docs[k];
+
+			if (*want == '!') {
+				ck_assert_msg(
+					d->err && strncmp(d->err, want + 1, strlen(want + 1)) == 0,
+					"%s: got %s, want %s", loads[i].yaml, d->err, want);
+			} else {
+				auto_free char *json = compact(d->j);
+				auto_free char *got = mem_printf("%u:%s", d->line, json);
+
+				ck_assert_msg(!d->err, "%s: %s", loads[i].yaml, d->err);
+				ck_assert_str_eq(got, want);
+			}
+		}
+		yaml_docs_done(&docs);
+	}
+}
+END_TEST
+
+static void check_refused(const char *text, const char *want)
+{
+	struct yaml_docs docs = {0};
+
+	yaml_load(text, strlen(text), &docs);
+	ck_assert_uint_eq(docs.v.n, 1);
+	ck_assert_ptr_null(docs.v.v[0].j);
+	ck_assert_msg(strstr(docs.v.v[0].err, want), "%s", docs.v.v[0].err);
+	yaml_docs_done(&docs);
+}
+
+START_TEST(yaml_is_bounded)
+{
+	auto_strbuf sb = STRBUF_INIT;
+
+	/* A billion laughs. */
+	strbuf_add(&sb, "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+	for (int i = 1; i < 10; i++) {
+		strbuf_addf(&sb, "a%d: &a%d [", i, i);
+		for (int k = 0; k < 10; k++)
+			strbuf_addf(&sb, "*a%d,", i - 1);
+		strbuf_add(&sb, "]\n");
+	}
+	check_refused(sb.s, "aliases expand to too much");
+	strbuf_reset(&sb);
+	strbuf_add(&sb, "a: ");
+	for (int i = 0; i < 100; i++)
+		strbuf_addc(&sb, '[');
+	check_refused(sb.s, "nested too deep");
+	strbuf_reset(&sb);
+	strbuf_add(&sb, "a: [");
+	for (int i = 0; i < YAML_NODES_MAX; i++)
+		strbuf_add(&sb, "x,");
+	strbuf_add(&sb, "]");
+	check_refused(sb.s, "too many values");
+}
+END_TEST
+
+START_TEST(yaml_is_dumped)
+{
+	static const char json[] =
+		"{\"b\":[{\"y\":1,\"x\":\"all()\"},[],{}],\"a\":\"10.0.0.0/8\",\"n\":null,\"t\":true,"
+		"\"s1\":\"true\",\"s2\":\"7\",\"s3\":\"yes\",\"s4\":\"\",\"s5\":\"0123\",\"s6\":\"a: b\","
+		"\"s7\":\"# x\",\"s8\":\"two\\nlines\\n\",\"s9\":\"2026-08-01T12:00:00Z\",\"u\":\"\xc3\xa9\"}";
+	static const char want[] = "a: 10.0.0.0/8\n"
+				   "b:\n"
+				   "- x: all()\n"
+				   "  \"y\": 1\n"
+				   "- []\n"
+				   "- {}\n"
+				   "\"n\": null\n"
+				   "s1: \"true\"\n"
+				   "s2: \"7\"\n"
+				   "s3: \"yes\"\n"
+				   "s4: \"\"\n"
+				   "s5: \"0123\"\n"
+				   "s6: 'a: b'\n"
+				   "s7: '# x'\n"
+				   "s8: |\n"
+				   "  two\n"
+				   "  lines\n"
+				   "s9: \"2026-08-01T12:00:00Z\"\n"
+				   "t: true\n"
+				   "u: \xc3\xa9\n";
+	json_t *j = json_loads(json, 0, NULL);
+	char *text = yaml_dump(j);
+	struct yaml_docs docs = {0};
+
+	ck_assert_str_eq(text, want);
+	yaml_load(text, strlen(text), &docs);
+	ck_assert_uint_eq(docs.v.n, 1);
+	ck_assert(json_equal(docs.v.v[0].j, j));
+	yaml_docs_done(&docs);
+	free(text);
+	json_decref(j);
+}
+END_TEST
+
+/* Whatever text a member has, it comes back from YAML as the same text. */
+START_TEST(yaml_round_trips_any_text)
+{
+	static const char *const pieces[] = {"a", " ", ":", "#", "-", "\n", "'", "\"", "\\", "{",
+		"}", "[", "]", ",", "&", "*", "!", "|", ">", "%", "@", "`", "~", "0", "1", ".", "e",
+		"\t", "\xc3\xa9", "true", "no", "?", "=", "<<"};
+	unsigned seed = (unsigned)getpid();
+
+	printf("seed %u\n", seed);
+	srandom(seed);
+	for (int round = 0; round < 20000; round++) {
+		auto_strbuf sb = STRBUF_INIT;
+		struct yaml_docs docs = {0};
+		int n = (int)(random() % 6);
+		json_t *j = json_object();
+		char *text;
+
+		strbuf_add(&sb, "");
+		for (int i = 0; i < n; i++)
+			strbuf_add(&sb, pieces[(size_t)random() % array_size(pieces)]);
+		json_object_set_new(j, "k", json_string(strbuf_str(&sb)));
+		json_object_set_new(j, n > 0 ? sb.s : "empty", json_integer(1));
+		text = yaml_dump(j);
+		yaml_load(text, strlen(text), &docs);
+		/* A merge key can be told from a text by its quotes alone, which "<<" needs none of. */
+		if (strcmp(strbuf_str(&sb), "<<") != 0)
+			ck_assert_msg(
+				docs.v.n == 1 && docs.v.v[0].j && json_equal(docs.v.v[0].j, j),
+				"%s", text);
+		yaml_docs_done(&docs);
+		free(text);
+		json_decref(j);
+	}
+}
+END_TEST
+
+START_TEST(tables)
+{
+	static const bool right[] = {false, true};
+	struct table t;
+
+	table_init(&t, 2);
+	table_add(&t, "NAME");
+	table_add(&t, "N");
+	table_add(&t, "a-longer-name");
+	table_addf(&t, "%d", 12);
+	table_add(&t, "\xc3\xa9");
+	table_add(&t, "");
+	begin();
+	table_print_columns(&t, out);
+	ck_assert_str_eq(end(), "NAME            N    \n"
+				"a-longer-name   12   \n"
+				"\xc3\xa9                    \n"
+				"\n");
+	free(printed);
+	begin();
+	table_print_box(&t, right, out);
+	ck_assert_str_eq(end(), "+---------------+----+\n"
+				"| NAME          | N  |\n"
+				"+---------------+----+\n"
+				"| a-longer-name | 12 |\n"
+				"| \xc3\xa9             |    |\n"
+				"+---------------+----+\n");
+	free(printed);
+	table_done(&t);
+}
+END_TEST
+
+START_TEST(rows_of_kinds)
+{
+	static const struct {
+		enum kind kind;
+		bool wide;
+		const char *name, *json, *want;
+	} t[] = {
+		{KIND_NODE, true, "a", "{\"spec\":{\"bgp\":{\"ipv4Address\":\"10.0.0.1/24\"}}}",
+			"NAME   ASN       IPV4          IPV6   \na      (64512)   10.0.0.1/24          \n\n"},
+		{KIND_IPPOOL, false, "p", "{\"spec\":{\"cidr\":\"10.0.0.0/8\"}}",
+			"NAME   CIDR         SELECTOR   \np      10.0.0.0/8   all()      \n\n"},
+		{KIND_BGPPEER, false, "p", "{\"spec\":{\"peerIP\":\"10.0.0.1\",\"asNumber\":1}}",
+			"NAME   PEERIP     NODE       ASN   \np      10.0.0.1   (global)   1     \n\n"},
+		{KIND_BGPCONFIGURATION, false, "default",
+			"{\"spec\":{\"nodeToNodeMeshEnabled\":false}}",
+			"NAME      LOGSEVERITY   MESHENABLED   ASNUMBER   \n"
+			"default   -             false         -          \n\n"},
+		{KIND_WORKLOADENDPOINT, false, "n-k8s-p-eth0",
+			"{\"spec\":{\"pod\":\"p\",\"node\":\"n\",\"ipNetworks\":[\"10.0.0.1/32\"],"
+			"\"interfaceName\":\"cali1\"}}",
+			"WORKLOAD   NODE   NETWORKS      INTERFACE   \n"
+			"p          n      10.0.0.1/32   cali1       \n\n"},
+		{KIND_SERVICE, false, "s",
+			"{\"spec\":{\"type\":\"NodePort\",\"clusterIP\":\"10.96.0.1\",\"ports\":[{\"port\":80,"
+			"\"nodePort\":30000},{\"port\":53,\"protocol\":\"UDP\"}]}}",
+			"NAME   TYPE       CLUSTER-IP   EXTERNAL-IP   PORT(S)               \n"
+			"s      NodePort   10.96.0.1    <none>        80:30000/TCP,53/UDP   \n\n"},
+		{KIND_ENDPOINTSLICE, false, "s",
+			"{\"addressType\":\"IPv4\",\"ports\":[{\"port\":80}],\"endpoints\":["
+			"{\"addresses\":[\"10.0.0.1\"]},{\"addresses\":[\"10.0.0.2\"]},"
+			"{\"addresses\":[\"10.0.0.3\"]},{\"addresses\":[\"10.0.0.4\"]}]}",
+			"NAME   ADDRESSTYPE   PORTS   ENDPOINTS                           \n"
+			"s      IPv4          80      10.0.0.1,10.0.0.2,10.0.0.3 + 1 more   \n\n"},
+		{KIND_IPAMCONFIGURATION, true, "default", "{\"spec\":{\"strictAffinity\":true}}",
+			"NAME      STRICTAFFINITY   AUTOALLOCATEBLOCKS   MAXBLOCKSPERHOST   \n"
+			"default   true             <nil>                <nil>              \n\n"},
+		{KIND_CLUSTERINFORMATION, false, "default", "{\"spec\":{\"datastoreReady\":true}}",
+			"NAME      CLUSTERGUID   CLUSTERTYPE   CALICOVERSION   DATASTOREREADY   \n"
+			"default                                               true             \n\n"},
+		{KIND_FELIXCONFIGURATION, false, "default", "{}", "NAME      \ndefault   \n\n"},
+	};
+
+	for (size_t i = 0; i < array_size(t); i++) {
+		struct columns c = {.kind = t[i].kind, .wide = t[i].wide, .cluster_as = 64512};
+		const char *key = key_str(t[i].kind, "default", t[i].name);
+		struct err err = ERR_INIT;
+		struct table table;
+
+		columns_begin(&table, &c);
+		ck_assert_msg(columns_add(&table, &c, key, t[i].json, strlen(t[i].json), &err) == 0,
+			"%s", err.text);
+		/* What cannot be read leaves no half a row. */
+		if (t[i].kind != KIND_FELIXCONFIGURATION && t[i].kind != KIND_IPAMCONFIGURATION)
+			ck_assert_int_eq(
+				columns_add(&table, &c, key, "{\"spec\":[]}", 11, &err), -EINVAL);
+		begin();
+		table_print_columns(&table, out);
+		if (t[i].kind != KIND_ENDPOINTSLICE)
+			ck_assert_str_eq(end(), t[i].want);
+		else
+			ck_assert_ptr_nonnull(strstr(end(), "10.0.0.1,10.0.0.2,10.0.0.3 + 1 more"));
+		free(printed);
+		table_done(&table);
+	}
+}
+END_TEST
+
+START_TEST(sessions)
+{
+	static const char reply[] =
+		"2002-Name       Proto      Table      State  Since         Info\n"
+		"1002-device1    Device     ---        up     10:00:00\n"
+		" kernel1    Kernel     master4    up     10:00:00\n"
+		" Mesh_10_130_29_81 BGP        ---        up     09:15:22.1    Established   \n"
+		" Node_10_130_29_1 BGP        ---        start  09:15:20      Connect       \n"
+		" Global_10_0_0_1_port_1790 BGP ---       start  09:15:20      Active        Socket: Connection refused\n"
+		" Global_fd00__1 BGP        ---        up     09:15:20      Established   \n"
+		" other_10_0_0_9 BGP        ---        up     09:15:20      Established   \n"
+		"0000 \n";
+	struct bird_parser p = BIRD_PARSER_INIT;
+	struct bird_reply r = {0};
+	struct bird_protocols ps = {0};
+	struct err err = ERR_INIT;
+	struct table t;
+	size_t used;
+
+	ck_assert_int_eq(bird_parser_feed(&p, reply, strlen(reply), &used, &r, &err), 1);
+	ck_assert_msg(bird_protocols_parse(&r, &ps, &err) == 0, "%s", err.text);
+	node_add_sessions(&t, &ps, IP_V4);
+	begin();
+	table_print_box(&t, NULL, out);
+	ck_assert_str_eq(end(),
+		"+---------------+-------------------+-------+------------+-----------------------------------+\n"
+		"| PEER ADDRESS  | PEER TYPE         | STATE | SINCE      | INFO                              |\n"
+		"+---------------+-------------------+-------+------------+-----------------------------------+\n"
+		"| 10.130.29.81  | node-to-node mesh | up    | 09:15:22.1 | Established                       |\n"
+		"| 10.130.29.1   | node specific     | start | 09:15:20   | Connect                           |\n"
+		"| 10.0.0.1:1790 | global            | start | 09:15:20   | Active Socket: Connection refused |\n"
+		"+---------------+-------------------+-------+------------+-----------------------------------+\n");
+	free(printed);
+	table_done(&t);
+	node_add_sessions(&t, &ps, IP_V6);
+	ck_assert_uint_eq(table_rows(&t), 2);
+	ck_assert_str_eq(t.cells.v[5], "fd00::1");
+	table_done(&t);
+	bird_protocols_done(&ps);
+	bird_reply_done(&r);
+	bird_parser_done(&p);
+}
+END_TEST
+
+static void add_usage(struct usage *u, const char *key, const char *value)
+{
+	struct err err = ERR_INIT;
+
+	ck_assert_msg(usage_add(u, key, value, strlen(value), &err) == 0, "%s", err.text);
+}
+
+START_TEST(usage)
+{
+	struct usage u = {0};
+	char key[IPAM_KEY_SIZE];
+	struct prefix cidr;
+	struct ipam_block *b;
+	struct ipam_block_attr attr = {.handle = mem_strdup("h")};
+	struct ip ip;
+	char *text;
+
+	add_usage(&u, key_str(KIND_IPPOOL, NULL, "a"), "{\"spec\":{\"cidr\":\"10.244.0.0/16\"}}");
+	add_usage(&u, key_str(KIND_IPPOOL, NULL, "b"), "{\"spec\":{\"cidr\":\"fd00::/48\"}}");
+	/* The second lies in the first, and is not counted again. */
+	add_usage(&u, key_str(KIND_IPRESERVATION, NULL, "r"),
+		"{\"spec\":{\"reservedCIDRs\":[\"10.244.0.0/30\",\"10.244.0.1/32\",\"10.9.0.0/16\"]}}");
+	ck_assert_int_eq(prefix_parse("10.244.0.0/26", &cidr, NULL), 0);
+	b = ipam_block_new(&cidr);
+	vec_push(&attr.secondary, (struct ipam_kv){mem_strdup("pod"), mem_strdup("web-0")});
+	vec_push(&b->attrs, attr);
+	/* The first address was taken before it was reserved. */
+	b->alloc[0] = 0;
+	b->alloc[63] = 0;
+	b->free.n = 0;
+	for (uint32_t i = 1; i < 63; i++)
+		vec_push(&b->free, i);
+	text = ipam_block_encode(b);
+	add_usage(&u, ipam_key_block(&cidr, key), text);
+	begin();
+	usage_print(&u, true, out);
+	ck_assert_str_eq(end(),
+		"+----------+---------------+------------+------------+--------------+-------------------+\n"
+		"| GROUPING | CIDR          | IPS TOTAL  | IPS IN USE | IPS RESERVED | IPS FREE          |\n"
+		"+----------+---------------+------------+------------+--------------+-------------------+\n"
+		"| IP Pool  | 10.244.0.0/16 |      65536 |     2 (0%) |       3 (0%) |      65531 (100%) |\n"
+		"| Block    | 10.244.0.0/26 |         64 |     2 (3%) |       3 (5%) |          59 (92%) |\n"
+		"| IP Pool  | fd00::/48     | 1.2089e+24 |     0 (0%) |       0 (0%) | 1.2089e+24 (100%) |\n"
+		"+----------+---------------+------------+------------+--------------+-------------------+\n");
+	free(printed);
+	begin();
+	ck_assert_int_eq(ip_parse("10.244.0.63", &ip, NULL), 0);
+	ck_assert(usage_print_ip(b, &ip, out));
+	ck_assert_int_eq(ip_parse("10.244.0.5", &ip, NULL), 0);
+	ck_assert(!usage_print_ip(b, &ip, out));
+	ck_assert_str_eq(end(), "IP 10.244.0.63 is in use\nHandle ID: h\nActive Owner Attributes:\n"
+				"  pod: web-0\n");
+	free(printed);
+	free(text);
+	ipam_block_free(b);
+	usage_done(&u);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("ctl");
+	TCase *tc = tcase_create("ctl");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	suite_add_tcase(s, tc);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, yaml_is_loaded);
+	tcase_add_test(tc, yaml_is_bounded);
+	tcase_add_test(tc, yaml_is_dumped);
+	tcase_add_test(tc, yaml_round_trips_any_text);
+	tcase_add_test(tc, tables);
+	tcase_add_test(tc, rows_of_kinds);
+	tcase_add_test(tc, sessions);
+	tcase_add_test(tc, usage);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed > 0;
+}
