@@ -65,7 +65,7 @@ struct agent {
 	int64_t rendered_ms;
 	bool in_sync;
 	char *secret; /* the last one read */
-	struct bgp_problems problems;
+	struct problems problems;
 	int64_t n_problems, is_done, n_routes;
 	uint64_t n_rendered, n_reloads;
 	struct health_check *health_store, *health_view, *health_bird;
@@ -161,27 +161,18 @@ static const char *read_secret(void *arg, const char *name, const char *key)
 	return strlen(a->secret) == len ? a->secret : NULL;
 }
 
-static bool is_known(const struct bgp_problems *all, const struct bgp_problem *p)
-{
-	for (size_t i = 0; i < all->v.n; i++)
-		if (strcmp(all->v.v[i].object, p->object) == 0 &&
-			strcmp(all->v.v[i].text, p->text) == 0)
-			return true;
-	return false;
-}
-
 /* Takes fresh; each problem is logged when it appears and when it has gone. */
-static void take_problems(struct agent *a, struct bgp_problems *fresh)
+static void take_problems(struct agent *a, struct problems *fresh)
 {
-	struct bgp_problem *p;
+	struct problem *p;
 
 	vec_for_each (&fresh->v, p)
-		if (!is_known(&a->problems, p))
+		if (!problems_have(&a->problems, p))
 			log_warn("%s: %s", p->object, p->text);
 	vec_for_each (&a->problems.v, p)
-		if (!is_known(fresh, p))
+		if (!problems_have(fresh, p))
 			log_info("%s: no more: %s", p->object, p->text);
-	bgp_problems_done(&a->problems);
+	problems_done(&a->problems);
 	a->problems = *fresh;
 	a->n_problems = (int64_t)fresh->v.n;
 }
@@ -190,7 +181,7 @@ static int make_view(struct agent *a, const struct bird_version *v, json_t **ret
 {
 	objects nodes = {0}, configs = {0}, peers = {0}, pools = {0}, affinities = {0};
 	VEC(struct prefix) blocks = {0};
-	struct bgp_problems problems = {0};
+	struct problems problems = {0};
 	int r;
 
 	all_of(a, K_NODE, &nodes);
@@ -392,7 +383,7 @@ static int verb_status(void *arg, const json_t *request, json_t **result, struct
 {
 	struct agent *a = arg;
 	json_t *problems = json_array();
-	const struct bgp_problem *p;
+	const struct problem *p;
 
 	(void)request;
 	(void)err;
@@ -491,7 +482,7 @@ void agent_free(struct agent *a)
 	loop_timer_free(a->pace);
 	loop_timer_free(a->peers_reload);
 	free(a->blocks);
-	bgp_problems_done(&a->problems);
+	problems_done(&a->problems);
 	free(a->secret);
 	free(a);
 }

@@ -2,15 +2,12 @@
 #include "confd/bgp_view.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/err.h"
 #include "base/sha1.h"
-#include "base/strbuf.h"
 #include "model/bgp.h"
 #include "model/ippool.h"
 #include "model/node.h"
@@ -47,33 +44,8 @@ struct builder {
 	bool strict;
 	VEC(const struct node *) nodes; /* the others with an address, by name, each address once */
 	VEC(struct peer) peers;
-	struct bgp_problems *problems;
+	struct problems *problems;
 };
-
-void bgp_problems_done(struct bgp_problems *p)
-{
-	struct bgp_problem *it;
-
-	vec_for_each (&p->v, it) {
-		free(it->object);
-		free(it->text);
-	}
-	vec_done(&p->v);
-}
-
-static void problem(struct builder *b, const char *kind, const char *name, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
-static void problem(struct builder *b, const char *kind, const char *name, const char *fmt, ...)
-{
-	char text[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	vec_push(&b->problems->v,
-		(struct bgp_problem){mem_printf("%s %s", kind, name), mem_strdup(text)});
-}
 
 /* What BIRD's strings can hold. */
 static bool is_clean(const char *s)
@@ -145,12 +117,12 @@ static void collect_nodes(struct builder *b)
 		other = ip_equal(&n->ipv4.addr, &b->self->ipv4.addr) ? b->self
 								     : node_of_ip(b, &n->ipv4.addr);
 		if (other)
-			problem(b, "Node", n->meta.name,
+			problems_add(b->problems, "Node", n->meta.name,
 				"spec.bgp.ipv4Address %s is that of node %s, too; one of them is "
 				"wrong",
 				ip_str(&n->ipv4.addr), other->meta.name);
 		else if (!ip_is_global_unicast(&n->ipv4.addr))
-			problem(b, "Node", n->meta.name,
+			problems_add(b->problems, "Node", n->meta.name,
 				"spec.bgp.ipv4Address %s is no address that another node can reach",
 				ip_str(&n->ipv4.addr));
 		else
@@ -183,7 +155,7 @@ static void add_peer(struct builder *b, struct peer p)
 			continue;
 		/* What is general gives way to nobody, without a word: so it is with Calico. */
 		if (q->scope == p.scope && p.scope == PEER_GLOBAL)
-			problem(b, "BGPPeer", p.description,
+			problems_add(b->problems, "BGPPeer", p.description,
 				"%s port %u is a peer already, by BGPPeer %s: left out",
 				ip_str(&p.ip), p.port, q->description);
 		peer_done(&p);
@@ -205,12 +177,12 @@ static int take_password(struct builder *b, const char *kind, const char *object
 
 	*ret = NULL;
 	if (!s || !*s)
-		problem(b, kind, object,
+		problems_add(b->problems, kind, object,
 			"password.secretKeyRef: there is no secret %s with key %s; left out until it is "
 			"there",
 			name, key ? key : "");
 	else if (!is_clean(s) || strlen(s) > MD5_MAX)
-		problem(b, kind, object,
+		problems_add(b->problems, kind, object,
 			"the password in secret %s, key %s: want at most %d bytes without '\"' and "
 			"control characters; left out",
 			name, key, MD5_MAX);
@@ -232,16 +204,18 @@ static int peer_settings(struct builder *b, const struct bgp_peer *spec, struct 
 	p->keepalive_s = (spec->keepalive_ms + 500) / 1000;
 	p->via = spec->reachable_by;
 	if (p->restart_s < 0 || p->restart_s > RESTART_MAX_S)
-		problem(b, "BGPPeer", name, "maxRestartTime: %lld s, want at most %d; left out",
+		problems_add(b->problems, "BGPPeer", name,
+			"maxRestartTime: %lld s, want at most %d; left out",
 			(long long)p->restart_s, RESTART_MAX_S);
 	else if (p->keepalive_s < 0 || p->keepalive_s > UINT16_MAX / 3)
-		problem(b, "BGPPeer", name, "keepaliveTime: %lld s, want 1 to %d; left out",
-			(long long)p->keepalive_s, UINT16_MAX / 3);
+		problems_add(b->problems, "BGPPeer", name,
+			"keepaliveTime: %lld s, want 1 to %d; left out", (long long)p->keepalive_s,
+			UINT16_MAX / 3);
 	else if (p->via.family == IP_V6)
-		problem(b, "BGPPeer", name, "reachableBy: %s for an IPv4 peer; left out",
-			ip_str(&p->via));
+		problems_add(b->problems, "BGPPeer", name,
+			"reachableBy: %s for an IPv4 peer; left out", ip_str(&p->via));
 	else if (spec->filters.v.n > 0)
-		problem(b, "BGPPeer", name,
+		problems_add(b->problems, "BGPPeer", name,
 			"spec.filters: BGPFilters are not supported; left out, since without them "
 			"more would be exported than was meant");
 	else if (!spec->password_secret)
@@ -280,14 +254,14 @@ static void add_ip_peer(struct builder *b, const struct bgp_peer *spec, enum pee
 		p.as = node_as(b, n);
 	is_node = n && p.as == node_as(b, n);
 	if (p.as == 0) {
-		problem(b, "BGPPeer", name,
+		problems_add(b->problems, "BGPPeer", name,
 			"spec.asNumber is missing, and %s is no node's address; left out",
 			ip_str(&spec->ip));
 		return;
 	}
 	if (!ip_is_global_unicast(&spec->ip)) {
-		problem(b, "BGPPeer", name, "spec.peerIP: %s is no router's address; left out",
-			ip_str(&spec->ip));
+		problems_add(b->problems, "BGPPeer", name,
+			"spec.peerIP: %s is no router's address; left out", ip_str(&spec->ip));
 		return;
 	}
 	if (p.port == 0)
@@ -333,14 +307,14 @@ static void add_spec(struct builder *b, const struct bgp_peer *spec)
 	struct err err = ERR_INIT;
 
 	if (spec->local_workload_selector) {
-		problem(b, "BGPPeer", name,
+		problems_add(b->problems, "BGPPeer", name,
 			"spec.localWorkloadSelector: peers in pods are not supported; left out");
 		return;
 	}
 	if ((spec->node_selector && selector_parse(spec->node_selector, &local_sel, &err) < 0) ||
 		(spec->peer_selector &&
 			selector_parse(spec->peer_selector, &remote_sel, &err) < 0)) {
-		problem(b, "BGPPeer", name, "%s: %s; left out",
+		problems_add(b->problems, "BGPPeer", name, "%s: %s; left out",
 			local_sel || !spec->node_selector ? "spec.peerSelector"
 							  : "spec.nodeSelector",
 			err_text(&err));
@@ -350,13 +324,13 @@ static void add_spec(struct builder *b, const struct bgp_peer *spec)
 	remote.selector = remote_sel;
 	if (spec->ip.family == IP_V6) {
 		if (side_has(&local, b->self))
-			problem(b, "BGPPeer", name,
+			problems_add(b->problems, "BGPPeer", name,
 				"spec.peerIP: %s: IPv6 peers are not supported; left out",
 				ip_str(&spec->ip));
 		return;
 	}
 	if (spec->ip.family == IP_NONE && !spec->peer_selector) {
-		problem(b, "BGPPeer", name,
+		problems_add(b->problems, "BGPPeer", name,
 			"wants one of spec.peerIP and spec.peerSelector; left out");
 		return;
 	}
@@ -382,7 +356,7 @@ static void add_mesh(struct builder *b)
 	if (!mesh || b->self->rr_cluster_id.family != IP_NONE)
 		return;
 	if (restart_s < 0 || restart_s > RESTART_MAX_S) {
-		problem(b, "BGPConfiguration", b->global->meta.name,
+		problems_add(b->problems, "BGPConfiguration", b->global->meta.name,
 			"nodeMeshMaxRestartTime: %lld s, want at most %d; %d s is used",
 			(long long)restart_s, RESTART_MAX_S, RESTART_S);
 		restart_s = 0;
@@ -640,7 +614,7 @@ static void view_interfaces(struct builder *b, json_t *view)
 		if (is_interface_pattern(s))
 			json_array_append_new(list, json_string(s));
 		else
-			problem(b, "BGPConfiguration", b->global->meta.name,
+			problems_add(b->problems, "BGPConfiguration", b->global->meta.name,
 				"ignoredInterfaces: \"%.40s\": want a pattern of 1 to 15 of "
 				"[a-zA-Z0-9_.*-], and not all of them; left out",
 				s);
@@ -678,8 +652,8 @@ static bool wants_debug(const struct builder *b)
 	return c && c->log_severity && strcasecmp(c->log_severity, "debug") == 0;
 }
 
-int bgp_view(const struct bgp_view_input *in, json_t **ret, struct bgp_problems *problems,
-	struct err *err)
+int bgp_view(
+	const struct bgp_view_input *in, json_t **ret, struct problems *problems, struct err *err)
 {
 	struct builder b = {.in = in, .problems = problems};
 	auto_free char *own = mem_printf("node.%s", in->nodename);
@@ -716,6 +690,9 @@ int bgp_view(const struct bgp_view_input *in, json_t **ret, struct bgp_problems 
 	/* Before 2.14 a session's first routes wait in poll() until the next timer. */
 	json_object_set_new(view, "device_scan_s",
 		json_integer(bird_version_compare(&in->bird, 2, 14) < 0 ? 1 : 10));
+	/* While a next hop is onlink, BIRD 2 looks for a new gateway on its interface alone; 3 has no
+	 * such flag in filters before 3.2, and does not ask for it after. */
+	json_object_set_new(view, "bird2", json_boolean(in->bird.major < 3));
 	json_object_set_new(view, "felix_protocol", json_integer(in->felix_protocol));
 	json_object_set_new(view, "restart_s", json_integer(RESTART_S));
 	subnet = prefix_masked(&b.self->ipv4);

@@ -14,7 +14,7 @@
 #include <jansson.h>
 
 #include "base/mem.h"
-#include "base/vec.h"
+#include "confd/problems.h"
 #include "net/prefix.h"
 #include "svc/bird.h"
 
@@ -48,18 +48,9 @@ struct bgp_view_input {
 	void *secret_arg;
 };
 
-struct bgp_problem {
-	char *object; /* "BGPPeer tor-1" */
-	char *text;   /* one line: what, got, wanted */
-};
-struct bgp_problems {
-	VEC(struct bgp_problem) v;
-};
-void bgp_problems_done(struct bgp_problems *p);
-
 /*
  * *ret is the caller's. All arrays in it are sorted; the same input gives the same bytes, in whatever
  * order the objects come. ENOENT: this node is not in the datastore yet. EINVAL: router_id.
  */
-int bgp_view(const struct bgp_view_input *in, json_t **ret, struct bgp_problems *problems,
-	struct err *err);
+int bgp_view(
+	const struct bgp_view_input *in, json_t **ret, struct problems *problems, struct err *err);

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "confd/dns_view.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/strbuf.h"
+#include "model/service.h"
+
+#define LABEL_MAX 63
+#define NAME_MAX_LEN 253
+
+struct record {
+	char *name, *data;
+	const char *type;
+};
+
+struct zone {
+	char *name;
+	struct prefix range; /* of a reverse zone */
+	VEC(struct record) records;
+};
+
+struct builder {
+	const struct dns_view_input *in;
+	struct problems *problems;
+	VEC(struct zone) zones; /* the forward one first */
+};
+
+static bool is_label(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	return n > 0 && n <= LABEL_MAX && !s[n] && s[0] != '-' && s[n - 1] != '-';
+}
+
+/* Labels with dots between them. */
+static bool is_domain(const char *s)
+{
+	auto_free char *copy = mem_strdup(s);
+	char *rest = copy, *label;
+
+	if (!*s || strlen(s) > NAME_MAX_LEN)
+		return false;
+	while ((label = strsep(&rest, ".")) != NULL)
+		if (!is_label(label))
+			return false;
+	return true;
+}
+
+int dns_domain_check(const char *s, struct err *err)
+{
+	if (is_domain(s))
+		return 0;
+	return err_set(err, -EINVAL,
+		"\"%.80s\": want a domain of lower-case letters, digits and '-', without a dot at the end",
+		s);
+}
+
+/* ---- records ---- */
+
+static void add(struct zone *z, const char *name, const char *type, const char *data)
+{
+	vec_push(&z->records, (struct record){mem_strdup(name), mem_strdup(data), type});
+}
+
+static void add_address(struct builder *b, const char *name, const struct ip *ip)
+{
+	add(&b->zones.v[0], name, ip->family == IP_V4 ? "A" : "AAAA", ip_str(ip));
+}
+
+/* "1.0.96.10.in-addr.arpa." of the first n_units octets, or nibbles for IPv6. */
+static char *reverse_name(const struct ip *ip, unsigned n_units)
+{
+	auto_strbuf s = STRBUF_INIT;
+
+	for (unsigned i = n_units; i-- > 0;) {
+		if (ip->family == IP_V4)
+			strbuf_addf(&s, "%u.", ip->b[i]);
+		else
+			strbuf_addf(&s, "%x.", i % 2 ? ip->b[i / 2] & 0xf : ip->b[i / 2] >> 4);
+	}
+	strbuf_add(&s, ip->family == IP_V4 ? "in-addr.arpa." : "ip6.arpa.");
+	return strbuf_take(&s);
+}
+
+static unsigned unit_bits(const struct ip *ip)
+{
+	return ip->family == IP_V4 ? 8 : 4;
+}
+
+static void add_ptr(struct builder *b, const struct ip *ip, const char *target)
+{
+	auto_free char *name = reverse_name(ip, ip_bits(ip) / unit_bits(ip));
+
+	for (size_t i = 1; i < b->zones.n; i++)
+		if (prefix_contains(&b->zones.v[i].range, ip)) {
+			add(&b->zones.v[i], name, "PTR", target);
+			return;
+		}
+}
+
+static void add_srv(struct builder *b, const struct service_port *port, const char *service,
+	uint16_t number, const char *target)
+{
+	const char *proto = port->protocol == IPPROTO_TCP   ? "tcp"
+			    : port->protocol == IPPROTO_UDP ? "udp"
+							    : "sctp";
+	auto_free char *name = NULL, *data = NULL;
+
+	if (!port->name[0] || number == 0)
+		return;
+	name = mem_printf("_%s._%s.%s", port->name, proto, service);
+	data = mem_printf("0 100 %u %s", number, target);
+	add(&b->zones.v[0], name, "SRV", data);
+}
+
+/* ---- services ---- */
+
+static void add_cluster_ip(struct builder *b, const struct service *s, const char *name)
+{
+	for (size_t i = 0; i < s->cluster_ips.n; i++) {
+		add_address(b, name, &s->cluster_ips.v[i]);
+		add_ptr(b, &s->cluster_ips.v[i], name);
+	}
+	for (size_t i = 0; s->cluster_ips.n > 0 && i < s->ports.n; i++)
+		add_srv(b, &s->ports.v[i], name, s->ports.v[i].port, name);
+}
+
+/* "10-244-0-137", where nobody has given a name. */
+static char *made_hostname(const struct ip *ip)
+{
+	char *s = mem_strdup(ip_str(ip));
+
+	for (char *at = s; *at; at++)
+		if (*at == '.' || *at == ':')
+			*at = '-';
+	/* A label does not begin or end with "-". */
+	if (s[0] == '-' || (*s && s[strlen(s) - 1] == '-')) {
+		char *longer = mem_printf("ip%s0", s);
+
+		free(s);
+		s = longer;
+	}
+	return s;
+}
+
+static void add_headless(struct builder *b, const struct dns_service *d, const char *name)
+{
+	const struct service *s = d->service;
+
+	for (size_t i = 0; i < d->n_endpoints; i++) {
+		const struct dns_endpoint *e = &d->endpoints[i];
+		auto_free char *made = made_hostname(&e->ip);
+		auto_free char *host = NULL;
+
+		if (!e->ready && !s->publish_not_ready)
+			continue;
+		host = mem_printf(
+			"%s.%s", e->hostname && is_label(e->hostname) ? e->hostname : made, name);
+		add_address(b, name, &e->ip);
+		add_address(b, host, &e->ip);
+		add_ptr(b, &e->ip, host);
+		for (size_t p = 0; p < s->ports.n; p++) {
+			uint16_t number = d->ports		      ? d->ports[i * s->ports.n + p]
+					  : s->ports.v[p].target_port ? s->ports.v[p].target_port
+								      : s->ports.v[p].port;
+
+			add_srv(b, &s->ports.v[p], name, number, host);
+		}
+	}
+}
+
+/* Whether it can be named; says why not. */
+static bool check_service(struct builder *b, const struct service *s)
+{
+	auto_free char *object = mem_printf("%s/%s", s->meta.ns ? s->meta.ns : "", s->meta.name);
+
+	if (!s->meta.ns || !is_label(s->meta.ns) || !is_label(s->meta.name)) {
+		problems_add(b->problems, "Service", object,
+			"namespace and name are to be DNS labels: at most %d of [a-z0-9-]; it has no "
+			"name in DNS",
+			LABEL_MAX);
+		return false;
+	}
+	for (size_t i = 0; i < s->ports.n; i++)
+		if (s->ports.v[i].name[0] && !is_label(s->ports.v[i].name)) {
+			problems_add(b->problems, "Service", object,
+				"port name \"%.80s\" is no DNS label; it has no name in DNS",
+				s->ports.v[i].name);
+			return false;
+		}
+	if (s->type == SERVICE_EXTERNAL_NAME &&
+		(!s->external_name || !is_domain(s->external_name))) {
+		problems_add(b->problems, "Service", object,
+			"externalName \"%.80s\": want a domain; it has no name in DNS",
+			s->external_name ? s->external_name : "");
+		return false;
+	}
+	return true;
+}
+
+static void add_service(struct builder *b, const struct dns_service *d)
+{
+	const struct service *s = d->service;
+	auto_free char *name = NULL, *target = NULL;
+
+	if (!check_service(b, s))
+		return;
+	name = mem_printf("%s.%s.svc.%s.", s->meta.name, s->meta.ns, b->in->domain);
+	if (s->type == SERVICE_EXTERNAL_NAME) {
+		target = mem_printf("%s.", s->external_name);
+		add(&b->zones.v[0], name, "CNAME", target);
+	} else if (s->headless) {
+		add_headless(b, d, name);
+	} else {
+		add_cluster_ip(b, s, name);
+	}
+}
+
+/* ---- zones ---- */
+
+/* A range is cut at the dots: 10.96.0.0/12 is sixteen zones, 10.244.3.0/26 lies in one of /24. */
+static void add_reverse(struct builder *b, const struct prefix *range)
+{
+	unsigned unit = unit_bits(&range->addr), bits = ip_bits(&range->addr);
+	unsigned plen = (range->plen + unit - 1) / unit * unit, n;
+	struct prefix p;
+
+	if (plen == 0)
+		return;
+	if (plen == bits)
+		plen -= unit;
+	n = plen > range->plen ? 1U << (plen - range->plen) : 1;
+	p = prefix_of(&range->addr, plen);
+	for (unsigned i = 0; i < n; i++) {
+		bool known = false;
+		struct ip last = prefix_last(&p), next;
+
+		for (size_t k = 1; k < b->zones.n; k++)
+			known |= prefix_covers(&b->zones.v[k].range, &p);
+		if (!known)
+			vec_push(
+				&b->zones, (struct zone){.name = reverse_name(&p.addr, plen / unit),
+						   .range = p});
+		if (!ip_add(&last, 1, &next))
+			break;
+		p = prefix_of(&next, plen);
+	}
+}
+
+static int compare_ranges(const void *a, const void *b)
+{
+	const struct prefix *x = a, *y = b;
+
+	return x->plen != y->plen ? (int)x->plen - (int)y->plen : prefix_compare(x, y);
+}
+
+static void add_zones(struct builder *b)
+{
+	VEC(struct prefix) ranges = {0};
+
+	vec_push(&b->zones, (struct zone){.name = mem_printf("%s.", b->in->domain)});
+	for (size_t i = 0; i < b->in->n_reverse; i++)
+		vec_push(&ranges, b->in->reverse[i]);
+	if (ranges.n > 0)
+		qsort(ranges.v, ranges.n, sizeof(*ranges.v), compare_ranges);
+	for (size_t i = 0; i < ranges.n; i++)
+		add_reverse(b, &ranges.v[i]);
+	vec_done(&ranges);
+}
+
+static int compare_records(const void *a, const void *b)
+{
+	const struct record *x = a, *y = b;
+	int r = strcmp(x->name, y->name);
+
+	if (r == 0)
+		r = strcmp(x->type, y->type);
+	return r ? r : strcmp(x->data, y->data);
+}
+
+static json_t *zone_view(const struct builder *b, struct zone *z, bool forward)
+{
+	json_t *records = json_array();
+	auto_free char *ns = mem_printf("ns.dns.%s.", b->in->domain);
+
+	if (z->records.n > 0)
+		qsort(z->records.v, z->records.n, sizeof(*z->records.v), compare_records);
+	for (size_t i = 0; i < z->records.n; i++) {
+		const struct record *r = &z->records.v[i];
+
+		if (i > 0 && compare_records(r, r - 1) == 0)
+			continue;
+		json_array_append_new(records, json_pack("{s:s, s:s, s:s}", "name", r->name, "type",
+						       r->type, "data", r->data));
+	}
+	return json_pack("{s:s, s:b, s:s, s:o}", "name", z->name, "forward", forward, "ns", ns,
+		"records", records);
+}
+
+json_t *dns_view(const struct dns_view_input *in, struct problems *problems)
+{
+	struct builder b = {.in = in, .problems = problems};
+	json_t *zones = json_array();
+
+	add_zones(&b);
+	for (size_t i = 0; i < in->n_services; i++)
+		add_service(&b, &in->services[i]);
+	for (size_t i = 0; i < b.zones.n; i++) {
+		struct zone *z = &b.zones.v[i];
+
+		json_array_append_new(zones, zone_view(&b, z, i == 0));
+		for (size_t k = 0; k < z->records.n; k++) {
+			free(z->records.v[k].name);
+			free(z->records.v[k].data);
+		}
+		vec_done(&z->records);
+		free(z->name);
+	}
+	vec_done(&b.zones);
+	return json_pack("{s:s, s:o}", "domain", in->domain, "zones", zones);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The cluster's zones, as Kubernetes' DNS specification 1.1 names things, as the value that zone
+ * templates are rendered with: a pure function of Services and their endpoints.
+ *
+ *	{"domain": "cluster.local", "zones": [
+ *		{"name": "cluster.local.", "forward": true, "ns": "ns.dns.cluster.local.",
+ *		 "records": [{"name": "web.default.svc.cluster.local.", "type": "A", "data": "10.96.0.1"},
+ *		 ...]},
+ *		{"name": "96.10.in-addr.arpa.", "forward": false, ...}]}
+ *
+ * A Service whose name or a port's name is no DNS label is named and left out.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "base/vec.h"
+#include "confd/problems.h"
+#include "net/prefix.h"
+
+struct err;
+struct service;
+
+/* One of a headless Service's endpoints. */
+struct dns_endpoint {
+	struct ip ip;
+	const char *hostname; /* NULL: one is made of the address */
+	bool ready;
+};
+
+struct dns_service {
+	const struct service *service;
+	const struct dns_endpoint *endpoints; /* looked at where it is headless */
+	size_t n_endpoints;
+	/* Of a port, by its index in the Service, at this endpoint: 0 = it has none. */
+	const uint16_t *ports; /* n_endpoints rows of service->ports.n; NULL: as the Service says */
+};
+
+struct dns_view_input {
+	const char *domain; /* "cluster.local" */
+	const struct dns_service *services;
+	size_t n_services;
+	const struct prefix *reverse; /* ranges of services and pods: the reverse zones */
+	size_t n_reverse;
+};
+
+/* "cluster.local": labels without a dot at the end. */
+int dns_domain_check(const char *s, struct err *err);
+
+/* The caller's. Zones and records are sorted; each record stands there once. */
+json_t *dns_view(const struct dns_view_input *in, struct problems *problems);
