@@ -62,11 +62,10 @@ AUTO_DEFINE(ipvs, struct ipvs *, ipvs_close);
 
 /* ---- reading ---- */
 
-/* dest NULL: the virtual server itself, followed by its real servers. */
-typedef void ipvs_dump_fn(void *arg, const struct ipvs_key *key, const struct ipvs_service *service,
-	const struct ipvs_dest *dest);
-/* Everything in one pass, which is no snapshot: what changes meanwhile may be missed. */
-int ipvs_dump(struct ipvs *k, ipvs_dump_fn *fn, void *arg, struct err *err);
+typedef void ipvs_service_fn(
+	void *arg, const struct ipvs_key *key, const struct ipvs_service *service);
+/* All virtual servers. No snapshot: what changes meanwhile may be missed. */
+int ipvs_services(struct ipvs *k, ipvs_service_fn *fn, void *arg, struct err *err);
 /* One virtual server's real servers, with their connections; none where it is not there. */
 typedef void ipvs_dest_fn(void *arg, const struct ipvs_dest *dest);
 int ipvs_dests(
@@ -82,7 +81,7 @@ void ipvs_begin(struct ipvs *k, ipvs_done_fn *done, void *arg);
 /* Returns 0 or the first failure. Verbs may have been executed, and done called, before. */
 int ipvs_commit(struct ipvs *k, struct err *err);
 
-/* EEXIST: it is there, perhaps otherwise; use edit. */
+/* EEXIST: it is there, perhaps otherwise; use edit. ENOENT: the kernel has no such scheduler. */
 void ipvs_service_add(
 	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_service *s, uintptr_t cookie);
 /* ENOENT: it is not there. Connections are kept. */
