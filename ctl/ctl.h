@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "store/svcalloc.h"
 #include "svc/common_params.h"
 
 struct err;
@@ -19,9 +20,11 @@ struct store;
 
 struct ctl {
 	struct common_params common;
-	char *bird_ctl;	  /* BIRD_CTL */
-	char *bird6_ctl;  /* BIRD6_CTL: empty where one BIRD serves both families */
-	struct store *st; /* NULL until ctl_store() */
+	char *bird_ctl;	 /* BIRD_CTL */
+	char *bird6_ctl; /* BIRD6_CTL: empty where one BIRD serves both families */
+	char *service_ranges, *node_ports; /* SERVICE_CLUSTER_IP_RANGE, SERVICE_NODE_PORT_RANGE */
+	struct svcalloc_conf alloc;	   /* as these say */
+	struct store *st;		   /* NULL until ctl_store() */
 };
 
 struct verb {

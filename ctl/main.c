@@ -11,6 +11,20 @@
 #include "svc/bird.h"
 #include "svc/param.h"
 
+static int check_ranges(const char *value, struct err *err)
+{
+	struct svcalloc_conf conf = {0};
+
+	return svcalloc_parse_ranges(value, &conf, err);
+}
+
+static int check_ports(const char *value, struct err *err)
+{
+	struct svcalloc_conf conf = {0};
+
+	return svcalloc_parse_ports(value, &conf, err);
+}
+
 int main(int argc, char **argv)
 {
 	static struct ctl c;
@@ -24,6 +38,19 @@ int main(int argc, char **argv)
 			.type = PARAM_STRING,
 			.str = &c.bird6_ctl,
 			.doc = "That of a second BIRD for IPv6; empty: one serves both"},
+		{.name = "SERVICE_CLUSTER_IP_RANGE",
+			.type = PARAM_STRING,
+			.str = &c.service_ranges,
+			.def = SVCALLOC_RANGES,
+			.check = check_ranges,
+			.doc = "Where a Service without clusterIP gets one from: a CIDR, or one of each "
+			       "family"},
+		{.name = "SERVICE_NODE_PORT_RANGE",
+			.type = PARAM_STRING,
+			.str = &c.node_ports,
+			.def = SVCALLOC_NODE_PORTS,
+			.check = check_ports,
+			.doc = "And a nodePort"},
 	};
 	struct params ps = {
 		.program = "margayctl",
@@ -53,6 +80,9 @@ int main(int argc, char **argv)
 	if (r != 0)
 		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
 	common_params_apply(&c.common);
+	/* They have been checked. */
+	svcalloc_parse_ranges(c.service_ranges, &c.alloc, NULL);
+	svcalloc_parse_ports(c.node_ports, &c.alloc, NULL);
 	r = verb_dispatch(&c, verbs, "margayctl", argc - 1, argv + 1);
 	if (c.st)
 		store_close(c.st);

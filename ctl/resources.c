@@ -19,8 +19,10 @@
 #include "model/ippool.h"
 #include "model/json.h"
 #include "model/resource.h"
+#include "model/service.h"
 #include "model/wep.h"
 #include "store/store.h"
+#include "store/svcalloc.h"
 
 #define TRIES 5
 
@@ -121,13 +123,56 @@ static int64_t wanted_revision(const json_t *j)
 	return s ? strtoll(s, NULL, 10) : 0;
 }
 
-static int write_once(
-	struct store *st, enum write_mode mode, json_t *j, const struct key *key, struct err *err)
+static int put(
+	struct store *st, const struct key *key, const char *text, int64_t rev, struct err *err)
+{
+	char key_text[KEY_SIZE];
+
+	key_format(key->kind, key->ns, key->name, key_text);
+	return rev == 0 ? store_create_wait(st, key_text, text, 0, NULL, err)
+			: store_update_wait(st, key_text, text, rev, 0, NULL, err);
+}
+
+static struct service *to_service(const struct key *key, const json_t *j)
+{
+	auto_free char *text = j ? resource_encode(j, key->kind) : NULL;
+	char key_text[KEY_SIZE];
+	struct service *s = NULL;
+
+	key_format(key->kind, key->ns, key->name, key_text);
+	if (text)
+		service_decode(key_text, text, strlen(text), &s, NULL);
+	return s;
+}
+
+/* A Service is written between the claim of its addresses and the release of what it had. */
+static int put_service(struct store *st, const struct svcalloc_conf *alloc, const struct key *key,
+	const json_t *j, const json_t *old_j, int64_t rev, struct err *err)
+{
+	auto_(service) struct service *s = to_service(key, j), *old = to_service(key, old_j);
+	auto_free char *text = resource_encode(j, key->kind), *allocated = NULL;
+	struct err later = ERR_INIT;
+	int r = svcalloc_claim(st, alloc, s, old, 0, err);
+
+	if (r < 0)
+		return err_wrap(err, r, "%s", name_str(key));
+	allocated = service_encode(s, text);
+	r = put(st, key, allocated, rev, err);
+	/* Of a write without an answer nobody knows; whoever meets the claims then finds out. */
+	if (r < 0 && r != -ETIMEDOUT)
+		svcalloc_release(st, s, old, 0, NULL);
+	else if (r == 0 && old && svcalloc_release(st, old, s, 0, &later) < 0)
+		ctl_warn("%s: is written, but what it had stays claimed: %s", name_str(key),
+			later.text);
+	return r;
+}
+
+static int write_once(struct store *st, const struct svcalloc_conf *alloc, enum write_mode mode,
+	json_t *j, const struct key *key, struct err *err)
 {
 	int64_t rev, wanted = mode == WRITE_REPLACE ? wanted_revision(j) : 0;
 	auto_(json) json_t *old = NULL;
 	auto_free char *text = NULL;
-	char key_text[KEY_SIZE];
 	uint8_t random[16];
 	int r = load(st, key, &old, &rev, err);
 
@@ -153,16 +198,16 @@ static int write_once(
 		r = check_blocks(st, j, key, err);
 	if (r < 0)
 		return r;
+	if (key->kind == KIND_SERVICE)
+		return put_service(st, alloc, key, j, old, rev, err);
 	text = resource_encode(j, key->kind);
-	key_format(key->kind, key->ns, key->name, key_text);
-	if (rev == 0)
-		return store_create_wait(st, key_text, text, 0, NULL, err);
-	return store_update_wait(st, key_text, text, rev, 0, NULL, err);
+	return put(st, key, text, rev, err);
 }
 
-int resources_write(struct store *st, enum write_mode mode, json_t *j, const char *ns,
-	struct key *ret_key, struct err *err)
+int resources_write(struct store *st, const struct svcalloc_conf *alloc, enum write_mode mode,
+	json_t *j, const char *ns, struct key *ret_key, struct err *err)
 {
+	auto_(json) json_t *given = NULL;
 	struct key key;
 	int r;
 
@@ -174,8 +219,10 @@ int resources_write(struct store *st, enum write_mode mode, json_t *j, const cha
 	if (kind_info(key.kind)->read_only)
 		return err_set(err, -EACCES, "%s: is written by the daemons only", name_str(&key));
 	for (int i = 0;; i++) {
-		r = write_once(st, mode, j, &key, err);
-		/* Another writer was faster: read again, and what was said about it is decided anew. */
+		json_decref(given);
+		given = json_deep_copy(j);
+		r = write_once(st, alloc, mode, given, &key, err);
+		/* Another writer was faster: what was read of it is read again. */
 		if (i == TRIES - 1 || (r != -ESTALE && r != -EEXIST && r != -ENOENT) ||
 			mode != WRITE_APPLY)
 			return r;
@@ -350,6 +397,28 @@ static int delete_node(struct store *st, const struct key *key, struct err *err)
 	return store_delete_wait(st, key_format(key->kind, NULL, key->name, text), 0, NULL, 0, err);
 }
 
+static int delete_service(struct store *st, const struct key *key, struct err *err)
+{
+	auto_(json) json_t *j = NULL;
+	auto_(service) struct service *s = NULL;
+	struct err later = ERR_INIT;
+	char text[KEY_SIZE];
+	int64_t rev;
+	int r = load(st, key, &j, &rev, err);
+
+	if (r < 0 && rev == 0)
+		return r;
+	if (rev == 0)
+		return not_there(key, err);
+	r = store_delete_wait(
+		st, key_format(key->kind, key->ns, key->name, text), rev, NULL, 0, err);
+	s = to_service(key, j);
+	if (r == 0 && s && svcalloc_release(st, s, NULL, 0, &later) < 0)
+		ctl_warn("%s: is deleted, but what it had stays claimed: %s", name_str(key),
+			later.text);
+	return r;
+}
+
 int resources_delete(struct store *st, const struct key *key, struct err *err)
 {
 	char text[KEY_SIZE];
@@ -362,6 +431,8 @@ int resources_delete(struct store *st, const struct key *key, struct err *err)
 		r = delete_node(st, key, err);
 	else if (key->kind == KIND_IPPOOL)
 		r = delete_pool(st, key, err);
+	else if (key->kind == KIND_SERVICE)
+		r = delete_service(st, key, err);
 	else
 		r = store_delete_wait(
 			st, key_format(key->kind, key->ns, key->name, text), 0, NULL, 0, err);

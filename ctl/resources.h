@@ -9,6 +9,7 @@
 
 struct err;
 struct store;
+struct svcalloc_conf;
 
 enum write_mode {
 	WRITE_APPLY,  /* create or update */
@@ -17,11 +18,11 @@ enum write_mode {
 };
 
 /*
- * Fills in defaults, checks, allocates what a Service is due, and writes. j changes. *ret_key is
- * written as soon as it is known (else its name is ""). ns: where j has none.
+ * Fills in defaults, checks, allocates what a Service is due, and writes. *ret_key is written as soon
+ * as it is known (else its name is ""). ns: where j has none.
  */
-int resources_write(struct store *st, enum write_mode mode, json_t *j, const char *ns,
-	struct key *ret_key, struct err *err);
+int resources_write(struct store *st, const struct svcalloc_conf *alloc, enum write_mode mode,
+	json_t *j, const char *ns, struct key *ret_key, struct err *err);
 
 /* With what Calico deletes along with it. ENOENT where it is not there. */
 int resources_delete(struct store *st, const struct key *key, struct err *err);

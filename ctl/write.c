@@ -50,7 +50,7 @@ static void write_doc(struct ctl *c, enum write_mode mode, const struct doc *doc
 		o->n_failed++;
 		return;
 	}
-	r = resources_write(c->st, mode, doc->j, ns, &key, &err);
+	r = resources_write(c->st, &c->alloc, mode, doc->j, ns, &key, &err);
 	if (r == 0) {
 		outcome_done(o, key.kind);
 	} else if (r != -EEXIST || !skip_exists) {

@@ -6,7 +6,11 @@
 setup() {
 	D=$BATS_TEST_TMPDIR
 	export MARGAY_SQLITE_PATH=$D/margay.db MARGAY_LOG_LEVEL=error
-	cd "$D"
+	cd "$D" || exit
+}
+
+teardown() {
+	[ -z "$BIRD_PID" ] || kill "$BIRD_PID" || true
 }
 
 ctl() {
@@ -18,9 +22,7 @@ stored() {
 	python3 - "$MARGAY_SQLITE_PATH" "$1" <<'P'
 import sqlite3, sys
 db = sqlite3.connect(sys.argv[1])
-table, = [t for (t,) in db.execute("select name from sqlite_master where type = 'table'")
-	if {"key", "value"} <= {c[1] for c in db.execute(f"pragma table_info({t})")}]
-for (v,) in db.execute(f"select value from {table} where key = ? order by rowid desc limit 1", (sys.argv[2],)):
+for (v,) in db.execute("select value from kv where key = ?", (sys.argv[2],)):
 	if v is not None: # a deletion
 		print(v.decode() if isinstance(v, bytes) else v)
 P
@@ -197,6 +199,66 @@ pool() { # NAME CIDR
 	[ -z "$(stored /calico/ipam/v2/host/node-81/ipv4/block/10.244.1.0-24)" ]
 }
 
+@test "a new pool does not take over blocks of another size" {
+	pool a 10.244.0.0/16 | ctl apply -f -
+	ctl ipam claim 10.244.0.0/26 --node n1
+	python3 - "$MARGAY_SQLITE_PATH" <<-'P'
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1])
+		db.execute("delete from kv where key like '%/ippools/a'")
+		db.commit()
+	P
+	run ctl apply -f <(pool a 10.244.0.0/16; echo "  blockSize: 24")
+	[ "$status" -eq 1 ]
+	has "IPPool a: spec.blockSize: got 24, want 26, or a cidr without block 10.244.0.0/26"
+	ctl apply -f <(pool a 10.244.0.0/16)
+}
+
+service() { # NAME [LINE...]
+	printf 'apiVersion: v1\nkind: Service\nmetadata:\n  name: %s\nspec:\n  ports: [{port: 80}]\n' "$1"
+	shift
+	printf '  %s\n' "$@"
+}
+
+# Claims of addresses and ports that are there.
+claims() {
+	python3 - "$MARGAY_SQLITE_PATH" <<-'P'
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1])
+		q = "select key from kv where value is not null and (key like '/margay/v1/serviceips/%' or key like '/margay/v1/nodeports/%') order by key"
+		print(*[k.split("/")[-1] for (k,) in db.execute(q)])
+	P
+}
+
+@test "a Service is given an address and a port, none twice, and gives them back" {
+	ctl apply -f <(service a "type: NodePort")
+	ip=$(ctl get svc a -o json | jq -r .spec.clusterIP)
+	port=$(ctl get svc a -o json | jq -r '.spec.ports[0].nodePort')
+	[[ $ip == 10.96.* ]]
+	[ "$port" -ge 30000 ] && [ "$port" -le 32767 ]
+	[ "$(claims)" = "$port $ip" ]
+	# Applied again, it keeps what it has.
+	ctl apply -f <(service a "type: NodePort")
+	[ "$(ctl get svc a -o json | jq -r '.spec.clusterIP, .spec.ports[0].nodePort' | xargs)" = "$ip $port" ]
+	run ctl create -f <(service b "clusterIP: $ip")
+	[ "$status" -eq 1 ]
+	has "Service default/b: clusterIP $ip belongs to Service default/a"
+	run ctl create -f <(service b "clusterIP: 10.97.0.1")
+	[ "$status" -eq 1 ]
+	has "want one in the service range 10.96.0.0/16"
+	ctl create --service-cluster-ip-range 10.97.0.0/24 -f <(service b "clusterIP: 10.97.0.1")
+	ctl create -f <(service c "clusterIP: None")
+	[ "$(ctl get svc c -o json | jq -r .spec.clusterIP)" = None ]
+	run ctl apply -f <(service a "clusterIP: 10.96.0.9")
+	[ "$status" -eq 1 ]
+	has "spec.clusterIP: got \"10.96.0.9\", want \"$ip\" as it was"
+	# Without the port the port is free again, without the Service all is.
+	ctl apply -f <(service a)
+	[ "$(claims)" = "$ip 10.97.0.1" ]
+	ctl delete svc a b c
+	[ -z "$(claims)" ]
+}
+
 @test "what follows from a node goes with it" {
 	pool a 10.244.0.0/16 | ctl apply -f -
 	cat >node.yaml <<-'Y'
@@ -258,9 +320,7 @@ pool() { # NAME CIDR
 	python3 - "$MARGAY_SQLITE_PATH" <<-'P'
 		import sqlite3, sys
 		db = sqlite3.connect(sys.argv[1])
-		table, = [t for (t,) in db.execute("select name from sqlite_master where type = 'table'")
-			if {"key", "value"} <= {c[1] for c in db.execute(f"pragma table_info({t})")}]
-		db.execute(f"update {table} set value = ? where key like '%/ippools/a'", ('{"spec":{"cidr":7}}',))
+		db.execute("update kv set value = ? where key like '%/ippools/a'", ('{"spec":{"cidr":7}}',))
 		db.commit()
 	P
 	run ctl get pools
@@ -283,11 +343,13 @@ pool() { # NAME CIDR
 	[ "$status" -eq 0 ]
 	has MARGAY_SQLITE_PATH
 	for verb in apply create replace get delete "ipam show" "ipam claim" "node status" version; do
+		# shellcheck disable=SC2086 # words
 		run ctl $verb --help
 		[ "$status" -eq 0 ]
 		has "margayctl $verb"
 	done
 	for verb in "" gett "get" "apply" "apply pools.yaml" "delete" "delete pool" "ipam" "ipam claim" "node" "node x" "get pool --nope" "version x"; do
+		# shellcheck disable=SC2086 # words
 		run ctl $verb
 		[ "$status" -eq 1 ] || { echo "$verb: $status"; false; }
 		[ -n "$output" ]
@@ -295,6 +357,35 @@ pool() { # NAME CIDR
 	run ctl version
 	[ "$status" -eq 1 ] # there is no datastore
 	has "Client Version:"
+}
+
+@test "node status as calicoctl prints it" {
+	mkdir run
+	cat >bird.conf <<-'C'
+		router id 10.0.0.1;
+		timeformat protocol "%T";
+		protocol device {}
+		template bgp peers { local 127.0.0.1 port 17901 as 64512; passive; multihop; ipv4 { import none; export none; }; }
+		protocol bgp Mesh_127_0_0_2 from peers { neighbor 127.0.0.2 port 17902 as 64512; }
+		protocol bgp Global_127_0_0_3_port_17903 from peers { neighbor 127.0.0.3 port 17903 as 64513; }
+	C
+	bird -f -c bird.conf -s run/bird.ctl 3>&- &
+	BIRD_PID=$!
+	for _ in $(seq 100); do
+		[ -S run/bird.ctl ] && break
+		sleep 0.05
+	done
+	run ctl node status --bird-ctl "$D/run/bird.ctl"
+	[ "$status" -eq 0 ]
+	has "IPv4 BGP status
++-----------------+-------------------+-------+----------+---------+
+| PEER ADDRESS    | PEER TYPE         | STATE | SINCE    | INFO    |
++-----------------+-------------------+-------+----------+---------+
+| 127.0.0.2       | node-to-node mesh | start | "
+	has " | Passive |"
+	has "| 127.0.0.3:17903 | global            | start | "
+	has "IPv6 BGP status
+No IPv6 peers found."
 }
 
 @test "node status without a BIRD" {
