@@ -35,7 +35,7 @@ int verb_version(struct ctl *c, int argc, char **argv)
 		printf("Cluster Version:  none yet: margay-felix writes it at its first start\n");
 		return EXIT_SUCCESS;
 	}
-	if (r < 0)
+	if (!info)
 		return ctl_fail(&err);
 	printf("Cluster Version:  %s\n", info->version ? info->version : "unknown");
 	printf("Cluster Type:     %s\n", info->type ? info->type : "unknown");

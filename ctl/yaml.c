@@ -503,7 +503,7 @@ static void emit_value(yaml_emitter_t *em, json_t *j);
 static void emit_object(yaml_emitter_t *em, json_t *j)
 {
 	size_t n = json_object_size(j), i = 0;
-	auto_free const char **names = n > 0 ? mem_realloc_array(NULL, n, sizeof(*names)) : NULL;
+	auto_free const char **names = mem_realloc_array(NULL, n + 1, sizeof(*names));
 	yaml_event_t ev;
 	const char *name;
 	json_t *e;

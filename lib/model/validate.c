@@ -299,7 +299,7 @@ static void check_wep(struct check *c)
 		if (r < 0)
 			err_wrap(c->rd.err, r, "%s", c->rd.what);
 	}
-	if (r < 0) {
+	if (!name) {
 		failed(c, r);
 		return;
 	}
