@@ -45,8 +45,9 @@ start() {
 }
 
 stop() {
-	kill "${1:--TERM}" "$PID"
+	# First, as a signal that comes while LeakSanitizer looks at the process hangs it.
 	kill -CONT "$PID"
+	kill "${1:--TERM}" "$PID"
 	wait "$PID" || true
 }
 
