@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "confd/agent.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,14 +15,20 @@
 #include "base/vec.h"
 #include "confd/apply.h"
 #include "confd/bgp_view.h"
+#include "confd/dns_view.h"
+#include "confd/render.h"
 #include "confd/routes.h"
 #include "confd/templates.h"
 #include "kern/rt.h"
 #include "model/bgp.h"
+#include "model/endpoints.h"
+#include "model/endpointslice.h"
 #include "model/ipam.h"
 #include "model/ippool.h"
 #include "model/key.h"
 #include "model/node.h"
+#include "model/service.h"
+#include "model/wep.h"
 #include "store/cache.h"
 #include "store/sync.h"
 #include "svc/ctl_server.h"
@@ -42,16 +49,20 @@ MODEL_CACHE_FNS(node);
 MODEL_CACHE_FNS(bgp_config);
 MODEL_CACHE_FNS(bgp_peer);
 MODEL_CACHE_FNS(ippool);
+MODEL_CACHE_FNS(service);
+MODEL_CACHE_FNS(endpointslice);
+MODEL_CACHE_FNS(wep);
 
-enum { K_NODE, K_CONFIG, K_PEER, K_POOL, K_AFFINITY, N_KEPT };
+/* The last three are read where a zone is rendered only. */
+enum { K_NODE, K_CONFIG, K_PEER, K_POOL, K_AFFINITY, K_SERVICE, K_SLICE, K_WEP, N_KINDS_MAX };
 
 /* The files of BIRD's configuration, each from the template of its name. */
 static const char *const bird_files[] = {"blocks4.inc", "nodes.inc", "peers.inc", APPLY_TOP};
 
 struct agent {
 	const struct agent_conf *conf;
-	struct cache_kind kinds[N_KEPT];
-	char prefixes[N_KEPT][KEY_SIZE];
+	struct cache_kind kinds[N_KINDS_MAX];
+	char prefixes[N_KINDS_MAX][KEY_SIZE];
 	struct cache *cache;
 	struct templates *templates;
 	struct apply *apply;
@@ -65,10 +76,13 @@ struct agent {
 	int64_t rendered_ms;
 	bool in_sync;
 	char *secret; /* the last one read */
-	struct problems problems;
+	VEC(struct renderer *) renderers;
+	struct endpoints *endpoints; /* NULL: no zone is rendered */
+	struct loop_task *dns_task;
+	struct problems bird_problems, dns_problems;
 	int64_t n_problems, is_done, n_routes;
 	uint64_t n_rendered, n_reloads;
-	struct health_check *health_store, *health_view, *health_bird;
+	struct health_check *health_store, *health_view, *health_bird, *health_files;
 };
 
 /* ---- the datastore's objects ---- */
@@ -99,6 +113,48 @@ static void on_changed(void *arg, const char *key, const void *old, const void *
 	(void)old;
 	(void)new;
 	loop_task_schedule(a->task);
+	if (a->endpoints) /* pools are reverse zones */
+		loop_task_schedule(a->dns_task);
+}
+
+static void on_dns_changed(struct agent *a)
+{
+	loop_task_schedule(a->dns_task);
+}
+
+static void on_service(void *arg, const char *key, const void *old, const void *new)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	endpoints_on_service(a->endpoints, old, new);
+	on_dns_changed(a);
+}
+
+static void on_slice(void *arg, const char *key, const void *old, const void *new)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	endpoints_on_slice(a->endpoints, old, new);
+}
+
+static void on_wep(void *arg, const char *key, const void *old, const void *new)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	endpoints_on_wep(a->endpoints, old, new);
+}
+
+static void on_endpoints(void *arg, const char *ns, const char *name)
+{
+	struct agent *a = arg;
+	const struct service *s = endpoints_service(a->endpoints, ns, name);
+
+	/* Endpoints of others have no names. */
+	if (!s || s->headless)
+		on_dns_changed(a);
 }
 
 static void add_kind(struct agent *a, int i, enum kind kind,
@@ -122,6 +178,20 @@ static void add_kinds(struct agent *a)
 		.decode = affinity_decode,
 		.free = free,
 		.changed = on_changed};
+}
+
+static size_t add_dns_kinds(struct agent *a)
+{
+	if (!a->endpoints)
+		return K_SERVICE;
+	add_kind(a, K_SERVICE, KIND_SERVICE, service_cache_decode, service_cache_free);
+	add_kind(a, K_SLICE, KIND_ENDPOINTSLICE, endpointslice_cache_decode,
+		endpointslice_cache_free);
+	add_kind(a, K_WEP, KIND_WORKLOADENDPOINT, wep_cache_decode, wep_cache_free);
+	a->kinds[K_SERVICE].changed = on_service;
+	a->kinds[K_SLICE].changed = on_slice;
+	a->kinds[K_WEP].changed = on_wep;
+	return N_KINDS_MAX;
 }
 
 /* ---- BIRD's configuration ---- */
@@ -162,19 +232,19 @@ static const char *read_secret(void *arg, const char *name, const char *key)
 }
 
 /* Takes fresh; each problem is logged when it appears and when it has gone. */
-static void take_problems(struct agent *a, struct problems *fresh)
+static void take_problems(struct agent *a, struct problems *known, struct problems *fresh)
 {
 	struct problem *p;
 
 	vec_for_each (&fresh->v, p)
-		if (!problems_have(&a->problems, p))
+		if (!problems_have(known, p))
 			log_warn("%s: %s", p->object, p->text);
-	vec_for_each (&a->problems.v, p)
+	vec_for_each (&known->v, p)
 		if (!problems_have(fresh, p))
 			log_info("%s: no more: %s", p->object, p->text);
-	problems_done(&a->problems);
-	a->problems = *fresh;
-	a->n_problems = (int64_t)fresh->v.n;
+	problems_done(known);
+	*known = *fresh;
+	a->n_problems = (int64_t)(a->bird_problems.v.n + a->dns_problems.v.n);
 }
 
 static int make_view(struct agent *a, const struct bird_version *v, json_t **ret, struct err *err)
@@ -212,7 +282,7 @@ static int make_view(struct agent *a, const struct bird_version *v, json_t **ret
 			     .secret = read_secret,
 			     .secret_arg = a},
 		ret, &problems, err);
-	take_problems(a, &problems);
+	take_problems(a, &a->bird_problems, &problems);
 	vec_done(&nodes);
 	vec_done(&configs);
 	vec_done(&peers);
@@ -306,6 +376,94 @@ static void render(void *arg)
 	}
 }
 
+/* ---- the other files ---- */
+
+static void render_dns(void *arg)
+{
+	struct agent *a = arg;
+	VEC(struct prefix) reverse = {0};
+	struct problems problems = {0};
+	objects pools = {0};
+	json_t *view;
+
+	if (!a->in_sync)
+		return;
+	all_of(a, K_POOL, &pools);
+	for (size_t i = 0; i < pools.n; i++)
+		vec_push(&reverse, ((const struct ippool *)pools.v[i])->cidr);
+	for (size_t i = 0; i < a->conf->n_service_ranges; i++)
+		vec_push(&reverse, a->conf->service_ranges[i]);
+	view = dns_view(&(struct dns_view_input){.domain = a->conf->domain,
+				.endpoints = a->endpoints,
+				.reverse = reverse.v,
+				.n_reverse = reverse.n},
+		&problems);
+	take_problems(a, &a->dns_problems, &problems);
+	for (size_t i = 0; i < a->renderers.n; i++)
+		renderer_set(a->renderers.v[i], view);
+	json_decref(view);
+	vec_done(&reverse);
+	vec_done(&pools);
+}
+
+static void on_renderer_state(void *arg)
+{
+	struct agent *a = arg;
+
+	for (size_t i = 0; i < a->renderers.n; i++)
+		if (!renderer_is_done(a->renderers.v[i])) {
+			health_set_bad(a->health_files, "%s", renderer_state(a->renderers.v[i]));
+			return;
+		}
+	health_set_ok(a->health_files);
+}
+
+static int is_conf(const struct dirent *d)
+{
+	const char *dot = strrchr(d->d_name, '.');
+
+	return d->d_name[0] != '.' && dot && strcmp(dot, ".conf") == 0;
+}
+
+/* One that makes no sense is named, and blocks none of the others. */
+static void add_renderer(struct agent *a, struct event_base *base, const char *path)
+{
+	struct renderer *r = NULL;
+	struct err err = ERR_INIT;
+
+	if (renderer_new(base, a->templates, path, on_renderer_state, a, &r, &err) < 0) {
+		log_error("%s; left out", err_text(&err));
+	} else if (strcmp(renderer_view(r), "dns") != 0) {
+		log_error(
+			"%s: there is no view \"%s\": want dns; left out", path, renderer_view(r));
+		renderer_free(r);
+	} else {
+		vec_push(&a->renderers, r);
+	}
+}
+
+static void add_renderers(struct agent *a, struct event_base *base, struct health *health)
+{
+	struct dirent **entries;
+	int n = scandir(a->conf->renderer_dir, &entries, is_conf, alphasort);
+
+	for (int i = 0; i < n; i++) {
+		auto_free char *path =
+			mem_printf("%s/%s", a->conf->renderer_dir, entries[i]->d_name);
+
+		add_renderer(a, base, path);
+		free(entries[i]);
+	}
+	if (n >= 0)
+		free(entries);
+	if (a->renderers.n == 0)
+		return;
+	a->dns_task = loop_task_new(base, render_dns, a);
+	a->endpoints = endpoints_new(true, on_endpoints, a);
+	a->health_files =
+		health_add(health, "files", HEALTH_READY, "waiting for the datastore to be read");
+}
+
 /* ---- events ---- */
 
 static void on_in_sync(void *arg)
@@ -314,6 +472,8 @@ static void on_in_sync(void *arg)
 
 	a->in_sync = true;
 	loop_task_schedule(a->task);
+	if (a->endpoints)
+		loop_task_schedule(a->dns_task);
 }
 
 static void on_sync_state(void *arg)
@@ -379,17 +539,24 @@ static const struct apply_ops apply_ops = {.bird_up = on_bird_up, .state = on_bi
 
 /* ---- the control socket ---- */
 
+static void print_problems(const struct problems *from, json_t *to)
+{
+	const struct problem *p;
+
+	vec_for_each (&from->v, p)
+		json_array_append_new(
+			to, json_pack("{s:s, s:s}", "object", p->object, "text", p->text));
+}
+
 static int verb_status(void *arg, const json_t *request, json_t **result, struct err *err)
 {
 	struct agent *a = arg;
 	json_t *problems = json_array();
-	const struct problem *p;
 
 	(void)request;
 	(void)err;
-	vec_for_each (&a->problems.v, p)
-		json_array_append_new(
-			problems, json_pack("{s:s, s:s}", "object", p->object, "text", p->text));
+	print_problems(&a->bird_problems, problems);
+	print_problems(&a->dns_problems, problems);
 	*result = json_pack("{s:s, s:s, s:b, s:s, s:I, s:o}", "node", a->conf->nodename,
 		"datastore", sync_state(cache_sync(a->cache)), "done", apply_is_done(a->apply),
 		"bird", apply_state(a->apply), "routes", (json_int_t)routes_count(a->routes),
@@ -461,8 +628,9 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	if (r < 0)
 		return r;
 	a->apply = apply_new(base, conf->bird_ctl, conf->bird_dir, &apply_ops, a);
+	add_renderers(a, base, health);
 	add_kinds(a);
-	a->cache = cache_new(st, a->kinds, N_KEPT, &cache_ops, a, NULL);
+	a->cache = cache_new(st, a->kinds, add_dns_kinds(a), &cache_ops, a, NULL);
 	add_metrics(a, metrics);
 	*ret = take_ptr(a);
 	return 0;
@@ -482,7 +650,13 @@ void agent_free(struct agent *a)
 	loop_timer_free(a->pace);
 	loop_timer_free(a->peers_reload);
 	free(a->blocks);
-	problems_done(&a->problems);
+	for (size_t i = 0; i < a->renderers.n; i++)
+		renderer_free(a->renderers.v[i]);
+	vec_done(&a->renderers);
+	endpoints_free(a->endpoints);
+	loop_task_free(a->dns_task);
+	problems_done(&a->bird_problems);
+	problems_done(&a->dns_problems);
 	free(a->secret);
 	free(a);
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "base/mem.h"
+#include "net/prefix.h"
 
 struct agent;
 struct err;
@@ -17,14 +18,18 @@ struct health;
 struct metrics;
 struct store;
 
-/* Strings are borrowed and outlive the agent. */
+/* What it points to is borrowed and outlives the agent. */
 struct agent_conf {
 	const char *nodename;
 	const char *bird_ctl, *bird_dir;
 	const char *router_id;
 	const char *template_dir, *template_dir_installed;
-	const char *secret_dir; /* DIR/NAME/KEY */
-	const char *run_dir;	/* confd.sock */
+	const char *secret_dir;	  /* DIR/NAME/KEY */
+	const char *run_dir;	  /* confd.sock */
+	const char *renderer_dir; /* *.conf: see render.h */
+	const char *domain;
+	const struct prefix *service_ranges;
+	size_t n_service_ranges;
 };
 
 int agent_new(struct event_base *base, struct store *st, const struct agent_conf *conf,

@@ -8,10 +8,12 @@
 
 #include "base/err.h"
 #include "base/strbuf.h"
+#include "model/endpoints.h"
 #include "model/service.h"
 
 #define LABEL_MAX 63
 #define NAME_MAX_LEN 253
+#define NS_FORMAT "ns.dns.%s."
 
 struct record {
 	char *name, *data;
@@ -28,6 +30,8 @@ struct builder {
 	const struct dns_view_input *in;
 	struct problems *problems;
 	VEC(struct zone) zones; /* the forward one first */
+	struct ip dns;		/* of the cluster's DNS server */
+	bool is_kube_dns;
 };
 
 static bool is_label(const char *s)
@@ -148,30 +152,30 @@ static char *made_hostname(const struct ip *ip)
 	return s;
 }
 
-static void add_headless(struct builder *b, const struct dns_service *d, const char *name)
+static void add_endpoint(struct builder *b, const struct service_port *port, const char *name,
+	const struct service_endpoint *e)
 {
-	const struct service *s = d->service;
+	auto_free char *made = made_hostname(&e->ip);
+	auto_free char *host = NULL;
 
-	for (size_t i = 0; i < d->n_endpoints; i++) {
-		const struct dns_endpoint *e = &d->endpoints[i];
-		auto_free char *made = made_hostname(&e->ip);
-		auto_free char *host = NULL;
+	host = mem_printf("%s.%s", e->hostname && is_label(e->hostname) ? e->hostname : made, name);
+	add_address(b, name, &e->ip);
+	add_address(b, host, &e->ip);
+	add_ptr(b, &e->ip, host);
+	add_srv(b, port, name, e->port, host);
+}
 
-		if (!e->ready && !s->publish_not_ready)
-			continue;
-		host = mem_printf(
-			"%s.%s", e->hostname && is_label(e->hostname) ? e->hostname : made, name);
-		add_address(b, name, &e->ip);
-		add_address(b, host, &e->ip);
-		add_ptr(b, &e->ip, host);
-		for (size_t p = 0; p < s->ports.n; p++) {
-			uint16_t number = d->ports		      ? d->ports[i * s->ports.n + p]
-					  : s->ports.v[p].target_port ? s->ports.v[p].target_port
-								      : s->ports.v[p].port;
+static void add_headless(struct builder *b, const struct service *s, const char *name)
+{
+	struct service_endpoints se = {0};
 
-			add_srv(b, &s->ports.v[p], name, number, host);
-		}
+	for (size_t i = 0; i < s->ports.n; i++) {
+		endpoints_of_port(b->in->endpoints, s, &s->ports.v[i], &se);
+		for (size_t k = 0; k < se.v.n; k++)
+			if (se.v.v[k].ready || s->publish_not_ready)
+				add_endpoint(b, &s->ports.v[i], name, &se.v.v[k]);
 	}
+	service_endpoints_done(&se);
 }
 
 /* Whether it can be named; says why not. */
@@ -203,19 +207,37 @@ static bool check_service(struct builder *b, const struct service *s)
 	return true;
 }
 
-static void add_service(struct builder *b, const struct dns_service *d)
+/* The DNS server of the cluster, for the zones' NS: kube-dns, else the first that serves port 53. */
+static void look_for_dns(struct builder *b, const struct service *s)
 {
-	const struct service *s = d->service;
+	bool is_kube_dns =
+		strcmp(s->meta.name, "kube-dns") == 0 && strcmp(s->meta.ns, "kube-system") == 0;
+	bool serves = is_kube_dns;
+
+	for (size_t i = 0; i < s->ports.n; i++)
+		serves |= s->ports.v[i].port == 53 && s->ports.v[i].protocol == IPPROTO_UDP;
+	if (!serves || s->cluster_ips.n == 0 || b->is_kube_dns)
+		return;
+	if (is_kube_dns || b->dns.family == IP_NONE ||
+		ip_compare(&s->cluster_ips.v[0], &b->dns) < 0)
+		b->dns = s->cluster_ips.v[0];
+	b->is_kube_dns = is_kube_dns;
+}
+
+static void add_service(void *arg, const struct service *s)
+{
+	struct builder *b = arg;
 	auto_free char *name = NULL, *target = NULL;
 
 	if (!check_service(b, s))
 		return;
+	look_for_dns(b, s);
 	name = mem_printf("%s.%s.svc.%s.", s->meta.name, s->meta.ns, b->in->domain);
 	if (s->type == SERVICE_EXTERNAL_NAME) {
 		target = mem_printf("%s.", s->external_name);
 		add(&b->zones.v[0], name, "CNAME", target);
 	} else if (s->headless) {
-		add_headless(b, d, name);
+		add_headless(b, s, name);
 	} else {
 		add_cluster_ip(b, s, name);
 	}
@@ -286,7 +308,8 @@ static int compare_records(const void *a, const void *b)
 static json_t *zone_view(const struct builder *b, struct zone *z, bool forward)
 {
 	json_t *records = json_array();
-	auto_free char *ns = mem_printf("ns.dns.%s.", b->in->domain);
+	auto_free char *ns = b->dns.family != IP_NONE ? mem_printf(NS_FORMAT, b->in->domain)
+						      : mem_strdup("localhost.");
 
 	if (z->records.n > 0)
 		qsort(z->records.v, z->records.n, sizeof(*z->records.v), compare_records);
@@ -308,8 +331,12 @@ json_t *dns_view(const struct dns_view_input *in, struct problems *problems)
 	json_t *zones = json_array();
 
 	add_zones(&b);
-	for (size_t i = 0; i < in->n_services; i++)
-		add_service(&b, &in->services[i]);
+	endpoints_for_each_service(in->endpoints, add_service, &b);
+	if (b.dns.family != IP_NONE) {
+		auto_free char *ns = mem_printf(NS_FORMAT, in->domain);
+
+		add_address(&b, ns, &b.dns);
+	}
 	for (size_t i = 0; i < b.zones.n; i++) {
 		struct zone *z = &b.zones.v[i];
 

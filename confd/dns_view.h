@@ -9,39 +9,23 @@
  *		 ...]},
  *		{"name": "96.10.in-addr.arpa.", "forward": false, ...}]}
  *
- * A Service whose name or a port's name is no DNS label is named and left out.
+ * A Service whose name or a port's name is no DNS label is named and left out. A headless Service has
+ * names for the endpoints of its ports.
  */
 #pragma once
 
 #include <jansson.h>
 
-#include "base/vec.h"
 #include "confd/problems.h"
 #include "net/prefix.h"
 
+struct endpoints;
 struct err;
-struct service;
-
-/* One of a headless Service's endpoints. */
-struct dns_endpoint {
-	struct ip ip;
-	const char *hostname; /* NULL: one is made of the address */
-	bool ready;
-};
-
-struct dns_service {
-	const struct service *service;
-	const struct dns_endpoint *endpoints; /* looked at where it is headless */
-	size_t n_endpoints;
-	/* Of a port, by its index in the Service, at this endpoint: 0 = it has none. */
-	const uint16_t *ports; /* n_endpoints rows of service->ports.n; NULL: as the Service says */
-};
 
 struct dns_view_input {
-	const char *domain; /* "cluster.local" */
-	const struct dns_service *services;
-	size_t n_services;
-	const struct prefix *reverse; /* ranges of services and pods: the reverse zones */
+	const char *domain;		   /* "cluster.local" */
+	const struct endpoints *endpoints; /* with the Services */
+	const struct prefix *reverse;	   /* ranges of services and pods: the reverse zones */
 	size_t n_reverse;
 };
 

@@ -15,7 +15,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "confd/agent.h"
+#include "confd/dns_view.h"
 #include "store/store.h"
+#include "store/svcalloc.h"
 #include "svc/bird.h"
 #include "svc/common_params.h"
 #include "svc/health.h"
@@ -25,7 +27,10 @@
 #include "svc/param.h"
 
 static struct common_params common;
-static char *bird_ctl, *bird_dir, *router_id, *template_dir, *secret_dir, *nodename_file;
+static char *bird_ctl, *bird_dir, *router_id, *template_dir, *secret_dir, *nodename_file,
+	*renderer_dir, *domain, *service_ranges;
+
+static int check_ranges(const char *value, struct err *err);
 
 static const struct param table[] = {
 	{.name = "BIRD_CTL",
@@ -52,6 +57,23 @@ static const struct param table[] = {
 		.str = &secret_dir,
 		.def = "/etc/margay/secrets",
 		.doc = "Secrets for BGP passwords, each a directory with a file per key"},
+	{.name = "MARGAY_CONFD_DIR",
+		.type = PARAM_STRING,
+		.str = &renderer_dir,
+		.def = "/etc/margay/confd.d",
+		.doc = "Its files *.conf say what else is rendered, a DNS zone for one"},
+	{.name = "CLUSTER_DOMAIN",
+		.type = PARAM_STRING,
+		.str = &domain,
+		.def = "cluster.local",
+		.check = dns_domain_check,
+		.doc = "The zone of the cluster"},
+	{.name = "SERVICE_CLUSTER_IP_RANGE",
+		.type = PARAM_STRING,
+		.str = &service_ranges,
+		.def = SVCALLOC_RANGES,
+		.check = check_ranges,
+		.doc = "Where Services' addresses are from, CIDRs parted by commas: their reverse zones"},
 	{.name = "MARGAY_NODENAME_FILE",
 		.type = PARAM_STRING,
 		.str = &nodename_file,
@@ -74,6 +96,13 @@ static char *choose_nodename(struct params *ps)
 	return mem_strdup(common.nodename);
 }
 
+static int check_ranges(const char *value, struct err *err)
+{
+	struct svcalloc_conf parsed;
+
+	return svcalloc_parse_ranges(value, &parsed, err);
+}
+
 /* Beside the program: PREFIX/bin -> PREFIX/share, wherever PREFIX is. */
 static char *installed_templates(void)
 {
@@ -92,6 +121,7 @@ static int serve(const char *nodename, struct err *err)
 {
 	struct store_conf sc = {.type = common.datastore_type, .sqlite_path = common.sqlite_path};
 	auto_free char *installed = installed_templates();
+	struct svcalloc_conf services = {0};
 	struct agent_conf conf = {.nodename = nodename,
 		.bird_ctl = bird_ctl,
 		.bird_dir = bird_dir,
@@ -99,7 +129,9 @@ static int serve(const char *nodename, struct err *err)
 		.template_dir = template_dir,
 		.template_dir_installed = installed,
 		.secret_dir = secret_dir,
-		.run_dir = common.run_dir};
+		.run_dir = common.run_dir,
+		.renderer_dir = renderer_dir,
+		.domain = domain};
 	auto_(health) struct health *health = health_new();
 	auto_(metrics) struct metrics *metrics = metrics_new();
 	auto_(loop) struct loop *loop = loop_new(NULL, NULL);
@@ -108,7 +140,11 @@ static int serve(const char *nodename, struct err *err)
 	struct agent *agent = NULL;
 	int r;
 
-	r = store_open(&sc, loop_base(loop), &st, err);
+	r = svcalloc_parse_ranges(service_ranges, &services, err);
+	conf.service_ranges = services.ranges;
+	conf.n_service_ranges = services.n_ranges;
+	if (r == 0)
+		r = store_open(&sc, loop_base(loop), &st, err);
 	if (r == 0)
 		r = agent_new(loop_base(loop), st, &conf, health, metrics, &agent, err);
 	if (r == 0)

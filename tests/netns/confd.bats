@@ -45,6 +45,13 @@ gone() { # PID
 	! kill -0 "$1" 2>/dev/null
 }
 
+stop_confd() { # [-SIGNAL]
+	local pid
+	pid=$(cat "$T/n1/confd.pid")
+	kill "${1:--TERM}" "$pid"
+	eventually 5 gone "$pid"
+}
+
 put() {
 	sqlite3 -cmd '.timeout 5000' "$DB" "INSERT OR REPLACE INTO kv SELECT max(rev)+1, '$1', max(rev)+1, '$2' FROM (SELECT 0 AS rev UNION SELECT rev FROM kv)"
 }
@@ -242,14 +249,14 @@ two_nodes() {
 		>"$T/templates/peers.inc.mustache"
 	two_nodes
 	before=$(cat "$T/n1/peers.inc")
-	kill "$(cat "$T/n1/confd.pid")"
+	stop_confd
 	MARGAY_TEMPLATE_DIR=$T/templates confd_start n1
 	eventually 3 says n1 'refuses.*peers.inc:[0-9]*:[0-9]* syntax error'
 	[ "$(cat "$T/n1/peers.inc")" = "$before" ]
 	established n1 Mesh_10_9_0_2
 	route n1 10.244.2.0/24 bird
 	# The next start reads what is good.
-	kill "$(cat "$T/n1/confd.pid")"
+	stop_confd
 	confd_start n1
 	eventually 3 is_done n1
 }
@@ -277,7 +284,7 @@ two_nodes() {
 	eventually 3 is_done n1
 	before=$(stat -c '%n %i %Y' "$T"/n1/*.inc "$T/n1/bird.conf")
 	loaded=$(cli n1 show status | grep reconfiguration)
-	kill -9 "$(cat "$T/n1/confd.pid")"
+	stop_confd -9
 	confd_start n1
 	eventually 3 is_done n1
 	[ "$(stat -c '%n %i %Y' "$T"/n1/*.inc "$T/n1/bird.conf")" = "$before" ]

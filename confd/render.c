@@ -1,0 +1,623 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "confd/render.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/parse.h"
+#include "base/sha1.h"
+#include "base/strbuf.h"
+#include "base/vec.h"
+#include "confd/command.h"
+#include "confd/templates.h"
+#include "svc/loop.h"
+
+#define LOG_MODULE "render"
+#include "base/log.h"
+
+#define CONF_MAX (64 * 1024)
+#define FILE_MAX (64 * 1024 * 1024)
+#define STAGED ".margay-new"
+#define NAME_MARK "{name}"
+#define RETRY_MS 5000
+
+/* A file of ours, by its path; kept for its serial. */
+struct output {
+	char *path, *name;
+	uint32_t serial; /* of what stands there; 0 = not known */
+	bool wanted;	 /* by the view that is being worked on */
+};
+
+struct renderer {
+	struct event_base *base;
+	struct templates *templates;
+	void (*changed)(void *arg);
+	void *arg;
+
+	char *conf_path;
+	char *view_name, *template, *destination, *each, *check, *reload, *pid_file;
+	int signal;
+	mode_t mode;
+
+	json_t *view;
+	VEC(struct output *) outputs;
+	json_t *working; /* the view that is being worked on */
+	size_t at;	 /* element of `each` */
+	struct output *checking;
+	bool written, owe_reload, failed;
+	struct command *command;
+	struct loop_task *task;
+	struct loop_timer *pace;
+	int64_t started_ms;
+	bool done;
+	char *state;
+};
+
+static void set_state(struct renderer *r, bool done, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+static void set_state(struct renderer *r, bool done, const char *fmt, ...)
+{
+	char text[ERR_TEXT_MAX + 256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (r->done == done && strcmp(r->state, text) == 0)
+		return;
+	free(r->state);
+	r->state = mem_strdup(text);
+	r->done = done;
+	r->changed(r->arg);
+}
+
+/* Whoever fails goes on with what is next; the whole is tried again after a while. */
+static void failed(struct renderer *r, const struct err *err)
+{
+	auto_free char *before = mem_strdup(r->state);
+
+	set_state(r, false, "%s: %s", r->conf_path, err_text(err));
+	if (strcmp(before, r->state) != 0)
+		log_error("%s", r->state);
+	r->failed = true;
+}
+
+/* ---- one file ---- */
+
+/* text with every mark replaced */
+static char *replace(const char *text, const char *mark, const char *by)
+{
+	auto_strbuf out = STRBUF_INIT;
+	const char *at;
+
+	while ((at = strstr(text, mark)) != NULL) {
+		strbuf_addn(&out, text, (size_t)(at - text));
+		strbuf_add(&out, by);
+		text = at + strlen(mark);
+	}
+	strbuf_add(&out, text);
+	return strbuf_take(&out);
+}
+
+static struct output *get_output(struct renderer *r, const char *name)
+{
+	auto_free char *path = replace(r->destination, NAME_MARK, name);
+	struct output *o;
+
+	for (size_t i = 0; i < r->outputs.n; i++)
+		if (strcmp(r->outputs.v[i]->path, path) == 0)
+			return r->outputs.v[i];
+	o = mem_new(struct output);
+	o->path = take_ptr(path);
+	o->name = mem_strdup(name);
+	vec_push(&r->outputs, o);
+	return o;
+}
+
+static void output_free(struct output *o)
+{
+	free(o->path);
+	free(o->name);
+	free(o);
+}
+
+/* The view's members, the element's before them, and what the renderer adds. */
+static json_t *context(const json_t *view, json_t *element, uint32_t serial, const char *content)
+{
+	json_t *c = json_copy((json_t *)(uintptr_t)view);
+
+	if (element)
+		json_object_update(c, element);
+	json_object_set_new(c, "serial", json_integer(serial));
+	json_object_set_new(c, "content", json_string(content));
+	return c;
+}
+
+static int render_text(struct renderer *r, json_t *element, uint32_t serial, const char *content,
+	struct strbuf *out, struct err *err)
+{
+	json_t *c = context(r->working, element, serial, content);
+	int e = templates_render(r->templates, r->template, c, out, err);
+
+	json_decref(c);
+	return e;
+}
+
+static uint32_t next_serial(uint32_t before)
+{
+	uint32_t now = (uint32_t)(clock_real_ns() / 1000000000);
+
+	return now > before ? now : before + 1;
+}
+
+/* 1 = a new text is staged; 0 = what is there is as it should be. */
+static int stage(struct renderer *r, struct output *o, json_t *element, struct err *err)
+{
+	auto_strbuf plain = STRBUF_INIT, text = STRBUF_INIT;
+	auto_free char *there = NULL, *staged = NULL;
+	char content[SHA1_HEX_SIZE];
+	size_t len = 0;
+	int e;
+
+	e = render_text(r, element, 0, "", &plain, err);
+	if (e < 0)
+		return e;
+	sha1_hex(strbuf_str(&plain), content);
+	content[16] = '\0';
+	if (file_read(o->path, FILE_MAX, &there, &len, NULL) == 0 && strstr(there, content))
+		return 0;
+	o->serial = next_serial(o->serial);
+	e = render_text(r, element, o->serial, content, &text, err);
+	if (e < 0)
+		return e;
+	if (there && len == text.len && memcmp(there, strbuf_str(&text), len) == 0)
+		return 0;
+	staged = mem_printf("%s" STAGED, o->path);
+	e = file_write_atomic(staged, strbuf_str(&text), text.len, r->mode, err);
+	return e < 0 ? e : 1;
+}
+
+static void swap(struct renderer *r, struct output *o)
+{
+	auto_free char *staged = mem_printf("%s" STAGED, o->path);
+	struct err err = ERR_INIT;
+
+	if (rename(staged, o->path) < 0) {
+		err_sys(&err, -errno, "rename %s to %s", staged, o->path);
+		failed(r, &err);
+		return;
+	}
+	log_info("%s: written", o->path);
+	r->written = true;
+}
+
+/* ---- commands ---- */
+
+/* Words parted by blanks; {} and {name} within them. */
+static int start(struct renderer *r, const char *text, const struct output *o,
+	command_done_fn *done, struct err *err)
+{
+	auto_free char *copy = mem_strdup(text);
+	VEC(char *) argv = {0};
+	char *rest = copy, *word;
+	int e;
+
+	while ((word = strsep(&rest, " \t")) != NULL) {
+		auto_free char *staged = o ? mem_printf("%s" STAGED, o->path) : NULL;
+		auto_free char *named = replace(word, NAME_MARK, o ? o->name : "");
+
+		if (*word)
+			vec_push(&argv, o ? replace(named, "{}", staged) : mem_strdup(named));
+	}
+	vec_push(&argv, NULL);
+	e = command_start(
+		r->base, (const char *const *)argv.v, RENDER_COMMAND_MS, done, r, &r->command, err);
+	for (size_t i = 0; i < argv.n; i++)
+		free(argv.v[i]);
+	vec_done(&argv);
+	return e;
+}
+
+/*
+ * A process that began after the file was written is another one, which got the number of one that
+ * has died; field 22 of /proc/PID/stat is when it began, in ticks since boot.
+ */
+static bool is_process_of(uint32_t pid, const char *pid_file)
+{
+	auto_free char *path = mem_printf("/proc/%u/stat", pid);
+	auto_free char *text = NULL;
+	struct timespec boot;
+	struct stat st;
+	const char *at;
+	int64_t began_s;
+
+	if (file_read(path, 4096, &text, NULL, NULL) < 0 || stat(pid_file, &st) < 0)
+		return false;
+	at = strrchr(text, ')');
+	for (int field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	if (!at)
+		return false;
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	began_s = clock_real_ns() / 1000000000 - boot.tv_sec +
+		  (int64_t)strtoull(at, NULL, 10) / sysconf(_SC_CLK_TCK);
+	return began_s <= st.st_mtime + 2; /* both are cut to seconds */
+}
+
+/* No file, or no process: it is not running, and its next start reads the files. */
+static int signal_one(const struct renderer *r, const char *pid_file, struct err *err)
+{
+	auto_free char *text = NULL;
+	uint32_t pid;
+	int e = file_read(pid_file, 64, &text, NULL, err);
+
+	if (e < 0)
+		return e == -ENOENT ? 0 : e;
+	text[strcspn(text, "\r\n \t")] = '\0';
+	e = parse_u32(text, 2, INT32_MAX, &pid, err);
+	if (e < 0)
+		return err_wrap(err, e, "%s", pid_file);
+	if (is_process_of(pid, pid_file) && kill((pid_t)pid, r->signal) < 0 && errno != ESRCH)
+		return err_sys(
+			err, -errno, "signal %d to process %u of %s", r->signal, pid, pid_file);
+	return 0;
+}
+
+/* To all of them; the first failure. */
+static int send_signals(const struct renderer *r, struct err *err)
+{
+	auto_free char *copy = mem_strdup(r->pid_file);
+	char *rest = copy, *path;
+	int e = 0;
+
+	while ((path = strsep(&rest, " \t")) != NULL)
+		if (*path) {
+			int one = signal_one(r, path, e < 0 ? NULL : err);
+
+			e = e < 0 ? e : one;
+		}
+	return e;
+}
+
+/* ---- the work: file after file, then one reload ---- */
+
+static void step(struct renderer *r);
+
+static void end(struct renderer *r)
+{
+	bool outdated = r->working != r->view;
+	size_t kept = 0;
+
+	json_decref(take_ptr(r->working));
+	for (size_t i = 0; i < r->outputs.n; i++) {
+		struct output *o = r->outputs.v[i];
+
+		if (o->wanted || r->failed) {
+			r->outputs.v[kept++] = o;
+			continue;
+		}
+		log_info("%s: not wanted any more", o->path);
+		unlink(o->path);
+		output_free(o);
+	}
+	r->outputs.n = kept;
+	if (outdated)
+		loop_task_schedule(r->task);
+	else if (r->failed)
+		loop_timer_set(r->pace, RETRY_MS);
+	else
+		set_state(r, true, "%s: all files are as they should be", r->conf_path);
+}
+
+static void on_reloaded(void *arg, int e, const struct err *err)
+{
+	struct renderer *r = arg;
+
+	r->command = NULL;
+	r->owe_reload = e < 0;
+	if (e < 0)
+		failed(r, err);
+	end(r);
+}
+
+static void reload(struct renderer *r)
+{
+	struct err err = ERR_INIT;
+	int e = 0;
+
+	r->owe_reload |= r->written;
+	if (r->owe_reload && r->reload) {
+		e = start(r, r->reload, NULL, on_reloaded, &err);
+		if (e == 0)
+			return;
+	} else if (r->owe_reload && r->pid_file) {
+		e = send_signals(r, &err);
+	}
+	r->owe_reload = e < 0;
+	if (e < 0)
+		failed(r, &err);
+	end(r);
+}
+
+static void on_checked(void *arg, int e, const struct err *err)
+{
+	struct renderer *r = arg;
+	struct output *o = take_ptr(r->checking);
+
+	r->command = NULL;
+	if (e < 0) {
+		struct err why = *err;
+
+		err_wrap(&why, e, "%s is refused, and the one before stays", o->path);
+		o->serial--; /* was not used */
+		failed(r, &why);
+	} else {
+		swap(r, o);
+	}
+	step(r);
+}
+
+/* The next element, or NULL at the end. *ret_name: what takes the place of {name}. */
+static bool next_element(struct renderer *r, json_t **ret, const char **ret_name)
+{
+	const json_t *all = r->each ? json_object_get(r->working, r->each) : NULL;
+
+	*ret = NULL;
+	*ret_name = "";
+	if (!r->each)
+		return r->at++ == 0;
+	if (r->at >= json_array_size(all))
+		return false;
+	*ret = json_array_get(all, r->at++);
+	*ret_name = json_string_value(json_object_get(*ret, "name"));
+	return true;
+}
+
+static void step(struct renderer *r)
+{
+	json_t *element;
+	const char *name;
+
+	while (next_element(r, &element, &name)) {
+		struct err err = ERR_INIT;
+		struct output *o;
+		int e;
+
+		if (r->each && (!name || !*name || *name == '.' || strchr(name, '/'))) {
+			err_set(&err, -EINVAL,
+				"view %s: an element of \"%s\" has no `name` for a file",
+				r->view_name, r->each);
+			failed(r, &err);
+			continue;
+		}
+		o = get_output(r, name);
+		o->wanted = true;
+		e = stage(r, o, element, &err);
+		if (e < 0) {
+			failed(r, &err);
+		} else if (e > 0 && r->check) {
+			r->checking = o;
+			e = start(r, r->check, o, on_checked, &err);
+			if (e == 0)
+				return;
+			r->checking = NULL;
+			failed(r, &err);
+		} else if (e > 0) {
+			swap(r, o);
+		}
+	}
+	reload(r);
+}
+
+static void work(void *arg)
+{
+	struct renderer *r = arg;
+	int64_t now = clock_mono_ms();
+
+	if (!r->view || r->working) /* see end() */
+		return;
+	if (r->started_ms > 0 && now - r->started_ms < RENDER_PACE_MS) {
+		loop_timer_set(r->pace, r->started_ms + RENDER_PACE_MS - now);
+		return;
+	}
+	loop_timer_cancel(r->pace);
+	r->started_ms = now;
+	r->working = json_incref(r->view);
+	r->at = 0;
+	r->written = r->failed = false;
+	for (size_t i = 0; i < r->outputs.n; i++)
+		r->outputs.v[i]->wanted = false;
+	step(r);
+}
+
+void renderer_set(struct renderer *r, json_t *view)
+{
+	if (r->view && json_equal(r->view, view))
+		return;
+	json_decref(r->view);
+	r->view = json_incref(view);
+	loop_task_schedule(r->task);
+}
+
+/* ---- configuration ---- */
+
+static const struct {
+	const char *name;
+	int number;
+} signals[] = {{"HUP", SIGHUP}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"TERM", SIGTERM}};
+
+static int parse_signal(const char *value, int *ret, struct err *err)
+{
+	const char *s = strncmp(value, "SIG", 3) == 0 ? value + 3 : value;
+
+	for (size_t i = 0; i < array_size(signals); i++)
+		if (strcmp(s, signals[i].name) == 0) {
+			*ret = signals[i].number;
+			return 0;
+		}
+	return err_set(
+		err, -EINVAL, "reload_signal: \"%.20s\": want HUP, USR1, USR2 or TERM", value);
+}
+
+static int parse_mode(const char *value, mode_t *ret, struct err *err)
+{
+	size_t n = strspn(value, "01234567");
+
+	if (n < 3 || n > 4 || value[n])
+		return err_set(
+			err, -EINVAL, "mode: \"%.20s\": want octal digits, like 0644", value);
+	*ret = (mode_t)strtoul(value, NULL, 8) & 0777;
+	return 0;
+}
+
+static int set_key(struct renderer *r, const char *key, const char *value, struct err *err)
+{
+	const struct {
+		const char *key;
+		char **to;
+	} texts[] = {{"view", &r->view_name}, {"template", &r->template},
+		{"destination", &r->destination}, {"each", &r->each}, {"check", &r->check},
+		{"reload", &r->reload}, {"reload_pid_file", &r->pid_file}};
+
+	if (!*value)
+		return err_set(err, -EINVAL, "%.40s: want a value", key);
+	if (strcmp(key, "mode") == 0)
+		return parse_mode(value, &r->mode, err);
+	if (strcmp(key, "reload_signal") == 0)
+		return parse_signal(value, &r->signal, err);
+	for (size_t i = 0; i < array_size(texts); i++)
+		if (strcmp(key, texts[i].key) == 0) {
+			free(*texts[i].to);
+			*texts[i].to = mem_strdup(value);
+			return 0;
+		}
+	return err_set(err, -EINVAL,
+		"\"%.40s\" is no key: want view, template, destination, each, mode, check, reload, "
+		"reload_pid_file or reload_signal",
+		key);
+}
+
+static char *trim(char *s)
+{
+	size_t n;
+
+	s += strspn(s, " \t\r");
+	n = strlen(s);
+	while (n > 0 && isspace((unsigned char)s[n - 1]))
+		s[--n] = '\0';
+	return s;
+}
+
+static int parse_line(struct renderer *r, char *line, struct err *err)
+{
+	char *eq;
+
+	line = trim(line);
+	if (!*line || *line == '#')
+		return 0;
+	eq = strchr(line, '=');
+	if (!eq)
+		return err_set(err, -EINVAL, "\"%.60s\": want KEY = VALUE", line);
+	*eq = '\0';
+	return set_key(r, trim(line), trim(eq + 1), err);
+}
+
+static int parse_conf(struct renderer *r, char *text, struct err *err)
+{
+	char *rest = text, *line;
+
+	for (int no = 1; (line = strsep(&rest, "\n")) != NULL; no++) {
+		int e = parse_line(r, line, err);
+
+		if (e < 0)
+			return err_wrap(err, e, "%s:%d", r->conf_path, no);
+	}
+	if (!r->view_name || !r->template || !r->destination)
+		return err_set(err, -EINVAL, "%s: %s is missing", r->conf_path,
+			!r->view_name  ? "view"
+			: !r->template ? "template"
+				       : "destination");
+	if (r->destination[0] != '/')
+		return err_set(err, -EINVAL, "%s: destination: \"%.80s\": want an absolute path",
+			r->conf_path, r->destination);
+	if (!r->each != !strstr(r->destination, NAME_MARK))
+		return err_set(err, -EINVAL,
+			"%s: each and " NAME_MARK " in destination go together", r->conf_path);
+	return 0;
+}
+
+int renderer_new(struct event_base *base, struct templates *templates, const char *path,
+	void (*changed)(void *arg), void *arg, struct renderer **ret, struct err *err)
+{
+	auto_(renderer) struct renderer *r = mem_new(struct renderer);
+	auto_free char *text = NULL;
+	int e;
+
+	r->base = base;
+	r->templates = templates;
+	r->changed = changed;
+	r->arg = arg;
+	r->conf_path = mem_strdup(path);
+	r->signal = SIGHUP;
+	r->mode = 0644;
+	r->state = mem_printf("%s: waiting for the datastore", path);
+	e = file_read(path, CONF_MAX, &text, NULL, err);
+	if (e == 0)
+		e = parse_conf(r, text, err);
+	if (e < 0)
+		return e;
+	r->task = loop_task_new(base, work, r);
+	r->pace = loop_timer_new(base, work, r);
+	*ret = take_ptr(r);
+	return 0;
+}
+
+void renderer_free(struct renderer *r)
+{
+	if (!r)
+		return;
+	command_cancel(r->command);
+	loop_task_free(r->task);
+	loop_timer_free(r->pace);
+	for (size_t i = 0; i < r->outputs.n; i++)
+		output_free(r->outputs.v[i]);
+	vec_done(&r->outputs);
+	json_decref(r->view);
+	json_decref(r->working);
+	free(r->conf_path);
+	free(r->view_name);
+	free(r->template);
+	free(r->destination);
+	free(r->each);
+	free(r->check);
+	free(r->reload);
+	free(r->pid_file);
+	free(r->state);
+	free(r);
+}
+
+const char *renderer_view(const struct renderer *r)
+{
+	return r->view_name;
+}
+
+bool renderer_is_done(const struct renderer *r)
+{
+	return r->done;
+}
+
+const char *renderer_state(const struct renderer *r)
+{
+	return r->state;
+}
