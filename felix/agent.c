@@ -21,6 +21,9 @@
 #include "kern/nft.h"
 #include "kern/rt.h"
 #include "model/ipam.h"
+#include "model/ippool.h"
+#include "model/key.h"
+#include "model/node.h"
 #include "store/cache.h"
 #include "store/store.h"
 #include "store/sync.h"
@@ -32,7 +35,7 @@
 #define RETRY_MAX_MS 30000
 #define ADDRESS_SETTLE_MS 1000 /* after a change of the host's addresses */
 
-enum { KIND_POOLS, KIND_NODE, KIND_WEPS, KIND_CONFIGS, KIND_BLOCKS4, KIND_BLOCKS6, N_KINDS };
+enum { IN_POOLS, IN_NODE, IN_WEPS, IN_CONFIGS, IN_BLOCKS4, IN_BLOCKS6, N_INPUTS };
 
 /* What fails and is tried again: a health check, and whether the log has heard of it. */
 struct part {
@@ -63,7 +66,7 @@ struct agent {
 
 	struct calc *calc;
 	struct in_config given; /* by parameters */
-	struct cache_kind kinds[N_KINDS];
+	struct cache_kind kinds[N_INPUTS];
 	struct cache *cache;
 	bool wants_changed, mtu_unknown;
 	bool pools_known; /* the datastore was read whole: calc's wants are true */
@@ -93,34 +96,35 @@ static void schedule(struct agent *a)
 
 static int decode_pool(const char *key, const char *value, size_t len, void **ret, struct err *err)
 {
-	(void)key;
-	return in_pool_decode(value, len, (struct in_pool **)ret, err);
+	return ippool_decode(key, value, len, (struct ippool **)ret, err);
 }
 
 static void free_pool(void *p)
 {
-	in_pool_free(p);
+	ippool_free(p);
 }
 
 static int decode_node(const char *key, const char *value, size_t len, void **ret, struct err *err)
 {
-	(void)key;
-	return in_node_decode(value, len, (struct in_node **)ret, err);
+	return node_decode(key, value, len, (struct node **)ret, err);
+}
+
+static void free_node(void *n)
+{
+	node_free(n);
 }
 
 static const char *decoding_node; /* this node's name, for the one decoder that needs it */
 
 static int decode_wep(const char *key, const char *value, size_t len, void **ret, struct err *err)
 {
-	(void)key;
-	return in_wep_decode(decoding_node, value, len, (struct in_wep **)ret, err);
+	return in_wep_decode(decoding_node, key, value, len, (struct in_wep **)ret, err);
 }
 
 static int decode_config(
 	const char *key, const char *value, size_t len, void **ret, struct err *err)
 {
-	(void)key;
-	return in_config_decode(value, len, (struct in_config **)ret, err);
+	return in_config_decode(key, value, len, (struct in_config **)ret, err);
 }
 
 static void free_config(void *c)
@@ -174,12 +178,13 @@ static void on_wep(void *arg, const char *key, const void *old, const void *now)
 static void on_config(void *arg, const char *key, const void *old, const void *now)
 {
 	struct agent *a = arg;
-	auto_free char *own = mem_printf(KEY_FELIX_CONFIGS "node.%s", a->conf->start.nodename);
+	auto_free char *own = mem_printf("node.%s", a->conf->start.nodename);
+	const char *name = strrchr(key, '/') + 1;
 
 	(void)old;
-	if (strcmp(key, own) == 0)
+	if (strcmp(name, own) == 0)
 		calc_config(a->calc, CALC_CONFIG_NODE, now);
-	else if (strcmp(key, KEY_FELIX_CONFIGS "default") == 0)
+	else if (strcmp(name, "default") == 0)
 		calc_config(a->calc, CALC_CONFIG_DEFAULT, now);
 	a->mtu_unknown = true;
 	schedule(a);
@@ -319,10 +324,16 @@ static void on_nft_monitor(void *arg)
 static void on_link(void *arg, const struct rt_link *old, const struct rt_link *now)
 {
 	struct agent *a = arg;
-	struct in_config c = calc_config_in_force(a->calc);
+	const char *name = (now ?: old)->name;
+	struct in_config c;
 
-	if (!a->mtu_unknown && (!old || !now || old->mtu != now->mtu || old->flags != now->flags))
-		a->mtu_unknown = detect_is_host_link(c.mtu_iface_pattern, (now ?: old)->name);
+	if (strcmp(name, TUNNELS_IPIP) == 0)
+		a->parts[PART_TUNNEL].failing = false; /* worth a try at once */
+	if (strncmp(name, a->conf->pod_prefix, strlen(a->conf->pod_prefix)) == 0 || a->mtu_unknown)
+		return;
+	c = calc_config_in_force(a->calc);
+	if (!old || !now || old->mtu != now->mtu || old->flags != now->flags)
+		a->mtu_unknown = detect_is_host_link(c.mtu_iface_pattern, name);
 }
 
 /* ---- the task ---- */
@@ -336,7 +347,8 @@ static void set_part(struct agent *a, int part, int r, const struct err *err)
 			log_info("%s: in order again", p->name);
 		health_set_ok(p->check);
 	} else {
-		log_warn("%s: %s", p->name, err_text(err));
+		if (!p->failing)
+			log_warn("%s: %s", p->name, err_text(err));
 		health_set_bad(p->check, "%s", err_text(err));
 	}
 	p->failing = r < 0;
@@ -376,6 +388,7 @@ static void apply_wants(struct agent *a)
 	a->wants_changed = false;
 	w = calc_wants(a->calc);
 	tunnels_want(a->tunnels, w);
+	sysctl_want(a->sysctl, w);
 	if (a->nat)
 		nat_want(a->nat, w);
 	write_mtu_file(a, w->pod_mtu);
@@ -386,8 +399,8 @@ static void run_start(struct agent *a)
 	const char *ip = a->conf->ip, *why = NULL;
 	struct err err = ERR_INIT;
 	struct prefix address = {0};
-	const struct in_node *self = cache_get(a->cache, a->node_key);
-	bool stored = self && self->ip4.addr.family != IP_NONE;
+	const struct node *self = cache_get(a->cache, a->node_key);
+	bool stored = self && self->ipv4.addr.family != IP_NONE;
 	int r = 0;
 
 	a->start_due = false;
@@ -404,6 +417,8 @@ static void on_started(void *arg, int r, const struct err *err)
 {
 	struct agent *a = arg;
 
+	if (a->start_due) /* something changed meanwhile */
+		schedule(a);
 	if (r == 0) {
 		a->start_delay_ms = 0;
 		health_set_ok(a->start_check);
@@ -430,9 +445,13 @@ static void on_retry_timer(void *arg)
 	schedule(arg);
 }
 
-static void arm_retry(struct agent *a, bool failed)
+static void arm_retry(struct agent *a)
 {
 	int64_t next = routes_next_ms(a->routes), now = a->now_ms();
+	bool failed = false;
+
+	for (int i = 0; i < N_PARTS; i++)
+		failed |= a->parts[i].failing && (i != PART_NAT || a->nat);
 
 	if (!failed) {
 		a->retry_delay_ms = 0;
@@ -449,12 +468,17 @@ static void arm_retry(struct agent *a, bool failed)
 	loop_timer_set(a->retry_timer, a->retry_delay_ms);
 }
 
+/* What has failed waits for its time, whatever else happens. */
+static bool is_due(const struct agent *a, int part)
+{
+	return !a->parts[part].failing || !loop_timer_is_set(a->retry_timer);
+}
+
 /* Routes first: a pod may be waiting for one. */
 static void on_task(void *arg)
 {
 	struct agent *a = arg;
 	struct err err = ERR_INIT;
-	bool failed = false;
 	int r;
 
 	a->n_applies++;
@@ -464,23 +488,17 @@ static void on_task(void *arg)
 		return;
 	}
 	set_part(a, PART_ROUTES, r, &err);
-	failed |= r < 0;
 	apply_mtu(a);
 	apply_wants(a);
-	r = tunnels_apply(a->tunnels, &err);
-	set_part(a, PART_TUNNEL, r, &err);
-	failed |= r < 0;
-	r = sysctl_apply(a->sysctl, &err);
-	set_part(a, PART_SYSCTL, r, &err);
-	failed |= r < 0;
-	if (a->nat) {
-		r = nat_apply(a->nat, &err);
-		set_part(a, PART_NAT, r, &err);
-		failed |= r < 0;
-	}
+	if (is_due(a, PART_TUNNEL))
+		set_part(a, PART_TUNNEL, tunnels_apply(a->tunnels, &err), &err);
+	if (is_due(a, PART_SYSCTL))
+		set_part(a, PART_SYSCTL, sysctl_apply(a->sysctl, &err), &err);
+	if (a->nat && is_due(a, PART_NAT))
+		set_part(a, PART_NAT, nat_apply(a->nat, &err), &err);
 	if (a->start_due && a->pools_known && !start_is_running(a->start))
 		run_start(a);
-	arm_retry(a, failed);
+	arm_retry(a);
 }
 
 static void on_refresh(void *arg)
@@ -569,20 +587,22 @@ static void define_kinds(struct agent *a)
 	char buf[IPAM_KEY_SIZE];
 
 	decoding_node = a->conf->start.nodename;
-	a->node_key = mem_printf(KEY_NODES "%s", a->conf->start.nodename);
+	a->node_key = mem_strdup(key_str(KIND_NODE, NULL, a->conf->start.nodename));
 	a->affinities[0] =
 		mem_strdup(ipam_key_affinities_of_host(a->conf->start.nodename, IP_V4, buf));
 	a->affinities[1] =
 		mem_strdup(ipam_key_affinities_of_host(a->conf->start.nodename, IP_V6, buf));
 	/* In the order in which they are listed. */
-	a->kinds[KIND_POOLS] = (struct cache_kind){KEY_POOLS, decode_pool, free_pool, on_pool};
-	a->kinds[KIND_NODE] = (struct cache_kind){a->node_key, decode_node, free, on_node};
-	a->kinds[KIND_WEPS] = (struct cache_kind){KEY_WEPS, decode_wep, free, on_wep};
-	a->kinds[KIND_CONFIGS] =
-		(struct cache_kind){KEY_FELIX_CONFIGS, decode_config, free_config, on_config};
-	a->kinds[KIND_BLOCKS4] =
+	a->kinds[IN_POOLS] =
+		(struct cache_kind){kind_info(KIND_IPPOOL)->root, decode_pool, free_pool, on_pool};
+	a->kinds[IN_NODE] = (struct cache_kind){a->node_key, decode_node, free_node, on_node};
+	a->kinds[IN_WEPS] = (struct cache_kind){
+		kind_info(KIND_WORKLOADENDPOINT)->root, decode_wep, free, on_wep};
+	a->kinds[IN_CONFIGS] = (struct cache_kind){
+		kind_info(KIND_FELIXCONFIGURATION)->root, decode_config, free_config, on_config};
+	a->kinds[IN_BLOCKS4] =
 		(struct cache_kind){a->affinities[0], decode_affinity, free, on_affinity};
-	a->kinds[KIND_BLOCKS6] =
+	a->kinds[IN_BLOCKS6] =
 		(struct cache_kind){a->affinities[1], decode_affinity, free, on_affinity};
 }
 
@@ -641,7 +661,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->mtu_unknown = a->start_due = true;
 	a->start = start_new(st, &conf->start, on_started, a);
 	define_kinds(a);
-	a->cache = cache_new(st, a->kinds, N_KINDS, &cache_ops, a, NULL);
+	a->cache = cache_new(st, a->kinds, N_INPUTS, &cache_ops, a, NULL);
 	on_sync_state(a);
 	add_metrics(a);
 	write_nodename(a);
@@ -710,6 +730,7 @@ void agent_retry(struct agent *a)
 		loop_timer_cancel(a->start_timer);
 		a->start_due = true;
 	}
+	loop_timer_cancel(a->retry_timer);
 	sync_retry(cache_sync(a->cache));
 	schedule(a);
 }

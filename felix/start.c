@@ -13,10 +13,11 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/vec.h"
-#include "felix/calc/input.h"
 #include "ipam/alloc.h"
 #include "ipam/pools.h"
 #include "ipam/run.h"
+#include "model/ippool.h"
+#include "model/key.h"
 #include "model/node.h"
 #include "store/store.h"
 
@@ -164,7 +165,7 @@ static void unlearn(struct start *s, const char *key)
 
 static void take_list(struct start *s, const struct store_res *res)
 {
-	bool nodes = strcmp(s->key, KEY_NODES) == 0;
+	bool nodes = strcmp(s->key, kind_info(KIND_NODE)->root) == 0;
 
 	for (size_t i = 0; i < res->n; i++) {
 		struct object o = {.key = mem_strdup(res->kvs[i].key),
@@ -315,7 +316,7 @@ static int check_conflict(struct start *s, const struct prefix *mine, struct err
 	if (s->conf->skip_ip_check)
 		return 1;
 	if (!s->nodes_known) {
-		operate(s, STORE_LIST, KEY_NODES, NULL, 0);
+		operate(s, STORE_LIST, kind_info(KIND_NODE)->root, NULL, 0);
 		return 0;
 	}
 	vec_for_each (&s->nodes, o) {
@@ -443,7 +444,7 @@ static const char *mode_text(const char *s)
 /* The pool that was made is in the list of the next run of the plan. */
 static int create_pool(struct start *s, const char *name, json_t *spec_take)
 {
-	auto_free char *key = mem_printf(KEY_POOLS "%s", name);
+	auto_free char *key = mem_strdup(key_str(KIND_IPPOOL, NULL, name));
 
 	if (!ensure(s, "IPPool", key, name, spec_take))
 		return 0;
@@ -452,7 +453,7 @@ static int create_pool(struct start *s, const char *name, json_t *spec_take)
 		object_done(&s->pools.v[i]);
 	s->pools.n = 0;
 	unlearn(s, key);
-	operate(s, STORE_LIST, KEY_POOLS, NULL, 0);
+	operate(s, STORE_LIST, kind_info(KIND_IPPOOL)->root, NULL, 0);
 	return 0;
 }
 
@@ -466,7 +467,7 @@ static int ensure_pools(struct start *s, struct err *err)
 	int r;
 
 	if (!s->pools_known) {
-		operate(s, STORE_LIST, KEY_POOLS, NULL, 0);
+		operate(s, STORE_LIST, kind_info(KIND_IPPOOL)->root, NULL, 0);
 		return 0;
 	}
 	if (c->no_default_pools)
@@ -508,17 +509,20 @@ static bool ensure_defaults(struct start *s)
 	char guid[37];
 
 	random_uuid(guid);
-	return ensure(s, "ClusterInformation", KEY_V3 "clusterinformations/default", "default",
+	return ensure(s, "ClusterInformation", key_str(KIND_CLUSTERINFORMATION, NULL, "default"),
+		       "default",
 		       json_pack("{s:s, s:s, s:s, s:b}", "clusterGUID", guid, "clusterType",
 			       s->conf->cluster_type, "calicoVersion", "margay-" MARGAY_VERSION,
 			       "datastoreReady", 1)) &&
-	       ensure(s, "FelixConfiguration", KEY_FELIX_CONFIGS "default", "default",
+	       ensure(s, "FelixConfiguration", key_str(KIND_FELIXCONFIGURATION, NULL, "default"),
+		       "default",
 		       json_pack("{s:s, s:s, s:s, s:s}", "bpfLogLevel", "", "floatingIPs",
 			       "Disabled", "logSeverityScreen", "Info", "reportingInterval",
 			       "0s")) &&
-	       ensure(s, "BGPConfiguration", KEY_V3 "bgpconfigurations/default", "default",
-		       json_object()) &&
-	       ensure(s, "IPAMConfiguration", KEY_V3 "ipamconfigurations/default", "default",
+	       ensure(s, "BGPConfiguration", key_str(KIND_BGPCONFIGURATION, NULL, "default"),
+		       "default", json_object()) &&
+	       ensure(s, "IPAMConfiguration", key_str(KIND_IPAMCONFIGURATION, NULL, "default"),
+		       "default",
 		       json_pack("{s:b, s:b}", "strictAffinity", 0, "autoAllocateBlocks", 1));
 }
 
@@ -595,7 +599,7 @@ static size_t tunnel_pools(const struct start *s, const struct object *node, con
 	auto_free char *text = json_dumps(node->json, JSON_COMPACT);
 	auto_(node) struct node *decoded = NULL;
 	const struct object *o;
-	struct in_pool *p;
+	struct ippool *p;
 	size_t n = 0;
 
 	*ret_fits = false;
@@ -604,16 +608,16 @@ static size_t tunnel_pools(const struct start *s, const struct object *node, con
 	vec_for_each (&s->pools, o) {
 		auto_free char *json = json_dumps(o->json, JSON_COMPACT);
 
-		if (!json || in_pool_decode(json, strlen(json), &p, NULL) < 0)
+		if (!json || ippool_decode(o->key, json, strlen(json), &p, NULL) < 0)
 			continue; /* felix's cache has named it */
-		if (p->ipip != ENCAP_NEVER && !p->disabled && p->tunnels &&
-			p->cidr.addr.family == IP_V4 &&
+		if (p->ipip != ENCAP_NEVER && ippool_enabled(p) &&
+			(p->allowed_uses & POOL_TUNNEL) && p->cidr.addr.family == IP_V4 &&
 			pool_selects(p->node_selector, decoded ? &decoded->meta.labels : NULL) &&
 			n < max) {
 			ret[n++] = strrchr(o->key, '/') + 1;
 			*ret_fits |= prefix_contains(&p->cidr, ip);
 		}
-		in_pool_free(p);
+		ippool_free(p);
 	}
 	return n;
 }
@@ -658,7 +662,7 @@ static int ensure_tunnel(struct start *s, const char *node_key)
 
 static void step(struct start *s)
 {
-	auto_free char *node_key = mem_printf(KEY_NODES "%s", s->conf->nodename);
+	auto_free char *node_key = mem_strdup(key_str(KIND_NODE, NULL, s->conf->nodename));
 	struct err err = ERR_INIT;
 	int r;
 

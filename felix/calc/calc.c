@@ -10,6 +10,8 @@
 
 #include "base/hmap.h"
 #include "base/mem.h"
+#include "model/ippool.h"
+#include "model/node.h"
 
 struct claim {
 	struct hmap_node node;
@@ -22,8 +24,8 @@ struct calc {
 	const struct calc_ops *ops;
 	void *arg;
 	struct hmap claims;
-	VEC(const struct in_pool *) pools;
-	struct in_node self;
+	VEC(const struct ippool *) pools;
+	struct ip tunnel4; /* this node's */
 	const struct in_config *config[CALC_CONFIG_N];
 	uint32_t host_mtu;
 	struct calc_wants wants;
@@ -154,7 +156,7 @@ static void changed(struct calc *c)
 	c->ops->wants_changed(c->arg);
 }
 
-void calc_pool(struct calc *c, const struct in_pool *old, const struct in_pool *now)
+void calc_pool(struct calc *c, const struct ippool *old, const struct ippool *now)
 {
 	for (size_t i = 0; old && i < c->pools.n; i++)
 		if (c->pools.v[i] == old) {
@@ -166,9 +168,9 @@ void calc_pool(struct calc *c, const struct in_pool *old, const struct in_pool *
 	changed(c);
 }
 
-void calc_node(struct calc *c, const struct in_node *now)
+void calc_node(struct calc *c, const struct node *now)
 {
-	c->self = now ? *now : (struct in_node){0};
+	c->tunnel4 = now ? now->ipip_tunnel4 : (struct ip){0};
 	changed(c);
 }
 
@@ -219,14 +221,14 @@ const struct calc_wants *calc_wants(struct calc *c)
 	struct in_config config = calc_config_in_force(c);
 	uint32_t host = c->host_mtu ? c->host_mtu : CALC_MTU_FALLBACK, mtu = host;
 	bool ipip = false, vxlan = false;
-	const struct in_pool **p;
+	const struct ippool **p;
 
 	if (!c->stale)
 		return &c->wants;
 	c->stale = false;
 	c->wants.masq.n = c->wants.pools.n = 0;
 	vec_for_each (&c->pools, p) {
-		if ((*p)->load_balancer)
+		if ((*p)->allowed_uses & POOL_LOADBALANCER)
 			continue;
 		/* Pods of a pool that was disabled live on. */
 		ipip |= (*p)->ipip != ENCAP_NEVER;
@@ -240,7 +242,7 @@ const struct calc_wants *calc_wants(struct calc *c)
 	if (config.ipip_enabled >= 0)
 		ipip = config.ipip_enabled;
 	c->wants.tunnel = ipip;
-	c->wants.tunnel_ip = ipip ? c->self.tunnel4 : (struct ip){0};
+	c->wants.tunnel_ip = ipip ? c->tunnel4 : (struct ip){0};
 	c->wants.tunnel_mtu = config.ipip_mtu ? config.ipip_mtu : host - CALC_TUNNEL_IPIP_OVERHEAD;
 	if (ipip && c->wants.tunnel_mtu < mtu)
 		mtu = c->wants.tunnel_mtu;

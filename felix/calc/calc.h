@@ -18,6 +18,8 @@
 #include "net/prefix.h"
 
 struct calc;
+struct ippool;
+struct node;
 
 #define CALC_TUNNEL_IPIP_OVERHEAD 20
 #define CALC_TUNNEL_VXLAN_OVERHEAD 50
@@ -50,8 +52,8 @@ void calc_free(struct calc *c);
  */
 void calc_wep(struct calc *c, const struct in_wep *old, const struct in_wep *now);
 void calc_block(struct calc *c, const struct prefix *cidr, bool ours);
-void calc_pool(struct calc *c, const struct in_pool *old, const struct in_pool *now);
-void calc_node(struct calc *c, const struct in_node *now);
+void calc_pool(struct calc *c, const struct ippool *old, const struct ippool *now);
+void calc_node(struct calc *c, const struct node *now);
 /* The later of these wins, field by field. */
 enum calc_config { CALC_CONFIG_DEFAULT, CALC_CONFIG_NODE, CALC_CONFIG_GIVEN, CALC_CONFIG_N };
 void calc_config(struct calc *c, enum calc_config which, const struct in_config *now);

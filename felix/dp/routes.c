@@ -486,8 +486,9 @@ static bool must_rest(struct routes *rs, struct route *r, int64_t now_ms)
 		r->tampered = false;
 		return false;
 	}
-	log_warn("route %s: somebody has changed it %d times in %d s; it is left alone so long",
-		prefix_str(&r->key.dst), ROUTES_REPAIRS, ROUTES_REPAIRS_MS / 1000);
+	log_warn(
+		"route %s: somebody keeps changing it, %d times in %d ms (ip monitor route shows it)",
+		prefix_str(&r->key.dst), ROUTES_REPAIRS, ROUTES_REPAIRS_MS);
 	list_del(&r->dirty);
 	list_add_tail(&rs->resting, &r->dirty);
 	return true;

@@ -29,8 +29,8 @@ struct rt;
 struct rt_event;
 
 #define ROUTES_BATCH 1024 /* changes per apply */
-#define ROUTES_REPAIRS 8  /* of one route within ROUTES_REPAIRS_MS, then it rests */
-#define ROUTES_REPAIRS_MS 10000
+#define ROUTES_REPAIRS 8  /* of one route within ROUTES_REPAIRS_MS, then it rests for so long */
+#define ROUTES_REPAIRS_MS 500
 
 struct route_key {
 	struct prefix dst; /* host bits zero */

@@ -10,13 +10,14 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/vec.h"
+#include "felix/calc/calc.h"
 #include "felix/dp/ifaces.h"
 #include "kern/rt.h"
 
 struct sysctl {
 	struct rt *rt;
 	const char *root, *pod_prefix;
-	bool unknown;
+	bool unknown, ipv6;
 	VEC(uint32_t) fresh; /* pods' interfaces to configure, by index */
 	bool failed;	     /* one of them */
 };
@@ -56,11 +57,21 @@ void sysctl_mark_unknown(struct sysctl *s)
 	s->unknown = true;
 }
 
+void sysctl_want(struct sysctl *s, const struct calc_wants *w)
+{
+	bool ipv6 = false;
+
+	for (size_t i = 0; i < w->pools.n; i++)
+		ipv6 |= w->pools.v[i].addr.family == IP_V6;
+	s->unknown |= ipv6 && !s->ipv6;
+	s->ipv6 = ipv6;
+}
+
 static int apply_global(const struct sysctl *s, struct err *err)
 {
 	static const struct {
 		const char *name;
-		bool optional; /* a kernel without it can do without */
+		bool ipv6;
 	} ones[] = {
 		{"net/ipv4/ip_forward", false},
 		{"net/ipv6/conf/all/forwarding", true},
@@ -72,10 +83,12 @@ static int apply_global(const struct sysctl *s, struct err *err)
 		auto_free char *path = mem_printf("%s/%s", s->root, ones[i].name);
 		auto_free char *now = NULL;
 
+		if (ones[i].ipv6 && !s->ipv6)
+			continue;
 		r = file_read(path, 16, &now, NULL, &e);
 		if (r == 0 && strcmp(now, "1\n") != 0)
 			r = file_poke(AT_FDCWD, path, "1", &e);
-		if (r < 0 && !ones[i].optional && first == 0) {
+		if (r < 0 && first == 0) {
 			first = r;
 			if (err)
 				*err = e;

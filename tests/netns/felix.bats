@@ -186,7 +186,7 @@ masquerades() {
 	kill $ipmon $nftmon
 	wait $ipmon $nftmon || true
 	cat "$BATS_TEST_TMPDIR/ip" "$BATS_TEST_TMPDIR/nft"
-	[ ! -s "$BATS_TEST_TMPDIR/ip" ]
+	run -1 grep -i delete "$BATS_TEST_TMPDIR/ip"
 	[ ! -s "$BATS_TEST_TMPDIR/nft" ]
 	has_route "10.244.0.77 dev cali456 scope link"
 	# Of a block that is no longer ours, and a pod that is gone for certain.

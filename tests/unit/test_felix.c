@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* felix's pure part: calc against a naive model. */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "felix/calc/calc.h"
+#include "felix/calc/input.h"
+#include "model/ippool.h"
+#include "model/node.h"
+
+#define KEY "/calico/resources/v3/projectcalico.org/workloadendpoints/default/x"
+
+/* ---- decoders ---- */
+
+START_TEST(test_wep)
+{
+	static const struct {
+		const char *json, *error;
+		size_t n;
+	} t[] = {
+		{"{\"spec\":{\"node\":\"a\",\"interfaceName\":\"cali0\",\"ipNetworks\":[\"10.0.0.1/32\"]}}",
+			NULL, 1},
+		{"{\"spec\":{\"node\":\"b\",\"interfaceName\":\"cali0\",\"ipNetworks\":[\"10.0.0.1/32\"]}}",
+			NULL, 0},
+		{"{\"spec\":{\"node\":\"a\",\"interfaceName\":\"cali0\"}}", NULL, 0},
+		{"{\"spec\":{\"node\":\"a\",\"interfaceName\":\"cali0\",\"ipNetworks\":[\"10.0.0.0/24\"]}}",
+			"ipNetworks", 0},
+		{"{\"spec\":{\"node\":\"a\",\"interfaceName\":\"cali0\",\"ipNetworks\":[7]}}",
+			"ipNetworks", 0},
+		{"{\"spec\":{\"node\":\"a\",\"ipNetworks\":[\"10.0.0.1\"]}}", "spec.interfaceName",
+			0},
+		{"{\"spec\":{\"node\":\"a\",\"interfaceName\":\"cali012345678901\",\"ipNetworks\":[\"10.0.0.1\"]}}",
+			"spec.interfaceName", 0},
+	};
+
+	for (size_t i = 0; i < array_size(t); i++) {
+		struct err err = ERR_INIT;
+		struct in_wep *w = NULL;
+		int r = in_wep_decode("a", KEY, t[i].json, strlen(t[i].json), &w, &err);
+
+		ck_assert_int_eq(r, t[i].error ? -EINVAL : 0);
+		if (t[i].error)
+			ck_assert_msg(strstr(err.text, t[i].error), "%s", err.text);
+		else
+			ck_assert_uint_eq(w->n, t[i].n);
+		free(w);
+	}
+}
+END_TEST
+
+/* ---- calc ---- */
+
+/* What calc has told: destination -> interface. */
+struct told {
+	struct prefix dst;
+	char ifname[IFNAMSIZ];
+};
+static VEC(struct told) told;
+static unsigned gaps; /* destinations told as gone */
+
+static void on_set(void *arg, const struct prefix *dst, const char *ifname)
+{
+	struct told *t, new = {.dst = *dst};
+
+	(void)arg;
+	strcpy(new.ifname, ifname ? ifname : "");
+	vec_for_each (&told, t)
+		if (prefix_equal(&t->dst, dst)) {
+			*t = new;
+			return;
+		}
+	vec_push(&told, new);
+}
+
+static void on_unset(void *arg, const struct prefix *dst)
+{
+	(void)arg;
+	gaps++;
+	for (size_t i = 0; i < told.n; i++)
+		if (prefix_equal(&told.v[i].dst, dst)) {
+			vec_swap_remove(&told, i);
+			return;
+		}
+}
+
+static void on_wants(void *arg)
+{
+	(void)arg;
+}
+
+static const struct calc_ops ops = {on_set, on_unset, on_wants};
+
+static struct in_wep *random_wep(void)
+{
+	size_t n = (size_t)(rand() % 3);
+	struct in_wep *w = mem_zalloc(sizeof(*w) + n * sizeof(w->ips[0]));
+	struct ip ip;
+
+	w->n = n;
+	snprintf(w->ifname, sizeof(w->ifname), "cali%d", rand() % 9);
+	snprintf(w->created, sizeof(w->created), "2026-01-01T00:00:%02dZ", rand() % 5);
+	for (size_t i = 0; i < n; i++) { /* two different ones of few */
+		ip = ip_from_v4(0x0a000000 + (uint32_t)(rand() % 6) * 2 + (uint32_t)i);
+		w->ips[i] = prefix_host(&ip);
+	}
+	return w;
+}
+
+#define N_WEPS 8
+
+/* From scratch, by looking at everything. */
+static const struct in_wep *naive_winner(struct in_wep *const *weps, const struct prefix *ip)
+{
+	const struct in_wep *best = NULL;
+	int d;
+
+	for (int i = 0; i < N_WEPS; i++)
+		for (size_t j = 0; weps[i] && j < weps[i]->n; j++)
+			if (prefix_equal(&weps[i]->ips[j], ip)) {
+				d = best ? strcmp(weps[i]->created, best->created) : 1;
+				if (d > 0 || (d == 0 && strcmp(weps[i]->ifname, best->ifname) > 0))
+					best = weps[i];
+			}
+	return best;
+}
+
+START_TEST(test_incremental)
+{
+	unsigned seed = (unsigned)time(NULL);
+	struct in_wep *weps[N_WEPS] = {0}, *now;
+	struct calc *c = calc_new(&ops, NULL);
+	const struct in_wep *want;
+	struct prefix p;
+	struct told *t;
+	size_t n;
+
+	printf("seed %u\n", seed);
+	srand(seed);
+	for (int round = 0; round < 20000; round++) {
+		int i = rand() % N_WEPS;
+
+		now = rand() % 3 ? random_wep() : NULL;
+		if (!now && !weps[i])
+			continue;
+		calc_wep(c, weps[i], now);
+		free(weps[i]);
+		weps[i] = now;
+		n = 0;
+		for (uint32_t a = 0; a < 16; a++) {
+			struct ip ip = ip_from_v4(0x0a000000 + a);
+
+			p = prefix_host(&ip);
+			want = naive_winner(weps, &p);
+			n += want != NULL;
+			vec_for_each (&told, t)
+				if (prefix_equal(&t->dst, &p))
+					break;
+			ck_assert_msg(
+				(t < told.v + told.n) == (want != NULL), "%s", prefix_str(&p));
+			if (want)
+				ck_assert_str_eq(t->ifname, want->ifname);
+		}
+		ck_assert_uint_eq(n, told.n);
+	}
+	for (int i = 0; i < N_WEPS; i++)
+		if (weps[i])
+			calc_wep(c, weps[i], NULL);
+	ck_assert_uint_eq(told.n, 0);
+	calc_free(c);
+	for (int i = 0; i < N_WEPS; i++)
+		free(weps[i]);
+	vec_done(&told);
+}
+END_TEST
+
+START_TEST(test_address_that_stays)
+{
+	struct calc *c = calc_new(&ops, NULL);
+	struct in_wep *a, *b;
+	const char *json[] = {
+		"{\"spec\":{\"node\":\"n\",\"interfaceName\":\"cali0\",\"ipNetworks\":[\"10.0.0.1\"]}}",
+		"{\"spec\":{\"node\":\"n\",\"interfaceName\":\"cali0\",\"ipNetworks\":[\"10.0.0.1\","
+		"\"10.0.0.2\"],\"profiles\":[\"x\"]}}"};
+	struct prefix block;
+
+	gaps = 0;
+	ck_assert_int_eq(in_wep_decode("n", KEY, json[0], strlen(json[0]), &a, NULL), 0);
+	ck_assert_int_eq(in_wep_decode("n", KEY, json[1], strlen(json[1]), &b, NULL), 0);
+	calc_wep(c, NULL, a);
+	calc_wep(c, a, b);
+	ck_assert_uint_eq(gaps, 0);
+	ck_assert_uint_eq(told.n, 2);
+	/* A block of one address has no blackhole. */
+	prefix_parse("10.9.0.0/26", &block, NULL);
+	calc_block(c, &block, true);
+	ck_assert_uint_eq(told.n, 3);
+	ck_assert_str_eq(told.v[2].ifname, "");
+	prefix_parse("10.9.1.1/32", &block, NULL);
+	calc_block(c, &block, true);
+	ck_assert_uint_eq(told.n, 3);
+	calc_free(c);
+	free(a);
+	free(b);
+	vec_done(&told);
+}
+END_TEST
+
+START_TEST(test_mtu_and_nat)
+{
+	struct ippool plain = {.nat_outgoing = true}, ipip = {.ipip = ENCAP_CROSS_SUBNET},
+		      vxlan = {.vxlan = ENCAP_ALWAYS}, lb = {.allowed_uses = POOL_LOADBALANCER};
+	struct in_config off = {.ipip_enabled = 0}, small = {.ipip_enabled = -1, .ipip_mtu = 1300};
+	struct node node = {0};
+	struct calc *c = calc_new(&ops, NULL);
+	const struct calc_wants *w = calc_wants(c);
+
+	ip_parse("10.2.0.1", &node.ipip_tunnel4, NULL);
+	prefix_parse("10.1.0.0/16", &plain.cidr, NULL);
+	prefix_parse("10.2.0.0/16", &ipip.cidr, NULL);
+	prefix_parse("10.0.0.0/16", &vxlan.cidr, NULL);
+	prefix_parse("10.4.0.0/16", &lb.cidr, NULL);
+	ck_assert_uint_eq(w->pod_mtu, CALC_MTU_FALLBACK);
+	ck_assert(!w->tunnel);
+	calc_node(c, &node);
+	calc_host_mtu(c, 1500);
+	calc_pool(c, NULL, &plain);
+	calc_pool(c, NULL, &lb);
+	w = calc_wants(c);
+	ck_assert_uint_eq(w->pod_mtu, 1500);
+	ck_assert_uint_eq(w->pools.n, 1);
+	ck_assert_uint_eq(w->masq.n, 1);
+	ck_assert_int_eq(w->tunnel_ip.family, IP_NONE);
+	calc_pool(c, NULL, &ipip);
+	w = calc_wants(c);
+	ck_assert(w->tunnel);
+	ck_assert_uint_eq(w->tunnel_mtu, 1480);
+	ck_assert_uint_eq(w->pod_mtu, 1480);
+	ck_assert(ip_equal(&w->tunnel_ip, &node.ipip_tunnel4));
+	calc_pool(c, NULL, &vxlan);
+	w = calc_wants(c);
+	ck_assert_uint_eq(w->pod_mtu, 1450);
+	ck_assert(prefix_equal(&w->pools.v[0], &vxlan.cidr)); /* sorted */
+	calc_config(c, CALC_CONFIG_DEFAULT, &small);
+	ck_assert_uint_eq(calc_wants(c)->tunnel_mtu, 1300);
+	ck_assert_uint_eq(calc_wants(c)->pod_mtu, 1300);
+	calc_config(c, CALC_CONFIG_NODE, &off);
+	ck_assert(!calc_wants(c)->tunnel);
+	ck_assert_uint_eq(calc_wants(c)->pod_mtu, 1450);
+	calc_pool(c, &vxlan, NULL);
+	ck_assert_uint_eq(calc_wants(c)->pod_mtu, 1500);
+	calc_free(c);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("felix");
+	Suite *s = suite_create("felix");
+	SRunner *sr;
+	int failed;
+
+	tcase_add_test(tc, test_wep);
+	tcase_add_test(tc, test_incremental);
+	tcase_add_test(tc, test_address_that_stays);
+	tcase_add_test(tc, test_mtu_and_nat);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
