@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,6 +61,8 @@ struct apply {
 	bool refused, done;
 	struct loop_task *task;
 	struct loop_timer *poll, *retry;
+	int inotify; /* of the directory: who else writes there? */
+	struct loop_fd *touched;
 	int64_t retry_ms;
 	char *state;
 	uint64_t n_loaded, n_refused;
@@ -428,6 +431,29 @@ static void work(void *arg)
 		run(a);
 }
 
+/* Our own renames, too: then all is as it should be. */
+static void on_touched(void *arg)
+{
+	struct apply *a = arg;
+	char events[4096];
+
+	while (read(a->inotify, events, sizeof(events)) > 0)
+		;
+	loop_task_schedule(a->task);
+}
+
+static void watch_dir(struct apply *a, struct event_base *base)
+{
+	a->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (a->inotify < 0 ||
+		inotify_add_watch(a->inotify, a->dir,
+			IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR) < 0)
+		log_warn("watching %s: %s; what others change there is not noticed", a->dir,
+			strerror(errno));
+	else
+		a->touched = loop_fd_new(base, a->inotify, LOOP_READ, on_touched, a);
+}
+
 static void on_up(void *arg, const struct bird_version *v)
 {
 	struct apply *a = arg;
@@ -472,6 +498,7 @@ struct apply *apply_new(struct event_base *base, const char *ctl_path, const cha
 	a->poll = loop_timer_new(base, poll_status, a);
 	a->retry = loop_timer_new(base, work, a);
 	write_minimal(a);
+	watch_dir(a, base);
 	a->client = bird_client_new(base, ctl_path, &client_ops, a);
 	return a;
 }
@@ -481,6 +508,9 @@ void apply_free(struct apply *a)
 	if (!a)
 		return;
 	bird_client_free(a->client);
+	loop_fd_free(a->touched);
+	if (a->inotify >= 0)
+		close(a->inotify);
 	loop_task_free(a->task);
 	loop_timer_free(a->poll);
 	loop_timer_free(a->retry);

@@ -178,7 +178,7 @@ static int take_password(struct builder *b, const char *kind, const char *object
 	*ret = NULL;
 	if (!s || !*s)
 		problems_add(b->problems, kind, object,
-			"password.secretKeyRef: there is no secret %s with key %s; left out until it is "
+			"the password: there is no secret %s with key %s; left out until it is "
 			"there",
 			name, key ? key : "");
 	else if (!is_clean(s) || strlen(s) > MD5_MAX)
@@ -352,8 +352,13 @@ static void add_mesh(struct builder *b)
 {
 	bool mesh = !b->global || !b->global->mesh_set || b->global->mesh;
 	int64_t restart_s = b->global ? (b->global->mesh_restart_ms + 500) / 1000 : 0;
+	auto_free char *password = NULL;
 
 	if (!mesh || b->self->rr_cluster_id.family != IP_NONE)
+		return;
+	if (b->global && b->global->mesh_secret &&
+		take_password(b, "BGPConfiguration", b->global->meta.name, b->global->mesh_secret,
+			b->global->mesh_secret_key, &password) < 0)
 		return;
 	if (restart_s < 0 || restart_s > RESTART_MAX_S) {
 		problems_add(b->problems, "BGPConfiguration", b->global->meta.name,
@@ -467,6 +472,16 @@ static int compare_named(const void *a, const void *b)
 		json_string_value(json_object_get(*y, "name")));
 }
 
+/* By the entry of another peer at that address: one route is enough. */
+static bool is_reached_already(const struct builder *b, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (b->peers.v[k].via.family == IP_V4 &&
+			ip_equal(&b->peers.v[k].ip, &b->peers.v[i].ip))
+			return true;
+	return false;
+}
+
 static void view_peers(const struct builder *b, json_t *view)
 {
 	VEC(json_t *) sorted = {0};
@@ -480,7 +495,7 @@ static void view_peers(const struct builder *b, json_t *view)
 		json_array_append_new(peers, sorted.v[i]);
 	vec_done(&sorted);
 	for (size_t i = 0; i < b->peers.n; i++)
-		if (b->peers.v[i].via.family == IP_V4)
+		if (b->peers.v[i].via.family == IP_V4 && !is_reached_already(b, i))
 			json_array_append_new(
 				reach, json_pack("{s:s, s:s}", "ip", ip_str(&b->peers.v[i].ip),
 					       "via", ip_str(&b->peers.v[i].via)));
@@ -517,25 +532,13 @@ static int compare_pools(const void *a, const void *b)
 	return prefix_compare(&(*x)->cidr, &(*y)->cidr);
 }
 
-/* Whether BIRD writes the routes of this pool to the kernel. */
-static bool is_ours(const struct builder *b, const struct ippool *p)
+/*
+ * Whether BIRD writes the routes of this pool to the kernel. Calico's programClusterRoutes parts them
+ * between BIRD and Felix; here it is BIRD alone, whatever that says.
+ */
+static bool is_ours(const struct ippool *p)
 {
-	enum cluster_routes routes = b->global ? b->global->cluster_routes : ROUTES_UNSET;
-
-	if (p->vxlan != ENCAP_NEVER)
-		return false;
-	switch (routes) {
-	case ROUTES_UNSET:
-	case ROUTES_ENABLED:
-		return true;
-	case ROUTES_DISABLED:
-		return false;
-	case ROUTES_IPIP:
-		return p->ipip != ENCAP_NEVER;
-	case ROUTES_NO_ENCAP:
-		return p->ipip == ENCAP_NEVER;
-	}
-	return true;
+	return p->vxlan == ENCAP_NEVER;
 }
 
 static bool is_on_our_network(const struct builder *b, const struct node *n)
@@ -562,7 +565,7 @@ static void view_pools(const struct builder *b, json_t *view)
 		if (p->cidr.addr.family != IP_V4)
 			continue;
 		vec_push(&sorted, p);
-		if (!is_ours(b, p))
+		if (!is_ours(p))
 			continue;
 		if (p->ipip == ENCAP_ALWAYS)
 			most = ENCAP_ALWAYS;
@@ -576,7 +579,7 @@ static void view_pools(const struct builder *b, json_t *view)
 		json_t *cidr = json_string(prefix_str(&p->cidr));
 
 		json_array_append(p->disable_bgp_export ? withheld : exported, cidr);
-		if (!is_ours(b, p))
+		if (!is_ours(p))
 			json_array_append(refused, cidr);
 		else if (most == ENCAP_ALWAYS && p->ipip != ENCAP_ALWAYS)
 			json_array_append(untunnelled, cidr);
@@ -620,6 +623,22 @@ static void view_interfaces(struct builder *b, json_t *view)
 				s);
 	}
 	json_object_set_new(view, "ignored_interfaces", list);
+}
+
+/* What is asked for and not done is said. */
+static void look_for_unsupported(struct builder *b)
+{
+	const struct bgp_config *c = b->global;
+
+	if (!c)
+		return;
+	if (c->service_cluster_ips.n + c->service_external_ips.n + c->service_lb_ips.n > 0)
+		problems_add(b->problems, "BGPConfiguration", c->meta.name,
+			"serviceClusterIPs, serviceExternalIPs and serviceLoadBalancerIPs are not "
+			"supported: Services are not announced");
+	if (c->advertisements.n > 0)
+		problems_add(b->problems, "BGPConfiguration", c->meta.name,
+			"prefixAdvertisements are not supported: no community is added");
 }
 
 static int view_router_id(const struct builder *b, json_t *view, struct err *err)
@@ -699,6 +718,7 @@ int bgp_view(
 	set_text(view, "subnet",
 		b.self->ipv4.addr.family == IP_V4 && !prefix_is_host(&subnet) ? prefix_str(&subnet)
 									      : NULL);
+	look_for_unsupported(&b);
 	view_interfaces(&b, view);
 	view_pools(&b, view);
 	view_blocks(&b, view);

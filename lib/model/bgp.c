@@ -17,6 +17,8 @@ void bgp_config_free(struct bgp_config *c)
 	if (!c)
 		return;
 	meta_done(&c->meta);
+	free(c->mesh_secret);
+	free(c->mesh_secret_key);
 	free(c->log_severity);
 	strings_done(&c->ignored_interfaces);
 	vec_done(&c->service_cluster_ips);
@@ -118,8 +120,13 @@ int bgp_config_decode(
 	auto_(json) json_t *j =
 		read_resource(&rd, KIND_BGPCONFIGURATION, key, text, len, &c->meta, err);
 	const json_t *spec = read_object(&rd, j, "spec");
+	const json_t *secret =
+		read_object(&rd, read_object(&rd, spec, "nodeMeshPassword"), "secretKeyRef");
 
 	c->mesh = true;
+	read_at(&rd, "spec.nodeMeshPassword.secretKeyRef");
+	read_str(&rd, secret, "name", &c->mesh_secret);
+	read_str(&rd, secret, "key", &c->mesh_secret_key);
 	read_at(&rd, "spec");
 	read_str(&rd, spec, "logSeverityScreen", &c->log_severity);
 	c->mesh_set = json_is_boolean(json_object_get(spec, "nodeToNodeMeshEnabled"));

@@ -29,12 +29,13 @@ struct bgp_config {
 	char *log_severity; /* Info, Debug, ... */
 	bool mesh;	    /* nodeToNodeMeshEnabled; true where unset */
 	bool mesh_set;
-	uint32_t as;			    /* 0: unset, BGP_AS_DEFAULT */
-	uint16_t listen_port;		    /* 0: unset, 179 */
-	int64_t mesh_restart_ms;	    /* nodeMeshMaxRestartTime, 0: unset */
-	bool bind_node_ip;		    /* bindMode NodeIP */
-	enum cluster_routes cluster_routes; /* programClusterRoutes */
-	uint32_t priority4, priority6;	    /* ipv4NormalRoutePriority, 0: unset */
+	uint32_t as;			     /* 0: unset, BGP_AS_DEFAULT */
+	uint16_t listen_port;		     /* 0: unset, 179 */
+	int64_t mesh_restart_ms;	     /* nodeMeshMaxRestartTime, 0: unset */
+	char *mesh_secret, *mesh_secret_key; /* nodeMeshPassword.secretKeyRef */
+	bool bind_node_ip;		     /* bindMode NodeIP */
+	enum cluster_routes cluster_routes;  /* programClusterRoutes */
+	uint32_t priority4, priority6;	     /* ipv4NormalRoutePriority, 0: unset */
 	struct strings ignored_interfaces;
 	VEC(struct prefix) service_cluster_ips, service_external_ips, service_lb_ips;
 	VEC(struct bgp_community) communities;

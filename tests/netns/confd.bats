@@ -361,6 +361,39 @@ unreachable() { # NODE PREFIX
 	[ "$(cli n1 show protocols | grep -c Mesh_10_9_0_3)" = 0 ]
 }
 
+@test "a file changed or deleted by hand is back, and BIRD runs it" {
+	two_nodes
+	eventually 3 is_done n1
+	before=$(cat "$T/n1/bird.conf")
+	sed -i 's/metric 0/metric 7/' "$T/n1/bird.conf"
+	eventually 1 bash -c "grep -q 'metric 0' $T/n1/bird.conf"
+	rm "$T/n1/peers.inc"
+	eventually 1 test -e "$T/n1/peers.inc"
+	eventually 1 is_done n1
+	[ "$(cat "$T/n1/bird.conf")" = "$before" ]
+	established n1 Mesh_10_9_0_2
+}
+
+@test "while there is no datastore nothing is rendered, and what runs stays" {
+	two_nodes
+	eventually 3 is_done n1
+	before=$(stat -c '%n %i' "$T"/n1/*.inc "$T/n1/bird.conf")
+	stop_confd -9
+	real=$DB
+	DB=/proc/nowhere/db confd_start n1
+	eventually 3 says n1 'BAD *datastore'
+	[ "$(stat -c '%n %i' "$T"/n1/*.inc "$T/n1/bird.conf")" = "$before" ]
+	established n1 Mesh_10_9_0_2
+	route n1 10.244.2.0/24 bird
+	# The node is unknown: nothing either.
+	stop_confd
+	DB=$real
+	unput $V3/nodes/n1
+	confd_start n1
+	eventually 3 says n1 'configuration: node n1 is not in the datastore yet'
+	[ "$(stat -c '%n %i' "$T"/n1/*.inc "$T/n1/bird.conf")" = "$before" ]
+}
+
 @test "somebody's own bird.conf is kept beside" {
 	machine n1 10.9.0.1
 	echo 'protocol device mine { }' >"$T/n1/bird.conf"
