@@ -13,7 +13,10 @@
 #include <libnftnl/rule.h>
 #include <libnftnl/set.h>
 #include <libnftnl/table.h>
+#include <linux/icmp.h>
+#include <linux/icmpv6.h>
 #include <linux/netfilter.h>
+#include <linux/netfilter/nf_conntrack_tuple_common.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
@@ -27,6 +30,8 @@
 /* nft(8)'s numbers of data types, by which it prints sets. */
 #define TYPE_IPV4_ADDR 7
 #define TYPE_IPV6_ADDR 8
+#define TYPE_INET_SERVICE 13
+#define TYPE_BITS 6 /* of each part of a concatenation */
 #define MONITOR_RCVBUF (1024 * 1024)
 
 struct nft {
@@ -113,38 +118,68 @@ void nft_base_chain(
 	vec_push(&rs->chains, c);
 }
 
-static void add_element(struct nftnl_set *s, const struct ip *ip, uint32_t flags)
+static void add_element(struct nftnl_set *s, const void *key, uint32_t len, uint32_t flags)
 {
 	struct nftnl_set_elem *e = must(nftnl_set_elem_alloc());
 
-	nftnl_set_elem_set(e, NFTNL_SET_ELEM_KEY, ip->b, (uint32_t)ip_n_bytes(ip));
+	nftnl_set_elem_set(e, NFTNL_SET_ELEM_KEY, key, len);
 	if (flags)
 		nftnl_set_elem_set_u32(e, NFTNL_SET_ELEM_FLAGS, flags);
 	nftnl_set_elem_add(s, e);
 }
 
-void nft_prefix_set(struct nft_ruleset *rs, const char *name, enum ip_family family,
-	const struct prefix *v, size_t n)
+static struct nftnl_set *add_set(
+	struct nft_ruleset *rs, const char *name, uint32_t flags, uint32_t type, uint32_t len)
 {
 	struct nftnl_set *s = must(nftnl_set_alloc());
-	struct ip last, end;
 
 	nftnl_set_set_u32(s, NFTNL_SET_FAMILY, rs->family);
 	nftnl_set_set_str(s, NFTNL_SET_TABLE, rs->table);
 	nftnl_set_set_str(s, NFTNL_SET_NAME, name);
 	nftnl_set_set_u32(s, NFTNL_SET_ID, (uint32_t)rs->sets.n + 1);
-	nftnl_set_set_u32(s, NFTNL_SET_FLAGS, NFT_SET_INTERVAL);
-	nftnl_set_set_u32(s, NFTNL_SET_KEY_TYPE, family == IP_V4 ? TYPE_IPV4_ADDR : TYPE_IPV6_ADDR);
-	nftnl_set_set_u32(s, NFTNL_SET_KEY_LEN, family == IP_V4 ? 4 : 16);
+	nftnl_set_set_u32(s, NFTNL_SET_FLAGS, flags);
+	nftnl_set_set_u32(s, NFTNL_SET_KEY_TYPE, type);
+	nftnl_set_set_u32(s, NFTNL_SET_KEY_LEN, len);
+	vec_push(&rs->sets, s);
+	return s;
+}
+
+void nft_prefix_set(struct nft_ruleset *rs, const char *name, enum ip_family family,
+	const struct prefix *v, size_t n)
+{
+	uint32_t type = family == IP_V4 ? TYPE_IPV4_ADDR : TYPE_IPV6_ADDR;
+	uint32_t len = family == IP_V4 ? 4 : 16;
+	struct nftnl_set *s = add_set(rs, name, NFT_SET_INTERVAL, type, len);
+	struct ip last, end;
+
 	for (size_t i = 0; i < n; i++) {
 		if (v[i].addr.family != family)
 			continue;
 		last = prefix_last(&v[i]);
-		add_element(s, &v[i].addr, 0);
+		add_element(s, v[i].addr.b, len, 0);
 		if (ip_add(&last, 1, &end)) /* else the range is open */
-			add_element(s, &end, NFT_SET_ELEM_INTERVAL_END);
+			add_element(s, end.b, len, NFT_SET_ELEM_INTERVAL_END);
 	}
-	vec_push(&rs->sets, s);
+}
+
+struct nftnl_set *nft_key_set(struct nft_ruleset *rs, const char *name, enum nft_key key)
+{
+	static const struct {
+		uint32_t type, len;
+	} keys[] = {
+		[NFT_KEY_IP4] = {TYPE_IPV4_ADDR, 4},
+		[NFT_KEY_IP4_PAIR] = {TYPE_IPV4_ADDR << TYPE_BITS | TYPE_IPV4_ADDR, 8},
+		[NFT_KEY_IP6] = {TYPE_IPV6_ADDR, 16},
+		[NFT_KEY_IP6_PAIR] = {TYPE_IPV6_ADDR << TYPE_BITS | TYPE_IPV6_ADDR, 32},
+		[NFT_KEY_PORT] = {TYPE_INET_SERVICE, 2},
+	};
+
+	return add_set(rs, name, 0, keys[key].type, keys[key].len);
+}
+
+void nft_key_add(struct nftnl_set *s, const void *bytes)
+{
+	add_element(s, bytes, nftnl_set_get_u32(s, NFTNL_SET_KEY_LEN), 0);
 }
 
 struct nftnl_rule *nft_rule(struct nft_ruleset *rs, const char *chain)
@@ -177,21 +212,70 @@ static void compare(struct nftnl_rule *r, uint32_t op, const void *p, uint32_t l
 	nftnl_expr_set(e, NFTNL_EXPR_CMP_DATA, p, len);
 }
 
-void nft_match_addr(
-	struct nftnl_rule *r, enum ip_family family, bool source, const char *set, bool invert)
+static void load_addr(struct nftnl_rule *r, enum ip_family family, bool source, uint32_t reg)
 {
 	struct nftnl_expr *e = expr(r, "payload");
 	uint32_t v4 = source ? 12 : 16, v6 = source ? 8 : 24; /* in the header */
 
-	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_DREG, reg);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_OFFSET, family == IP_V4 ? v4 : v6);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_LEN, family == IP_V4 ? 4 : 16);
-	e = expr(r, "lookup");
+}
+
+static void lookup(struct nftnl_rule *r, const char *set, bool invert)
+{
+	struct nftnl_expr *e = expr(r, "lookup");
+
 	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
 	nftnl_expr_set_str(e, NFTNL_EXPR_LOOKUP_SET, set);
 	/* Said also when 0, as the kernel does. */
 	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_FLAGS, invert ? NFT_LOOKUP_F_INV : 0);
+}
+
+void nft_match_addr(
+	struct nftnl_rule *r, enum ip_family family, bool source, const char *set, bool invert)
+{
+	load_addr(r, family, source, NFT_REG_1);
+	lookup(r, set, invert);
+}
+
+void nft_match_addr_pair(struct nftnl_rule *r, enum ip_family family, const char *set)
+{
+	load_addr(r, family, true, NFT_REG_1);
+	/* The register that follows 4, or 16 bytes: of the former there are four in each of the latter. */
+	load_addr(r, family, false, family == IP_V4 ? NFT_REG32_01 : NFT_REG_2);
+	lookup(r, set, false);
+}
+
+static void load_original(struct nftnl_rule *r, uint32_t key)
+{
+	struct nftnl_expr *e = expr(r, "ct");
+
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY, key);
+	nftnl_expr_set_u8(e, NFTNL_EXPR_CT_DIR, IP_CT_DIR_ORIGINAL);
+}
+
+void nft_match_original_daddr(struct nftnl_rule *r, enum ip_family family, const char *set)
+{
+	load_original(r, family == IP_V4 ? NFT_CT_DST_IP : NFT_CT_DST_IP6);
+	lookup(r, set, false);
+}
+
+void nft_match_original_dport(struct nftnl_rule *r, const char *set)
+{
+	load_original(r, NFT_CT_PROTO_DST);
+	lookup(r, set, false);
+}
+
+void nft_match_protocol(struct nftnl_rule *r, uint8_t protocol, bool invert)
+{
+	struct nftnl_expr *e = expr(r, "meta");
+
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_KEY, NFT_META_L4PROTO);
+	compare(r, invert ? NFT_CMP_NEQ : NFT_CMP_EQ, &protocol, sizeof(protocol));
 }
 
 void nft_match_oifname(struct nftnl_rule *r, const char *name)
@@ -221,6 +305,25 @@ void nft_masquerade(struct nftnl_rule *r)
 	expr(r, "masq");
 }
 
+static void reject(struct nftnl_rule *r, uint32_t type, uint8_t code)
+{
+	struct nftnl_expr *e = expr(r, "reject");
+
+	nftnl_expr_set_u32(e, NFTNL_EXPR_REJECT_TYPE, type);
+	nftnl_expr_set_u8(e, NFTNL_EXPR_REJECT_CODE, code);
+}
+
+void nft_reject(struct nftnl_rule *r, enum ip_family family)
+{
+	reject(r, NFT_REJECT_ICMP_UNREACH,
+		family == IP_V4 ? ICMP_PORT_UNREACH : ICMPV6_PORT_UNREACH);
+}
+
+void nft_reject_tcp(struct nftnl_rule *r)
+{
+	reject(r, NFT_REJECT_TCP_RST, 0);
+}
+
 /* ---- as text ---- */
 
 static int by_text(const void *a, const void *b)
@@ -228,37 +331,71 @@ static int by_text(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void add_set_text(struct strbuf *sb, const struct nftnl_set *s)
-{
-	VEC(char *) lines = {0};
-	struct nftnl_set_elems_iter *it = must(nftnl_set_elems_iter_create(s));
-	struct nftnl_set_elem *e;
-	const uint8_t *key;
+/* The elements, in order. */
+struct element {
+	const void *key;
 	uint32_t len, flags;
+};
+
+struct elements {
+	VEC(struct element) v;
+};
+
+static int compare_elements(const void *a, const void *b)
+{
+	const struct element *x = a, *y = b;
+	int r = memcmp(x->key, y->key, x->len < y->len ? x->len : y->len);
+
+	if (r == 0 && x->len != y->len)
+		return x->len < y->len ? -1 : 1;
+	return r ? r : (int)x->flags - (int)y->flags;
+}
+
+static struct elements elements_of(const struct nftnl_set *s)
+{
+	struct nftnl_set_elems_iter *it = must(nftnl_set_elems_iter_create(s));
+	struct elements ret = {0};
+	struct nftnl_set_elem *e;
+
+	while ((e = nftnl_set_elems_iter_next(it))) {
+		struct element x = {0};
+
+		x.key = nftnl_set_elem_get(e, NFTNL_SET_ELEM_KEY, &x.len);
+		if (nftnl_set_elem_is_set(e, NFTNL_SET_ELEM_FLAGS))
+			x.flags = nftnl_set_elem_get_u32(e, NFTNL_SET_ELEM_FLAGS);
+		vec_push(&ret.v, x);
+	}
+	nftnl_set_elems_iter_destroy(it);
+	if (ret.v.n > 0)
+		qsort(ret.v.v, ret.v.n, sizeof(ret.v.v[0]), compare_elements);
+	return ret;
+}
+
+/* A set whose elements are values, each of which comes and goes by itself. */
+static bool is_key_set(const struct nftnl_set *s)
+{
+	return !(nftnl_set_get_u32(s, NFTNL_SET_FLAGS) & NFT_SET_INTERVAL);
+}
+
+static void add_set_text(struct strbuf *sb, const struct nftnl_set *s, bool frame)
+{
+	struct elements els;
 
 	strbuf_addf(sb, "set %s type %u len %u flags %#x\n", nftnl_set_get_str(s, NFTNL_SET_NAME),
 		nftnl_set_get_u32(s, NFTNL_SET_KEY_TYPE), nftnl_set_get_u32(s, NFTNL_SET_KEY_LEN),
 		nftnl_set_get_u32(s, NFTNL_SET_FLAGS));
-	while ((e = nftnl_set_elems_iter_next(it))) {
-		auto_strbuf line = STRBUF_INIT;
+	if (frame && is_key_set(s))
+		return;
+	els = elements_of(s);
+	for (size_t i = 0; i < els.v.n; i++) {
+		const struct element *x = &els.v.v[i];
 
-		key = nftnl_set_elem_get(e, NFTNL_SET_ELEM_KEY, &len);
-		for (uint32_t i = 0; key && i < len; i++)
-			strbuf_addf(&line, "%02x", key[i]);
-		flags = nftnl_set_elem_is_set(e, NFTNL_SET_ELEM_FLAGS)
-				? nftnl_set_elem_get_u32(e, NFTNL_SET_ELEM_FLAGS)
-				: 0;
-		strbuf_addf(&line, " %#x", flags);
-		vec_push(&lines, strbuf_take(&line));
+		strbuf_add(sb, "  ");
+		for (uint32_t k = 0; k < x->len; k++)
+			strbuf_addf(sb, "%02x", ((const uint8_t *)x->key)[k]);
+		strbuf_addf(sb, " %#x\n", x->flags);
 	}
-	nftnl_set_elems_iter_destroy(it);
-	if (lines.n > 0)
-		qsort(lines.v, lines.n, sizeof(lines.v[0]), by_text);
-	for (size_t i = 0; i < lines.n; i++) {
-		strbuf_addf(sb, "  %s\n", lines.v[i]);
-		free(lines.v[i]);
-	}
-	vec_done(&lines);
+	vec_done(&els.v);
 }
 
 static int add_expr_text(struct nftnl_expr *e, void *arg)
@@ -289,14 +426,14 @@ static void add_chain_text(struct strbuf *sb, const struct nftnl_chain *c)
 		nftnl_chain_get_u32(c, NFTNL_CHAIN_POLICY));
 }
 
-/* Sets and chains in any order, rules in theirs. */
-static char *text_of(const struct nft_ruleset *rs)
+/* Sets and chains in any order, rules in theirs. frame: without key sets' elements. */
+static char *text_of(const struct nft_ruleset *rs, bool frame)
 {
 	VEC(char *) parts = {0};
 	struct strbuf sb = STRBUF_INIT;
 
 	for (size_t i = 0; i < rs->sets.n; i++) {
-		add_set_text(&sb, rs->sets.v[i]);
+		add_set_text(&sb, rs->sets.v[i], frame);
 		vec_push(&parts, strbuf_take(&sb));
 	}
 	for (size_t i = 0; i < rs->chains.n; i++) {
@@ -315,12 +452,17 @@ static char *text_of(const struct nft_ruleset *rs)
 	return strbuf_take(&sb);
 }
 
-bool nft_equal(const struct nft_ruleset *a, const struct nft_ruleset *b)
+static bool same(const struct nft_ruleset *a, const struct nft_ruleset *b, bool frame)
 {
-	auto_free char *x = text_of(a);
-	auto_free char *y = text_of(b);
+	auto_free char *x = text_of(a, frame);
+	auto_free char *y = text_of(b, frame);
 
 	return strcmp(x, y) == 0;
+}
+
+bool nft_equal(const struct nft_ruleset *a, const struct nft_ruleset *b)
+{
+	return same(a, b, false);
 }
 
 /* ---- reading ---- */
@@ -488,6 +630,21 @@ int nft_delete_table(struct nft *n, uint16_t family, const char *table, struct e
 	return r < 0 ? err_wrap(err, r, "delete the nftables table %s", table) : 0;
 }
 
+/* All elements, in as many messages as they need. */
+static void add_elements(struct nft *n, uint16_t type, uint16_t family, const struct nftnl_set *s)
+{
+	struct nftnl_set_elems_iter *it = must(nftnl_set_elems_iter_create(s));
+	int more;
+
+	if (nftnl_set_elems_iter_cur(it))
+		do
+			more = nftnl_set_elems_nlmsg_build_payload_iter(
+				add(n, type, family, type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0),
+				it);
+		while (more > 0);
+	nftnl_set_elems_iter_destroy(it);
+}
+
 int nft_write(struct nft *n, const struct nft_ruleset *rs, struct err *err)
 {
 	uint16_t family = rs->family;
@@ -498,8 +655,7 @@ int nft_write(struct nft *n, const struct nft_ruleset *rs, struct err *err)
 	for (size_t i = 0; i < rs->sets.n; i++) {
 		nftnl_set_nlmsg_build_payload(
 			add(n, NFT_MSG_NEWSET, family, NLM_F_CREATE), rs->sets.v[i]);
-		nftnl_set_elems_nlmsg_build_payload(
-			add(n, NFT_MSG_NEWSETELEM, family, NLM_F_CREATE), rs->sets.v[i]);
+		add_elements(n, NFT_MSG_NEWSETELEM, family, rs->sets.v[i]);
 	}
 	for (size_t i = 0; i < rs->chains.n; i++)
 		nftnl_chain_nlmsg_build_payload(
@@ -511,6 +667,58 @@ int nft_write(struct nft *n, const struct nft_ruleset *rs, struct err *err)
 	add_batch(n, NFNL_MSG_BATCH_END);
 	r = nl_batch_end(n->nl, err);
 	return r < 0 ? err_wrap(err, r, "write the nftables table %s", rs->table) : 0;
+}
+
+/* The elements of a that b has not. */
+static void add_difference(struct nft *n, uint16_t type, const struct nft_ruleset *rs,
+	const struct nftnl_set *a, const struct nftnl_set *b)
+{
+	struct nft_ruleset *tmp = nft_ruleset_new(rs->family, rs->table);
+	struct nftnl_set *s = add_set(tmp, nftnl_set_get_str(a, NFTNL_SET_NAME), 0, 0, 0);
+	struct elements x = elements_of(a), y = elements_of(b);
+
+	for (size_t i = 0, k = 0; i < x.v.n; i++) {
+		while (k < y.v.n && compare_elements(&y.v.v[k], &x.v.v[i]) < 0)
+			k++;
+		if (k == y.v.n || compare_elements(&y.v.v[k], &x.v.v[i]) != 0)
+			add_element(s, x.v.v[i].key, x.v.v[i].len, 0);
+	}
+	nftnl_set_unset(s, NFTNL_SET_ID);
+	add_elements(n, type, rs->family, s);
+	nft_ruleset_free(tmp);
+	vec_done(&x.v);
+	vec_done(&y.v);
+}
+
+static const struct nftnl_set *find_set(const struct nft_ruleset *rs, const char *name)
+{
+	for (size_t i = 0; i < rs->sets.n; i++)
+		if (strcmp(nftnl_set_get_str(rs->sets.v[i], NFTNL_SET_NAME), name) == 0)
+			return rs->sets.v[i];
+	return NULL;
+}
+
+int nft_change(struct nft *n, const struct nft_ruleset *have, const struct nft_ruleset *rs,
+	struct err *err)
+{
+	int r;
+
+	if (!same(have, rs, true))
+		return nft_write(n, rs, err);
+	nl_batch_begin(n->nl, NL_ATOMIC, NULL, NULL);
+	add_batch(n, NFNL_MSG_BATCH_BEGIN);
+	for (size_t i = 0; i < rs->sets.n; i++) {
+		const struct nftnl_set *s = rs->sets.v[i];
+		const struct nftnl_set *old = find_set(have, nftnl_set_get_str(s, NFTNL_SET_NAME));
+
+		if (!is_key_set(s))
+			continue;
+		add_difference(n, NFT_MSG_DELSETELEM, rs, old, s);
+		add_difference(n, NFT_MSG_NEWSETELEM, rs, s, old);
+	}
+	add_batch(n, NFNL_MSG_BATCH_END);
+	r = nl_batch_end(n->nl, err);
+	return r < 0 ? err_wrap(err, r, "change the nftables table %s", rs->table) : 0;
 }
 
 /* ---- watching ---- */

@@ -2,7 +2,7 @@
 /*
  * nftables tables that one process owns as a whole: what they should hold is a `struct nft_ruleset`,
  * which can be read from the kernel, compared, and written in one transaction in place of what is
- * there. For tables of a constant number of rules and short sets; big maps change by element.
+ * there. For tables of a constant number of rules, whose sets may change by element.
  */
 #pragma once
 
@@ -44,6 +44,17 @@ void nft_base_chain(struct nft_ruleset *rs, const char *name, const char *type, 
 /* A set of address ranges of one family; prefixes may not overlap. */
 void nft_prefix_set(struct nft_ruleset *rs, const char *name, enum ip_family family,
 	const struct prefix *v, size_t n);
+/* Sets of single values, which nft_change() changes by element. */
+enum nft_key {
+	NFT_KEY_IP4,	  /* an address */
+	NFT_KEY_IP4_PAIR, /* two of them */
+	NFT_KEY_IP6,
+	NFT_KEY_IP6_PAIR,
+	NFT_KEY_PORT, /* network order */
+};
+struct nftnl_set *nft_key_set(struct nft_ruleset *rs, const char *name, enum nft_key key);
+/* bytes: as long as the key. Each value once. */
+void nft_key_add(struct nftnl_set *s, const void *bytes);
 /* The next rule of a chain, to be filled in by the expressions below. Owned by rs. */
 struct nftnl_rule *nft_rule(struct nft_ruleset *rs, const char *chain);
 
@@ -52,10 +63,22 @@ struct nftnl_rule *nft_rule(struct nft_ruleset *rs, const char *chain);
 /* The packet's source (or destination) address is (invert: is not) in the set. */
 void nft_match_addr(
 	struct nftnl_rule *r, enum ip_family family, bool source, const char *set, bool invert);
+/* Source and destination, as a pair, are in the set. */
+void nft_match_addr_pair(struct nftnl_rule *r, enum ip_family family, const char *set);
+/* What the connection's first packet was sent to, before any translation, is in the set. */
+void nft_match_original_daddr(struct nftnl_rule *r, enum ip_family family, const char *set);
+/* Behind nft_match_protocol. */
+void nft_match_original_dport(struct nftnl_rule *r, const char *set);
+/* protocol: IPPROTO_TCP, ... */
+void nft_match_protocol(struct nftnl_rule *r, uint8_t protocol, bool invert);
 void nft_match_oifname(struct nftnl_rule *r, const char *name);
 /* The source address is local (of the outgoing interface: oif) or (invert) is not. */
 void nft_match_saddr_local(struct nftnl_rule *r, bool oif, bool invert);
 void nft_masquerade(struct nftnl_rule *r);
+/* "Port unreachable". */
+void nft_reject(struct nftnl_rule *r, enum ip_family family);
+/* Behind nft_match_protocol(r, IPPROTO_TCP, false). */
+void nft_reject_tcp(struct nftnl_rule *r);
 
 /* ---- the kernel ---- */
 
@@ -66,6 +89,13 @@ int nft_read(struct nft *n, uint16_t family, const char *table, struct nft_rules
 bool nft_equal(const struct nft_ruleset *a, const struct nft_ruleset *b);
 /* Puts rs in the place of the table that is there, if any: all or nothing. */
 int nft_write(struct nft *n, const struct nft_ruleset *rs, struct err *err);
+/*
+ * The same in the fewest messages: where `have`, which the kernel holds, differs from rs in elements
+ * of key sets alone, those are added and deleted. An error may mean that the kernel holds something
+ * else: read it.
+ */
+int nft_change(struct nft *n, const struct nft_ruleset *have, const struct nft_ruleset *rs,
+	struct err *err);
 /* A table that is not there is success. */
 int nft_delete_table(struct nft *n, uint16_t family, const char *table, struct err *err);
 
