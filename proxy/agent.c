@@ -1,0 +1,773 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "proxy"
+#include "proxy/agent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/vec.h"
+#include "kern/conntrack.h"
+#include "kern/ipvs.h"
+#include "kern/nft.h"
+#include "kern/rt.h"
+#include "model/endpointslice.h"
+#include "model/ippool.h"
+#include "model/key.h"
+#include "model/node.h"
+#include "model/service.h"
+#include "model/wep.h"
+#include "proxy/calc.h"
+#include "proxy/masq.h"
+#include "proxy/owned.h"
+#include "proxy/vips.h"
+#include "proxy/vservers.h"
+#include "store/cache.h"
+#include "store/store.h"
+#include "store/sync.h"
+#include "svc/health.h"
+#include "svc/loop.h"
+#include "svc/metrics.h"
+
+#define RETRY_MIN_MS 500
+#define RETRY_MAX_MS 30000
+
+enum { CACHE_SERVICES, CACHE_SLICES, CACHE_WEPS, CACHE_POOLS, CACHE_NODE, N_CACHED };
+
+struct part {
+	const char *name;
+	struct health_check *check;
+	bool failing;
+};
+
+enum { PART_SYSCTL, PART_NFT, PART_VIPS, PART_IPVS, N_PARTS };
+
+struct agent {
+	const struct agent_conf *conf;
+	struct event_base *base;
+	struct store *st;
+	int64_t (*now_ms)(void);
+
+	struct rt *rt;
+	struct rt_monitor *monitor;
+	struct nft *nft;
+	struct nft_monitor *nft_monitor;
+	struct loop_fd *monitor_fd, *nft_fd;
+	struct ipvs *ipvs; /* NULL: not yet */
+	struct conntrack *ct;
+	struct owned *owned;
+	struct vips *vips;
+	struct masq *masq;
+	struct vservers *servers;
+
+	struct calc *calc;
+	char *node_key;
+	char prefixes[N_CACHED][KEY_SIZE];
+	struct cache_kind kinds[N_CACHED];
+	struct cache *cache;
+	struct health_check *sync_check;
+	bool in_sync;
+
+	VEC(struct ip) node_ips, wanted_ips; /* as the kernel has them; as they were last wanted */
+	struct ip node4, node6;		     /* as the datastore has them */
+	bool addrs_unknown, nat_changed, sysctl_unknown;
+
+	struct loop_task *task;
+	struct loop_timer *retry_timer, *sync_timer;
+	int64_t retry_delay_ms;
+	struct part parts[N_PARTS];
+	struct metrics *metrics;
+	uint64_t n_applies, n_refused;
+	bool pruned;
+};
+
+static void schedule(struct agent *a)
+{
+	loop_task_schedule(a->task);
+}
+
+/* ---- datastore -> calc ---- */
+
+MODEL_CACHE_FNS(service);
+MODEL_CACHE_FNS(endpointslice);
+MODEL_CACHE_FNS(wep);
+MODEL_CACHE_FNS(ippool);
+MODEL_CACHE_FNS(node);
+
+static void on_service(void *arg, const char *key, const void *old, const void *new)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	calc_on_service(a->calc, old, new);
+	schedule(a);
+}
+
+static void on_slice(void *arg, const char *key, const void *old, const void *new)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	calc_on_slice(a->calc, old, new);
+	schedule(a);
+}
+
+static void on_wep(void *arg, const char *key, const void *old, const void *new)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	calc_on_wep(a->calc, old, new);
+	schedule(a);
+}
+
+static void on_pool(void *arg, const char *key, const void *old, const void *new)
+{
+	struct agent *a = arg;
+
+	(void)key;
+	(void)old;
+	(void)new;
+	a->nat_changed = true;
+	schedule(a);
+}
+
+static void on_node(void *arg, const char *key, const void *old, const void *new)
+{
+	struct agent *a = arg;
+	const struct node *n = new;
+
+	(void)old;
+	if (strcmp(key, a->node_key) != 0) /* one whose name begins with ours */
+		return;
+	a->node4 = n ? n->ipv4.addr : (struct ip){0};
+	a->node6 = n ? n->ipv6.addr : (struct ip){0};
+	a->addrs_unknown = true;
+	schedule(a);
+}
+
+static void on_in_sync(void *arg)
+{
+	struct agent *a = arg;
+
+	a->in_sync = true;
+	schedule(a);
+}
+
+static void on_sync_state(void *arg)
+{
+	struct agent *a = arg;
+
+	if (!a->cache) /* before cache_new has returned */
+		return;
+	if (sync_up(cache_sync(a->cache)))
+		health_set_ok(a->sync_check);
+	else
+		health_set_bad(a->sync_check, "datastore %s: %s", store_name(a->st),
+			sync_state(cache_sync(a->cache)));
+}
+
+static const struct cache_ops cache_ops = {.in_sync = on_in_sync, .state = on_sync_state};
+
+static void define_kinds(struct agent *a)
+{
+	static const struct {
+		enum kind kind;
+		struct cache_kind fns;
+	} rows[N_CACHED] = {
+		[CACHE_SERVICES] = {KIND_SERVICE,
+			{NULL, service_cache_decode, service_cache_free, on_service}},
+		[CACHE_SLICES] = {KIND_ENDPOINTSLICE,
+			{NULL, endpointslice_cache_decode, endpointslice_cache_free, on_slice}},
+		[CACHE_WEPS] = {KIND_WORKLOADENDPOINT,
+			{NULL, wep_cache_decode, wep_cache_free, on_wep}},
+		[CACHE_POOLS] = {KIND_IPPOOL,
+			{NULL, ippool_cache_decode, ippool_cache_free, on_pool}},
+		[CACHE_NODE] = {KIND_NODE, {NULL, node_cache_decode, node_cache_free, on_node}},
+	};
+
+	a->node_key = mem_strdup(key_str(KIND_NODE, NULL, a->conf->nodename));
+	for (int i = 0; i < N_CACHED; i++) {
+		a->kinds[i] = rows[i].fns;
+		a->kinds[i].prefix = i == CACHE_NODE
+					     ? a->node_key
+					     : key_prefix(rows[i].kind, NULL, a->prefixes[i]);
+	}
+}
+
+/* ---- calc -> reconcilers ---- */
+
+static void on_server_set(void *arg, const struct ipvs_key *key, const struct calc_server *server)
+{
+	vservers_set(((struct agent *)arg)->servers, key, server);
+}
+
+static void on_server_unset(void *arg, const struct ipvs_key *key)
+{
+	vservers_unset(((struct agent *)arg)->servers, key);
+}
+
+static void on_nat_changed(void *arg)
+{
+	((struct agent *)arg)->nat_changed = true;
+}
+
+static void on_refused(void *arg, const char *service, const char *why)
+{
+	struct agent *a = arg;
+
+	a->n_refused++;
+	log_warn("Service %s: %s", service, why);
+}
+
+static const struct calc_ops calc_ops = {.server_set = on_server_set,
+	.server_unset = on_server_unset,
+	.nat_changed = on_nat_changed,
+	.refused = on_refused};
+
+/* ---- which virtual servers are ours ---- */
+
+static bool in_ranges(const struct agent *a, const struct ip *ip)
+{
+	for (size_t i = 0; i < a->conf->n_ranges; i++)
+		if (prefix_contains(&a->conf->ranges[i], ip))
+			return true;
+	return false;
+}
+
+static bool is_ours(void *arg, const struct ipvs_key *key)
+{
+	const struct agent *a = arg;
+
+	return in_ranges(a, &key->ip) || owned_has(a->owned, key);
+}
+
+static int own(void *arg, const struct ipvs_key *key, struct err *err)
+{
+	struct agent *a = arg;
+
+	return in_ranges(a, &key->ip) ? 0 : owned_add(a->owned, key, err);
+}
+
+static bool is_there(void *arg, const struct ipvs_key *key)
+{
+	return vservers_has(((struct agent *)arg)->servers, key);
+}
+
+/* ---- the kernel's events ---- */
+
+static void on_rt_event(void *arg, const struct rt_event *ev)
+{
+	struct agent *a = arg;
+	bool work = vips_event(a->vips, ev);
+
+	if (ev->type == RT_EVENT_ADDR_SET || ev->type == RT_EVENT_ADDR_DEL ||
+		ev->type == RT_EVENT_OVERFLOW) {
+		a->addrs_unknown = true;
+		work = true;
+	}
+	if (work)
+		schedule(a);
+}
+
+static void on_monitor(void *arg)
+{
+	struct agent *a = arg;
+	struct err err = ERR_INIT;
+
+	if (rt_monitor_read(a->monitor, on_rt_event, a, &err) < 0) {
+		log_error("kernel events: %s", err_text(&err));
+		vips_mark_unknown(a->vips);
+		a->addrs_unknown = true;
+		schedule(a);
+	}
+}
+
+static void on_nft_event(void *arg, const char *table)
+{
+	struct agent *a = arg;
+
+	if (masq_event(a->masq, table))
+		schedule(a);
+}
+
+static void on_nft_monitor(void *arg)
+{
+	struct agent *a = arg;
+	struct err err = ERR_INIT;
+
+	if (nft_monitor_read(a->nft_monitor, on_nft_event, a, &err) < 0) {
+		log_error("nftables events: %s", err_text(&err));
+		masq_mark_unknown(a->masq);
+		schedule(a);
+	}
+}
+
+/* ---- this node's addresses ---- */
+
+static bool is_served(const struct agent *a, const struct rt_addr *addr)
+{
+	const struct ip *ip = &addr->prefix.addr;
+
+	/* Not loopback, not link-local; and not the Services' own. */
+	return ip_is_global_unicast(ip) && !in_ranges(a, ip);
+}
+
+static void on_addr(void *arg, const struct rt_addr *addr)
+{
+	struct agent *a = arg;
+
+	if (is_served(a, addr))
+		vec_push(&a->node_ips, addr->prefix.addr);
+}
+
+static void on_addr_restart(void *arg)
+{
+	((struct agent *)arg)->node_ips.n = 0;
+}
+
+static int compare_ips(const void *x, const void *y)
+{
+	return ip_compare(x, y);
+}
+
+static void sort_node_ips(struct agent *a)
+{
+	size_t n = 0;
+
+	if (a->node_ips.n == 0)
+		return;
+	qsort(a->node_ips.v, a->node_ips.n, sizeof(a->node_ips.v[0]), compare_ips);
+	for (size_t i = 1; i < a->node_ips.n; i++)
+		if (!ip_equal(&a->node_ips.v[n], &a->node_ips.v[i]))
+			a->node_ips.v[++n] = a->node_ips.v[i];
+	a->node_ips.n = n + 1;
+}
+
+/* The node's own, if this host has it, else any of the family. */
+static struct ip choose_source(const struct agent *a, const struct ip *node, enum ip_family family)
+{
+	struct ip any = {0};
+
+	for (size_t i = 0; i < a->node_ips.n; i++) {
+		if (ip_equal(&a->node_ips.v[i], node))
+			return *node;
+		if (a->node_ips.v[i].family == family && any.family == IP_NONE)
+			any = a->node_ips.v[i];
+	}
+	return any;
+}
+
+static int read_addrs(struct agent *a, struct err *err)
+{
+	struct ip src4, src6;
+	int r;
+
+	if (!a->addrs_unknown)
+		return 0;
+	a->node_ips.n = 0;
+	r = rt_addr_dump(a->rt, IP_NONE, 0, on_addr, on_addr_restart, a, err);
+	if (r < 0)
+		return err_wrap(err, r, "read this node's addresses");
+	sort_node_ips(a);
+	a->addrs_unknown = false;
+	if (a->wanted_ips.n != a->node_ips.n ||
+		(a->node_ips.n > 0 && memcmp(a->wanted_ips.v, a->node_ips.v,
+					      a->node_ips.n * sizeof(struct ip)) != 0)) {
+		a->wanted_ips.n = 0;
+		for (size_t i = 0; i < a->node_ips.n; i++)
+			vec_push(&a->wanted_ips, a->node_ips.v[i]);
+		calc_on_node_ips(a->calc, a->wanted_ips.v, a->wanted_ips.n);
+		a->nat_changed = true;
+	}
+	src4 = choose_source(a, &a->node4, IP_V4);
+	src6 = choose_source(a, &a->node6, IP_V6);
+	vips_want(a->vips, a->conf->ranges, a->conf->n_ranges, &src4, &src6);
+	return 0;
+}
+
+/* ---- the task ---- */
+
+static void set_part(struct agent *a, int part, int r, const struct err *err)
+{
+	struct part *p = &a->parts[part];
+
+	if (r == 0) {
+		if (p->failing)
+			log_info("%s: in order again", p->name);
+		health_set_ok(p->check);
+	} else {
+		log_warn("%s: %s", p->name, err_text(err));
+		health_set_bad(p->check, "%s", err_text(err));
+	}
+	p->failing = r < 0;
+}
+
+static int apply_sysctl(struct agent *a, struct err *err)
+{
+	static const char *const names[] = {
+		"net/ipv4/ip_forward",
+		/* Without it nftables could not masquerade what IPVS has translated. */
+		"net/ipv4/vs/conntrack",
+		/* A connection to an endpoint that is gone ends now, not after its time-out. */
+		"net/ipv4/vs/expire_nodest_conn",
+		/* A client with affinity does not wait for an endpoint with weight 0. */
+		"net/ipv4/vs/expire_quiescent_template",
+	};
+
+	for (size_t i = 0; i < array_size(names); i++) {
+		auto_free char *path = mem_printf("%s/%s", a->conf->sysctl_root, names[i]);
+		auto_free char *now = NULL;
+		int r = file_read(path, 16, &now, NULL, err);
+
+		if (r == 0 && strcmp(now, "1\n") != 0)
+			r = file_poke(AT_FDCWD, path, "1", err);
+		if (r < 0)
+			return err_wrap(err, r, "kernel setting %s", names[i]);
+	}
+	a->sysctl_unknown = false;
+	return 0;
+}
+
+struct pool_list {
+	VEC(struct prefix) v;
+};
+
+static void add_pool(void *arg, const char *key, const void *obj)
+{
+	struct pool_list *list = arg;
+	const struct ippool *p = obj;
+
+	(void)key;
+	vec_push(&list->v, prefix_masked(&p->cidr));
+}
+
+/* Pools do not overlap; what is given by hand may not, either. */
+static void want_masq(struct agent *a)
+{
+	struct pool_list pools = {0};
+	struct masq_want w = {.ranges = a->conf->ranges,
+		.n_ranges = a->conf->n_ranges,
+		.pods = a->conf->pods,
+		.n_pods = a->conf->n_pods,
+		.node_ips = a->wanted_ips.v,
+		.n_node_ips = a->wanted_ips.n,
+		.all = a->conf->masquerade_all,
+		.calc = a->calc};
+
+	if (a->conf->n_pods == 0) {
+		cache_for_each(a->cache, &a->kinds[CACHE_POOLS], add_pool, &pools);
+		w.pods = pools.v.v;
+		w.n_pods = pools.v.n;
+	}
+	masq_want(a->masq, &w);
+	vec_done(&pools.v);
+	a->nat_changed = false;
+}
+
+static void arm_retry(struct agent *a, bool failed)
+{
+	int64_t next = vservers_next_ms(a->servers);
+
+	if (!failed) {
+		a->retry_delay_ms = 0;
+		loop_timer_cancel(a->retry_timer);
+		if (next != INT64_MAX)
+			loop_timer_set(a->retry_timer, next - a->now_ms());
+		return;
+	}
+	if (loop_timer_is_set(a->retry_timer)) /* an event came meanwhile; it changes no delay */
+		return;
+	a->retry_delay_ms = a->retry_delay_ms ? a->retry_delay_ms * 2 : RETRY_MIN_MS;
+	if (a->retry_delay_ms > RETRY_MAX_MS)
+		a->retry_delay_ms = RETRY_MAX_MS;
+	loop_timer_set(a->retry_timer, a->retry_delay_ms);
+}
+
+static int open_ipvs(struct agent *a, struct err *err)
+{
+	int r;
+
+	if (a->ipvs)
+		return 0;
+	r = ipvs_open(&a->ipvs, err);
+	if (r == 0)
+		vservers_use(a->servers, a->ipvs);
+	return r;
+}
+
+/* Deletions are over, so what is still in the file and not in the kernel can be forgotten. */
+static void prune_owned(struct agent *a)
+{
+	struct err err = ERR_INIT;
+
+	if (a->pruned)
+		return;
+	if (owned_prune(a->owned, is_there, a, &err) < 0)
+		log_warn("%s", err_text(&err));
+	a->pruned = true;
+}
+
+static int apply_servers(struct agent *a)
+{
+	struct err err = ERR_INIT;
+	int r = vservers_apply(a->servers, a->now_ms(), &err);
+
+	if (r == -EAGAIN) {
+		schedule(a);
+		return 0;
+	}
+	set_part(a, PART_IPVS, r, &err);
+	if (r == 0)
+		prune_owned(a);
+	return r;
+}
+
+/* The rules first, and the addresses, so that nothing is ever sent to a Service unmasqueraded. */
+static void on_task(void *arg)
+{
+	struct agent *a = arg;
+	struct err err = ERR_INIT;
+	bool failed = false;
+	int r;
+
+	if (!a->in_sync)
+		return;
+	a->n_applies++;
+	r = open_ipvs(a, &err);
+	if (r < 0) {
+		/* Without IPVS nothing serves the addresses: they are not taken. */
+		set_part(a, PART_IPVS, r, &err);
+		arm_retry(a, true);
+		return;
+	}
+	if (a->sysctl_unknown) {
+		r = apply_sysctl(a, &err);
+		set_part(a, PART_SYSCTL, r, &err);
+		failed |= r < 0;
+	}
+	r = read_addrs(a, &err);
+	calc_run(a->calc);
+	if (a->masq) {
+		if (a->nat_changed)
+			want_masq(a);
+		r = masq_apply(a->masq, &err);
+		set_part(a, PART_NFT, r, &err);
+		failed |= r < 0;
+	}
+	r = a->addrs_unknown ? -EAGAIN : vips_apply(a->vips, &err);
+	set_part(a, PART_VIPS, r, &err);
+	failed |= r < 0;
+	failed |= apply_servers(a) < 0;
+	arm_retry(a, failed);
+}
+
+static void on_retry_timer(void *arg)
+{
+	schedule(arg);
+}
+
+void agent_reread(struct agent *a)
+{
+	a->sysctl_unknown = a->addrs_unknown = true;
+	vips_mark_unknown(a->vips);
+	vservers_mark_unknown(a->servers);
+	if (a->masq)
+		masq_mark_unknown(a->masq);
+	schedule(a);
+}
+
+static void on_sync_timer(void *arg)
+{
+	struct agent *a = arg;
+
+	agent_reread(a);
+	loop_timer_set(a->sync_timer, a->conf->sync_ms);
+}
+
+/* ---- life ---- */
+
+static int64_t get_wanted(void *arg)
+{
+	return vservers_stats(((struct agent *)arg)->servers)->wanted;
+}
+
+static int64_t get_installed(void *arg)
+{
+	return vservers_stats(((struct agent *)arg)->servers)->installed;
+}
+
+static int64_t get_draining(void *arg)
+{
+	return vservers_stats(((struct agent *)arg)->servers)->draining;
+}
+
+static void add_metrics(struct agent *a)
+{
+	const struct vservers_stats *st = vservers_stats(a->servers);
+	struct metrics *m = a->metrics;
+
+	metrics_gauge_fn(m, "margay_proxy_virtual_servers_wanted", NULL,
+		"Addresses and ports of Services that should be balanced.", get_wanted, a);
+	metrics_gauge_fn(m, "margay_proxy_virtual_servers_installed", NULL,
+		"Virtual servers of ours in IPVS.", get_installed, a);
+	metrics_gauge_fn(m, "margay_proxy_real_servers_draining", NULL,
+		"Endpoints that are gone and still have connections.", get_draining, a);
+	metrics_counter(m, "margay_proxy_ipvs_writes_total", NULL,
+		"Virtual and real servers added or edited.", &st->written);
+	metrics_counter(m, "margay_proxy_ipvs_deletes_total", NULL,
+		"Virtual and real servers deleted.", &st->deleted);
+	metrics_counter(m, "margay_proxy_ipvs_failures_total", NULL,
+		"Changes that the kernel refused.", &st->failed);
+	metrics_counter(m, "margay_proxy_ipvs_repairs_total", NULL,
+		"Virtual and real servers that somebody else removed.", &st->repaired);
+	metrics_counter(
+		m, "margay_proxy_ipvs_reads_total", NULL, "Times IPVS was read.", &st->reads);
+	metrics_counter(m, "margay_proxy_connections_deleted_total", NULL,
+		"UDP connections to endpoints that are gone, deleted.", &st->connections);
+	metrics_counter(m, "margay_proxy_refused_total", NULL,
+		"Times that an address of a Service could not be served.", &a->n_refused);
+	metrics_counter(m, "margay_proxy_applies_total", NULL, "Turns of work.", &a->n_applies);
+}
+
+static void open_nft(struct agent *a)
+{
+	struct err err = ERR_INIT;
+	int r = nft_open(&a->nft, &err);
+
+	if (r == 0)
+		r = nft_monitor_open(a->nft, &a->nft_monitor, &err);
+	if (r < 0) {
+		set_part(a, PART_NFT, r, &err);
+		return;
+	}
+	a->nft_fd =
+		loop_fd_new(a->base, nft_monitor_fd(a->nft_monitor), LOOP_READ, on_nft_monitor, a);
+	a->masq = masq_new(a->nft);
+}
+
+static int open_kernel(struct agent *a, struct err *err)
+{
+	struct err e = ERR_INIT;
+	int r = rt_open(&a->rt, err);
+
+	if (r == 0)
+		r = rt_monitor_open(
+			RT_WATCH_LINKS | RT_WATCH_ADDRS | RT_WATCH_ROUTES, a->rt, &a->monitor, err);
+	if (r < 0)
+		return r;
+	a->monitor_fd = loop_fd_new(a->base, rt_monitor_fd(a->monitor), LOOP_READ, on_monitor, a);
+	open_nft(a);
+	if (conntrack_open(&a->ct, &e) < 0)
+		log_warn("UDP connections to endpoints that go will stay: %s", err_text(&e));
+	return owned_new(a->conf->state_file, &a->owned, err);
+}
+
+int agent_new(struct event_base *base, struct store *st, const struct agent_conf *conf,
+	struct health *health, struct metrics *metrics, int64_t (*now_ms)(void), struct agent **ret,
+	struct err *err)
+{
+	static const char *const names[N_PARTS] = {"sysctl", "nftables", "vips", "ipvs"};
+	struct calc_conf cc = {.nodename = conf->nodename,
+		.ranges = conf->ranges,
+		.n_ranges = conf->n_ranges,
+		.use_weps = true};
+	struct agent *a = mem_new(struct agent);
+	int r;
+
+	a->conf = conf;
+	a->base = base;
+	a->st = st;
+	a->now_ms = now_ms ? now_ms : clock_mono_ms;
+	a->metrics = metrics;
+	a->sync_check = health_add(health, "datastore", HEALTH_READY, "the datastore to be read");
+	for (int i = 0; i < N_PARTS; i++) {
+		a->parts[i].name = names[i];
+		a->parts[i].check =
+			health_add(health, names[i], HEALTH_READY, "waiting for the datastore");
+	}
+	r = open_kernel(a, err);
+	if (r < 0) {
+		agent_free(a);
+		return r;
+	}
+	a->task = loop_task_new(base, on_task, a);
+	a->retry_timer = loop_timer_new(base, on_retry_timer, a);
+	a->sync_timer = loop_timer_new(base, on_sync_timer, a);
+	a->calc = calc_new(&cc, &calc_ops, a);
+	a->vips = vips_new(a->rt);
+	a->servers = vservers_new(a->ct, conf->scheduler, is_ours, own, a);
+	a->addrs_unknown = a->nat_changed = a->sysctl_unknown = true;
+	define_kinds(a);
+	a->cache = cache_new(st, a->kinds, N_CACHED, &cache_ops, a, NULL);
+	on_sync_state(a);
+	add_metrics(a);
+	if (conf->sync_ms)
+		loop_timer_set(a->sync_timer, conf->sync_ms);
+	*ret = a;
+	return 0;
+}
+
+void agent_free(struct agent *a)
+{
+	if (!a)
+		return;
+	if (a->servers) {
+		const struct vservers_stats *st = vservers_stats(a->servers);
+		const void *const values[] = {&st->written, &st->deleted, &st->failed,
+			&st->repaired, &st->reads, &st->connections, &a->n_refused, &a->n_applies,
+			a};
+
+		for (size_t i = 0; i < array_size(values); i++)
+			metrics_remove(a->metrics, values[i]);
+	}
+	/* calc borrows the cache's objects. */
+	calc_free(a->calc);
+	cache_free(a->cache);
+	loop_timer_free(a->retry_timer);
+	loop_timer_free(a->sync_timer);
+	loop_task_free(a->task);
+	loop_fd_free(a->monitor_fd);
+	loop_fd_free(a->nft_fd);
+	vservers_free(a->servers);
+	vips_free(a->vips);
+	masq_free(a->masq);
+	owned_free(a->owned);
+	ipvs_close(a->ipvs);
+	conntrack_close(a->ct);
+	rt_monitor_close(a->monitor);
+	nft_monitor_close(a->nft_monitor);
+	nft_close(a->nft);
+	rt_close(a->rt);
+	vec_done(&a->node_ips);
+	vec_done(&a->wanted_ips);
+	free(a->node_key);
+	free(a);
+}
+
+bool agent_is_idle(const struct agent *a)
+{
+	return !loop_task_is_scheduled(a->task);
+}
+
+bool agent_in_sync(const struct agent *a)
+{
+	return a->in_sync;
+}
+
+const struct vservers_stats *agent_stats(const struct agent *a)
+{
+	return vservers_stats(a->servers);
+}
+
+void agent_retry(struct agent *a)
+{
+	sync_retry(cache_sync(a->cache));
+	loop_timer_cancel(a->retry_timer);
+	schedule(a);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A line each: "6 10.130.29.80 30080", protocol, address, port. A torn or strange line is skipped. */
+#include "proxy/owned.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/hmap.h"
+#include "base/parse.h"
+#include "base/strbuf.h"
+
+#define FILE_MAX (16 * 1024 * 1024)
+
+struct item {
+	struct hmap_node node;
+	struct ipvs_key key;
+};
+
+struct owned {
+	char *path;
+	struct hmap items;
+};
+
+static struct item *find(const struct owned *o, const struct ipvs_key *key)
+{
+	struct item *it;
+
+	hmap_for_each_hash (it, &o->items, hash_bytes(key, sizeof(*key)), node)
+		if (memcmp(&it->key, key, sizeof(*key)) == 0)
+			return it;
+	return NULL;
+}
+
+static void insert(struct owned *o, const struct ipvs_key *key)
+{
+	struct item *it;
+
+	if (find(o, key))
+		return;
+	it = mem_new(struct item);
+	it->key = *key;
+	hmap_insert(&o->items, &it->node, hash_bytes(key, sizeof(*key)));
+}
+
+static bool parse_line(char *line, struct ipvs_key *ret)
+{
+	char *save = NULL;
+	const char *proto = strtok_r(line, " ", &save), *ip = strtok_r(NULL, " ", &save),
+		   *port = strtok_r(NULL, " ", &save);
+	uint32_t p, n;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!proto || !ip || !port || parse_u32(proto, 1, 255, &p, NULL) < 0 ||
+		parse_u32(port, 1, 65535, &n, NULL) < 0 || ip_parse(ip, &ret->ip, NULL) < 0)
+		return false;
+	ret->protocol = (uint8_t)p;
+	ret->port = (uint16_t)n;
+	return true;
+}
+
+static void add_line(struct strbuf *sb, const struct ipvs_key *key)
+{
+	strbuf_addf(sb, "%u %s %u\n", key->protocol, ip_str(&key->ip), key->port);
+}
+
+int owned_new(const char *path, struct owned **ret, struct err *err)
+{
+	auto_(owned) struct owned *o = mem_new(struct owned);
+	auto_free char *text = NULL;
+	char *save = NULL;
+	struct ipvs_key key;
+	int r = file_read(path, FILE_MAX, &text, NULL, err);
+
+	o->path = mem_strdup(path);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (text)
+		for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save))
+			if (parse_line(l, &key))
+				insert(o, &key);
+	*ret = take_ptr(o);
+	return 0;
+}
+
+void owned_free(struct owned *o)
+{
+	struct item *it;
+
+	if (!o)
+		return;
+	hmap_for_each (it, &o->items, node) {
+		hmap_remove(&o->items, &it->node);
+		free(it);
+	}
+	hmap_done(&o->items);
+	free(o->path);
+	free(o);
+}
+
+bool owned_has(const struct owned *o, const struct ipvs_key *key)
+{
+	return find(o, key);
+}
+
+int owned_add(struct owned *o, const struct ipvs_key *key, struct err *err)
+{
+	auto_strbuf sb = STRBUF_INIT;
+	auto_close int fd = -1;
+
+	if (find(o, key))
+		return 0;
+	add_line(&sb, key);
+	fd = open(o->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, sb.s, sb.len) != (ssize_t)sb.len)
+		return err_sys(err, errno ? -errno : -EIO, "remember it in %s", o->path);
+	insert(o, key);
+	return 0;
+}
+
+int owned_prune(struct owned *o, bool (*keep)(void *arg, const struct ipvs_key *key), void *arg,
+	struct err *err)
+{
+	auto_strbuf sb = STRBUF_INIT;
+	size_t n = o->items.n;
+	struct item *it;
+	int r;
+
+	hmap_for_each (it, &o->items, node) {
+		if (keep(arg, &it->key)) {
+			add_line(&sb, &it->key);
+			continue;
+		}
+		hmap_remove(&o->items, &it->node);
+		free(it);
+	}
+	if (o->items.n == n)
+		return 0;
+	r = file_write_atomic(o->path, strbuf_str(&sb), sb.len, 0644, err);
+	return r < 0 ? r : 0;
+}
