@@ -25,8 +25,10 @@
 #define FILE_MAX (64 * 1024 * 1024)
 #define STAGING ".margay"
 #define MARK "# Written by margay-confd"
+/* With a router id: without one BIRD does not start on a host that has no address yet. */
 #define MINIMAL                                                       \
 	MARK " before the datastore was read, so that BIRD starts.\n" \
+	     "router id 0.0.0.1;\n"                                   \
 	     "protocol device { }\n"
 #define FOREIGN_SUFFIX ".before-margay"
 #define POLL_MS 20
