@@ -176,7 +176,8 @@ int rt_commit(struct rt *rt, struct err *err);
 void rt_route_set(struct rt *rt, const struct rt_route *r, uintptr_t cookie);
 /* EEXIST when dst, table and priority are taken. */
 void rt_route_add(struct rt *rt, const struct rt_route *r, uintptr_t cookie);
-/* The route with these very properties (protocol 0 and oif 0 = any); priority 0 = any for IPv4. */
+/* The route with these very properties; any: protocol 0, oif 0, type 0, RT_SCOPED_ANY, and for IPv4
+ * priority 0. */
 void rt_route_del(struct rt *rt, const struct rt_route *r, uintptr_t cookie);
 
 /* EEXIST when a name is taken, EBUSY when an index is. */
