@@ -128,6 +128,7 @@ struct claim {
 	const struct svcalloc_conf *c;
 	struct service *s;
 	char *owner; /* "ns/name" */
+	char *text;  /* of its claims */
 	int64_t deadline_ms;
 	VEC(struct ip) ips;
 	VEC(uint16_t) ports;
@@ -270,14 +271,13 @@ static int is_borne_out(const struct claim *cl, const char *owner, const struct 
 static int claim_one(
 	struct claim *cl, const char *key, const struct ip *ip, uint16_t port, struct err *err)
 {
-	auto_free char *text = claim_text(cl->owner);
 	struct held h;
 	bool valid = false;
 	int r = -EAGAIN;
 
 	for (int i = 0; i < TRIES && r == -EAGAIN; i++) {
-		r = store_create_wait(cl->st, key, text, cl->deadline_ms, NULL, err);
-		if (r == 0)
+		r = store_create_wait(cl->st, key, cl->text, cl->deadline_ms, NULL, err);
+		if (r == 0 || r == -ETIMEDOUT) /* then it may be there */
 			vec_push(&cl->made, mem_strdup(key));
 		if (r != -EEXIST)
 			return r;
@@ -453,10 +453,18 @@ static void take_over(struct service *s, const struct service *old)
 				p->node_port = o->node_port;
 }
 
+/* What was made here is told by its text: an older claim of the same Service has another time. */
 static void undo(const struct claim *cl)
 {
-	for (size_t i = 0; i < cl->made.n; i++)
-		(void)store_delete_wait(cl->st, cl->made.v[i], 0, NULL, 0, NULL);
+	for (size_t i = 0; i < cl->made.n; i++) {
+		struct store_kv kv = {0};
+
+		if (store_get_wait(cl->st, cl->made.v[i], 0, &kv, NULL) < 0)
+			continue;
+		if (strcmp(kv.value, cl->text) == 0)
+			(void)store_delete_wait(cl->st, kv.key, kv.rev, NULL, 0, NULL);
+		store_kv_done(&kv);
+	}
 }
 
 int svcalloc_claim(struct store *st, const struct svcalloc_conf *c, struct service *s,
@@ -469,6 +477,7 @@ int svcalloc_claim(struct store *st, const struct svcalloc_conf *c, struct servi
 		.deadline_ms = deadline_ms};
 	int r;
 
+	cl.text = claim_text(cl.owner);
 	if (old)
 		take_over(s, old);
 	r = read_services(&cl, err);
@@ -485,6 +494,7 @@ int svcalloc_claim(struct store *st, const struct svcalloc_conf *c, struct servi
 	vec_done(&cl.ips);
 	vec_done(&cl.ports);
 	free(cl.owner);
+	free(cl.text);
 	return r;
 }
 

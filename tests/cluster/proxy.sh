@@ -1,0 +1,417 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# margay-proxy on a kernel with IPVS: one node with three pods, and a host outside, each a network
+# namespace. ipvsadm, nft, conntrack and what clients see are the oracles. For the bed:
+# `tests/cluster/bed run tests/cluster/proxy.sh`, or as root where the host's kernel has ip_vs. $BIN
+# holds the programs, $ECHO is tests/cluster/echo.c.
+set -u
+: "${BIN:?the directory of the programs}" "${ECHO:?tests/cluster/echo.c, compiled}"
+
+T=$(mktemp -d /tmp/margay-proxy-test.XXXXXX)
+NS=mpx$$
+VIP=10.96.0.10
+NODE=10.130.29.80
+export DATASTORE_TYPE=sqlite MARGAY_SQLITE_PATH=$T/margay.db MARGAY_RUN_DIR=$T NODENAME=node-80 \
+	MARGAY_PROXY_HEALTH_PORT=10256
+PIDS=()
+n_steps=0
+failures=0
+
+cleanup() {
+	local p
+	for p in "${PIDS[@]}"; do
+		kill "$p" 2>/dev/null
+	done
+	wait 2>/dev/null
+	for p in n x a b c; do
+		ip netns del $NS-$p 2>/dev/null
+	done
+	rm -rf "$T"
+}
+trap cleanup EXIT
+
+on() { # NAMESPACE COMMAND...
+	local ns=$NS-$1
+	shift
+	ip netns exec "$ns" "$@"
+}
+
+# check WHAT COMMAND...: a step
+check() {
+	local what=$1 out
+	shift
+	n_steps=$((n_steps + 1))
+	if out=$("$@" 2>&1); then
+		echo "ok $n_steps - $what"
+	else
+		echo "not ok $n_steps - $what"
+		printf '%s\n' "$out" | sed 's/^/#   /'
+		on n ipvsadm -Ln | sed 's/^/#   /'
+		tail -n 20 "$T/proxy.log" | sed 's/^/#   /'
+		failures=$((failures + 1))
+	fi
+}
+
+# within SECONDS COMMAND...: until it succeeds
+within() {
+	local end=$((SECONDS + $1 + 1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		if ((SECONDS > end)); then
+			"$@"
+			return 1
+		fi
+		sleep 0.1
+	done
+}
+
+# servers PATTERN...: each line of ipvsadm -Ln is there, blanks apart
+servers() {
+	local have
+	have=$(on n ipvsadm -Ln | tr -s ' ')
+	printf '%s\n' "$have"
+	for pattern; do
+		grep -q -e "$pattern" <<<"$have" || { echo "missing: $pattern"; return 1; }
+	done
+}
+
+no_servers() {
+	local have
+	have=$(on n ipvsadm -Ln | tr -s ' ')
+	printf '%s\n' "$have"
+	for pattern; do
+		grep -q -e "$pattern" <<<"$have" && { echo "still there: $pattern"; return 1; }
+	done
+	return 0
+}
+
+# answers NAMESPACE PROTOCOL IP PORT N SOURCE NAME...: N answers, from each NAME and no other, all of
+# whom saw SOURCE ("." = any); the shares are fair.
+answers() {
+	local out count name from=$1 proto=$2 ip=$3 port=$4 n=$5 source=$6
+	shift 6
+	out=$(on "$from" "$ECHO" ask "$proto" "$ip" "$port" "$n" | sort | uniq -c)
+	printf '%s\n' "$out"
+	[ "$(wc -l <<<"$out")" -eq $# ] || { echo "want answers of: $*"; return 1; }
+	for name; do
+		count=$(awk -v n="$name" -v s="$source" '$2 == n && (s == "." || $3 == s) {print $1}' <<<"$out")
+		[ "${count:-0}" -ge $((n / $# / 2)) ] && [ "${count:-0}" -le $((2 * n / $#)) ] || {
+			echo "$name as seen from $source: ${count:-0} of $n"
+			return 1
+		}
+	done
+}
+
+refused() { # NAMESPACE PROTOCOL IP PORT
+	local out
+	out=$(on "$1" "$ECHO" ask "$2" "$3" "$4" 3)
+	printf '%s\n' "$out"
+	[ "$(sort -u <<<"$out")" = refused ]
+}
+
+apply() {
+	"$BIN/margayctl" apply -f - >"$T/apply.log" 2>&1 || { cat "$T/apply.log"; return 1; }
+}
+
+endpoint() { # NAME IP
+	apply <<-E
+		apiVersion: projectcalico.org/v3
+		kind: WorkloadEndpoint
+		metadata:
+		  name: node--80-k8s-web--$1-eth0
+		  namespace: default
+		  labels: {app: web}
+		spec:
+		  node: node-80
+		  orchestrator: k8s
+		  pod: web-$1
+		  endpoint: eth0
+		  interfaceName: cali$1
+		  ipNetworks: [$2/32]
+	E
+}
+
+no_endpoint() { # NAME
+	"$BIN/margayctl" delete workloadendpoint "node--80-k8s-web--$1-eth0" -n default >/dev/null
+}
+
+service() { # AFFINITY
+	apply <<-E
+		apiVersion: v1
+		kind: Service
+		metadata: {name: web, namespace: default}
+		spec:
+		  type: NodePort
+		  clusterIP: $VIP
+		  selector: {app: web}
+		  sessionAffinity: $1
+		  sessionAffinityConfig: {clientIP: {timeoutSeconds: 600}}
+		  ports:
+		  - {name: tcp, protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}
+		  - {name: udp, protocol: UDP, port: 80, targetPort: 8080, nodePort: 30080}
+	E
+}
+
+# background NAMESPACE COMMAND...: $! is the command's own number
+background() {
+	local ns=$NS-$1
+	shift
+	exec ip netns exec "$ns" "$@"
+}
+
+start_proxy() {
+	background n "$BIN/margay-proxy" >>"$T/proxy.log" 2>&1 &
+	PROXY=$!
+	PIDS+=("$PROXY")
+}
+
+ready() {
+	on n curl -sf "http://127.0.0.1:10256/readyz"
+}
+
+dump() {
+	on n ipvsadm -Sn | sort
+	on n nft list ruleset
+	on n ip route show table local
+}
+
+# ---- the node, its pods, and the host outside ----
+for p in n x a b c; do
+	ip netns add $NS-$p
+	on $p ip link set lo up
+done
+on n ip link add eth0 type veth peer name eth0 netns $NS-x
+on n ip addr add $NODE/24 dev eth0
+on x ip addr add 10.130.29.100/24 dev eth0
+on n ip link set eth0 up
+on x ip link set eth0 up
+on x ip route add 10.96.0.0/16 via $NODE
+i=10
+for p in a b c; do
+	on n ip link add cali$p type veth peer name eth0 netns $NS-$p
+	on n ip link set cali$p up address ee:ee:ee:ee:ee:ee
+	on n ip route add 10.244.0.$i dev cali$p
+	on $p ip link set eth0 up
+	on $p ip addr add 10.244.0.$i/32 dev eth0
+	on $p ip route add 169.254.1.1 dev eth0
+	on $p ip route add default via 169.254.1.1
+	on $p ip neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0
+	background $p "$ECHO" serve $p 8080 &
+	PIDS+=($!)
+	i=$((i + 1))
+done
+# What must not be reached through a Service's address; a virtual server of somebody else's.
+background n "$ECHO" serve host 22 80 6443 &
+PIDS+=($!)
+# A closed connection is forgotten soon.
+on n ipvsadm --set 900 2 300
+on n ipvsadm -A -t 192.0.2.1:80 -s wrr
+on n ipvsadm -a -t 192.0.2.1:80 -r 10.244.0.10:8080 -m
+on n ipvsadm -A -t $NODE:31999 -s wrr
+on n ipvsadm -A -f 7 -s rr
+
+apply <<-E
+	apiVersion: projectcalico.org/v3
+	kind: IPPool
+	metadata: {name: pods}
+	spec: {cidr: 10.244.0.0/16, blockSize: 24, ipipMode: Always, natOutgoing: true}
+	---
+	apiVersion: projectcalico.org/v3
+	kind: Node
+	metadata: {name: node-80}
+	spec: {bgp: {ipv4Address: $NODE/24}}
+	---
+	apiVersion: v1
+	kind: Service
+	metadata: {name: kubernetes, namespace: default}
+	spec:
+	  clusterIP: 10.96.0.1
+	  ports: [{name: https, port: 443, targetPort: 6443}]
+	---
+	apiVersion: discovery.k8s.io/v1
+	kind: EndpointSlice
+	metadata: {name: kubernetes, namespace: default, labels: {kubernetes.io/service-name: kubernetes}}
+	addressType: IPv4
+	ports: [{name: https, port: 6443}]
+	endpoints: [{addresses: [$NODE]}]
+E
+endpoint a 10.244.0.10
+endpoint b 10.244.0.11
+endpoint c 10.244.0.12
+service None
+
+start_proxy
+check "ready" within 30 ready
+check "virtual servers" servers "TCP 10.96.0.1:443 rr" "$NODE:6443 Masq 1" "TCP $VIP:80 rr" \
+	"UDP $VIP:80 rr" "TCP $NODE:30080 rr" "UDP $NODE:30080 rr" "10.244.0.12:8080 Masq 1"
+check "others' virtual servers are left" servers "TCP 192.0.2.1:80 wrr" "TCP $NODE:31999 wrr" "FWM 7 rr"
+
+check "ClusterIP, TCP, from a pod (its own share comes back masqueraded)" \
+	answers a tcp $VIP 80 30 . a b c
+check "ClusterIP, TCP, from the node, with its own address" answers n tcp $VIP 80 30 $NODE a b c
+check "ClusterIP, UDP, from a pod" answers b udp $VIP 80 30 . a b c
+check "ClusterIP, UDP, from the node" answers n udp $VIP 80 30 $NODE a b c
+check "ClusterIP, TCP, from outside, masqueraded" answers x tcp $VIP 80 30 . a b c
+check "NodePort, TCP, from outside, masqueraded" answers x tcp $NODE 30080 30 . a b c
+check "NodePort, UDP, from outside" answers x udp $NODE 30080 30 . a b c
+check "NodePort from the node" answers n tcp $NODE 30080 30 . a b c
+check "NodePort from a pod" answers c tcp $NODE 30080 30 . a b c
+check "a node's own server, from the node" answers n tcp 10.96.0.1 443 10 $NODE host
+check "a node's own server, from a pod" answers a tcp 10.96.0.1 443 10 10.244.0.10 host
+
+sources() { # what each server saw
+	on "$1" "$ECHO" ask tcp "$2" "$3" 30 | sort -u
+}
+pod_source_kept() {
+	local out
+	out=$(sources a $VIP 80)
+	printf '%s\n' "$out"
+	grep -q '^b 10.244.0.10$' <<<"$out" && grep -q '^c 10.244.0.10$' <<<"$out" &&
+		grep -q '^a ' <<<"$out" && ! grep -q '^a 10.244.0.10$' <<<"$out"
+}
+check "a pod's address is kept, but for its way to itself" pod_source_kept
+outside_hidden() {
+	local out
+	out=$(sources x $VIP 80; sources x $NODE 30080)
+	printf '%s\n' "$out"
+	! grep -q '10.130.29.100' <<<"$out"
+}
+check "the address outside is hidden" outside_hidden
+
+check "a host's server does not answer at a Service's address, from a pod" refused a tcp $VIP 22
+check "nor from the node" refused n tcp $VIP 22
+check "nor from outside, UDP" refused x udp $VIP 22
+check "an address of no Service is refused" refused a tcp 10.96.77.7 80
+check "ping of a Service is answered" on a ping -c 1 -W 2 $VIP
+
+# ---- removal ----
+on x "$ECHO" ask udp $VIP 80 9 40000 >/dev/null
+mkfifo "$T/in"
+background x "$ECHO" hold $NODE 30080 <"$T/in" >"$T/hold" &
+PIDS+=($!)
+exec 9>"$T/in"
+within 5 grep -q . "$T/hold"
+victim=$(cut -d' ' -f1 <"$T/hold")
+others=$(tr ' ' '\n' <<<"a b c" | grep -v "$victim")
+victim_ip=10.244.0.$((10 + $(printf '%d' "'$victim") - 97))
+no_endpoint "$victim"
+check "an endpoint that goes has weight 0" within 5 servers "$victim_ip:8080 Masq 0"
+# shellcheck disable=SC2086
+check "and gets no new connection" answers x tcp $NODE 30080 60 . $others
+# shellcheck disable=SC2086
+check "nor from a pod" answers c tcp $VIP 80 60 . $others
+# shellcheck disable=SC2086
+check "nor UDP of a flow that was there" answers x udp $VIP 80 30 . $others
+still_talks() {
+	echo hello >&9
+	within 5 grep -q hello "$T/hold"
+}
+check "its connection lives on" still_talks
+no_stale() {
+	! on n conntrack -L -p udp --dst $VIP 2>/dev/null | grep "src=$victim_ip "
+}
+check "no UDP connection leads to it" no_stale
+endpoint "$victim" "$victim_ip"
+check "it comes back with its weight" within 5 servers "$victim_ip:8080 Masq 1"
+check "its connection still lives" still_talks
+no_endpoint "$victim"
+exec 9>&-
+check "it is deleted when it has no connection" within 30 no_servers "$victim_ip:8080 Masq 0"
+endpoint "$victim" "$victim_ip"
+within 5 servers "$victim_ip:8080 Masq 1"
+
+for p in a b c; do no_endpoint $p; done
+check "a Service without endpoints is refused, TCP" within 30 refused a tcp $VIP 80
+check "and UDP, also on the node" refused n udp $VIP 80
+endpoint a 10.244.0.10
+check "and answers when there is one again" within 5 answers n tcp $VIP 80 6 $NODE a
+endpoint b 10.244.0.11
+endpoint c 10.244.0.12
+within 5 servers "10.244.0.12:8080 Masq 1"
+
+# ---- affinity ----
+service ClientIP
+check "affinity" within 5 servers "TCP $VIP:80 rr persistent 600"
+sticks() {
+	[ "$(on x "$ECHO" ask tcp $VIP 80 20 | sort -u | wc -l)" -eq 1 ]
+}
+check "a client sticks to its endpoint" sticks
+service None
+check "until it is switched off" within 5 no_servers "persistent"
+
+# ---- restart ----
+dump >"$T/before"
+background n nft monitor >"$T/nft-monitor" &
+PIDS+=($!)
+MONITOR=$!
+background n ip monitor route >"$T/ip-monitor" &
+PIDS+=($!)
+IPMONITOR=$!
+kill -9 "$PROXY"
+wait "$PROXY" 2>/dev/null
+check "it is dead" eval '! ready'
+check "traffic flows without the proxy" answers c tcp $VIP 80 30 . a b c
+start_proxy
+check "ready again" within 30 ready
+dump >"$T/after"
+check "a restart changes nothing" diff "$T/before" "$T/after"
+sleep 1
+kill $MONITOR $IPMONITOR
+check "and writes nothing to nftables" test ! -s "$T/nft-monitor"
+check "nor to the routes" test ! -s "$T/ip-monitor"
+
+kill -9 "$PROXY"
+wait "$PROXY" 2>/dev/null
+no_endpoint c
+start_proxy
+check "what changed meanwhile is done" within 30 servers "10.244.0.11:8080 Masq 1"
+check "an endpoint that went meanwhile has gone" within 10 no_servers "10.244.0.12:8080 Masq 1"
+endpoint c 10.244.0.12
+within 10 servers "10.244.0.12:8080 Masq 1"
+
+# ---- tampering ----
+on n ip route del local 10.96.0.0/16 dev lo
+route_is_back() {
+	on n ip route show table local | grep -q 'local 10.96.0.0/16 dev lo.*src 10.130.29.80'
+}
+check "the route comes back by event" within 1 route_is_back
+rules=$(on n nft -s list table ip margay-proxy)
+for what in "delete table ip margay-proxy" "flush chain ip margay-proxy filter-input" \
+	"flush set ip margay-proxy hairpin" "delete element ip margay-proxy tcp-node-ports { 30080 }" \
+	"add rule ip margay-proxy nat-postrouting counter"; do
+	# shellcheck disable=SC2086
+	on n nft $what
+	rules_are_back() { [ "$(on n nft -s list table ip margay-proxy)" = "$rules" ]; }
+	check "nft $what: repaired by event" within 1 rules_are_back
+done
+on n ipvsadm -D -t $VIP:80
+on n ipvsadm -d -u $VIP:80 -r 10.244.0.11:8080
+on n ipvsadm -e -t $NODE:30080 -r 10.244.0.10:8080 -m -w 7
+on n ipvsadm -E -t 10.96.0.1:443 -s wrr
+ipvs_is_back() {
+	diff <(grep -e '^-[Aa]' "$T/before") <(on n ipvsadm -Sn | sort | grep -e '^-[Aa]')
+}
+check "IPVS is repaired by the paced reading" within 31 ipvs_is_back
+
+# ---- the node's address ----
+on n ip addr add 10.130.29.180/24 dev eth0
+check "a second address has the node port" within 5 servers "TCP 10.130.29.180:30080 rr"
+on n ip addr del 10.130.29.180/24 dev eth0
+check "until it is gone" within 5 no_servers "10.130.29.180:30080"
+on n ip addr flush dev eth0
+on n ip addr add $NODE/24 dev eth0
+check "the route is back after the address was away" within 5 route_is_back
+
+# ---- deletion ----
+"$BIN/margayctl" delete service web -n default >/dev/null
+check "a deleted Service is gone" within 5 no_servers "$VIP:80" ":30080"
+check "and refused" refused a tcp $VIP 80
+check "the other one is left" servers "TCP 10.96.0.1:443 rr"
+check "others' virtual servers were left" servers "TCP 192.0.2.1:80 wrr" "TCP $NODE:31999 wrr" "FWM 7 rr"
+kill "$PROXY"
+wait "$PROXY"
+check "SIGTERM leaves everything" servers "TCP 10.96.0.1:443 rr"
+
+echo "1..$n_steps"
+[ $failures -eq 0 ]
