@@ -37,10 +37,13 @@ static struct sockaddr_in address(const char *ip, const char *port)
 static int open_socket(int type, const struct sockaddr_in *local)
 {
 	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0), on = 1;
+	/* Closed by a reset, which IPVS forgets in 10 s: in TIME_WAIT it counts for 120 s. */
+	struct linger linger = {.l_onoff = 1};
 
 	if (fd < 0)
 		die("socket");
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	if (local && bind(fd, (const struct sockaddr *)local, sizeof(*local)) < 0)
 		die("bind");
 	return fd;
@@ -80,8 +83,8 @@ static void answer(nfds_t i, const char *name)
 
 	if (types[i] == SOCK_DGRAM) {
 		if (recvfrom(fds[i].fd, buf, sizeof(buf), 0, (struct sockaddr *)&from, &len) >= 0)
-			(void)sendto(fds[i].fd, buf, (size_t)greet(name, &from, buf, sizeof(buf)), 0,
-				(struct sockaddr *)&from, len);
+			(void)sendto(fds[i].fd, buf, (size_t)greet(name, &from, buf, sizeof(buf)),
+				0, (struct sockaddr *)&from, len);
 	} else if (types[i] == SOCK_STREAM) {
 		fd = accept(fds[i].fd, (struct sockaddr *)&from, &len);
 		if (fd < 0)
