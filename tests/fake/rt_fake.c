@@ -219,19 +219,21 @@ void rt_fake_link_gone(const char *name)
 		del_link(NULL, l);
 }
 
+/* table 0: any */
 static struct rt_route *find_route(uint32_t table, const struct prefix *dst, uint32_t priority)
 {
 	struct rt_route *r;
 
 	vec_for_each (&k.routes, r)
-		if (r->table == table && prefix_equal(&r->dst, dst) && r->priority == priority)
+		if ((table == 0 || r->table == table) && prefix_equal(&r->dst, dst) &&
+			r->priority == priority)
 			return r;
 	return NULL;
 }
 
 const struct rt_route *rt_fake_find_route(const struct prefix *dst, uint32_t priority)
 {
-	return find_route(RT_TABLE_MAIN_ID, dst, priority);
+	return find_route(0, dst, priority);
 }
 
 size_t rt_fake_n_routes(void)
@@ -267,7 +269,7 @@ void rt_fake_route(const struct rt_route *r)
 
 bool rt_fake_route_gone(const struct prefix *dst, uint32_t priority)
 {
-	struct rt_route *r = find_route(RT_TABLE_MAIN_ID, dst, priority), gone;
+	struct rt_route *r = find_route(0, dst, priority), gone;
 
 	if (!r)
 		return false;

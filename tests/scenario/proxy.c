@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A story of margay-proxy over a datastore, IPVS, a connection table and a kernel in memory and a
+ * clock that stands still; and then again and again with one call failing: IPVS's first, second, ...
+ * with each of ENOBUFS (done, outcome lost), EBUSY and ETIMEDOUT, and the datastore's. Every run must
+ * end as told, though two retries are allowed before anything is looked at, and must never touch what
+ * is not the proxy's.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/strbuf.h"
+#include "fake/ipvs_fake.h"
+#include "fake/rt_fake.h"
+#include "fake/store_fake.h"
+#include "proxy/agent.h"
+#include "proxy/vips.h"
+#include "proxy/vservers.h"
+#include "store/store.h"
+#include "svc/health.h"
+#include "svc/loop.h"
+#include "svc/metrics.h"
+
+struct fault {
+	const char *where; /* "IPVS", "route", "store", "answer"; NULL = nothing */
+	unsigned n;
+	int r;
+};
+
+static struct world {
+	struct event_base *base;
+	struct store *st;
+	struct health *health;
+	struct metrics *metrics;
+	struct agent *agent;
+	struct fault fault;
+	const char *step;
+} w;
+
+static int64_t now_ms;
+static char dir[] = "/tmp/margay-proxy-scn-XXXXXX";
+static char state_file[sizeof(dir) + 16];
+
+static int64_t virtual_now(void)
+{
+	return now_ms;
+}
+
+static _Noreturn void fail(const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "%s: ", w.step);
+	if (w.fault.where)
+		fprintf(stderr, "with the %s's call %u failing (%s): ", w.fault.where, w.fault.n,
+			strerror(-w.fault.r));
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+static struct ip A(const char *s) {
+	struct ip ip = {0};
+
+	if (ip_parse(s, &ip, NULL) < 0)
+		fail("%s is no address", s);
+	return ip;
+}
+
+static struct ipvs_key
+K(uint8_t protocol, const char *ip, uint16_t port) {
+	struct ipvs_key key;
+
+	memset(&key, 0, sizeof(key));
+	key.protocol = protocol;
+	key.ip = A(ip);
+	key.port = port;
+	return key;
+}
+
+/* ---- the proxy ---- */
+
+static struct agent_conf conf = {.nodename = "node-80",
+	.state_file = state_file,
+	.sysctl_root = dir,
+	.scheduler = "rr",
+	.n_ranges = 1};
+
+static void start(void)
+{
+	struct err err = ERR_INIT;
+
+	w.health = health_new();
+	w.metrics = metrics_new();
+	if (agent_new(w.base, w.st, &conf, w.health, w.metrics, virtual_now, &w.agent, &err) < 0)
+		fail("start: %s", err_text(&err));
+}
+
+static void stop(void)
+{
+	agent_free(take_ptr(w.agent));
+	health_free(take_ptr(w.health));
+	metrics_free(take_ptr(w.metrics));
+}
+
+static void spin(void)
+{
+	int idle = 0;
+
+	for (int i = 0; idle < 3; i++) {
+		event_base_loop(w.base, EVLOOP_NONBLOCK);
+		idle = store_fake_idle(w.st) && (!w.agent || agent_is_idle(w.agent)) ? idle + 1 : 0;
+		if (i > 100000)
+			fail("it never comes to rest");
+	}
+}
+
+static void settle(void)
+{
+	spin();
+	for (int i = 0; w.agent && i < 2; i++) {
+		agent_retry(w.agent);
+		spin();
+	}
+	if (ipvs_fake_foreign_touched())
+		fail("%u virtual servers of others were touched", ipvs_fake_foreign_touched());
+}
+
+static void pass(int64_t ms)
+{
+	now_ms += ms;
+	settle();
+}
+
+/* As long as it takes, after a failure. */
+static void drain(void)
+{
+	for (int i = 0; i < 4; i++)
+		pass(VSERVERS_DRAIN_MS);
+}
+
+static void step(const char *what)
+{
+	w.step = what;
+}
+
+static void expect(const char *want)
+{
+	auto_free char *have = NULL;
+
+	settle();
+	have = ipvs_fake_text();
+	if (strcmp(have, want) != 0)
+		fail("IPVS holds\n%swant\n%s", have, want);
+}
+
+static void expect_unchanged(unsigned writes)
+{
+	settle();
+	if (ipvs_fake_writes() != writes)
+		fail("%u changes were written", ipvs_fake_writes() - writes);
+}
+
+/* ---- objects ---- */
+
+static void put_service(const char *name, const char *spec)
+{
+	auto_free char *key = mem_printf("/margay/v1/services/default/%s", name);
+	auto_free char *text = mem_printf(
+		"{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"%s\","
+		"\"namespace\":\"default\",\"creationTimestamp\":\"2026-01-01T00:00:0%zuZ\"},"
+		"\"spec\":{%s}}",
+		name, strlen(name) % 10, spec);
+
+	store_fake_put(w.st, key, text);
+}
+
+static void del_service(const char *name)
+{
+	auto_free char *key = mem_printf("/margay/v1/services/default/%s", name);
+
+	store_fake_put(w.st, key, NULL);
+}
+
+#define WEPS "/calico/resources/v3/projectcalico.org/workloadendpoints/default/"
+
+static void put_pod(const char *name, const char *ip)
+{
+	auto_free char *key = mem_printf(WEPS "%s", name);
+	auto_free char *text = mem_printf(
+		"{\"kind\":\"WorkloadEndpoint\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"%s\",\"namespace\":\"default\",\"labels\":{\"app\":\"web\"}},\"spec\":{"
+		"\"node\":\"node-80\",\"pod\":\"%s\",\"ipNetworks\":[\"%s/32\"]}}",
+		name, name, ip);
+
+	store_fake_put(w.st, key, text);
+}
+
+static void del_pod(const char *name)
+{
+	auto_free char *key = mem_printf(WEPS "%s", name);
+
+	store_fake_put(w.st, key, NULL);
+}
+
+static void put_slice(const char *name, const char *endpoints)
+{
+	auto_free char *key = mem_printf("/margay/v1/endpointslices/default/%s", name);
+	auto_free char *text = mem_printf(
+		"{\"kind\":\"EndpointSlice\",\"apiVersion\":\"discovery.k8s.io/v1\",\"metadata\":{"
+		"\"name\":\"%s\",\"namespace\":\"default\",\"labels\":{\"kubernetes.io/"
+		"service-name\":\"%s\"}},\"addressType\":\"IPv4\",\"ports\":[{\"name\":\"\","
+		"\"port\":6443}],\"endpoints\":[%s]}",
+		name, name, endpoints);
+
+	store_fake_put(w.st, key, text);
+}
+
+#define WEB                                                                                  \
+	"\"type\":\"NodePort\",\"clusterIP\":\"10.96.0.10\",\"selector\":{\"app\":\"web\"}," \
+	"\"ports\":[{\"name\":\"t\",\"port\":80,\"targetPort\":8080,\"nodePort\":30080},"    \
+	"{\"name\":\"u\",\"port\":80,\"targetPort\":8080,\"protocol\":\"UDP\"}]"
+
+/* ---- the story ---- */
+
+static void others(void)
+{
+	struct ipvs_dest d = {.ip = A("192.0.2.9"), .port = 80, .weight = 5};
+	struct ipvs_key vip = K(IPPROTO_TCP, "192.0.2.1", 80);
+	struct ipvs_key near_node_port = K(IPPROTO_TCP, "10.130.29.80", 31999);
+
+	ipvs_fake_put(&vip, "wlc", &d);
+	ipvs_fake_put(&near_node_port, "wlc", NULL);
+}
+
+#define OTHER1 "TCP 10.130.29.80:31999 wlc:\n"
+#define OTHER2 "TCP 192.0.2.1:80 wlc: 192.0.2.9:80*5\n"
+#define NODE_PORT "TCP 10.130.29.80:30080 rr:"
+#define TCP_VIP "TCP 10.96.0.10:80 rr:"
+#define UDP_VIP "UDP 10.96.0.10:80 rr:"
+/* All, in order, with those of web's. */
+#define IPVS(node_port, tcp, udp) node_port OTHER1 tcp KUBERNETES OTHER2 udp
+#define KUBERNETES "TCP 10.96.0.1:443 rr: 10.130.29.80:6443*1 10.130.29.81:6443*1\n"
+
+static void set_up(void)
+{
+	struct rt_addr addr = {.index = 2};
+	struct rt *rt = NULL;
+
+	ipvs_fake_reset();
+	rt_fake_reset();
+	(void)unlink(state_file);
+	others();
+	rt_fake_link("lo", 1, true);
+	rt_fake_link("eth0", 2, true);
+	if (prefix_parse("10.130.29.80/24", &addr.prefix, NULL) < 0 || rt_open(&rt, NULL) < 0)
+		fail("no kernel");
+	rt_begin(rt, NULL, NULL);
+	rt_addr_set(rt, &addr, 0);
+	(void)rt_commit(rt, NULL);
+	rt_close(rt);
+	put_service("kubernetes",
+		"\"clusterIP\":\"10.96.0.1\",\"ports\":[{\"port\":443,\"targetPort\":6443}]");
+	put_slice("kubernetes",
+		"{\"addresses\":[\"10.130.29.80\"]},{\"addresses\":[\"10.130.29.81\"]}");
+	put_service("web", WEB);
+	put_pod("a", "10.244.0.1");
+	put_pod("b", "10.244.0.2");
+}
+
+static void expect_route(void)
+{
+	struct prefix range;
+	const struct rt_route *r;
+
+	(void)prefix_parse("10.96.0.0/16", &range, NULL);
+	settle();
+	r = rt_fake_find_route(&range, 0);
+	if (!r || r->type != RT_TYPE_LOCAL || r->protocol != VIPS_PROTOCOL || r->oif != 1)
+		fail("there is no local route to the service range");
+	if (strcmp(ip_str(&r->src), "10.130.29.80") != 0)
+		fail("its source is %s", ip_str(&r->src));
+}
+
+static void expect_deleted(const char *want)
+{
+	auto_free char *have = conntrack_fake_text();
+
+	/* After a failure more may have been asked for than was needed. */
+	if (w.fault.where ? !strstr(have, want) : strcmp(have, want) != 0)
+		fail("UDP connections \"%s\" were deleted, want \"%s\"", have, want);
+}
+
+#define SERVERS(a, b, udp) IPVS(NODE_PORT a b "\n", TCP_VIP a b "\n", UDP_VIP udp "\n")
+#define A1 " 10.244.0.1:8080*1"
+#define A0 " 10.244.0.1:8080*0"
+#define B1 " 10.244.0.2:8080*1"
+
+static void tell(void)
+{
+	const struct ip ip_a = A("10.244.0.1"), ip_b = A("10.244.0.2");
+	const struct ipvs_key vip = K(IPPROTO_TCP, "10.96.0.10", 80);
+	const struct ipvs_key vip_udp = K(IPPROTO_UDP, "10.96.0.10", 80);
+	const struct ipvs_key node_port = K(IPPROTO_TCP, "10.130.29.80", 30080);
+	struct prefix range;
+	unsigned writes;
+
+	step("without the datastore nothing is touched");
+	store_fake_away(w.st, true);
+	start();
+	expect_unchanged(0);
+	step("the first start");
+	store_fake_away(w.st, false);
+	expect(SERVERS(A1, B1, A1 B1));
+	expect_route();
+	expect_deleted("10.96.0.10:80<10.96.0.10 ");
+
+	step("an endpoint goes: TCP drains, UDP is deleted with its connections");
+	ipvs_fake_dest(&vip, &ip_a, 8080)->active = 3;
+	del_pod("a");
+	expect(SERVERS(A0, B1, B1));
+	expect_deleted("10.96.0.10:80<10.244.0.1 ");
+	drain();
+	expect(IPVS(NODE_PORT B1 "\n", TCP_VIP A0 B1 "\n", UDP_VIP B1 "\n"));
+	step("it comes back, and has its weight");
+	put_pod("a", "10.244.0.1");
+	expect(SERVERS(A1, B1, A1 B1));
+	step("it goes for good: deleted when its last connection is");
+	del_pod("a");
+	settle();
+	drain();
+	if (ipvs_fake_dest(&vip, &ip_a, 8080)) /* a restart of IPVS's table by a fault aside */
+		ipvs_fake_dest(&vip, &ip_a, 8080)->active = 0;
+	drain();
+	expect(SERVERS("", B1, B1));
+	step("without endpoints there is no virtual server");
+	del_pod("b");
+	settle();
+	drain();
+	expect(IPVS("", "", ""));
+	put_pod("a", "10.244.0.1");
+	put_pod("b", "10.244.0.2");
+	expect(SERVERS(A1, B1, A1 B1));
+
+	step("a restart writes nothing");
+	writes = ipvs_fake_writes();
+	stop();
+	start();
+	if (!w.fault.where)
+		expect_unchanged(writes);
+	expect(SERVERS(A1, B1, A1 B1));
+	step("what went while it was dead is deleted, node ports by the state file");
+	stop();
+	del_service("web");
+	start();
+	expect(IPVS("", "", ""));
+	put_service("web", WEB);
+	expect(SERVERS(A1, B1, A1 B1));
+
+	step("what others change is repaired by the next reading");
+	(void)ipvs_fake_gone(&vip_udp);
+	(void)ipvs_fake_dest_gone(&vip, &ip_b, 8080);
+	ipvs_fake_dest(&vip, &ip_a, 8080)->weight = 9;
+	strcpy(ipvs_fake_service(&node_port)->scheduler, "lc");
+	agent_reread(w.agent);
+	expect(SERVERS(A1, B1, A1 B1));
+	writes = ipvs_fake_writes();
+	agent_reread(w.agent);
+	if (!w.fault.where)
+		expect_unchanged(writes);
+
+	step("the route comes back by event");
+	(void)prefix_parse("10.96.0.0/16", &range, NULL);
+	(void)rt_fake_route_gone(&range, 0);
+	expect_route();
+
+	step("affinity comes and goes");
+	put_service("web", "\"sessionAffinity\":\"ClientIP\"," WEB);
+	expect(IPVS("TCP 10.130.29.80:30080 rr, p10800:" A1 B1 "\n",
+		"TCP 10.96.0.10:80 rr, p10800:" A1 B1 "\n",
+		"UDP 10.96.0.10:80 rr, p10800:" A1 B1 "\n"));
+	put_service("web", WEB);
+	expect(SERVERS(A1, B1, A1 B1));
+
+	step("of two that claim one address the older one has it");
+	put_service("intruder", "\"clusterIP\":\"10.96.0.10\",\"ports\":[{\"port\":80}]");
+	put_slice("intruder", "{\"addresses\":[\"10.244.0.66\"]}");
+	expect(SERVERS(A1, B1, A1 B1));
+	step("a broken one harms nobody, and one outside of the range is not served");
+	put_service("broken", "\"clusterIP\":7");
+	put_service("outside", "\"clusterIP\":\"10.97.0.1\",\"ports\":[{\"port\":80}]");
+	put_slice("outside", "{\"addresses\":[\"10.244.0.67\"]}");
+	expect(SERVERS(A1, B1, A1 B1));
+
+	step("the datastore goes away, and nothing with it");
+	store_fake_away(w.st, true);
+	expect(SERVERS(A1, B1, A1 B1));
+	(void)ipvs_fake_gone(&vip);
+	agent_reread(w.agent);
+	expect(SERVERS(A1, B1, A1 B1));
+	step("the older one goes, and the other is served");
+	store_fake_away(w.st, false);
+	del_service("web");
+	settle();
+	drain();
+	expect(IPVS("", "TCP 10.96.0.10:80 rr: 10.244.0.66:6443*1\n", ""));
+}
+
+static void arm(const struct fault *f)
+{
+	w.fault = *f;
+	if (!f->where)
+		return;
+	if (strcmp(f->where, "IPVS") == 0)
+		ipvs_fake_fail_nth(f->n, f->r);
+	else if (strcmp(f->where, "route") == 0)
+		rt_fake_fail_nth(f->n, f->r);
+	else
+		store_fake_fail_nth(w.st, f->n, f->r);
+}
+
+/* How many calls the place had. */
+static unsigned run(const struct fault *f)
+{
+	unsigned n;
+
+	now_ms = 1000000;
+	w.base = loop_base_new();
+	w.st = store_fake_new(w.base);
+	set_up();
+	free(conntrack_fake_text());
+	arm(f);
+	tell();
+	n = !f->where			     ? 0
+	    : strcmp(f->where, "IPVS") == 0  ? ipvs_fake_calls()
+	    : strcmp(f->where, "route") == 0 ? rt_fake_calls()
+					     : store_fake_op_count(w.st);
+	stop();
+	store_close(w.st);
+	event_base_free(w.base);
+	return n;
+}
+
+static void sweep(const char *where, const int *errors, size_t n_errors)
+{
+	unsigned n_runs = 0;
+
+	for (size_t i = 0; i < n_errors; i++)
+		for (unsigned n = 1, calls = 1; n <= calls; n++) {
+			struct fault f = {.where = where, .n = n, .r = errors[i]};
+
+			calls = run(&f);
+			n_runs++;
+		}
+	printf("%u runs with a call of the %s failing\n", n_runs, where);
+}
+
+static void make_sysctls(void)
+{
+	static const char *const names[] = {"net/ipv4/ip_forward", "net/ipv4/vs/conntrack",
+		"net/ipv4/vs/expire_nodest_conn", "net/ipv4/vs/expire_quiescent_template"};
+
+	for (size_t i = 0; i < array_size(names); i++) {
+		auto_free char *path = mem_printf("%s/%s", dir, names[i]);
+		char *slash = strrchr(path, '/');
+
+		*slash = '\0';
+		if (file_mkdirs(path, 0755, NULL) < 0)
+			fail("mkdir %s", path);
+		*slash = '/';
+		if (file_write_atomic(path, "0\n", 2, 0644, NULL) < 0)
+			fail("write %s", path);
+	}
+}
+
+static void test_absent(void)
+{
+	const struct fault none = {0};
+	auto_free char *text = NULL;
+	struct strbuf sb = {0};
+
+	w.base = loop_base_new();
+	w.st = store_fake_new(w.base);
+	set_up();
+	arm(&none);
+	step("a kernel without IPVS");
+	ipvs_fake_absent(true);
+	start();
+	settle();
+	if (health_print(w.health, HEALTH_READY, &sb) || !strstr(sb.s, "this kernel has no IPVS"))
+		fail("it is ready: %s", sb.s);
+	strbuf_done(&sb);
+	if (rt_fake_n_routes() != 0)
+		fail("it takes the Services' addresses, which nobody serves");
+	step("which gets it");
+	ipvs_fake_absent(false);
+	expect(SERVERS(A1, B1, A1 B1));
+	stop();
+	store_close(w.st);
+	event_base_free(w.base);
+}
+
+int main(void)
+{
+	static const int kernel_errors[] = {-ENOBUFS, -EBUSY, -ETIMEDOUT};
+	static const int store_errors[] = {-EHOSTUNREACH, -ESTALE};
+	const struct fault none = {0};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	if (!mkdtemp(dir))
+		fail("mkdtemp");
+	snprintf(state_file, sizeof(state_file), "%s/state", dir);
+	if (prefix_parse("10.96.0.0/16", &conf.ranges[0], NULL) < 0)
+		fail("range");
+	make_sysctls();
+	test_absent();
+	run(&none);
+	sweep("IPVS", kernel_errors, array_size(kernel_errors));
+	sweep("route", kernel_errors, array_size(kernel_errors));
+	sweep("store", store_errors, array_size(store_errors));
+	ipvs_fake_reset();
+	rt_fake_reset();
+	return 0;
+}
