@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The proxy's nftables table and the deletion of connections on the real kernel, in a namespace of
+ * their own. nft and conntrack are the oracles.
+ */
+#include <check.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "kern/conntrack.h"
+#include "kern/nft.h"
+#include "proxy/calc.h"
+#include "proxy/masq.h"
+
+static struct err err;
+
+static void enter(void)
+{
+	ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
+	ck_assert_int_eq(system("ip link set lo up"), 0);
+	err = ERR_INIT;
+}
+
+static char *run(const char *cmd)
+{
+	FILE *f = popen(cmd, "r");
+	char *out = mem_alloc(1 << 20);
+	size_t n;
+
+	ck_assert_ptr_nonnull(f);
+	n = fread(out, 1, (1 << 20) - 1, f);
+	out[n] = '\0';
+	pclose(f);
+	return out;
+}
+
+static void ok(int r)
+{
+	ck_assert_msg(r == 0, "%d %s", r, err.text);
+}
+
+static struct prefix P(const char *s) {
+	struct prefix p;
+
+	ok(prefix_parse(s, &p, &err));
+	return p;
+}
+
+static struct ip
+A(const char *s) {
+	struct ip ip;
+
+	ok(ip_parse(s, &ip, &err));
+	return ip;
+}
+
+/* ---- the table ---- */
+
+/* calc.c is not linked: what it would tell is here. */
+static struct {
+	size_t n_local, n_ports;
+} facts;
+
+void calc_for_each_local(
+	const struct calc *c, void (*fn)(void *arg, const struct ip *ip), void *arg)
+{
+	(void)c;
+	for (size_t i = 0; i < facts.n_local; i++) {
+		struct ip v4 = ip_from_v4(0x0af40000 + (uint32_t)i + 1), v6 = A("fd44::");
+
+		v6.b[14] = (uint8_t)((i + 1) >> 8);
+		v6.b[15] = (uint8_t)(i + 1);
+		fn(arg, &v4);
+		fn(arg, &v6);
+	}
+}
+
+void calc_for_each_node_port(
+	const struct calc *c, void (*fn)(void *arg, uint8_t protocol, uint16_t port), void *arg)
+{
+	(void)c;
+	for (size_t i = 0; i < facts.n_ports; i++)
+		fn(arg, i % 2 ? IPPROTO_UDP : IPPROTO_TCP, (uint16_t)(30000 + i));
+}
+
+static struct nft *nft;
+static struct nft_monitor *monitor;
+static struct masq *masq;
+static int events;
+
+static void on_event(void *arg, const char *table)
+{
+	(void)arg;
+	events += masq_event(masq, table);
+}
+
+static void turn(void)
+{
+	struct pollfd p = {.fd = nft_monitor_fd(monitor), .events = POLLIN};
+
+	while (poll(&p, 1, 50) > 0)
+		ck_assert_int_ge(nft_monitor_read(monitor, on_event, NULL, &err), 0);
+	ok(masq_apply(masq, &err));
+}
+
+static void expect(const char *cmd, const char *want)
+{
+	auto_free char *have = run(cmd);
+
+	ck_assert_str_eq(have, want);
+}
+
+static const char table4[] =
+	"table ip margay-proxy {\n"
+	"	set service-ips {\n"
+	"		type ipv4_addr\n"
+	"		flags interval\n"
+	"		elements = { 10.96.0.0/16 }\n"
+	"	}\n"
+	"\n"
+	"	set pod-ips {\n"
+	"		type ipv4_addr\n"
+	"		flags interval\n"
+	"		elements = { 10.244.0.0/16 }\n"
+	"	}\n"
+	"\n"
+	"	set node-ips {\n"
+	"		type ipv4_addr\n"
+	"		elements = { 10.130.29.80 }\n"
+	"	}\n"
+	"\n"
+	"	set tcp-node-ports {\n"
+	"		type inet_service\n"
+	"		elements = { 30000 }\n"
+	"	}\n"
+	"\n"
+	"	set udp-node-ports {\n"
+	"		type inet_service\n"
+	"		elements = { 30001 }\n"
+	"	}\n"
+	"\n"
+	"	set sctp-node-ports {\n"
+	"		type inet_service\n"
+	"	}\n"
+	"\n"
+	"	set hairpin {\n"
+	"		type ipv4_addr . ipv4_addr\n"
+	"		elements = { 10.244.0.1 . 10.244.0.1 }\n"
+	"	}\n"
+	"\n"
+	"	chain nat-postrouting {\n"
+	"		type nat hook postrouting priority srcnat; policy accept;\n"
+	"		ip saddr . ip daddr @hairpin masquerade\n"
+	"		ct original ip daddr @node-ips meta l4proto tcp ct original proto-dst "
+	"@tcp-node-ports ip daddr != @node-ips masquerade\n"
+	"		ct original ip daddr @node-ips meta l4proto udp ct original proto-dst "
+	"@udp-node-ports ip daddr != @node-ips masquerade\n"
+	"		ct original ip daddr @node-ips meta l4proto sctp ct original proto-dst "
+	"@sctp-node-ports ip daddr != @node-ips masquerade\n"
+	"		ct original ip daddr @service-ips ip saddr != @pod-ips fib saddr type != "
+	"local masquerade\n"
+	"	}\n"
+	"\n"
+	"	chain filter-input {\n"
+	"		type filter hook input priority 110; policy accept;\n"
+	"		ip daddr @service-ips reject with tcp reset\n"
+	"		ip daddr @service-ips meta l4proto != icmp reject\n"
+	"	}\n"
+	"}\n";
+
+#define LIST "nft list table ip margay-proxy"
+
+static void set_up(void)
+{
+	ok(nft_open(&nft, &err));
+	ok(nft_monitor_open(nft, &monitor, &err));
+	masq = masq_new(nft);
+}
+
+static void done(void)
+{
+	masq_free(masq);
+	nft_monitor_close(monitor);
+	nft_close(nft);
+}
+
+START_TEST(test_table)
+{
+	const struct prefix ranges[] = {P("10.96.0.0/16"), P("fd96::/112")};
+	const struct prefix pods[] = {P("10.244.0.0/16")};
+	const struct ip node_ips[] = {A("10.130.29.80"), A("fd00::80")};
+	struct masq_want w = {.ranges = ranges,
+		.n_ranges = 1,
+		.pods = pods,
+		.n_pods = 1,
+		.node_ips = node_ips,
+		.n_node_ips = 2};
+	static const char *const tamperings[] = {
+		"nft delete table ip margay-proxy",
+		"nft flush chain ip margay-proxy filter-input",
+		"nft flush set ip margay-proxy hairpin",
+		"nft add element ip margay-proxy node-ips { 192.0.2.1 }",
+		"nft delete element ip margay-proxy tcp-node-ports { 30000 }",
+		"nft insert rule ip margay-proxy nat-postrouting counter",
+		"nft add chain ip margay-proxy intruder",
+	};
+	auto_free char *six = NULL, *count = NULL;
+
+	ok(system("nft add table ip margay-other"));
+	set_up();
+	turn();
+	expect("nft list ruleset", "table ip margay-other {\n}\n"); /* nothing is wanted yet */
+	facts.n_local = 1;
+	facts.n_ports = 2;
+	masq_want(masq, &w);
+	turn();
+	expect(LIST, table4);
+	expect("nft list tables", "table ip margay-other\ntable ip margay-proxy\n");
+	for (size_t i = 0; i < array_size(tamperings); i++) {
+		events = 0;
+		ok(system(tamperings[i]));
+		turn();
+		ck_assert_int_gt(events, 0);
+		expect(LIST, table4);
+	}
+	/* What others do to other tables is none of ours; what we do is not told. */
+	events = 0;
+	ok(system("nft add chain ip margay-other c"));
+	turn();
+	turn();
+	ck_assert_int_eq(events, 0);
+
+	/* A proxy that starts anew finds it as it wants it. */
+	masq_free(masq);
+	masq = masq_new(nft);
+	masq_want(masq, &w);
+	ok(system("nft monitor > /tmp/masq-mon.$PPID & echo $! > /tmp/masq-pid.$PPID; sleep 0.3"));
+	turn();
+	expect("sleep 0.2; kill $(cat /tmp/masq-pid.$PPID); cat /tmp/masq-mon.$PPID; rm -f "
+	       "/tmp/masq-pid.$PPID /tmp/masq-mon.$PPID",
+		"");
+
+	/* Both families; everything masqueraded. */
+	w.n_ranges = 2;
+	w.all = true;
+	masq_want(masq, &w);
+	turn();
+	six = run("nft list table ip6 margay-proxy");
+	ck_assert_ptr_nonnull(strstr(six, "elements = { fd44::1 . fd44::1 }"));
+	ck_assert_ptr_nonnull(strstr(six, "ip6 saddr . ip6 daddr @hairpin masquerade"));
+	ck_assert_ptr_nonnull(
+		strstr(six, "ct original ip6 daddr @service-ips fib saddr type != local "
+			    "masquerade"));
+	ck_assert_ptr_nonnull(strstr(six, "meta l4proto != ipv6-icmp reject"));
+	w.n_ranges = 1;
+	w.all = false;
+	masq_want(masq, &w);
+	turn();
+	expect("nft list tables", "table ip margay-other\ntable ip margay-proxy\n");
+	expect(LIST, table4);
+	done();
+}
+END_TEST
+
+static size_t count_elements(const char *set)
+{
+	auto_free char *cmd = mem_printf("nft -j list set ip margay-proxy %s | jq "
+					 "'.nftables[1].set.elem | length'",
+		set);
+	auto_free char *out = run(cmd);
+
+	return (size_t)atoi(out);
+}
+
+/* A change of elements is elements alone, however many there are. */
+START_TEST(test_elements)
+{
+	const struct prefix range = P("10.96.0.0/16");
+	struct masq_want w = {.ranges = &range, .n_ranges = 1};
+	static const struct {
+		size_t local, ports;
+	} steps[] = {{5000, 2700}, {5001, 2700}, {4000, 0}, {0, 1}, {700, 700}};
+	auto_free char *told = NULL;
+
+	set_up();
+	for (size_t i = 0; i < array_size(steps); i++) {
+		facts.n_local = steps[i].local;
+		facts.n_ports = steps[i].ports;
+		masq_want(masq, &w);
+		if (i == 1)
+			ok(system("nft monitor > /tmp/masq-mon.$PPID & echo $! > "
+				  "/tmp/masq-pid.$PPID; sleep 0.3"));
+		turn();
+		if (i == 1)
+			told = run("sleep 0.3; kill $(cat /tmp/masq-pid.$PPID); cat "
+				   "/tmp/masq-mon.$PPID; rm -f /tmp/masq-pid.$PPID "
+				   "/tmp/masq-mon.$PPID");
+		ck_assert_uint_eq(count_elements("hairpin"), steps[i].local);
+		ck_assert_uint_eq(count_elements("tcp-node-ports"), (steps[i].ports + 1) / 2);
+		ck_assert_uint_eq(count_elements("udp-node-ports"), steps[i].ports / 2);
+	}
+	ck_assert_msg(
+		strncmp(told,
+			"add element ip margay-proxy hairpin { 10.244.19.137 . 10.244.19.137 }\n",
+			70) == 0 &&
+			strstr(told, "delete") == NULL && strchr(told, '\n'),
+		"%s", told);
+	/* The kernel holds something else than we remember: an error, then all is read. */
+	ok(system("nft delete element ip margay-proxy tcp-node-ports { 30000 }"));
+	facts.n_ports = 0;
+	masq_want(masq, &w);
+	ck_assert_int_lt(masq_apply(masq, &err), 0);
+	ok(masq_apply(masq, &err));
+	ck_assert_uint_eq(count_elements("tcp-node-ports"), 0);
+	ck_assert_uint_eq(count_elements("hairpin"), 700);
+	done();
+}
+END_TEST
+
+/* ---- connections ---- */
+
+static void entry(const char *proto, const char *dst, int port, const char *from, int sport)
+{
+	auto_free char *cmd = mem_printf(
+		"conntrack -I -p %s -s 10.244.0.1 -d %s --sport %d --dport %d -r %s -q 10.244.0.1 "
+		"--reply-port-src %d --reply-port-dst %d -t 100 %s >/dev/null 2>&1",
+		proto, dst, sport, port, from, port, sport,
+		strcmp(proto, "tcp") == 0 ? "--state ESTABLISHED" : "");
+
+	ck_assert_msg(system(cmd) == 0, "%s", cmd);
+}
+
+static int n_entries(const char *filter)
+{
+	auto_free char *cmd = mem_printf("conntrack -L %s 2>/dev/null | wc -l", filter);
+	auto_free char *out = run(cmd);
+
+	return atoi(out);
+}
+
+START_TEST(test_connections)
+{
+	struct conntrack_stale stale[] = {
+		{.dst = A("10.96.0.10"), .port = 53, .from = A("10.244.0.7")},
+		{.dst = A("10.96.0.11"), .port = 53},
+	};
+	struct conntrack *ct = NULL;
+
+	for (int i = 0; i < 50; i++) {
+		entry("udp", "10.96.0.10", 53, "10.244.0.7", 1000 + i);
+		entry("udp", "10.96.0.10", 53, "10.244.0.8", 2000 + i);
+		entry("udp", "10.96.0.11", 53, i % 2 ? "10.244.0.7" : "10.244.0.9", 3000 + i);
+	}
+	entry("udp", "10.96.0.10", 54, "10.244.0.7", 1000);
+	entry("tcp", "10.96.0.10", 53, "10.244.0.7", 1000);
+	entry("tcp", "10.96.0.11", 53, "10.244.0.7", 1001);
+	ck_assert_int_eq(n_entries(""), 153);
+	ok(conntrack_open(&ct, &err));
+	ck_assert_int_eq(conntrack_delete_udp(ct, stale, 2, &err), 100);
+	ck_assert_int_eq(n_entries(""), 53);
+	ck_assert_int_eq(n_entries("-p udp --dst 10.96.0.10 --dport 53"), 50);
+	ck_assert_int_eq(n_entries("-p tcp"), 2);
+	ck_assert_int_eq(conntrack_delete_udp(ct, stale, 2, &err), 0);
+	ck_assert_int_eq(conntrack_delete_udp(ct, stale, 0, &err), 0);
+	conntrack_close(ct);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tc = tcase_create("masq");
+	Suite *s = suite_create("masq");
+	SRunner *sr;
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, enter, NULL);
+	tcase_add_test(tc, test_table);
+	tcase_add_test(tc, test_elements);
+	tcase_add_test(tc, test_connections);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
