@@ -412,6 +412,25 @@ static int by_address(const void *a, const void *b)
 	return r ? r : (int)x->port - (int)y->port;
 }
 
+static int compare_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) : (a == NULL) - (b == NULL);
+}
+
+/* And of one address that which is most in use first: the order of arrival decides nothing. */
+static int by_use(const void *a, const void *b)
+{
+	const struct service_endpoint *x = a, *y = b;
+	int r = by_address(a, b);
+
+	r = r ?: (int)y->ready - (int)x->ready;
+	r = r ?: (int)y->serving - (int)x->serving;
+	r = r ?: (int)x->terminating - (int)y->terminating;
+	r = r ?: compare_text(x->node, y->node);
+	r = r ?: compare_text(x->pod, y->pod);
+	return r ?: compare_text(x->hostname, y->hostname);
+}
+
 /* One address in two slices (on its way from one to the other) is one endpoint. */
 static void merge(struct service_endpoints *ret)
 {
@@ -419,22 +438,10 @@ static void merge(struct service_endpoints *ret)
 
 	if (ret->v.n == 0)
 		return;
-	qsort(ret->v.v, ret->v.n, sizeof(ret->v.v[0]), by_address);
-	for (size_t i = 1; i < ret->v.n; i++) {
-		struct service_endpoint *to = &ret->v.v[n];
-		const struct service_endpoint *se = &ret->v.v[i];
-
-		if (by_address(to, se) != 0) {
-			ret->v.v[++n] = *se;
-			continue;
-		}
-		if (se->ready && !to->ready) { /* all of the one that is in use */
-			*to = *se;
-			continue;
-		}
-		to->serving |= se->serving;
-		to->node = to->node ?: se->node;
-	}
+	qsort(ret->v.v, ret->v.n, sizeof(ret->v.v[0]), by_use);
+	for (size_t i = 1; i < ret->v.n; i++)
+		if (by_address(&ret->v.v[n], &ret->v.v[i]) != 0)
+			ret->v.v[++n] = ret->v.v[i];
 	ret->v.n = n + 1;
 }
 
