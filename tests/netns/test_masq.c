@@ -212,7 +212,7 @@ START_TEST(test_table)
 		"nft insert rule ip margay-proxy nat-postrouting counter",
 		"nft add chain ip margay-proxy intruder",
 	};
-	auto_free char *six = NULL, *count = NULL;
+	auto_free char *six = NULL;
 
 	ok(system("nft add table ip margay-other"));
 	set_up();

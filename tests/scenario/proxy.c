@@ -56,6 +56,8 @@ static int64_t virtual_now(void)
 	return now_ms;
 }
 
+static _Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 static _Noreturn void fail(const char *fmt, ...)
 {
 	va_list ap;
@@ -488,7 +490,6 @@ static void make_sysctls(void)
 static void test_absent(void)
 {
 	const struct fault none = {0};
-	auto_free char *text = NULL;
 	struct strbuf sb = {0};
 
 	w.base = loop_base_new();
