@@ -532,9 +532,9 @@ static int apply_servers(struct agent *a)
 static void on_task(void *arg)
 {
 	struct agent *a = arg;
-	struct err err = ERR_INIT;
+	struct err err = ERR_INIT, addr_err = ERR_INIT;
 	bool failed = false;
-	int r;
+	int r, addr_r;
 
 	if (!a->in_sync)
 		return;
@@ -551,7 +551,7 @@ static void on_task(void *arg)
 		set_part(a, PART_SYSCTL, r, &err);
 		failed |= r < 0;
 	}
-	r = read_addrs(a, &err);
+	addr_r = read_addrs(a, &addr_err);
 	calc_run(a->calc);
 	if (a->masq) {
 		if (a->nat_changed)
@@ -560,8 +560,8 @@ static void on_task(void *arg)
 		set_part(a, PART_NFT, r, &err);
 		failed |= r < 0;
 	}
-	r = a->addrs_unknown ? -EAGAIN : vips_apply(a->vips, &err);
-	set_part(a, PART_VIPS, r, &err);
+	r = addr_r < 0 ? addr_r : vips_apply(a->vips, &err);
+	set_part(a, PART_VIPS, r, addr_r < 0 ? &addr_err : &err);
 	failed |= r < 0;
 	failed |= apply_servers(a) < 0;
 	arm_retry(a, failed);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "kern/ipvs.h"
@@ -85,6 +86,7 @@ static const struct param table[] = {
 	{.name = "MASQUERADE_ALL",
 		.type = PARAM_BOOL,
 		.flag = &conf.masquerade_all,
+		.def = "false",
 		.doc = "Masquerade everything that goes to a Service's cluster address"},
 	{.name = "IPVS_SCHEDULER",
 		.type = PARAM_STRING,
@@ -140,6 +142,8 @@ static int serve(struct err *err)
 
 	fill_conf();
 	conf.state_file = state;
+	if (file_mkdirs(common.run_dir, 0755, err) < 0)
+		log_warn("%s", err_text(err));
 	r = store_open(&sc, loop_base(loop), &st, err);
 	if (r == 0)
 		r = agent_new(loop_base(loop), st, &conf, health, metrics, NULL, &agent, err);

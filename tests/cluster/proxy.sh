@@ -13,7 +13,7 @@ NS=mpx$$
 VIP=10.96.0.10
 NODE=10.130.29.80
 export DATASTORE_TYPE=sqlite MARGAY_SQLITE_PATH=$T/margay.db MARGAY_RUN_DIR=$T NODENAME=node-80 \
-	MARGAY_PROXY_HEALTH_PORT=10256
+	SERVICE_CLUSTER_IP_RANGE=10.96.0.0/16,fd96::/112
 PIDS=()
 n_steps=0
 failures=0
@@ -96,10 +96,10 @@ answers() {
 	[ "$(wc -l <<<"$out")" -eq $# ] || { echo "want answers of: $*"; return 1; }
 	for name; do
 		count=$(awk -v n="$name" -v s="$source" '$2 == n && (s == "." || $3 == s) {print $1}' <<<"$out")
-		[ "${count:-0}" -ge $((n / $# / 2)) ] && [ "${count:-0}" -le $((2 * n / $#)) ] || {
+		if ((${count:-0} < n / $# / 2 || ${count:-0} > 2 * n / $#)); then
 			echo "$name as seen from $source: ${count:-0} of $n"
 			return 1
-		}
+		fi
 	done
 }
 
@@ -400,6 +400,34 @@ check "until it is gone" within 5 no_servers "10.130.29.180:30080"
 on n ip addr flush dev eth0
 on n ip addr add $NODE/24 dev eth0
 check "the route is back after the address was away" within 5 route_is_back
+
+# ---- the other family ----
+kill "$PROXY"
+wait "$PROXY"
+on n ip -6 addr add fd00::80/64 dev eth0 nodad
+on n ip -6 route add fd44::10 dev calia
+apply <<-E
+	apiVersion: v1
+	kind: Service
+	metadata: {name: six, namespace: default}
+	spec:
+	  clusterIP: fd96::6
+	  ports: [{port: 80, protocol: TCP}]
+	---
+	apiVersion: discovery.k8s.io/v1
+	kind: EndpointSlice
+	metadata: {name: six, namespace: default, labels: {kubernetes.io/service-name: six}}
+	addressType: IPv6
+	ports: [{port: 8080}]
+	endpoints: [{addresses: ["fd44::10"]}]
+E
+start_proxy
+check "IPv6" within 30 servers 'TCP \[fd96::6\]:80 rr' '\[fd44::10\]:8080 Masq 1'
+route6_is_there() {
+	on n ip -6 route show table local | grep 'local fd96::/112 dev lo proto 81'
+}
+check "its route" within 5 route6_is_there
+check "its rules" on n nft list set ip6 margay-proxy service-ips
 
 # ---- deletion ----
 "$BIN/margayctl" delete service web -n default >/dev/null
