@@ -132,6 +132,10 @@ endpoint() { # NAME IP
 	E
 }
 
+ip_of() { # NAME: hexadecimal a is 10
+	echo "10.244.0.$((16#$1))"
+}
+
 no_endpoint() { # NAME
 	"$BIN/margayctl" delete workloadendpoint "node--80-k8s-web--$1-eth0" -n default >/dev/null
 }
@@ -284,7 +288,6 @@ check "an address of no Service is refused" refused a tcp 10.96.77.7 80
 check "ping of a Service is answered" on a ping -c 1 -W 2 $VIP
 
 # ---- removal ----
-on x "$ECHO" ask udp $VIP 80 9 40000 >/dev/null
 mkfifo "$T/in"
 background x "$ECHO" hold $NODE 30080 <"$T/in" >"$T/hold" &
 PIDS+=($!)
@@ -292,7 +295,7 @@ exec 9>"$T/in"
 within 5 grep -q . "$T/hold"
 victim=$(cut -d' ' -f1 <"$T/hold")
 others=$(tr ' ' '\n' <<<"a b c" | grep -v "$victim")
-victim_ip=10.244.0.$((10 + $(printf '%d' "'$victim") - 97))
+victim_ip=$(ip_of "$victim")
 no_endpoint "$victim"
 check "an endpoint that goes has weight 0" within 5 servers "$victim_ip:8080 Masq 0"
 # shellcheck disable=SC2086
@@ -300,7 +303,7 @@ check "and gets no new connection" answers x tcp $NODE 30080 60 . $others
 # shellcheck disable=SC2086
 check "nor from a pod" answers c tcp $VIP 80 60 . $others
 # shellcheck disable=SC2086
-check "nor UDP of a flow that was there" answers x udp $VIP 80 30 . $others
+check "nor UDP" answers x udp $VIP 80 30 . $others
 still_talks() {
 	echo hello >&9
 	within 5 grep -q hello "$T/hold"
@@ -318,6 +321,22 @@ exec 9>&-
 check "it is deleted when it has no connection" within 60 no_servers "$victim_ip:8080 Masq 0"
 endpoint "$victim" "$victim_ip"
 within 5 servers "$victim_ip:8080 Masq 1"
+
+# A flow of UDP: one client, one port.
+flow=$(on x "$ECHO" ask udp $VIP 80 5 40000 | cut -d' ' -f1 | sort -u)
+check "a flow of UDP has one endpoint" grep -qx '[abc]' <<<"$flow"
+no_endpoint "$flow"
+no_udp_server() {
+	! on n ipvsadm -Ln -u $VIP:80 | grep -q "$1"
+}
+flow_moves() {
+	local out
+	within 5 no_udp_server "$(ip_of "$flow")"
+	out=$(on x "$ECHO" ask udp $VIP 80 5 40000)
+	printf '%s\n' "$out"
+	[ "$(grep -c '^[abc] ' <<<"$out")" -ge 4 ] && ! grep -q "^$flow " <<<"$out"
+}
+check "which moves when that is gone, with one datagram lost at most" flow_moves
 
 for p in a b c; do no_endpoint $p; done
 check "a Service without endpoints is refused, TCP" within 60 refused a tcp $VIP 80
