@@ -2,7 +2,8 @@
 /*
  * A server that says who it is and whom it saw, and its client.
  *
- *	echo serve NAME PORT...		TCP and UDP: answers "NAME CLIENT\n"; TCP then echoes
+ *	echo serve NAME PORT...		TCP and UDP: answers "NAME CLIENT\n", which it prints, too;
+ *		TCP then echoes
  *	echo ask tcp|udp IP PORT N [SPORT]
  *		N times: connect or send, print the answer; "-" where there is none within 2 s,
  *		"refused" where the connection is. Exit status 0 if all were answered.
@@ -70,6 +71,8 @@ static int greet(const char *name, const struct sockaddr_in *from, char *buf, si
 	char ip[INET_ADDRSTRLEN];
 
 	inet_ntop(AF_INET, &from->sin_addr, ip, sizeof(ip));
+	printf("%s %s\n", name, ip);
+	fflush(stdout);
 	return snprintf(buf, size, "%s %s\n", name, ip);
 }
 

@@ -201,12 +201,12 @@ for p in a b c; do
 	on $p ip route add 169.254.1.1 dev eth0
 	on $p ip route add default via 169.254.1.1
 	on $p ip neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0
-	background $p "$ECHO" serve $p 8080 &
+	background $p "$ECHO" serve $p 8080 >/dev/null &
 	PIDS+=($!)
 	i=$((i + 1))
 done
 # What must not be reached through a Service's address; a virtual server of somebody else's.
-background n "$ECHO" serve host 22 80 6443 &
+background n "$ECHO" serve host 22 80 6443 >/dev/null &
 PIDS+=($!)
 on n ipvsadm -A -t 192.0.2.1:80 -s wrr
 on n ipvsadm -a -t 192.0.2.1:80 -r 10.244.0.10:8080 -m

@@ -1,0 +1,41 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# ./demo.sh [--keep] [--native] [FILE]
+#
+# Shows Margay at work: installs what it needs, builds, boots a virtual machine with a stock Debian kernel
+# (no root needed, nothing of the host is changed), makes a cluster of nodes in it, and tells step by
+# step what it expects, what it sees, and whether that is so. The last line counts the steps, and the
+# exit status is 0 if all are ok.
+#
+#	FILE		the numbers of the cluster (tests/cluster/golden.conf; second.conf is another)
+#	--keep		then leave a shell in the machine; exit ends it
+#	--native	on this kernel instead, in namespaces: needs root, ipip and ip_vs
+set -euo pipefail
+caller=$PWD
+cd "$(dirname "$0")"
+
+bed=() keep='' file=tests/cluster/golden.conf
+for argument; do
+	case $argument in
+	--keep) keep=1 ;;
+	--native) bed+=(--native) ;;
+	-*)
+		sed -n '4,15s/^# \?//p' "$0"
+		[ "$argument" = --help ]
+		exit
+		;;
+	*) file=$(cd "$caller" && realpath -- "$argument") ;;
+	esac
+done
+[ -r "$file" ] || { echo "demo.sh: $file: there is no such file" >&2; exit 2; }
+
+tools/install-packages build run bed
+command -v ccache >/dev/null && export CMAKE_C_COMPILER_LAUNCHER=ccache
+echo "building into build/release"
+mkdir -p build
+cmake --preset release >build/configure-release.log || { cat build/configure-release.log; exit 1; }
+cmake --build --preset release -- --quiet
+[ -z "$keep" ] || bed+=(--shell)
+exec tests/cluster/bed "${bed[@]}" --timeout 1200 KEEP="$keep" BIN="$PWD/build/release/bin" \
+	ECHO="$PWD/build/release/tests/cluster_echo" tests/cluster/story.sh "$file"
