@@ -46,6 +46,8 @@ enum rt_scope {
 	RT_SCOPED_ANY = 255
 };
 
+#define RT_ALIAS_SIZE 256 /* IFALIASZ: with its NUL */
+
 #define RT_TABLE_MAIN_ID 254
 #define RT_PROTO_BOOT 3
 #define RT_PROTO_STATIC 4
@@ -160,6 +162,8 @@ int rt_rule_dump(struct rt *rt, enum ip_family family, rt_rule_fn *fn, rt_restar
 /* One link, by name or (name NULL) index. ENOENT: there is none. */
 int rt_link_get(
 	struct rt *rt, const char *name, uint32_t index, struct rt_link *ret, struct err *err);
+/* The link's alias, "" where it has none. ENOENT: there is no such link. */
+int rt_link_alias(struct rt *rt, uint32_t index, char ret[static RT_ALIAS_SIZE], struct err *err);
 /* The route that the kernel would take to dst. ENOENT: none (unreachable). */
 int rt_route_lookup(struct rt *rt, const struct ip *dst, struct rt_route *ret, struct err *err);
 
@@ -198,6 +202,7 @@ struct rt_link_change {
 	struct mac mac;
 	bool set_master;
 	uint32_t master;
+	const char *alias; /* NULL = leave; shorter than RT_ALIAS_SIZE */
 };
 void rt_link_set(struct rt *rt, const struct rt_link_change *c, uintptr_t cookie);
 void rt_link_configure(struct rt *rt, const struct rt_link_conf *c, uintptr_t cookie);

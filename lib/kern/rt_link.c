@@ -109,6 +109,8 @@ void rt_link_change_encode(struct nlmsghdr *nlh, const struct rt_link_change *c)
 		mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(c->mac.b), c->mac.b);
 	if (c->set_master)
 		mnl_attr_put_u32(nlh, IFLA_MASTER, c->master);
+	if (c->alias)
+		mnl_attr_put_strz(nlh, IFLA_IFALIAS, c->alias);
 }
 
 void rt_link_conf_encode(struct nlmsghdr *nlh, const struct rt_link_conf *c)

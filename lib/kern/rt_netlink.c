@@ -255,6 +255,31 @@ int rt_link_get(
 	return 0;
 }
 
+static int take_alias(void *arg, const struct nlmsghdr *nlh, struct err *err)
+{
+	const struct nlattr *tb[IFLA_MAX + 1];
+
+	(void)err;
+	/* Not in rt_link: those who keep many of these want none of it. */
+	if (nlh->nlmsg_type == RTM_NEWLINK &&
+		nl_parse(nlh, sizeof(struct ifinfomsg), tb, IFLA_MAX) == 0)
+		(void)nl_str(tb[IFLA_IFALIAS], arg, RT_ALIAS_SIZE);
+	return 0;
+}
+
+int rt_link_alias(struct rt *rt, uint32_t index, char ret[static RT_ALIAS_SIZE], struct err *err)
+{
+	struct nlmsghdr *nlh = nl_msg(rt->nl, RTM_GETLINK, 0);
+	struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
+	int r;
+
+	ret[0] = '\0';
+	ifi->ifi_index = (int)index;
+	mnl_attr_put_u32(nlh, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	r = nl_ask(rt->nl, take_alias, ret, err);
+	return r < 0 ? err_wrap(err, r == -ENODEV ? -ENOENT : r, "link %u: its alias", index) : 0;
+}
+
 static void keep_route(void *arg, const struct rt_route *r)
 {
 	*(struct rt_route *)arg = *r;

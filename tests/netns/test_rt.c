@@ -124,8 +124,13 @@ START_TEST(test_verbs)
 	struct rt_link_conf conf = {
 		.index = 4000, .proxy_arp = true, .forwarding = true, .rp_filter = -1};
 	struct rt_link_conf conf6 = {.index = 4000, .no_addr_gen = true, .rp_filter = -1};
-	struct rt_link_change up = {
-		.index = 4000, .set_up = true, .up = true, .set_group = true, .group = 77};
+	struct rt_link_change up = {.index = 4000,
+		.set_up = true,
+		.up = true,
+		.set_group = true,
+		.group = 77,
+		.alias = "of a pod"};
+	char alias[RT_ALIAS_SIZE];
 	struct rt_addr a = {.index = 4000, .prefix = P("10.9.0.1/24")};
 	struct rt_route host = {.dst = P("10.244.1.141"),
 		.table = RT_TABLE_MAIN_ID,
@@ -179,6 +184,12 @@ START_TEST(test_verbs)
 	ok(rt_commit(rt, &err));
 	expect("ip -d link show cali1", "mtu 1480");
 	expect("ip -d link show cali1", "group 77");
+	expect("ip link show cali1", "alias of a pod");
+	ok(rt_link_alias(rt, 4000, alias, &err));
+	ck_assert_str_eq(alias, "of a pod");
+	ok(rt_link_alias(rt, 1, alias, &err));
+	ck_assert_str_eq(alias, "");
+	ck_assert_int_eq(rt_link_alias(rt, 4321, alias, &err), -ENOENT);
 	expect("ip -d link show cali1", "ee:ee:ee:ee:ee:ee");
 	expect("ip -d link show cali1", "numtxqueues 1");
 	expect("ip -d link show cali1", "addrgenmode none");
