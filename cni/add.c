@@ -233,7 +233,7 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 	print_result(c, &a, &d, out);
 	return 0;
 undo_device:
-	(void)device_delete_on_host(c, NULL);
+	(void)device_delete_on_host(c->host, c->veth, c->container_id, c->ifname, false, NULL);
 undo_address:
 	(void)release(c, NULL);
 	return r;

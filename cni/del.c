@@ -17,8 +17,10 @@ static int delete_device(struct call *c, const struct wep *w, bool ours, struct 
 		return r;
 	if (c->pod)
 		r = device_delete_in_pod(c, w, err);
-	else if (ours)
-		r = call_open_host(c, err) ?: device_delete_on_host(c, err);
+	else
+		r = call_open_host(c, err)
+			    ?: device_delete_on_host(
+				       c->host, c->veth, c->container_id, c->ifname, ours, err);
 	return r == 0 ? 0 : CNI_E_KERNEL;
 }
 

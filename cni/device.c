@@ -75,6 +75,15 @@ static int poke_pod(
 	return r < 0 ? err_wrap(err, r, "the pod's net/ipv%d/%s", family, path) : 0;
 }
 
+/*
+ * The mark, in the alias of the host's end. Its name is the pod's, and so the same for every sandbox
+ * that the pod has had.
+ */
+static void mark(const char *container_id, const char *ifname, char ret[static RT_ALIAS_SIZE])
+{
+	snprintf(ret, RT_ALIAS_SIZE, "margay %s %s", container_id, ifname);
+}
+
 /* What the host's end needs before it may be up. */
 static int prepare_host(struct call *c, const struct device *d, uint32_t index, struct err *err)
 {
@@ -88,9 +97,12 @@ static int prepare_host(struct call *c, const struct device *d, uint32_t index, 
 	auto_free char *ra = mem_printf("%saccept_ra", base);
 	auto_free char *forwarding = mem_printf("%sforwarding", base);
 	auto_free char *disable = mem_printf("%sdisable_ipv6", base);
+	char alias[RT_ALIAS_SIZE];
 	int r;
 
+	mark(c->container_id, c->ifname, alias);
 	rt_begin(c->host, NULL, NULL);
+	rt_link_set(c->host, &(struct rt_link_change){.index = index, .alias = alias}, 0);
 	rt_link_configure(c->host, &conf, 0);
 	rt_proxy_delay_set(c->host, IP_V4, index, 0, 0);
 	r = rt_commit(c->host, err);
@@ -293,13 +305,24 @@ static int prepare_pod(struct call *c, const struct device *d, uint32_t index, s
 	return r < 0 ? err_wrap(err, r, "setting up the pod's %s", c->ifname) : 0;
 }
 
+static int delete_link(
+	struct rt *host, uint32_t index, const char *name, const char *shown, struct err *err)
+{
+	int r;
+
+	rt_begin(host, NULL, NULL);
+	rt_link_del(host, index, name, 0);
+	r = rt_commit(host, err);
+	return r < 0 ? err_wrap(err, r, "deleting interface %s", shown) : 0;
+}
+
 int device_create(struct call *c, const struct device *d, struct err *err)
 {
 	struct rt_link host, pod;
 	int r;
 
 	/* One of that name is of this pod's last life. */
-	r = device_delete_on_host(c, err);
+	r = delete_link(c->host, 0, c->veth, c->veth, err);
 	if (r < 0)
 		return r;
 	r = make_pair(c, d, err);
@@ -307,7 +330,7 @@ int device_create(struct call *c, const struct device *d, struct err *err)
 		return r;
 	r = rt_link_get(c->host, c->veth, 0, &host, err);
 	if (r < 0)
-		goto undo;
+		return r;
 	r = rt_link_get(c->pod, c->ifname, 0, &pod, err);
 	if (r < 0)
 		goto undo;
@@ -324,18 +347,27 @@ int device_create(struct call *c, const struct device *d, struct err *err)
 		goto undo;
 	return 0;
 undo:
-	(void)device_delete_on_host(c, NULL);
+	(void)delete_link(c->host, host.index, NULL, c->veth, NULL);
 	return r;
 }
 
-int device_delete_on_host(struct call *c, struct err *err)
+int device_delete_on_host(struct rt *host, const char *veth, const char *container_id,
+	const char *ifname, bool recorded, struct err *err)
 {
-	int r;
+	char have[RT_ALIAS_SIZE], ours[RT_ALIAS_SIZE];
+	struct rt_link link;
+	int r = rt_link_get(host, veth, 0, &link, err);
 
-	rt_begin(c->host, NULL, NULL);
-	rt_link_del(c->host, 0, c->veth, 0);
-	r = rt_commit(c->host, err);
-	return r < 0 ? err_wrap(err, r, "deleting interface %s", c->veth) : 0;
+	if (r == 0)
+		r = rt_link_alias(host, link.index, have, err);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	mark(container_id, ifname, ours);
+	/* One that is being made gets its mark before it is up. */
+	if (strncmp(have, "margay ", 7) == 0 ? strcmp(have, ours) != 0
+					     : !recorded || !(link.flags & IFF_UP))
+		return 0;
+	return delete_link(host, link.index, NULL, veth, err);
 }
 
 int device_delete_in_pod(struct call *c, const struct wep *w, struct err *err)

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,7 @@
 
 struct call;
 struct err;
+struct rt;
 struct wep;
 
 struct device {
@@ -38,7 +40,11 @@ struct ip device_gateway(enum ip_family family);
 int device_create(struct call *c, const struct device *d, struct err *err);
 /* The pod's end, and with it the host's; w (or NULL): whose addresses' rules go. Absence is success. */
 int device_delete_in_pod(struct call *c, const struct wep *w, struct err *err);
-/* The host's end by its name. Absence is success. */
-int device_delete_on_host(struct call *c, struct err *err);
+/*
+ * The host's end by its name, if it is this container's interface: by the mark that device_create
+ * left on it, or (recorded: the endpoint says so) one without any. Absence is success.
+ */
+int device_delete_on_host(struct rt *host, const char *veth, const char *container_id,
+	const char *ifname, bool recorded, struct err *err);
 /* Compares what is there with what device_create makes; ENOENT and the first difference in err. */
 int device_check(struct call *c, const struct device *d, struct err *err);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "cni"
 #include "cni/endpoint.h"
 
 #include <errno.h>
@@ -10,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "cni/call.h"
 #include "model/key.h"
@@ -152,17 +154,26 @@ int endpoint_delete(struct call *c, bool *ret_ours, struct wep **ret, struct err
 	int r = -ESTALE;
 
 	*ret = NULL;
-	*ret_ours = true;
+	*ret_ours = false;
 	for (int i = 0; i < MAX_TRIES && r == -ESTALE; i++) {
+		const char *container_id;
+		struct err e = ERR_INIT;
 		int64_t rev;
 
 		wep_free(take_ptr(*ret));
-		r = endpoint_get(c, ret, &rev, err);
-		if (r < 0 && r != -EINVAL)
+		r = endpoint_get(c, ret, &rev, &e);
+		if (r == -EINVAL) {
+			log_warn("left alone: %s: repair it, or delete it", err_text(&e));
+			return 0;
+		}
+		if (r < 0) {
+			if (err)
+				*err = e;
 			break;
-		*ret_ours = !*ret || !(*ret)->container_id ||
-			    strcmp((*ret)->container_id, c->container_id) == 0;
-		if (!*ret_ours)
+		}
+		container_id = (*ret)->container_id;
+		*ret_ours = container_id && strcmp(container_id, c->container_id) == 0;
+		if (container_id && !*ret_ours)
 			return 0;
 		r = store_delete_wait(c->st, c->wep_key, rev, NULL, c->deadline_ms, err);
 	}

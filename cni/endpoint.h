@@ -22,7 +22,8 @@ int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err 
 int endpoint_put(
 	struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac, struct err *err);
 /*
- * Deletes it if it is this container's. *ret_ours tells whether it was (or whether there was none),
- * *ret what it said (NULL: nothing). Returns 0 or a negative errno.
+ * Deletes it unless it says that it is another container's, or cannot be decoded: whose it is, is not
+ * known then. *ret_ours: it said that it is this container's; *ret: what it said (NULL: nothing).
+ * Returns 0 or a negative errno.
  */
 int endpoint_delete(struct call *c, bool *ret_ours, struct wep **ret, struct err *err);

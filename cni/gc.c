@@ -122,9 +122,9 @@ static int remove_endpoints(struct call *c, struct garbage *g, struct err *err)
 		if (r < 0 && r != -ESTALE && r != -ENOENT)
 			note(g, call_store_code(r), &e);
 		if (r == 0 && w->interface && strncmp(w->interface, "cali", 4) == 0) {
-			snprintf(c->veth, sizeof(c->veth), "%s", w->interface);
 			r = call_open_host(c, &e);
-			if (r == 0 && device_delete_on_host(c, &e) < 0)
+			if (r == 0 && device_delete_on_host(c->host, w->interface, w->container_id,
+					      w->endpoint, true, &e) < 0)
 				r = CNI_E_KERNEL;
 			note(g, r, &e);
 		}

@@ -186,6 +186,48 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+@test "DEL of an old sandbox leaves the new one's device alone, whatever the endpoint says" {
+	pod old
+	pod new
+	export CNI_ARGS='K8S_POD_NAMESPACE=ns;K8S_POD_NAME=same'
+	wep=/calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-same-eth0
+	cni ADD old
+	cni ADD new
+	new=$(address new)
+	# The datastore refuses.
+	sqlite3 "$DB" 'ALTER TABLE kv RENAME TO gone'
+	NETNS='' code 11 DEL old
+	reaches host "$new"
+	sqlite3 "$DB" 'ALTER TABLE gone RENAME TO kv'
+	# The new one has its device, and not yet its endpoint: there is the old one's, or none.
+	saved=$(value "$wep")
+	put "$wep" "$(jq -c '.spec.containerID = "c-old"' <<<"$saved")"
+	NETNS='' cni DEL old
+	[ -z "$(value "$wep")" ]
+	reaches host "$new"
+	NETNS='' cni DEL old
+	reaches host "$new"
+	# Whose it is cannot be read.
+	put "$wep" nonsense
+	NETNS='' cni DEL old 2>"$BATS_TEST_TMPDIR/stderr"
+	grep -q "$wep" "$BATS_TEST_TMPDIR/stderr"
+	[ "$(value "$wep")" = nonsense ]
+	reaches host "$new"
+	ip -d -j link show type veth | jq -e '.[0].ifalias == "margay c-new eth0"'
+	# Without a mark, and the endpoint is the old one's: a device that is being made is not up.
+	put "$wep" "$(jq -c '.spec.containerID = "c-old"' <<<"$saved")"
+	veth=$(ip -j link show type veth | jq -r '.[0].ifname')
+	ip link set "$veth" alias '' down
+	NETNS='' cni DEL old
+	ip link show "$veth"
+	ip link set "$veth" up
+	put "$wep" "$(jq -c '.spec.containerID = "c-old"' <<<"$saved")"
+	NETNS='' cni DEL old
+	run ! ip link show "$veth"
+	cni DEL new
+	[ "$(in_use)" = 0 ]
+}
+
 @test "DEL while the datastore is away: the device goes, and the rest when it is called again" {
 	pod a
 	cni ADD a
