@@ -103,7 +103,6 @@ static bool refused(struct read *rd, const json_t *j)
 static void read_cidr(struct read *rd, const json_t *spec, struct ippool *p)
 {
 	const char *s = read_text(rd, spec, "cidr");
-	unsigned bits;
 
 	if (!s || prefix_parse(s, &p->cidr, NULL) < 0) {
 		read_fail(rd, "cidr", json_object_get(spec, "cidr"),
@@ -111,8 +110,26 @@ static void read_cidr(struct read *rd, const json_t *spec, struct ippool *p)
 		return;
 	}
 	p->cidr = prefix_masked(&p->cidr);
-	bits = ip_bits(&p->cidr.addr);
-	p->block_plen = (uint8_t)(bits - 6);
+}
+
+/* Of the size that blocks may have, and not larger than the pool: the allocator counts on both. */
+static void read_block_size(struct read *rd, const json_t *spec, struct ippool *p)
+{
+	unsigned bits = ip_bits(&p->cidr.addr);
+	uint32_t plen = 0;
+
+	read_u32(rd, spec, "blockSize", 0, 128, &plen);
+	if (rd->r < 0)
+		return;
+	if (plen == 0)
+		plen = bits - 6;
+	if (plen < bits - 12 || plen > bits)
+		read_fail(rd, "blockSize", json_object_get(spec, "blockSize"), "%u to %u",
+			bits - 12, bits);
+	else if (p->cidr.plen > plen && !p->disabled)
+		read_fail(rd, "cidr", json_object_get(spec, "cidr"),
+			"at least one block of /%u: a shorter prefix, or a larger blockSize", plen);
+	p->block_plen = (uint8_t)plen;
 }
 
 int ippool_decode(
@@ -121,7 +138,6 @@ int ippool_decode(
 	static const char *const assignment[] = {"Automatic", "Manual", NULL};
 	auto_(ippool) struct ippool *p = mem_new(struct ippool);
 	unsigned ipip = 0, vxlan = 0, manual = 0;
-	uint32_t block = 0;
 	struct read rd;
 	auto_(json) json_t *j = read_resource(&rd, KIND_IPPOOL, key, text, len, &p->meta, err);
 	const json_t *spec = read_object(&rd, j, "spec");
@@ -136,7 +152,7 @@ int ippool_decode(
 	read_bool(&rd, spec, "natOutgoing", &p->nat_outgoing);
 	read_bool(&rd, spec, "disabled", &p->disabled);
 	read_bool(&rd, spec, "disableBGPExport", &p->disable_bgp_export);
-	read_u32(&rd, spec, "blockSize", 0, 128, &block);
+	read_block_size(&rd, spec, p);
 	read_str(&rd, spec, "nodeSelector", &p->node_selector);
 	read_str(&rd, spec, "namespaceSelector", &p->namespace_selector);
 	read_uses(&rd, spec, &p->allowed_uses);
@@ -147,8 +163,6 @@ int ippool_decode(
 	p->ipip = (enum encap_mode)ipip;
 	p->vxlan = (enum encap_mode)vxlan;
 	p->manual = manual == 1;
-	if (block != 0)
-		p->block_plen = (uint8_t)block;
 	*ret = take_ptr(p);
 	return 0;
 }

@@ -18,7 +18,7 @@ struct ippool {
 	bool nat_outgoing, disabled, disable_bgp_export;
 	bool manual;		  /* assignmentMode: only on request */
 	bool not_allocatable;	  /* status condition Allocatable=False */
-	uint8_t block_plen;	  /* blockSize */
+	uint8_t block_plen;	  /* blockSize: 20..32, 116..128; where enabled, within cidr */
 	unsigned allowed_uses;	  /* of enum pool_use */
 	char *node_selector;	  /* never NULL */
 	char *namespace_selector; /* NULL: any */

@@ -183,12 +183,6 @@ static void check_pool(struct check *c)
 	}
 	if (is_link_local(&p->cidr))
 		fail_at(c, "cidr", "no link-local addresses");
-	if (p->block_plen < (v6 ? 116 : 20) || p->block_plen > (v6 ? 128 : 32))
-		fail_at(c, "blockSize", v6 ? "116 to 128" : "20 to 32");
-	if (p->cidr.plen > p->block_plen && !p->disabled)
-		read_fail(&c->rd, "cidr", json_object_get(c->spec, "cidr"),
-			"at least one block of /%u: a shorter prefix, or a larger blockSize",
-			p->block_plen);
 	if (p->ipip != ENCAP_NEVER && p->vxlan != ENCAP_NEVER)
 		fail_at(c, "vxlanMode", "Never, as ipipMode is not");
 	if (p->ipip != ENCAP_NEVER && v6)

@@ -13,6 +13,7 @@
 #include "model/cluster.h"
 #include "model/endpointslice.h"
 #include "model/felixconfig.h"
+#include "model/ipam.h"
 #include "model/ippool.h"
 #include "model/json.h"
 #include "model/node.h"
@@ -77,6 +78,20 @@ static void store(const char *text, size_t size)
 		check(resource_validate(j, &key, j, NULL, &err) == 0);
 }
 
+/* What ipam/ relies on. */
+static void pool_has_blocks(const char *text, size_t size)
+{
+	struct ippool *p = NULL;
+
+	if (ippool_decode(NULL, text, size, &p, NULL) == 0) {
+		struct prefix block = prefix_of(&p->cidr.addr, p->block_plen);
+
+		check(prefix_size(&block) <= IPAM_BLOCK_MAX);
+		check(p->disabled || p->cidr.plen <= p->block_plen);
+	}
+	ippool_free(p);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	auto_free char *text = mem_strndup((const char *)data, size);
@@ -84,6 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size = strlen(text);
 	ROUND_TRIP(node);
 	ROUND_TRIP(ippool);
+	pool_has_blocks(text, size);
 	ROUND_TRIP(wep);
 	ROUND_TRIP(cluster_info);
 	ROUND_TRIP(service);

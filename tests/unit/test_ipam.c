@@ -661,6 +661,9 @@ START_TEST(pools_are_chosen)
 	put_pool("c-six", "fd00::/64", 122, "");
 	put_pool("manual", "10.2.0.0/24", 26, ",\"assignmentMode\":\"Manual\"");
 	db_put(POOL_KEY "bad", "{\"spec\":{\"cidr\":\"nonsense\"}}");
+	put_pool("blocks-too-large", "10.4.0.0/16", 18, "");
+	put_pool("blocks-of-v6", "10.5.0.0/16", 64, "");
+	put_pool("no-block", "10.6.0.0/28", 26, "");
 	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT);
 	put_pool("z", "10.3.0.0/24", 26, ",\"allowedUses\":[\"Workload\"]");
 	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);

@@ -763,6 +763,51 @@ START_TEST(updates)
 }
 END_TEST
 
+/* What the allocator could not work with is refused as it is read. */
+START_TEST(pools_have_blocks)
+{
+	static const struct {
+		const char *spec, *want; /* NULL: it is a pool */
+		int block_plen;
+	} t[] = {
+		{"\"cidr\":\"10.9.0.0/16\"", NULL, 26},
+		{"\"cidr\":\"10.9.0.0/16\",\"blockSize\":20", NULL, 20},
+		{"\"cidr\":\"10.9.0.0/16\",\"blockSize\":32", NULL, 32},
+		{"\"cidr\":\"10.9.0.0/26\"", NULL, 26},
+		{"\"cidr\":\"fd00::/64\",\"blockSize\":116", NULL, 116},
+		{"\"cidr\":\"fd00::/64\",\"blockSize\":128", NULL, 128},
+		{"\"cidr\":\"fd00::/64\"", NULL, 122},
+		{"\"cidr\":\"10.9.0.0/28\",\"disabled\":true", NULL, 26},
+		{"\"cidr\":\"10.9.0.0/16\",\"blockSize\":18", "got 18, want 20 to 32", 0},
+		{"\"cidr\":\"10.9.0.0/16\",\"blockSize\":64", "got 64, want 20 to 32", 0},
+		{"\"cidr\":\"10.9.0.0/16\",\"blockSize\":129", "got 129, want", 0},
+		{"\"cidr\":\"fd00::/64\",\"blockSize\":26", "got 26, want 116 to 128", 0},
+		{"\"cidr\":\"fd00::/64\",\"blockSize\":115", "got 115, want 116 to 128", 0},
+		{"\"cidr\":\"10.9.0.0/28\"", "at least one block of /26", 0},
+		{"\"cidr\":\"10.9.0.0/24\",\"blockSize\":20", "at least one block of /20", 0},
+	};
+
+	for (unsigned i = 0; i < array_size(t); i++) {
+		auto_free char *text = mem_printf("{\"spec\":{%s}}", t[i].spec);
+		struct err err = ERR_INIT;
+		struct ippool *p = NULL;
+		int r = ippool_decode(
+			key_str(KIND_IPPOOL, NULL, "a"), text, strlen(text), &p, &err);
+
+		if (!t[i].want) {
+			ck_assert_msg(r == 0, "%s: %s", text, err.text);
+			ck_assert_int_eq(p->block_plen, t[i].block_plen);
+		} else {
+			ck_assert_msg(r == -EINVAL, "%s: taken", text);
+			ck_assert_msg(strstr(err.text, t[i].want) &&
+					      strncmp(err.text, "IPPool a: spec.", 15) == 0,
+				"%s", err.text);
+		}
+		ippool_free(p);
+	}
+}
+END_TEST
+
 /* A key's name wins over what the object says of itself, and the kind has to fit. */
 START_TEST(the_key_names_the_object)
 {
@@ -810,6 +855,7 @@ int main(void)
 	tcase_add_test(tc, validation);
 	tcase_add_test(tc, a_pool_is_stored_as_calico_stores_it);
 	tcase_add_test(tc, updates);
+	tcase_add_test(tc, pools_have_blocks);
 	tcase_add_test(tc, the_key_names_the_object);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
