@@ -101,7 +101,8 @@ char *call_handle(const char *network, const char *container_id, const char *ifn
 {
 	bool eth0 = strcmp(ifname, "eth0") == 0;
 
-	return mem_printf("%s.%s%s%s", network, container_id, eth0 ? "" : ".", eth0 ? "" : ifname);
+	/* No container's ID has a colon: those have dots, and pods' names too. */
+	return mem_printf("%s.%s%s%s", network, container_id, eth0 ? "" : ":", eth0 ? "" : ifname);
 }
 
 static void name_veth(struct call *c)
@@ -115,11 +116,11 @@ static void name_veth(struct call *c)
 	if (c->k8s && eth0)
 		text = mem_printf("%s.%s", c->namespace, c->args.pod);
 	else if (c->k8s)
-		text = mem_printf("%s.%s.%s", c->namespace, c->args.pod, c->ifname);
+		text = mem_printf("%s.%s:%s", c->namespace, c->args.pod, c->ifname);
 	else if (eth0 && n >= 32 && c->container_id[n] == '\0')
 		text = NULL;
 	else
-		text = mem_printf("%s.%s", c->container_id, c->ifname);
+		text = mem_printf("%s:%s", c->container_id, c->ifname);
 	snprintf(c->veth, sizeof(c->veth), "cali%.11s",
 		text ? sha1_hex(text, hex) : c->container_id);
 }

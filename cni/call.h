@@ -50,7 +50,7 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	struct err *err);
 void call_done(struct call *c);
 
-/* Calico's handle of an attachment; that of an interface other than eth0 has its name at the end. */
+/* Calico's handle of an attachment; that of an interface other than eth0 has ":" and its name after it. */
 char *call_handle(const char *network, const char *container_id, const char *ifname);
 
 /* Each when it is needed first. */

@@ -319,6 +319,32 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 1 ]
 }
 
+@test "dots in names: two attachments are never taken for one" {
+	attach() { # VERB CONTAINER IFNAME POD
+		CNI_COMMAND=$1 CNI_CONTAINERID=$2 CNI_NETNS=/run/netns/$2 CNI_IFNAME=$3 \
+			CNI_ARGS="${4:+K8S_POD_NAMESPACE=ns;K8S_POD_NAME=$4}" \
+			"$BIN/margay" <"$BATS_TEST_TMPDIR/conf"
+	}
+	for ns in c1 c1.net1 k1 k2; do
+		pod $ns
+	done
+	attach ADD c1.net1 eth0
+	attach ADD c1 net1
+	attach ADD c1.net1 eth1
+	attach ADD c1 net1.eth1
+	attach ADD k1 eth0 web.net1
+	attach ADD k2 net1 web
+	[ "$(in_use)" = 6 ]
+	[ "$(ip -j link show type veth | jq length)" = 6 ]
+	reaches host "$(address c1.net1)"
+	attach DEL c1 net1
+	attach DEL c1 net1.eth1
+	attach DEL k2 net1 web
+	[ "$(in_use)" = 3 ]
+	reaches host "$(address c1.net1)"
+	reaches host "$(address k1)"
+}
+
 @test "every version of the format" {
 	jq_of() {
 		case $1 in
@@ -445,7 +471,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	conf 1.1.0 ',"cni.dev/valid-attachments":[{"containerID":"c-b","ifname":"net1"}]' >"$BATS_TEST_TMPDIR/gc"
 	CONF=$BATS_TEST_TMPDIR/gc cni GC -
 	[ "$(in_use)" = 1 ]
-	[ "$(count /calico/ipam/v2/handle/net.c-b.net1)" = 1 ]
+	[ "$(count /calico/ipam/v2/handle/net.c-b:net1)" = 1 ]
 	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 1 ]
 	[ "$(ip -j link show type veth | jq length)" = 1 ]
 	reaches host "$(address b net1)"
