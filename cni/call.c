@@ -145,6 +145,13 @@ static int check_env(struct call *c, bool needs_netns, struct err *err)
 		err_set(err, -EINVAL, "CNI_NETNS is not set");
 		return CNI_E_ENV;
 	}
+	if (needs_netns && c->rq->netns_is_own) {
+		err_set(err, -EINVAL,
+			"CNI_NETNS: %s is the host's own network namespace: want the pod's, or "
+			"CNI_NETNS_OVERRIDE=1",
+			c->netns);
+		return CNI_E_NETNS;
+	}
 	if (needs_netns && !c->rq->ipam_only && c->rq->netns_fd < 0) {
 		err_sys(err, -(c->rq->netns_errno ?: ENOENT), "CNI_NETNS: %s", c->netns);
 		return CNI_E_ENV;

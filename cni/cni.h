@@ -22,10 +22,11 @@ struct cni_request {
 	size_t conf_len;
 	/* Of the pod's network namespace; -1 where the verb needs none or it is gone. */
 	int netns_fd;
-	int nl_fd;	 /* a NETLINK_ROUTE socket that was made there */
-	int ipv4_fd;	 /* the directory /proc/sys/net/ipv4 there */
-	int ipv6_fd;	 /* likewise; -1 where the kernel has no IPv6 */
-	int netns_errno; /* why there are none */
+	int nl_fd;	   /* a NETLINK_ROUTE socket that was made there */
+	int ipv4_fd;	   /* the directory /proc/sys/net/ipv4 there */
+	int ipv6_fd;	   /* likewise; -1 where the kernel has no IPv6 */
+	int netns_errno;   /* why there are none */
+	bool netns_is_own; /* there are none, as CNI_NETNS is the host's namespace */
 };
 
 struct cni_reply {

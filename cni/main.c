@@ -13,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -52,12 +54,31 @@ static void open_inside(struct cni_request *rq)
 	rq->ipv6_fd = open("/proc/sys/net/ipv6", O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
+static bool is_same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+/* As in the reference library: the host's own namespace is refused, unless one insists. */
+static bool may_be_own(void)
+{
+	const char *s = getenv("CNI_NETNS_OVERRIDE");
+
+	return s && (strcmp(s, "1") == 0 || strcasecmp(s, "true") == 0);
+}
+
 static void open_netns(struct cni_request *rq, const char *path)
 {
 	int self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 
 	rq->netns_fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	if (self < 0 || rq->netns_fd < 0 || setns(rq->netns_fd, CLONE_NEWNET) < 0) {
+	rq->netns_is_own =
+		self >= 0 && rq->netns_fd >= 0 && !may_be_own() && is_same_file(self, rq->netns_fd);
+	if (self < 0 || rq->netns_fd < 0 || rq->netns_is_own ||
+		setns(rq->netns_fd, CLONE_NEWNET) < 0) {
 		rq->netns_errno = errno;
 		if (rq->netns_fd >= 0)
 			close(rq->netns_fd);

@@ -38,6 +38,7 @@ enum cni_code {
 	CNI_E_IO = 5,
 	CNI_E_DECODE = 6,
 	CNI_E_CONF = 7,
+	CNI_E_NETNS = 8, /* of the reference library */
 	CNI_E_AGAIN = 11,
 	CNI_E_UNAVAILABLE = 50,
 	CNI_E_STORE = 100,	/* the datastore refused */

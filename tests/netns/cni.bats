@@ -420,6 +420,37 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+@test "the host's own namespace is no pod's" {
+	ip link add host0 type veth peer name wire
+	ip link set host0 up
+	ip link add eth0 type veth peer name wire2
+	routes=$(ip route)
+	export NETNS=/proc/self/ns/net
+	code 8 ADD a eth7
+	[[ $msg == *"$NETNS"* ]]
+	prev_conf '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"/x"}],"ips":[]}'
+	code 8 CHECK a
+	unset CONF
+	cni DEL a
+	ip link show eth0
+	[ "$(ip route)" = "$routes" ]
+	[ "$(in_use)" = 0 ]
+	# Another path to it.
+	touch /run/netns/self
+	mount --bind /proc/self/ns/net /run/netns/self
+	NETNS=/run/netns/self code 8 ADD a eth7
+	umount /run/netns/self
+	rm /run/netns/self
+	# Whoever says so gets it.
+	forward=$(cat /proc/sys/net/ipv4/ip_forward)
+	CNI_NETNS_OVERRIDE=true cni ADD a eth7
+	echo "$forward" >/proc/sys/net/ipv4/ip_forward
+	ip link show eth7
+	CNI_NETNS_OVERRIDE=1 cni DEL a eth7
+	run ! ip link show eth7
+	[ "$(in_use)" = 0 ]
+}
+
 @test "errors have the specification's codes" {
 	pod a
 	code 4 NONSENSE a
