@@ -89,15 +89,6 @@ static int assign_one(struct call *c, struct ipam_assign a, struct assigned *ret
 	return r;
 }
 
-static int release(struct call *c, struct err *err)
-{
-	struct ipam_request *rq = ipam_release_handle_new(c->handle, clock_real_ns());
-	int e, r = call_ipam(c, rq, &e, err);
-
-	ipam_request_free(rq);
-	return e == -ENOENT ? 0 : r;
-}
-
 /* Addresses by name, or one of each family that is wanted. */
 static int assign(struct call *c, struct assigned *ret, struct err *err)
 {
@@ -131,7 +122,7 @@ static int assign(struct call *c, struct assigned *ret, struct err *err)
 		vec_done(&pools);
 	}
 	if (r != 0 && ret->n > 0)
-		(void)release(c, NULL);
+		(void)call_release(c, c->handle, NULL);
 	return r;
 }
 
@@ -235,7 +226,7 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 undo_device:
 	(void)device_delete_on_host(c->host, c->veth, c->container_id, c->ifname, false, NULL);
 undo_address:
-	(void)release(c, NULL);
+	(void)call_release(c, c->handle, NULL);
 	return r;
 }
 

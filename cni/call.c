@@ -18,6 +18,7 @@
 #include "base/sha1.h"
 #include "cni/ctx.h"
 #include "cni/endpoint.h"
+#include "ipam/alloc.h"
 #include "ipam/run.h"
 #include "kern/rt.h"
 #include "store/store.h"
@@ -281,4 +282,13 @@ int call_ipam(struct call *c, struct ipam_request *rq, int *ret_errno, struct er
 	default:
 		return call_store_code(*ret_errno);
 	}
+}
+
+int call_release(struct call *c, const char *handle, struct err *err)
+{
+	struct ipam_request *rq = ipam_release_handle_new(handle, clock_real_ns());
+	int e, r = call_ipam(c, rq, &e, err);
+
+	ipam_request_free(rq);
+	return e == -ENOENT ? 0 : r;
 }

@@ -61,6 +61,9 @@ int call_open_pod(struct call *c, struct err *err);
 /* Runs rq and frees nothing; 0 or a code, with *ret_errno the allocator's error. */
 int call_ipam(struct call *c, struct ipam_request *rq, int *ret_errno, struct err *err);
 
+/* Every address of the handle; a handle that is gone already is well. */
+int call_release(struct call *c, const char *handle, struct err *err);
+
 /* The CNI code for an error of the datastore or of the kernel. */
 int call_store_code(int r);
 

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 
-#include "base/clock.h"
 #include "base/err.h"
 #include "cni/call.h"
 #include "cni/device.h"
 #include "cni/endpoint.h"
-#include "ipam/alloc.h"
 
 /* In the pod if it is there; else by the host's name, which may be a newer sandbox's by now. */
 static int delete_device(struct call *c, const struct wep *w, bool ours, struct err *err)
@@ -57,9 +55,5 @@ int call_del(struct call *c, struct err *err)
 
 int call_ipam_del(struct call *c, struct err *err)
 {
-	struct ipam_request *rq = ipam_release_handle_new(c->handle, clock_real_ns());
-	int e, r = call_ipam(c, rq, &e, err);
-
-	ipam_request_free(rq);
-	return e == -ENOENT ? 0 : r;
+	return call_release(c, c->handle, err);
 }

@@ -4,13 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cni/call.h"
 #include "cni/device.h"
-#include "ipam/alloc.h"
 #include "model/ipam.h"
 #include "model/kind.h"
 #include "model/meta.h"
@@ -43,15 +41,6 @@ static bool is_ours(const struct call *c, const struct ipam_block_attr *a)
 		if (strcmp(kv->name, "node") == 0 && strcmp(kv->value, c->node) == 0)
 			return true;
 	return false;
-}
-
-static int release(struct call *c, const char *handle, struct err *err)
-{
-	struct ipam_request *rq = ipam_release_handle_new(handle, clock_real_ns());
-	int e, r = call_ipam(c, rq, &e, err);
-
-	ipam_request_free(rq);
-	return e == -ENOENT ? 0 : r;
 }
 
 /* What is released: each handle once. */
@@ -154,7 +143,7 @@ int call_gc(struct call *c, struct err *err)
 		vec_for_each (&g.handles.v, handle) {
 			struct err e = ERR_INIT;
 
-			note(&g, release(c, *handle, &e), &e);
+			note(&g, call_release(c, *handle, &e), &e);
 		}
 		r = g.code;
 		if (r != 0 && err)
