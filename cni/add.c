@@ -49,8 +49,8 @@ static size_t wanted_ips(const struct call *c, const struct ip **ret)
 }
 
 struct assigned {
+	struct ipam_addr v[2];
 	struct ip ips[2];
-	struct prefix blocks[2];
 	size_t n;
 };
 
@@ -80,13 +80,27 @@ static int assign_one(struct call *c, struct ipam_assign a, struct assigned *ret
 	for (int family = IP_V4; r == 0 && family <= IP_V6; family += IP_V6 - IP_V4) {
 		const struct ipam_addr *got = ipam_request_addr(rq, (enum ip_family)family);
 
-		if (got && ret->n < 2) {
+		if (got && ret->n < array_size(ret->v)) {
 			ret->ips[ret->n] = got->ip;
-			ret->blocks[ret->n++] = got->block;
+			ret->v[ret->n++] = *got;
 		}
 	}
 	ipam_request_free(rq);
 	return r;
+}
+
+/* But for what an earlier ADD left, which may be in use. */
+static void release_new(struct call *c, const struct assigned *a)
+{
+	for (size_t i = 0; i < a->n; i++) {
+		struct ipam_request *rq =
+			ipam_release_ip_new(&a->v[i].ip, c->handle, clock_real_ns());
+		int e;
+
+		if (!a->v[i].held)
+			(void)call_ipam(c, rq, &e, NULL);
+		ipam_request_free(rq);
+	}
 }
 
 /* Addresses by name, or one of each family that is wanted. */
@@ -121,8 +135,8 @@ static int assign(struct call *c, struct assigned *ret, struct err *err)
 		r = assign_one(c, a, ret, err);
 		vec_done(&pools);
 	}
-	if (r != 0 && ret->n > 0)
-		(void)call_release(c, c->handle, NULL);
+	if (r != 0)
+		release_new(c, ret);
 	return r;
 }
 

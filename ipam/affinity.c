@@ -238,7 +238,7 @@ int plan_claim_cidr(struct ipam_request *rq, struct err *err)
 		if (r == PLAN_WAIT)
 			return r;
 		if (r == 0)
-			vec_push(&rq->addrs, (struct ipam_addr){base, block});
+			vec_push(&rq->addrs, (struct ipam_addr){.ip = base, .block = block});
 		put_off(rq, r, &block, &e);
 	}
 	return answer_put_off(rq, err);
@@ -270,7 +270,7 @@ static int plan_unclaim_family(struct ipam_request *rq, enum ip_family family)
 			return r;
 		}
 		if (r == 0)
-			vec_push(&rq->addrs, (struct ipam_addr){cidr.addr, cidr});
+			vec_push(&rq->addrs, (struct ipam_addr){.ip = cidr.addr, .block = cidr});
 		put_off(rq, r, &cidr, &e);
 	}
 	return 0;

@@ -32,6 +32,7 @@ struct ipam_request;
 struct ipam_addr {
 	struct ip ip;
 	struct prefix block;
+	bool held; /* assigned: its handle had it before */
 };
 
 struct ipam_attr {
@@ -66,7 +67,8 @@ struct ipam_assign {
 /*
  * Fails with ENOSPC when no pool has a free address (of either family, when both are asked for:
  * then neither is kept), ENOENT when a pool that is named does not exist or none selects the node,
- * ESTALE when the compare-and-swap was lost 100 times.
+ * ESTALE when the compare-and-swap was lost 100 times. When it fails, by the datastore too, what it
+ * has taken is given back as far as the datastore lets it.
  */
 struct ipam_request *ipam_assign_new(const struct ipam_assign *a);
 

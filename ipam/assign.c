@@ -380,7 +380,8 @@ static int plan_reuse(struct ipam_request *rq, struct err *err)
 				continue;
 			if (rq->ip.family == ip.family && !ip_equal(&rq->ip, &ip))
 				continue;
-			vec_push(&rq->addrs, (struct ipam_addr){ip, *cidr});
+			vec_push(&rq->addrs,
+				(struct ipam_addr){.ip = ip, .block = *cidr, .held = true});
 		}
 	}
 	rq->reuse = false;
@@ -395,9 +396,7 @@ int plan_undo(struct ipam_request *rq)
 	if (r == PLAN_WAIT)
 		return r;
 	for (size_t i = rq->addrs.n; i-- > 0;) {
-		bool fresh = rq->addrs.v[i].ip.family == IP_V4 ? rq->fresh_v4 : rq->fresh_v6;
-
-		r = fresh ? plan_free_addr(rq, &rq->addrs.v[i], NULL) : 0;
+		r = rq->addrs.v[i].held ? 0 : plan_free_addr(rq, &rq->addrs.v[i], NULL);
 		if (r == PLAN_WAIT)
 			return r;
 		rq->addrs.n--;

@@ -197,7 +197,8 @@ int plan_lookup(struct ipam_request *rq, struct err *err)
 			return r;
 		while (slot_block(bs) &&
 			block_next_of_handle(slot_block(bs), rq->handle, &pos, &ip))
-			vec_push(&rq->addrs, (struct ipam_addr){ip, h->blocks.v[i].cidr});
+			vec_push(&rq->addrs,
+				(struct ipam_addr){.ip = ip, .block = h->blocks.v[i].cidr});
 	}
 	return 0;
 }

@@ -193,11 +193,8 @@ static void achieved(struct ipam_request *rq)
 		rq->uncount.n = 0;
 		break;
 	case AFTER_ASSIGNED:
-		vec_push(&rq->addrs, (struct ipam_addr){rq->after_ip, rq->after_cidr});
-		if (rq->after_ip.family == IP_V4)
-			rq->fresh_v4 = true;
-		else
-			rq->fresh_v6 = true;
+		vec_push(&rq->addrs,
+			(struct ipam_addr){.ip = rq->after_ip, .block = rq->after_cidr});
 		rq->counted = false;
 		break;
 	case AFTER_RELEASED:
@@ -207,7 +204,8 @@ static void achieved(struct ipam_request *rq)
 		if (rq->kind == REQUEST_ASSIGN)
 			break;
 		vec_for_each (&rq->freeing, ip)
-			vec_push(&rq->addrs, (struct ipam_addr){*ip, rq->after_cidr});
+			vec_push(
+				&rq->addrs, (struct ipam_addr){.ip = *ip, .block = rq->after_cidr});
 		vec_push(&rq->handled, rq->after_cidr);
 		rq->tidy_cidr = rq->after_cidr;
 		break;
@@ -219,10 +217,22 @@ static void achieved(struct ipam_request *rq)
 
 int ipam_request_feed(struct ipam_request *rq, const struct store_res *res, struct err *err)
 {
-	int r = view_feed(&rq->view, res, err);
+	struct err e = ERR_INIT;
+	int r = view_feed(&rq->view, res, &e);
 
-	if (r < 0 || res->more)
-		return r < 0 ? r : 0;
+	/* An assignment goes on, to give back what it has. */
+	if (r < 0 && rq->kind == REQUEST_ASSIGN && rq->failed == 0) {
+		rq->failed = r;
+		rq->failure = e;
+		return 0;
+	}
+	if (r < 0) {
+		if (err)
+			*err = rq->failed < 0 ? rq->failure : e;
+		return rq->failed < 0 ? rq->failed : r;
+	}
+	if (res->more)
+		return 0;
 	if (r > 0) {
 		achieved(rq);
 		return 0;

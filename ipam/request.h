@@ -48,7 +48,6 @@ struct ipam_request {
 	/* What is known, and what has been achieved. */
 	struct view view;
 	VEC(struct ipam_addr) addrs;
-	bool fresh_v4, fresh_v6; /* the address was not the handle's before */
 	VEC(struct prefix) handled;
 	bool counted; /* the handle counts one address of counted_cidr that is not taken yet */
 	struct prefix counted_cidr;

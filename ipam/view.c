@@ -324,6 +324,9 @@ int view_feed(struct view *v, const struct store_res *res, struct err *err)
 			*err = *res->err;
 		/* ENOSPC is the answer that no address is free. */
 		r = err_wrap(err, res->r == -ENOSPC ? -EIO : res->r, "%s", v->key);
+		/* A write may have been done nevertheless. */
+		if (s)
+			slot_clear(s, SLOT_UNKNOWN);
 	}
 	op_done(v);
 	return r;

@@ -1036,6 +1036,51 @@ START_TEST(store_fails)
 }
 END_TEST
 
+/* A failure after each operation, when an address of one family may have been taken already. */
+START_TEST(failed_is_undone)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct event_base *base = event_base_new();
+	bool failed = true;
+	unsigned n;
+
+	a.reuse = true;
+	for (n = 1; failed; n++) {
+		struct store *st = store_fake_new(base);
+		struct ip v4 = {0}, again = {0};
+		unsigned before;
+
+		store_fake_put(st, POOL_KEY "p", "{\"spec\":{\"cidr\":\"10.244.0.0/16\"}}");
+		store_fake_put(st, POOL_KEY "six", "{\"spec\":{\"cidr\":\"fd00::/64\"}}");
+		/* Every other time the handle has an address, which stays. */
+		a.v6 = false;
+		if (_i == 1)
+			ck_assert_int_eq(start_and_free(base, st, ipam_assign_new(&a), &v4), 0);
+		a.v6 = true;
+		before = store_fake_op_count(st);
+		store_fake_fail_nth(st, n, -EHOSTUNREACH);
+		failed = start_and_free(base, st, ipam_assign_new(&a), NULL) < 0;
+		store_fake_fail_nth(st, 0, 0);
+		ck_assert(failed == (store_fake_op_count(st) - before >= n));
+		if (failed && _i == 0)
+			ck_assert_ptr_null(store_fake_value(st, IPAM_KEY_HANDLES "h"));
+		if (failed && _i == 1)
+			ck_assert_int_eq(
+				start_and_free(base, st, ipam_lookup_handle_new("h"), &again), 0);
+		ck_assert(ip_equal(&v4, &again) || !failed);
+		if (_i == 1)
+			start_and_free(base, st, ipam_release_ip_new(&v4, "h", NOW), NULL);
+		/* ENOENT: it has not come to the first block. */
+		ck_assert_int_ne(
+			start_and_free(base, st, ipam_unclaim_new(NULL, "n1", failed, NOW), NULL),
+			-EBUSY);
+		store_close(st);
+	}
+	ck_assert_uint_gt(n, 12);
+	event_base_free(base);
+}
+END_TEST
+
 START_TEST(cancelled)
 {
 	struct ipam_assign a = assign_args("n1", "h");
@@ -1280,6 +1325,7 @@ int main(void)
 	tcase_add_loop_test(t, interleaved, 0, 5);
 	tcase_add_loop_test(t, crash_after_each_write, 0, 4);
 	tcase_add_loop_test(t, store_fails, 0, 3);
+	tcase_add_loop_test(t, failed_is_undone, 0, 2);
 	tcase_add_test(t, cancelled);
 	tcase_add_test(t, processes_on_sqlite);
 	tcase_add_test(t, killed_on_sqlite);
