@@ -192,6 +192,7 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 {
 	bool is_add = strcmp(verb, "ADD") == 0, is_check = strcmp(verb, "CHECK") == 0;
 	bool per_pod = is_add || is_check || strcmp(verb, "DEL") == 0;
+	bool is_status = strcmp(verb, "STATUS") == 0;
 	int r;
 
 	*c = (struct call){.rq = rq, .ctx = ctx, .deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS};
@@ -205,7 +206,9 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	if (r == 0)
 		r = check_ipam_type(c, err);
 	if (r == 0)
-		r = find_node(c, is_add, err);
+		r = find_node(c, is_add || is_status, err);
+	if (r == CNI_E_AGAIN && is_status)
+		r = CNI_E_UNAVAILABLE;
 	if (r != 0 || !per_pod)
 		return r;
 	c->k8s = c->args.pod && c->args.namespace;

@@ -485,12 +485,23 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
-@test "STATUS: 0 when the datastore answers, else 50" {
+@test "STATUS: 0 when ADD would be tried, else 50" {
 	conf 1.1.0 >"$BATS_TEST_TMPDIR/s"
 	CONF=$BATS_TEST_TMPDIR/s cni STATUS -
 	sed "s,$DB,/proc/nowhere/db," "$BATS_TEST_TMPDIR/s" >"$BATS_TEST_TMPDIR/s2"
 	CONF=$BATS_TEST_TMPDIR/s2 code 50 STATUS -
 	code 1 STATUS -
+	# Before the agent has been here: as ADD.
+	pod a
+	name=$BATS_TEST_TMPDIR/nodename
+	sed -i "s,\"nodename\":\"node-1\",\"nodename_file\":\"$name\"," "$BATS_TEST_TMPDIR/s"
+	export CONF=$BATS_TEST_TMPDIR/s
+	code 50 STATUS -
+	[[ $msg == *"$name"*margay-felix* ]]
+	code 11 ADD a
+	echo node-1 >"$name"
+	cni STATUS -
+	cni ADD a
 }
 
 @test "GC: releases what the runtime does not have any more" {
