@@ -52,7 +52,7 @@ static int plan_take(struct ipam_request *rq, const struct scope *sc, struct slo
 		if (r != 0)
 			return r;
 	}
-	if (!rq->counted)
+	if (!rq->counted || rq->recount)
 		return plan_count(rq, &b->cidr, err);
 	rq->after = AFTER_ASSIGNED;
 	rq->after_cidr = b->cidr;

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The handle: how many addresses it has in each block. Too many at worst, never too few. */
+/*
+ * The handle: how many addresses it has in each block. Too many at worst, never too few.
+ *
+ * An address is taken in the order: read the block, write the handle, write the block. So whoever
+ * has read a handle, and then for each of its blocks has seen that there is no address of it, and
+ * has written the block, may delete that revision of the handle: an assignment that is under way has
+ * either to read the block again, and so to write the handle again, or has written the handle since.
+ */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -23,7 +30,7 @@ static struct ipam_handle_block *handle_block(struct ipam_handle *h, const struc
 	return NULL;
 }
 
-/* One more for the block. */
+/* One more for the block, or (recount) the same once more. */
 int plan_count(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
 {
 	struct ipam_handle_block *hb;
@@ -37,9 +44,10 @@ int plan_count(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 		return r;
 	h = slot_handle(s) ? ipam_handle_dup(slot_handle(s)) : ipam_handle_new();
 	hb = handle_block(h, cidr);
-	if (hb)
+	/* As this request has written it, the one is in it; from another's hand it may be gone. */
+	if (hb && !(rq->counted && s->written))
 		hb->count++;
-	else
+	else if (!hb)
 		vec_push(&h->blocks, (struct ipam_handle_block){*cidr, 1});
 	rq->after = AFTER_COUNTED;
 	rq->after_cidr = *cidr;
@@ -51,9 +59,13 @@ int plan_count(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 void request_uncount(
 	struct ipam_request *rq, const char *handle, const struct prefix *cidr, uint32_t n)
 {
+	char key[IPAM_KEY_SIZE];
+	struct slot *s = view_find(&rq->view, ipam_key_handle(handle, key));
+
 	free(rq->uncount.handle);
 	rq->uncount.handle = mem_strdup(handle);
 	rq->uncount.cidr = *cidr;
+	rq->uncount.rev = s ? s->rev : 0;
 	rq->uncount.n = n;
 }
 
@@ -71,7 +83,8 @@ int plan_uncount(struct ipam_request *rq)
 	if (r != 0)
 		return r;
 	hb = slot_handle(s) ? handle_block(slot_handle(s), &rq->uncount.cidr) : NULL;
-	if (!hb) {
+	/* In another revision it may have been taken off, and what is counted be somebody else's. */
+	if (!hb || s->rev != rq->uncount.rev) {
 		rq->uncount.n = 0;
 		return 0;
 	}
@@ -90,9 +103,64 @@ int plan_uncount(struct ipam_request *rq)
 /* The count that was made for a block and not used there. */
 int plan_uncount_reserved(struct ipam_request *rq)
 {
-	if (rq->counted) {
+	char key[IPAM_KEY_SIZE];
+	struct slot *s = view_find(&rq->view, ipam_key_handle(rq->handle, key));
+
+	if (rq->counted && s && s->written)
 		request_uncount(rq, rq->handle, &rq->counted_cidr, 1);
-		rq->counted = false;
-	}
+	rq->counted = false;
 	return plan_uncount(rq);
+}
+
+static bool is_swept(const struct ipam_request *rq, const struct prefix *cidr)
+{
+	for (size_t i = 0; i < rq->swept.n; i++)
+		if (prefix_equal(&rq->swept.v[i], cidr))
+			return true;
+	return false;
+}
+
+static int sweep_block(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
+{
+	auto_(ipam_block) struct ipam_block *b = NULL;
+	uint32_t pos = 0;
+	struct slot *bs;
+	struct ip ip;
+	int r;
+
+	r = plan_get_block(rq, cidr, &bs);
+	if (r == 0)
+		r = slot_check(bs, err);
+	if (r != 0)
+		return r;
+	if (!slot_block(bs))
+		return 0;
+	if (block_next_of_handle(slot_block(bs), rq->handle, &pos, &ip))
+		return plan_release_block(rq, cidr, err);
+	b = ipam_block_dup(slot_block(bs));
+	rq->after = AFTER_SWEPT;
+	rq->after_cidr = *cidr;
+	return plan_update_block(rq, bs, b);
+}
+
+int plan_sweep(struct ipam_request *rq, struct slot *s, struct err *err)
+{
+	const struct ipam_handle *h = slot_handle(s);
+	char key[IPAM_KEY_SIZE];
+	int r;
+
+	if (rq->swept_rev != s->rev) {
+		rq->swept_rev = s->rev;
+		rq->swept.n = 0;
+		for (size_t i = 0; i < h->blocks.n; i++)
+			view_forget(&rq->view, ipam_key_block(&h->blocks.v[i].cidr, key));
+	}
+	for (size_t i = 0; i < h->blocks.n; i++) {
+		struct prefix cidr = h->blocks.v[i].cidr;
+
+		r = is_swept(rq, &cidr) ? 0 : sweep_block(rq, &cidr, err);
+		if (r != 0)
+			return r;
+	}
+	return view_delete(&rq->view, s);
 }

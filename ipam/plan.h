@@ -37,15 +37,17 @@ const struct ippool *slots_pool_of(struct slot **pools, size_t n, const struct i
 int plan_pool_selects_node(
 	struct ipam_request *rq, const struct ippool *p, const char *host, bool *ret);
 
-/* One more for the block, which `counted` then stands for. */
+/* One more for the block, which `counted` then stands for; if it does, the same is written again. */
 int plan_count(struct ipam_request *rq, const struct prefix *cidr, struct err *err);
-/* From now on n are due to be counted off. */
+/* From now on n are due to be counted off, from the revision of the handle that is known. */
 void request_uncount(
 	struct ipam_request *rq, const char *handle, const struct prefix *cidr, uint32_t n);
 /* Does what is due; the handle goes with its last block. */
 int plan_uncount(struct ipam_request *rq);
 /* The same, and what was counted for a block without being used there. */
 int plan_uncount_reserved(struct ipam_request *rq);
+/* The handle has no address in any of its blocks: it goes, unless it is found to have one. */
+int plan_sweep(struct ipam_request *rq, struct slot *s, struct err *err);
 
 /* The write of a changed block, with the next sequence number. */
 int plan_update_block(struct ipam_request *rq, struct slot *s, struct ipam_block *b);
@@ -81,6 +83,8 @@ int plan_scope_reservations(struct ipam_request *rq, struct scope *sc);
 
 /* The block needs no more of this request. */
 bool request_is_handled(const struct ipam_request *rq, const struct prefix *cidr);
+/* Frees what the handle has in the block. */
+int plan_release_block(struct ipam_request *rq, const struct prefix *cidr, struct err *err);
 /* Frees one address of a block that is known. ENOENT: it is not in use. */
 int plan_free_addr(struct ipam_request *rq, const struct ipam_addr *addr, struct err *err);
 

@@ -33,7 +33,7 @@ int plan_free_addr(struct ipam_request *rq, const struct ipam_addr *addr, struct
 	auto_(ipam_block) struct ipam_block *b = NULL;
 	const struct ipam_block_attr *attr;
 	struct ipam_config config;
-	struct slot *bs;
+	struct slot *bs, *hs;
 	int r;
 
 	r = plan_get_config(rq, &config, err) ?: plan_get_block(rq, &addr->block, &bs);
@@ -43,8 +43,14 @@ int plan_free_addr(struct ipam_request *rq, const struct ipam_addr *addr, struct
 		return r;
 	if (!slot_block(bs))
 		return err_set(err, -ENOENT, "address %s is not in use", ip_str(&addr->ip));
-	b = ipam_block_dup(slot_block(bs));
 	attr = block_lookup(slot_block(bs), &addr->ip);
+	/* Before the block is written: what is counted off from is to have it. */
+	if (attr && attr->handle) {
+		r = plan_get_handle(rq, attr->handle, &hs);
+		if (r != 0)
+			return r;
+	}
+	b = ipam_block_dup(slot_block(bs));
 	r = block_release(b, &addr->ip, rq->handle, config.cooldown_s, rq->now_ns, err);
 	if (r < 0)
 		return r;
@@ -94,7 +100,7 @@ static int plan_tidy(struct ipam_request *rq)
 	return plan_give_back(rq);
 }
 
-static int plan_release_block(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
+int plan_release_block(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
 {
 	auto_(ipam_block) struct ipam_block *b = NULL;
 	struct ipam_config config;
@@ -143,7 +149,8 @@ int plan_release_handle(struct ipam_request *rq, struct err *err)
 			return r;
 		vec_push(&rq->handled, cidr);
 	}
-	return 0;
+	/* It counts what it does not have: an assignment, or a release, has died half-way. */
+	return plan_sweep(rq, s, err);
 }
 
 /* The block of an address: of its pool's size, or (the pool is gone) whichever has it. */

@@ -103,6 +103,7 @@ void ipam_request_free(struct ipam_request *rq)
 	vec_done(&rq->pools);
 	vec_done(&rq->addrs);
 	vec_done(&rq->handled);
+	vec_done(&rq->swept);
 	free(rq->host);
 	free(rq->handle);
 	free(rq->uncount.handle);
@@ -187,6 +188,7 @@ static void achieved(struct ipam_request *rq)
 		break;
 	case AFTER_COUNTED:
 		rq->counted = true;
+		rq->recount = false;
 		rq->counted_cidr = rq->after_cidr;
 		break;
 	case AFTER_UNCOUNTED:
@@ -208,6 +210,9 @@ static void achieved(struct ipam_request *rq)
 				&rq->addrs, (struct ipam_addr){.ip = *ip, .block = rq->after_cidr});
 		vec_push(&rq->handled, rq->after_cidr);
 		rq->tidy_cidr = rq->after_cidr;
+		break;
+	case AFTER_SWEPT:
+		vec_push(&rq->swept, rq->after_cidr);
 		break;
 	case AFTER_GUARDED:
 		rq->after_slot->guarded = true;
@@ -237,6 +242,7 @@ int ipam_request_feed(struct ipam_request *rq, const struct store_res *res, stru
 		achieved(rq);
 		return 0;
 	}
+	rq->recount = rq->counted;
 	rq->retries++;
 	if (rq->retries > 2 * MAX_RETRIES)
 		return err_set(

@@ -28,6 +28,7 @@ enum request_after {
 	AFTER_UNCOUNTED, /* what was due to be counted off, is */
 	AFTER_ASSIGNED,	 /* after_ip is taken */
 	AFTER_RELEASED,	 /* the addresses in `freeing` are free, and to be counted off */
+	AFTER_SWEPT,	 /* whoever has read block after_cidr before can write it no more */
 	AFTER_GUARDED,	 /* after_slot's affinity is pending, and whoever released it has lost */
 };
 
@@ -51,10 +52,12 @@ struct ipam_request {
 	VEC(struct prefix) handled;
 	bool counted; /* the handle counts one address of counted_cidr that is not taken yet */
 	struct prefix counted_cidr;
+	bool recount; /* a block was read after it was counted: the handle is to be written again */
 	struct {
 		char *handle;
 		struct prefix cidr;
-		uint32_t n; /* 0: nothing is due */
+		int64_t rev; /* of the handle that has them */
+		uint32_t n;  /* 0: nothing is due */
 	} uncount;
 	struct {
 		char *host;
@@ -69,6 +72,8 @@ struct ipam_request {
 	struct err deferred_err;
 	struct prefix tidy_cidr; /* to be looked at after a release; IP_NONE: none */
 	unsigned retries;
+	int64_t swept_rev;	  /* of the handle; */
+	VEC(struct prefix) swept; /* its blocks that have been swept since it was read */
 
 	enum request_after after;
 	struct slot *after_slot;

@@ -146,6 +146,15 @@ int view_get(struct view *v, const char *key, enum slot_kind kind, struct slot *
 	return 0;
 }
 
+void view_forget(struct view *v, const char *key)
+{
+	struct slot *s;
+
+	hmap_for_each_hash (s, &v->slots, hash_str(key), node)
+		if (strcmp(s->key, key) == 0)
+			slot_clear(s, SLOT_UNKNOWN);
+}
+
 int view_list(struct view *v, const char *prefix, enum slot_kind kind)
 {
 	if (is_listed(v, prefix))

@@ -59,6 +59,8 @@ void view_done(struct view *v);
 int view_get(struct view *v, const char *key, enum slot_kind kind, struct slot **ret);
 /* Everything under a prefix is known. 0, or PLAN_WAIT. */
 int view_list(struct view *v, const char *prefix, enum slot_kind kind);
+/* The key is read again when it is asked for next. */
+void view_forget(struct view *v, const char *key);
 /* What is known of a key; NULL: nothing, or absent. */
 struct slot *view_find(const struct view *v, const char *key);
 /* Those that are present under a prefix, sorted by key. The caller frees *ret. */

@@ -271,6 +271,48 @@ static size_t count_in_use(const char *handle)
 	return n;
 }
 
+static const char *key_text(const char *key)
+{
+	struct mem_kv *kv = db_find(key);
+
+	return kv ? kv->value : NULL;
+}
+
+/* What holds at every instant, whoever has died where. */
+static void check_consistent(void)
+{
+	struct mem_kv *kv;
+
+	vec_for_each (&db.v, kv) {
+		char host[IPAM_KEY_SIZE], key[IPAM_KEY_SIZE];
+		struct ipam_affinity a;
+		struct ipam_block *b;
+		struct prefix cidr;
+		const char *text;
+
+		if (ipam_key_parse_affinity(kv->key, host, &cidr)) {
+			ck_assert_int_eq(
+				ipam_affinity_decode(kv->value, strlen(kv->value), &a, NULL), 0);
+			text = key_text(ipam_key_block(&cidr, key));
+			ck_assert_msg(text || a.state != IPAM_CONFIRMED, "%s: no block", kv->key);
+		}
+		if (!ipam_key_parse_block(kv->key, &cidr))
+			continue;
+		ck_assert_int_eq(ipam_block_decode(kv->value, strlen(kv->value), &b, NULL), 0);
+		if (block_host(b))
+			ck_assert_msg(key_text(ipam_key_affinity(block_host(b), &cidr, key)),
+				"%s: no affinity of %s", kv->key, block_host(b));
+		for (size_t i = 0; i < b->attrs.n; i++) {
+			if (!b->attrs.v[i].handle)
+				continue;
+			text = key_text(ipam_key_handle(b->attrs.v[i].handle, key));
+			ck_assert_msg(text && strstr(text, prefix_str(&cidr)),
+				"%s: %s does not have it: %s", kv->key, key, text ?: "(gone)");
+		}
+		ipam_block_free(b);
+	}
+}
+
 static size_t count_keys(const char *prefix)
 {
 	struct mem_kv *kv;
@@ -889,6 +931,54 @@ START_TEST(interleaved)
 }
 END_TEST
 
+/* One handle, taken and released by several at once: an address has its handle at every instant. */
+START_TEST(interleaved_on_one_handle)
+{
+	static const char *const handles[] = {"h", "i"};
+	struct ipam_request *rqs[6] = {0};
+	int done = 0;
+
+	seed_and_say();
+	db_reset();
+	put_pool("p", "10.1.0.0/28", 30, "");
+	while (done < 3000) {
+		int i = (int)(random() % (long)array_size(rqs));
+		const char *handle = handles[random() % 2];
+		struct err err = ERR_INIT;
+		struct store_req req;
+		unsigned writes = db.writes;
+		int r;
+
+		if (!rqs[i]) {
+			struct ipam_assign a = assign_args(i % 2 ? "n1" : "n2", handle);
+
+			a.reuse = random() % 2;
+			rqs[i] = random() % 2 ? ipam_assign_new(&a)
+					      : ipam_release_handle_new(handle, a.now_ns);
+		}
+		r = ipam_request_step(rqs[i], &req, &err);
+		if (r > 0) {
+			ck_assert_int_eq(db_do(rqs[i], &req, &err), 0);
+			if (db.writes != writes)
+				check_consistent();
+		}
+		/* Now and then one dies. */
+		if (r <= 0 || random() % 50 == 0) {
+			ck_assert_msg(r >= 0 || r == -ENOENT || r == -ENOSPC, "%s", err.text);
+			ipam_request_free(rqs[i]);
+			rqs[i] = NULL;
+			done++;
+		}
+	}
+	for (size_t i = 0; i < array_size(rqs); i++)
+		ipam_request_free(rqs[i]);
+	for (size_t i = 0; i < array_size(handles); i++)
+		run_and_free(ipam_release_handle_new(handles[i], NOW));
+	ck_assert_uint_eq(count_in_use(NULL), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+}
+END_TEST
+
 /* A small world in which assigning needs every kind of write, one after the other. */
 static void crash_setup(int kind)
 {
@@ -938,10 +1028,13 @@ START_TEST(crash_after_each_write)
 		r = run_until(rq, n++, &err);
 		ck_assert_msg(r >= 0, "%s", err.text);
 		ipam_request_free(rq);
+		check_consistent();
 		/* What crashed is released; whatever else there is stays. */
 		r = run_and_free(ipam_release_handle_new("crash", NOW + 3600 * S)) == -ENOENT ? r
 											      : r;
 		ck_assert_uint_eq(count_in_use("crash"), 0);
+		ck_assert_ptr_null(db_find(IPAM_KEY_HANDLES "crash"));
+		check_consistent();
 		before = count_in_use(NULL);
 		/* Two nodes use up all there is, and nothing twice. */
 		for (used = before; used < 8; used++) {
@@ -1296,6 +1389,8 @@ START_TEST(killed_on_sqlite)
 	store_close(st);
 	load_sqlite_blocks(path);
 	ck_assert_uint_eq(count_in_use(NULL), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+	check_consistent();
 	rm = mem_printf("rm -r %s", dir);
 	ck_assert_int_eq(system(rm), 0);
 }
@@ -1323,6 +1418,7 @@ int main(void)
 	tcase_add_test(t, both_families_or_none);
 	tcase_add_test(t, claims);
 	tcase_add_loop_test(t, interleaved, 0, 5);
+	tcase_add_loop_test(t, interleaved_on_one_handle, 0, 5);
 	tcase_add_loop_test(t, crash_after_each_write, 0, 4);
 	tcase_add_loop_test(t, store_fails, 0, 3);
 	tcase_add_loop_test(t, failed_is_undone, 0, 2);
