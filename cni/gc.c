@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cni/call.h"
 #include "cni/device.h"
+#include "ipam/alloc.h"
 #include "model/ipam.h"
 #include "model/kind.h"
 #include "model/meta.h"
@@ -58,23 +60,72 @@ static void note(struct garbage *g, int code, const struct err *e)
 	}
 }
 
-static int find_garbage(struct call *c, struct garbage *g, struct err *err)
+/* used: the handles that addresses have, of every node; *ret_all: every block could be read. */
+static int find_garbage(
+	struct call *c, struct garbage *g, struct strings *used, bool *ret_all, struct err *err)
 {
 	struct store_list list;
 	int r = store_list_wait(c->st, IPAM_KEY_BLOCKS, c->deadline_ms, &list, err);
 
 	if (r < 0)
 		return call_store_code(r);
+	*ret_all = true;
 	for (size_t i = 0; i < list.n; i++) {
 		auto_(ipam_block) struct ipam_block *b = NULL;
 		const struct ipam_block_attr *a;
 
-		if (ipam_block_decode(list.v[i].value, list.v[i].len, &b, NULL) < 0)
+		if (ipam_block_decode(list.v[i].value, list.v[i].len, &b, NULL) < 0) {
+			*ret_all = false;
 			continue;
-		vec_for_each (&b->attrs, a)
+		}
+		vec_for_each (&b->attrs, a) {
+			if (a->handle)
+				vec_push(&used->v, mem_strdup(a->handle));
 			if (is_ours(c, a) && !is_valid(c, a->handle) &&
 				!strings_has(&g->handles, a->handle))
 				vec_push(&g->handles.v, mem_strdup(a->handle));
+		}
+	}
+	store_list_done(&list);
+	return 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Without its addresses, if an ADD has taken some meanwhile. */
+static void drop(struct call *c, const char *handle, struct garbage *g)
+{
+	struct ipam_request *rq = ipam_drop_handle_new(handle, clock_real_ns());
+	struct err e = ERR_INIT;
+	int r, code = call_ipam(c, rq, &r, &e);
+
+	ipam_request_free(rq);
+	if (r != -ENOENT && r != -EBUSY)
+		note(g, code, &e);
+}
+
+/* Handles of this network without an address: an ADD or a DEL, of whichever node, has died there. */
+static int drop_empty(
+	struct call *c, struct garbage *g, const struct strings *used, struct err *err)
+{
+	auto_free char *prefix = mem_printf(IPAM_KEY_HANDLES "%s.", c->conf->name);
+	struct store_list list;
+	int r = store_list_wait(c->st, prefix, c->deadline_ms, &list, err);
+
+	if (r < 0)
+		return call_store_code(r);
+	if (used->v.n > 1)
+		qsort(used->v.v, used->v.n, sizeof(*used->v.v), compare);
+	for (size_t i = 0; i < list.n; i++) {
+		const char *handle = list.v[i].key + strlen(IPAM_KEY_HANDLES);
+
+		if (!is_valid(c, handle) &&
+			(used->v.n == 0 ||
+				!bsearch(&handle, used->v.v, used->v.n, sizeof(handle), compare)))
+			drop(c, handle, g);
 	}
 	store_list_done(&list);
 	return 0;
@@ -125,7 +176,9 @@ static int remove_endpoints(struct call *c, struct garbage *g, struct err *err)
 /* Everything of this node and network whose attachment the runtime does not have any more. */
 int call_gc(struct call *c, struct err *err)
 {
+	struct strings used = {0};
 	struct garbage g = {0};
+	bool all = false;
 	char **handle;
 	int r;
 
@@ -136,9 +189,11 @@ int call_gc(struct call *c, struct err *err)
 	}
 	r = call_open_store(c, err);
 	if (r == 0)
-		r = find_garbage(c, &g, err);
+		r = find_garbage(c, &g, &used, &all, err);
 	if (r == 0 && g.handles.v.n > 0)
 		r = remove_endpoints(c, &g, err);
+	if (r == 0 && all)
+		r = drop_empty(c, &g, &used, err);
 	if (r == 0) {
 		vec_for_each (&g.handles.v, handle) {
 			struct err e = ERR_INIT;
@@ -150,5 +205,6 @@ int call_gc(struct call *c, struct err *err)
 			*err = g.err;
 	}
 	strings_done(&g.handles);
+	strings_done(&used);
 	return r;
 }

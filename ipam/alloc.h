@@ -76,6 +76,9 @@ struct ipam_request *ipam_assign_new(const struct ipam_assign *a);
 /* Every address of the handle. ENOENT when the handle does not exist. */
 struct ipam_request *ipam_release_handle_new(const char *handle, int64_t now_ns);
 
+/* The handle alone. EBUSY when an address of its blocks has it, ENOENT when it does not exist. */
+struct ipam_request *ipam_drop_handle_new(const char *handle, int64_t now_ns);
+
 /* One address; ENOENT when it is not assigned. handle: refuse (ESTALE) if it has another; or NULL. */
 struct ipam_request *ipam_release_ip_new(const struct ip *ip, const char *handle, int64_t now_ns);
 

@@ -136,7 +136,9 @@ static int sweep_block(struct ipam_request *rq, const struct prefix *cidr, struc
 	if (!slot_block(bs))
 		return 0;
 	if (block_next_of_handle(slot_block(bs), rq->handle, &pos, &ip))
-		return plan_release_block(rq, cidr, err);
+		return rq->must_be_empty ? err_set(err, -EBUSY, "handle %s has the address %s",
+						   rq->handle, ip_str(&ip))
+					 : plan_release_block(rq, cidr, err);
 	b = ipam_block_dup(slot_block(bs));
 	rq->after = AFTER_SWEPT;
 	rq->after_cidr = *cidr;

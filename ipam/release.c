@@ -139,7 +139,7 @@ int plan_release_handle(struct ipam_request *rq, struct err *err)
 	if (!h)
 		return rq->found ? 0 : err_set(err, -ENOENT, "there is no handle %s", rq->handle);
 	rq->found = true;
-	for (size_t i = 0; i < h->blocks.n; i++) {
+	for (size_t i = 0; i < h->blocks.n && !rq->must_be_empty; i++) {
 		struct prefix cidr = h->blocks.v[i].cidr;
 
 		if (request_is_handled(rq, &cidr))

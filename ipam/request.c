@@ -52,6 +52,14 @@ struct ipam_request *ipam_release_handle_new(const char *handle, int64_t now_ns)
 	return request_new(REQUEST_RELEASE_HANDLE, NULL, handle, now_ns);
 }
 
+struct ipam_request *ipam_drop_handle_new(const char *handle, int64_t now_ns)
+{
+	struct ipam_request *rq = ipam_release_handle_new(handle, now_ns);
+
+	rq->must_be_empty = true;
+	return rq;
+}
+
 struct ipam_request *ipam_release_ip_new(const struct ip *ip, const char *handle, int64_t now_ns)
 {
 	struct ipam_request *rq = request_new(REQUEST_RELEASE_IP, NULL, handle, now_ns);

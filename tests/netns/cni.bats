@@ -517,6 +517,18 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 1 ]
 	[ "$(ip -j link show type veth | jq length)" = 1 ]
 	reaches host "$(address b net1)"
+	# Handles that no address has: an ADD was killed, or a DEL.
+	b=$(jq -c .block <<<"$(value /calico/ipam/v2/handle/net.c-b:net1)")
+	for handle in net.c-killed net.c-killed:net1 other.c-killed; do
+		put /calico/ipam/v2/handle/$handle '{"block":'"$b"',"deleted":false}'
+	done
+	CONF=$BATS_TEST_TMPDIR/gc cni GC -
+	[ "$(count /calico/ipam/v2/handle/net.c-killed)" = 0 ]
+	[ "$(count /calico/ipam/v2/handle/other.c-killed)" = 1 ]
+	[ "$(count /calico/ipam/v2/handle/net.c-b:net1)" = 1 ]
+	put /calico/ipam/v2/handle/net.c-killed '{"block":'"$b"',"deleted":false}'
+	cni DEL killed
+	[ "$(count /calico/ipam/v2/handle/net.c-killed)" = 0 ]
 	# Of another network, another node: not ours to say.
 	sed 's/"name":"net"/"name":"other"/' "$BATS_TEST_TMPDIR/gc" >"$BATS_TEST_TMPDIR/gc2"
 	sed 's/node-1/node-2/; s/c-b/gone/' "$BATS_TEST_TMPDIR/gc" >"$BATS_TEST_TMPDIR/gc3"

@@ -936,6 +936,7 @@ START_TEST(interleaved_on_one_handle)
 {
 	static const char *const handles[] = {"h", "i"};
 	struct ipam_request *rqs[6] = {0};
+	bool is_drop[6] = {false};
 	int done = 0;
 
 	seed_and_say();
@@ -947,24 +948,30 @@ START_TEST(interleaved_on_one_handle)
 		struct err err = ERR_INIT;
 		struct store_req req;
 		unsigned writes = db.writes;
+		size_t used;
 		int r;
 
 		if (!rqs[i]) {
 			struct ipam_assign a = assign_args(i % 2 ? "n1" : "n2", handle);
 
 			a.reuse = random() % 2;
-			rqs[i] = random() % 2 ? ipam_assign_new(&a)
-					      : ipam_release_handle_new(handle, a.now_ns);
+			is_drop[i] = random() % 4 == 0;
+			rqs[i] = is_drop[i]	? ipam_drop_handle_new(handle, a.now_ns)
+				 : random() % 2 ? ipam_assign_new(&a)
+						: ipam_release_handle_new(handle, a.now_ns);
 		}
 		r = ipam_request_step(rqs[i], &req, &err);
 		if (r > 0) {
+			used = count_in_use(NULL);
 			ck_assert_int_eq(db_do(rqs[i], &req, &err), 0);
 			if (db.writes != writes)
 				check_consistent();
+			ck_assert(!is_drop[i] || count_in_use(NULL) == used);
 		}
 		/* Now and then one dies. */
 		if (r <= 0 || random() % 50 == 0) {
-			ck_assert_msg(r >= 0 || r == -ENOENT || r == -ENOSPC, "%s", err.text);
+			ck_assert_msg(r >= 0 || r == -ENOENT || r == -ENOSPC || r == -EBUSY, "%s",
+				err.text);
 			ipam_request_free(rqs[i]);
 			rqs[i] = NULL;
 			done++;
