@@ -176,14 +176,15 @@ int plan_give_back(struct ipam_request *rq)
  * Claiming CIDRs, and giving them back. Blocks that cannot be had do not stop the others; the first
  * failure is the answer.
  */
-static int put_off(struct ipam_request *rq, int r, const struct prefix *cidr, const struct err *e)
+static void put_off(struct ipam_request *rq, int r, const struct prefix *cidr, const struct err *e)
 {
+	if (r == 0)
+		vec_push(&rq->addrs, (struct ipam_addr){.ip = cidr->addr, .block = *cidr});
 	if (r < 0 && rq->deferred == 0) {
 		rq->deferred = r;
 		rq->deferred_err = *e;
 	}
-	vec_push(&rq->handled, *cidr);
-	return 0;
+	rq->cursor++;
 }
 
 static int answer_put_off(const struct ipam_request *rq, struct err *err)
@@ -210,86 +211,89 @@ static int check_claim(const struct ipam_request *rq, const struct ippool *p, st
 	return 0;
 }
 
+/* The blocks are gone through once, however often it is planned. */
 int plan_claim_cidr(struct ipam_request *rq, struct err *err)
 {
-	auto_free struct slot **slots = NULL;
-	const struct ippool *p;
 	unsigned host_bits;
-	size_t n;
-	int r = plan_list_pools(rq, &slots, &n);
+	int r = 0;
 
-	if (r != 0)
-		return r;
-	p = slots_pool_of(slots, n, &rq->cidr.addr);
-	r = check_claim(rq, p, err);
-	if (r < 0)
-		return r;
-	host_bits = ip_bits(&rq->cidr.addr) - p->block_plen;
-	for (uint64_t i = 0; i < 1ull << (p->block_plen - rq->cidr.plen); i++) {
+	if (rq->block_plen == 0) {
+		auto_free struct slot **slots = NULL;
+		const struct ippool *p;
+		size_t n;
+
+		r = plan_list_pools(rq, &slots, &n);
+		if (r != 0)
+			return r;
+		p = slots_pool_of(slots, n, &rq->cidr.addr);
+		r = check_claim(rq, p, err);
+		if (r < 0)
+			return r;
+		rq->block_plen = p->block_plen;
+	}
+	host_bits = ip_bits(&rq->cidr.addr) - rq->block_plen;
+	while (rq->cursor < 1ull << (rq->block_plen - rq->cidr.plen)) {
 		struct ip base = rq->cidr.addr;
 		struct err e = ERR_INIT;
 		struct prefix block;
 
-		ip_add(&rq->cidr.addr, i << host_bits, &base);
-		block = prefix_of(&base, p->block_plen);
-		if (request_is_handled(rq, &block))
-			continue;
+		ip_add(&rq->cidr.addr, rq->cursor << host_bits, &base);
+		block = prefix_of(&base, rq->block_plen);
 		r = plan_claim(rq, &block, &e);
 		if (r == PLAN_WAIT)
 			return r;
-		if (r == 0)
-			vec_push(&rq->addrs, (struct ipam_addr){.ip = base, .block = block});
 		put_off(rq, r, &block, &e);
 	}
 	return answer_put_off(rq, err);
 }
 
-static int plan_unclaim_family(struct ipam_request *rq, enum ip_family family)
+static int list_unclaimed(struct ipam_request *rq, enum ip_family family)
 {
 	auto_free struct slot **slots = NULL;
 	char prefix[IPAM_KEY_SIZE];
 	size_t n;
 	int r;
 
+	if (rq->cidr.addr.family != IP_NONE && rq->cidr.addr.family != family)
+		return 0;
 	r = view_list(
 		&rq->view, ipam_key_affinities_of_host(rq->host, family, prefix), SLOT_AFFINITY);
 	if (r != 0)
 		return r;
 	n = view_under(&rq->view, prefix, &slots);
 	for (size_t i = 0; i < n; i++) {
-		struct err e = ERR_INIT;
 		struct prefix cidr;
 
-		if (!ipam_key_parse_affinity(slots[i]->key, NULL, &cidr) ||
-			request_is_handled(rq, &cidr) ||
-			(rq->cidr.addr.family != IP_NONE && !prefix_covers(&rq->cidr, &cidr)))
-			continue;
-		r = plan_unclaim(rq, rq->host, &cidr, rq->must_be_empty, &e);
-		if (r == PLAN_WAIT) {
-			rq->found = true;
-			return r;
-		}
-		if (r == 0)
-			vec_push(&rq->addrs, (struct ipam_addr){.ip = cidr.addr, .block = cidr});
-		put_off(rq, r, &cidr, &e);
+		if (ipam_key_parse_affinity(slots[i]->key, NULL, &cidr) &&
+			(rq->cidr.addr.family == IP_NONE || prefix_covers(&rq->cidr, &cidr)))
+			vec_push(&rq->handled, cidr);
 	}
 	return 0;
 }
 
 int plan_unclaim_cidr(struct ipam_request *rq, struct err *err)
 {
-	enum ip_family family = (enum ip_family)rq->cidr.addr.family;
-	int r = 0;
+	int r;
 
-	if (family != IP_V6)
-		r = plan_unclaim_family(rq, IP_V4);
-	if (r == 0 && family != IP_V4)
-		r = plan_unclaim_family(rq, IP_V6);
-	if (r != 0)
-		return r;
-	if (!rq->found && rq->handled.n == 0)
+	if (!rq->found) {
+		rq->handled.n = 0;
+		r = list_unclaimed(rq, IP_V4) ?: list_unclaimed(rq, IP_V6);
+		if (r != 0)
+			return r;
+		rq->found = true;
+	}
+	while (rq->cursor < rq->handled.n) {
+		struct prefix cidr = rq->handled.v[rq->cursor];
+		struct err e = ERR_INIT;
+
+		r = plan_unclaim(rq, rq->host, &cidr, rq->must_be_empty, &e);
+		if (r == PLAN_WAIT)
+			return r;
+		put_off(rq, r, &cidr, &e);
+	}
+	if (rq->handled.n == 0)
 		return err_set(err, -ENOENT, "node %s has no block%s%s", rq->host,
-			family != IP_NONE ? " in " : "",
-			family != IP_NONE ? prefix_str(&rq->cidr) : "");
+			rq->cidr.addr.family != IP_NONE ? " in " : "",
+			rq->cidr.addr.family != IP_NONE ? prefix_str(&rq->cidr) : "");
 	return answer_put_off(rq, err);
 }

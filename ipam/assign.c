@@ -143,8 +143,10 @@ static struct walk walk_start(const struct ipam_request *rq, const struct ippool
 	unsigned bits = (unsigned)p->block_plen - p->cidr.plen;
 	struct walk w = {.pool = p, .step = 1ull << host_bits};
 
-	/* Of a larger pool the first 2^40 blocks will do. */
-	w.n = 1ull << (bits < 40 ? bits : 40);
+	/* Of a larger pool the first 2^64 addresses will do. */
+	if (bits > 64 - host_bits)
+		bits = 64 - host_bits;
+	w.n = 1ull << (bits < 63 ? bits : 63);
 	w.start = mix(host_bits == 0 ? rq->random : fnv1(rq->host)) % w.n;
 	return w;
 }
@@ -159,6 +161,17 @@ static bool walk_next(struct walk *w, struct prefix *ret)
 	return true;
 }
 
+/* Past all of what covers the block that walk_next told last. */
+static void walk_skip(struct walk *w, const struct prefix *block, const struct prefix *covering)
+{
+	struct ip last = prefix_last(covering);
+	uint64_t at = (w->start + w->i - 1) % w->n;
+	uint64_t more = ip_distance(&block->addr, &last) / w->step, to_end = w->n - 1 - at;
+
+	more = more < to_end ? more : to_end;
+	w->i = w->n - w->i < more ? w->n : w->i + more;
+}
+
 /* The first block of a pool that nobody has, or that is ours without an affinity. */
 static int plan_new_in_pool(
 	struct ipam_request *rq, const struct scope *sc, const struct ippool *p, struct err *err)
@@ -166,10 +179,17 @@ static int plan_new_in_pool(
 	struct walk w = walk_start(rq, p);
 	struct prefix cidr;
 
+	/* No more turns than there are blocks and reservations: what is neither is taken. */
 	while (walk_next(&w, &cidr)) {
+		const struct prefix *reserved = block_reserved_by(&sc->reserved, &cidr);
 		char key[IPAM_KEY_SIZE];
 		struct slot *bs = view_find(&rq->view, ipam_key_block(&cidr, key));
 		int r;
+
+		if (reserved) {
+			walk_skip(&w, &cidr, reserved);
+			continue;
+		}
 
 		if (bs && bs->state == SLOT_UNKNOWN) {
 			r = plan_get_block(rq, &cidr, &bs);

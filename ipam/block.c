@@ -100,20 +100,35 @@ bool block_reserved_has(const struct block_reserved *res, const struct ip *ip)
 	return false;
 }
 
-bool block_reserved_covers(const struct block_reserved *res, const struct prefix *cidr)
+const struct prefix *block_reserved_by(const struct block_reserved *res, const struct prefix *cidr)
 {
-	struct ip ip = cidr->addr;
-	uint64_t n = prefix_size(cidr);
-
 	for (size_t i = 0; i < res->n; i++)
 		if (prefix_covers(&res->v[i], cidr))
+			return &res->v[i];
+	return NULL;
+}
+
+/* Another one covers it, or is equal and stands before it. */
+static bool is_redundant(const struct block_reserved *res, size_t i)
+{
+	for (size_t k = 0; k < res->n; k++)
+		if (k != i && prefix_covers(&res->v[k], &res->v[i]) &&
+			(k < i || res->v[k].plen != res->v[i].plen))
 			return true;
-	/* Several that cover it together: rare, and a block is small. */
-	for (uint64_t i = 0; i < n && res->n > 1; i++) {
-		if (!ip_add(&cidr->addr, i, &ip) || !block_reserved_has(res, &ip))
-			return false;
-	}
-	return res->n > 1;
+	return false;
+}
+
+bool block_reserved_covers(const struct block_reserved *res, const struct prefix *cidr)
+{
+	uint64_t n = 0;
+
+	if (block_reserved_by(res, cidr))
+		return true;
+	/* Several together: prefixes are disjoint, or one in the other. */
+	for (size_t i = 0; i < res->n; i++)
+		if (prefix_covers(cidr, &res->v[i]) && !is_redundant(res, i))
+			n += prefix_size(&res->v[i]);
+	return n == prefix_size(cidr);
 }
 
 static bool attr_equal(const struct ipam_block_attr *a, const char *handle,

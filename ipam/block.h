@@ -43,6 +43,8 @@ struct block_reserved {
 	size_t n;
 };
 bool block_reserved_has(const struct block_reserved *res, const struct ip *ip);
+/* A reservation that has all of cidr, or NULL. Borrowed. */
+const struct prefix *block_reserved_by(const struct block_reserved *res, const struct prefix *cidr);
 /* Every address of cidr is reserved. */
 bool block_reserved_covers(const struct block_reserved *res, const struct prefix *cidr);
 

@@ -49,7 +49,9 @@ struct ipam_request {
 	/* What is known, and what has been achieved. */
 	struct view view;
 	VEC(struct ipam_addr) addrs;
-	VEC(struct prefix) handled;
+	VEC(struct prefix) handled; /* blocks that are done with; to be unclaimed: all of them */
+	uint64_t cursor;	    /* of the blocks to be claimed or unclaimed, the next */
+	uint8_t block_plen;	    /* of what is to be claimed, 0: not known yet */
 	bool counted; /* the handle counts one address of counted_cidr that is not taken yet */
 	struct prefix counted_cidr;
 	bool recount; /* a block was read after it was counted: the handle is to be written again */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -865,6 +866,68 @@ START_TEST(claims)
 }
 END_TEST
 
+/* What grows with the number of blocks, or of addresses, must not grow with its square. */
+START_TEST(large_is_quick)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct prefix many = prefix_from("10.0.0.0/15");
+	clock_t start = clock();
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	db_reset();
+	put_pool("p", "10.0.0.0/8", 26, "");
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&many, "n1", NOW)), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 2048);
+	ck_assert_int_eq(run_and_free(ipam_unclaim_new(NULL, "n1", true, NOW)), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_AFFINITIES), 0);
+	/* A reservation of 2^58 blocks is one step. */
+	put_pool("six", "fd00:10::/64", 122, "");
+	db_put("/calico/resources/v3/projectcalico.org/ipreservations/r",
+		"{\"spec\":{\"reservedCIDRs\":[\"fd00:10::/64\",\"fd00:10::/80\"]}}");
+	a.v4 = false;
+	a.v6 = true;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
+	db_put("/calico/resources/v3/projectcalico.org/ipreservations/r",
+		"{\"spec\":{\"reservedCIDRs\":[\"fd00:10::/65\",\"fd00:10:0:0:8000::/66\",\""
+		"fd00:10:0:0:c000::/67\",\"fd00:10:0:0:e000::/122\"]}}");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	expect_in(&ip, "fd00:10:0:0:e000::/67");
+	ck_assert_msg(clock() - start < 20 * CLOCKS_PER_SEC, "%ld s",
+		(long)((clock() - start) / CLOCKS_PER_SEC));
+}
+END_TEST
+
+/* Against asking for every address. */
+START_TEST(reserved_together)
+{
+	struct prefix block = prefix_from("10.0.0.0/28");
+
+	seed_and_say();
+	for (int round = 0; round < 3000; round++) {
+		struct block_reserved res = {0};
+		struct prefix v[8];
+		bool all = true;
+
+		res.v = v;
+		res.n = (size_t)(random() % 9);
+		for (size_t i = 0; i < res.n; i++) {
+			struct ip base = ip_from_v4(0x0a000000u + (uint32_t)(random() % 16));
+
+			v[i] = prefix_of(&base, (unsigned)(29 + random() % 4));
+		}
+		for (uint64_t i = 0; i < 16; i++) {
+			struct ip ip;
+
+			ip_add(&block.addr, i, &ip);
+			all = all && block_reserved_has(&res, &ip);
+		}
+		ck_assert_int_eq(block_reserved_covers(&res, &block), all);
+	}
+}
+END_TEST
+
 /*
  * The allocator, with others.
  */
@@ -1415,6 +1478,10 @@ int main(void)
 	tcase_add_loop_test(t, block_against_naive_model, 0, 2);
 	tcase_add_loop_test(t, bad_block_is_refused, 0, array_size(bad_blocks));
 	suite_add_tcase(s, t);
+	t = tcase_create("large");
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, large_is_quick);
+	suite_add_tcase(s, t);
 	t = tcase_create("alloc");
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, write_order);
@@ -1424,6 +1491,7 @@ int main(void)
 	tcase_add_test(t, reserved_is_skipped);
 	tcase_add_test(t, both_families_or_none);
 	tcase_add_test(t, claims);
+	tcase_add_test(t, reserved_together);
 	tcase_add_loop_test(t, interleaved, 0, 5);
 	tcase_add_loop_test(t, interleaved_on_one_handle, 0, 5);
 	tcase_add_loop_test(t, crash_after_each_write, 0, 4);
