@@ -157,6 +157,10 @@ static int check_env(struct call *c, bool needs_netns, struct err *err)
 		err_sys(err, -(c->rq->netns_errno ?: ENOENT), "CNI_NETNS: %s", c->netns);
 		return CNI_E_ENV;
 	}
+	if (needs_netns && !c->rq->ipam_only && c->rq->nl_fd < 0) {
+		err_sys(err, -(c->rq->netns_errno ?: EBADF), "a netlink socket in %s", c->netns);
+		return CNI_E_KERNEL;
+	}
 	return cni_args_parse(call_env(c->rq, "CNI_ARGS"), &c->args, err);
 }
 
@@ -260,6 +264,8 @@ int call_open_pod(struct call *c, struct err *err)
 	if (c->pod || c->rq->nl_fd < 0)
 		return 0;
 	fd = fcntl(c->rq->nl_fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		err_sys(err, -errno, "dup");
 	if (fd < 0 || rt_from_fd(fd, &c->pod, err) < 0) {
 		err_wrap(err, -EBADF, "the netlink socket of %s", c->netns);
 		return CNI_E_KERNEL;

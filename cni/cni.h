@@ -25,7 +25,7 @@ struct cni_request {
 	int nl_fd;	   /* a NETLINK_ROUTE socket that was made there */
 	int ipv4_fd;	   /* the directory /proc/sys/net/ipv4 there */
 	int ipv6_fd;	   /* likewise; -1 where the kernel has no IPv6 */
-	int netns_errno;   /* why there are none */
+	int netns_errno;   /* why there are none, or no socket */
 	bool netns_is_own; /* there are none, as CNI_NETNS is the host's namespace */
 };
 

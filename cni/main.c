@@ -50,6 +50,8 @@ static void read_env(struct cni_request *rq)
 static void open_inside(struct cni_request *rq)
 {
 	rq->nl_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (rq->nl_fd < 0)
+		rq->netns_errno = errno;
 	rq->ipv4_fd = open("/proc/sys/net/ipv4", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	rq->ipv6_fd = open("/proc/sys/net/ipv6", O_PATH | O_DIRECTORY | O_CLOEXEC);
 }

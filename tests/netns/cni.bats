@@ -451,6 +451,28 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+@test "out of file descriptors at any point: an error, and the next ADD works" {
+	pod a
+	saw=
+	for n in $(seq 3 40); do
+		rc=0
+		out=$(ulimit -n "$n"; cni ADD a 2>"$BATS_TEST_TMPDIR/stderr") || rc=$?
+		case $rc in
+		0) break ;;
+		127) continue ;; # its libraries could not be loaded
+		esac
+		jq -e .msg <<<"$out" || { cat "$BATS_TEST_TMPDIR/stderr"; false; }
+		[[ $out != *"No such file"* ]]
+		[[ $out != *"a netlink socket in /run/netns/a: Too many open files"* ]] || saw=1
+	done
+	[ "$rc" = 0 ]
+	[ "$saw" ]
+	cni ADD a
+	reaches host "$(address a)"
+	cni DEL a
+	[ "$(in_use)" = 0 ]
+}
+
 @test "errors have the specification's codes" {
 	pod a
 	code 4 NONSENSE a
