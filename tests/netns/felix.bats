@@ -74,9 +74,12 @@ veth() {
 	ip link set "$1" up
 }
 
-# eventually COMMAND...: within a second, which is what is promised of a repair
-eventually() {
-	for _ in $(seq 100); do
+# within SECONDS COMMAND...
+within() {
+	local end=$((SECONDS + $1 + 1))
+
+	shift
+	while [ $SECONDS -lt $end ]; do
 		"$@" && return
 		sleep 0.01
 	done
@@ -84,6 +87,11 @@ eventually() {
 	ip route show >&2
 	cat "$LOG" >&2
 	return 1
+}
+
+# What is promised of a repair.
+eventually() {
+	within 1 "$@"
 }
 
 has_route() {
@@ -274,7 +282,7 @@ masquerades() {
 		FROM n"
 	start
 	has_all() { [ "$(ip route show proto 80 dev cali123 | wc -l)" = 3000 ]; }
-	eventually has_all
+	within 10 has_all
 	kill -STOP $PID
 	ip route show proto 80 dev cali123 | awk '{print "route del", $1; print "route add", $1, "dev cali123 scope link proto 80"}' \
 		>"$BATS_TEST_TMPDIR/batch"
@@ -283,7 +291,7 @@ masquerades() {
 	done
 	ip route flush proto 80 dev cali123
 	kill -CONT $PID
-	eventually has_all
+	within 10 has_all
 	curl -s 127.0.0.1:9099/metrics | grep "margay_felix_route_dumps_total [2-9]"
 }
 
