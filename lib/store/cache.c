@@ -66,6 +66,17 @@ static void set_refused(struct cache *c, struct cached *o, bool refused)
 	o->refused = refused;
 }
 
+static bool is_unknown(const struct cached *o)
+{
+	return o->refused && !o->obj;
+}
+
+static void tell_unknown(struct cache *c)
+{
+	if (c->ops->unknown)
+		c->ops->unknown(c->arg);
+}
+
 static void replace(struct cache *c, struct cached *o, void *new)
 {
 	void *old = o->obj;
@@ -82,6 +93,7 @@ static void on_set(void *arg, const char *key, const char *value, size_t len, in
 	struct cache *c = arg;
 	struct cached *o = find(c, key);
 	struct err err = ERR_INIT;
+	bool was_unknown = o && is_unknown(o);
 	void *new = NULL;
 	int r;
 
@@ -93,22 +105,28 @@ static void on_set(void *arg, const char *key, const char *value, size_t len, in
 		replace(c, o, new);
 	else
 		log_warn("%s: revision %lld is refused, %s: %s", key, (long long)rev,
-			o->obj ? "the one before stays in force" : "it counts as absent",
+			o->obj ? "the one before stays in force" : "nothing is known of it",
 			err_text(&err));
+	if (is_unknown(o) != was_unknown)
+		tell_unknown(c);
 }
 
 static void on_del(void *arg, const char *key)
 {
 	struct cache *c = arg;
 	struct cached *o = find(c, key);
+	bool was_unknown;
 
 	if (!o)
 		return;
+	was_unknown = is_unknown(o);
 	set_refused(c, o, false);
 	if (o->obj)
 		replace(c, o, NULL);
 	hmap_remove(&c->objects, &o->node);
 	free(o);
+	if (was_unknown)
+		tell_unknown(c);
 }
 
 static void on_in_sync(void *arg)
@@ -176,6 +194,16 @@ void cache_for_each(const struct cache *c, const struct cache_kind *kind,
 	hmap_for_each (o, &c->objects, node)
 		if (o->kind == kind && o->obj)
 			fn(arg, o->key, o->obj);
+}
+
+void cache_for_each_unknown(const struct cache *c, const struct cache_kind *kind,
+	void (*fn)(void *arg, const char *key), void *arg)
+{
+	struct cached *o;
+
+	hmap_for_each (o, &c->objects, node)
+		if (o->kind == kind && is_unknown(o))
+			fn(arg, o->key);
 }
 
 struct sync *cache_sync(struct cache *c)

@@ -4,7 +4,8 @@
  *
  * An object that cannot be decoded is refused by name, with one line in the log for each version of
  * it, and blocks nothing else: where a good version is known that one stays, else the object is
- * absent. A deletion is a deletion in any case.
+ * unknown: nobody is told of it, but cache_for_each_unknown tells it from one that is not there. A
+ * deletion is a deletion in any case.
  */
 #pragma once
 
@@ -35,6 +36,7 @@ struct cache_kind {
 struct cache_ops {
 	void (*in_sync)(void *arg); /* as in sync_ops */
 	void (*state)(void *arg);   /* as in sync_ops; may be NULL */
+	void (*unknown)(void *arg); /* cache_for_each_unknown tells of others now; may be NULL */
 };
 
 /* kinds and ops are borrowed; no prefix may be a prefix of another. Otherwise as sync_new(). */
@@ -50,6 +52,10 @@ const void *cache_get(const struct cache *c, const char *key);
 /* Every object of the kind, in no order. The body may not let the event loop run. */
 void cache_for_each(const struct cache *c, const struct cache_kind *kind,
 	void (*fn)(void *arg, const char *key, const void *obj), void *arg);
+
+/* Every object of the kind that the store has, and of which no version could be decoded. */
+void cache_for_each_unknown(const struct cache *c, const struct cache_kind *kind,
+	void (*fn)(void *arg, const char *key), void *arg);
 
 struct sync *cache_sync(struct cache *c);    /* for its state. Borrowed. */
 size_t cache_refused(const struct cache *c); /* objects whose newest version cannot be decoded */

@@ -1368,7 +1368,7 @@ START_TEST(a_lost_answer_is_no_lost_write)
 END_TEST
 
 struct user {
-	int in_sync, changes;
+	int in_sync, changes, unknown;
 	char last[64];
 };
 
@@ -1394,6 +1394,25 @@ static void on_changed(void *arg, const char *key, const void *old, const void *
 static void on_user_in_sync(void *arg)
 {
 	((struct user *)arg)->in_sync++;
+}
+
+static void on_unknown(void *arg)
+{
+	((struct user *)arg)->unknown++;
+}
+
+static void count_unknown(void *arg, const char *key)
+{
+	ck_assert_str_eq(key, "/p/2");
+	++*(int *)arg;
+}
+
+static int n_unknown(const struct cache *c, const struct cache_kind *kind)
+{
+	int n = 0;
+
+	cache_for_each_unknown(c, kind, count_unknown, &n);
+	return n;
 }
 
 static void count_objects(void *arg, const char *key, const void *obj)
@@ -1451,6 +1470,49 @@ START_TEST(a_bad_object_blocks_nothing)
 }
 END_TEST
 
+START_TEST(an_undecodable_object_is_not_an_absent_one)
+{
+	static const struct cache_kind kinds[] = {
+		{.prefix = "/p/", .decode = decode, .free = free, .changed = on_changed},
+		{.prefix = "/q/", .decode = decode, .free = free},
+	};
+	static const struct cache_ops ops = {.in_sync = on_user_in_sync, .unknown = on_unknown};
+	struct user u = {0};
+	struct event_base *base = event_base_new();
+	struct store *st = store_fake_new(base);
+	struct cache *c;
+
+	store_fake_put(st, "/p/1", "a");
+	store_fake_put(st, "/p/2", "bad");
+	c = cache_new(st, kinds, 2, &ops, &u, NULL);
+	settle(st, base);
+	ck_assert_int_eq(u.unknown, 1);
+	ck_assert_int_eq(n_unknown(c, &kinds[0]), 1);
+	ck_assert_int_eq(n_unknown(c, &kinds[1]), 0);
+	store_fake_put(st, "/p/1", "bad"); /* but something is known of it */
+	settle(st, base);
+	ck_assert_int_eq(u.unknown, 1);
+	ck_assert_int_eq(n_unknown(c, &kinds[0]), 1);
+	store_fake_put(st, "/p/2", "b");
+	settle(st, base);
+	ck_assert_int_eq(u.unknown, 2);
+	ck_assert_int_eq(n_unknown(c, &kinds[0]), 0);
+	store_fake_put(st, "/p/2", NULL);
+	settle(st, base);
+	ck_assert_int_eq(u.unknown, 2);
+	store_fake_put(st, "/p/2", "bad");
+	settle(st, base);
+	ck_assert_int_eq(u.unknown, 3);
+	store_fake_put(st, "/p/2", NULL);
+	settle(st, base);
+	ck_assert_int_eq(u.unknown, 4);
+	ck_assert_int_eq(n_unknown(c, &kinds[0]), 0);
+	cache_free(c);
+	store_close(st);
+	event_base_free(base);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("store");
@@ -1496,6 +1558,7 @@ int main(void)
 	tcase_add_test(sync, sync_keeps_what_it_knows_and_backs_off);
 	tcase_add_test(sync, a_lost_answer_is_no_lost_write);
 	tcase_add_test(sync, a_bad_object_blocks_nothing);
+	tcase_add_test(sync, an_undecodable_object_is_not_an_absent_one);
 	suite_add_tcase(s, sync);
 
 	sr = srunner_create(s);
