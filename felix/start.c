@@ -21,12 +21,15 @@
 #include "model/node.h"
 #include "store/store.h"
 
+#define POOL4 "default-ipv4-ippool"
+#define POOL6 "default-ipv6-ippool"
 #define ATTEMPTS 20 /* lost compare-and-swaps before it gives up until the next run */
 
-/* An object as the store had it. json NULL: there is none. */
+/* An object as the store had it. Neither json nor bad: there is none. */
 struct object {
 	char *key;
 	json_t *json;
+	char *bad; /* why it cannot be decoded */
 	int64_t rev;
 };
 
@@ -62,6 +65,32 @@ static void object_done(struct object *o)
 {
 	free(o->key);
 	json_decref(o->json);
+	free(o->bad);
+}
+
+static struct object object_read(const char *key, const char *value, size_t len, int64_t rev)
+{
+	struct object o = {.key = mem_strdup(key), .rev = rev};
+	auto_(ippool) struct ippool *pool = NULL;
+	auto_(node) struct node *node = NULL;
+	struct err err = ERR_INIT;
+	json_error_t e;
+	int r = 0;
+
+	o.json = json_loadb(value, len, 0, &e);
+	if (!o.json)
+		r = err_set(&err, -EINVAL, "%s", e.text);
+	else if (strncmp(key, kind_info(KIND_NODE)->root, strlen(kind_info(KIND_NODE)->root)) == 0)
+		r = node_decode(key, value, len, &node, &err);
+	else if (strncmp(key, kind_info(KIND_IPPOOL)->root, strlen(kind_info(KIND_IPPOOL)->root)) ==
+		 0)
+		r = ippool_decode(key, value, len, &pool, &err);
+	if (r < 0) {
+		json_decref(o.json);
+		o.json = NULL;
+		o.bad = mem_strdup(err_text(&err));
+	}
+	return o;
 }
 
 static void forget(struct start *s)
@@ -138,19 +167,20 @@ static void finish(struct start *s, int r, const struct err *err)
 
 /* ---- operations ---- */
 
+/* value NULL: there is none. */
 static void learn(struct start *s, const char *key, const char *value, size_t len, int64_t rev)
 {
-	json_t *json = value ? json_loadb(value, len, 0, NULL) : NULL;
+	struct object new =
+		value ? object_read(key, value, len, rev) : (struct object){.key = mem_strdup(key)};
 	struct object *o;
 
 	vec_for_each (&s->objects, o)
 		if (strcmp(o->key, key) == 0) {
-			json_decref(o->json);
-			o->json = json;
-			o->rev = rev;
+			object_done(o);
+			*o = new;
 			return;
 		}
-	vec_push(&s->objects, (struct object){.key = mem_strdup(key), .json = json, .rev = rev});
+	vec_push(&s->objects, new);
 }
 
 static void unlearn(struct start *s, const char *key)
@@ -168,9 +198,8 @@ static void take_list(struct start *s, const struct store_res *res)
 	bool nodes = strcmp(s->key, kind_info(KIND_NODE)->root) == 0;
 
 	for (size_t i = 0; i < res->n; i++) {
-		struct object o = {.key = mem_strdup(res->kvs[i].key),
-			.json = json_loadb(res->kvs[i].value, res->kvs[i].len, 0, NULL),
-			.rev = res->kvs[i].rev};
+		const struct store_kv *kv = &res->kvs[i];
+		struct object o = object_read(kv->key, kv->value, kv->len, kv->rev);
 
 		if (nodes)
 			vec_push(&s->nodes, o);
@@ -280,7 +309,7 @@ static bool ensure(
 		json_decref(spec_take);
 		return false;
 	}
-	if (o->json) {
+	if (o->json || o->bad) {
 		json_decref(spec_take);
 		return true;
 	}
@@ -365,6 +394,10 @@ static int ensure_node(struct start *s, const char *key, struct err *err)
 		return err_set(err, -EINVAL, "AS: \"%s\" is no AS number", s->conf->as_number);
 	if (!know(s, key, &o))
 		return 0;
+	if (o->bad)
+		return err_set(err, -EINVAL,
+			"%s cannot be decoded, %s; mend it, or delete it and it is made anew", key,
+			o->bad);
 	new = !o->json;
 	stored = bgp_text(o->json, "ipv4Address");
 	if (s->address.addr.family == IP_NONE && stored[0] == '\0' && s->why)
@@ -415,6 +448,38 @@ static bool pool_exists(const struct start *s, enum ip_family family)
 			return true;
 	}
 	return false;
+}
+
+/* One that cannot be decoded, which may be any; or NULL. */
+static const struct object *bad_pool(const struct start *s)
+{
+	const struct object *o;
+
+	vec_for_each (&s->pools, o)
+		if (o->bad)
+			return o;
+	return NULL;
+}
+
+/* Whether a pool of this name may be made, since none of its family was found. */
+static int may_create(
+	const struct start *s, const char *name, enum ip_family family, struct err *err)
+{
+	const struct object *o = bad_pool(s);
+
+	if (o)
+		return err_set(err, -EINVAL,
+			"no IPv%u pool is made, as %s may be one: it cannot be decoded, %s; mend it or "
+			"delete it",
+			family, o->key, o->bad);
+	vec_for_each (&s->pools, o)
+		if (strcmp(strrchr(o->key, '/') + 1, name) == 0)
+			return err_set(err, -EEXIST,
+				"there is no IPv%u pool, and none can be made, as %s has its name and "
+				"another family; name that otherwise, make a pool by hand, or set "
+				"CALICO_IPV%uPOOL_CIDR to none",
+				family, o->key, family);
+	return 0;
 }
 
 /* 192.168.0.0/16, or the first of 172.16-31.0.0/16, that the node's own network is not in. */
@@ -477,6 +542,9 @@ static int ensure_pools(struct start *s, struct err *err)
 			choose_cidr(s, chosen);
 			cidr = chosen;
 		}
+		r = may_create(s, POOL4, IP_V4, err);
+		if (r < 0)
+			return r;
 		r = prefix_parse_masked(cidr, &p, err);
 		if (r < 0)
 			return err_wrap(err, r, "CALICO_IPV4POOL_CIDR");
@@ -487,14 +555,17 @@ static int ensure_pools(struct start *s, struct err *err)
 			"allowedUses", "Workload", "Tunnel", "assignmentMode", "Automatic");
 		if (c->pool4_disable_bgp_export)
 			json_object_set_new(spec, "disableBGPExport", json_true());
-		return create_pool(s, "default-ipv4-ippool", spec);
+		return create_pool(s, POOL4, spec);
 	}
 	cidr = c->pool6_cidr;
 	if (cidr[0] && strcmp(cidr, "none") != 0 && !pool_exists(s, IP_V6)) {
+		r = may_create(s, POOL6, IP_V6, err);
+		if (r < 0)
+			return r;
 		r = prefix_parse_masked(cidr, &p, err);
 		if (r < 0)
 			return err_wrap(err, r, "CALICO_IPV6POOL_CIDR");
-		return create_pool(s, "default-ipv6-ippool",
+		return create_pool(s, POOL6,
 			json_pack("{s:s, s:s, s:s, s:b, s:i, s:s, s:[s, s], s:s}", "cidr", cidr,
 				"vxlanMode", "Never", "ipipMode", "Never", "natOutgoing",
 				c->pool6_nat_outgoing, "blockSize", (int)c->pool6_block_size,
@@ -639,6 +710,8 @@ static int ensure_tunnel(struct start *s, const char *node_key)
 	n = tunnel_pools(s, node, &stored, pools, array_size(pools), &fits);
 	if (n == 0 && text[0] == '\0')
 		return 1;
+	if (!fits && text[0] && bad_pool(s)) /* it may be of that one */
+		return 1;
 	if (!fits && !s->released) {
 		release(s, handle);
 		return 0;
@@ -664,16 +737,18 @@ static void step(struct start *s)
 {
 	auto_free char *node_key = mem_strdup(key_str(KIND_NODE, NULL, s->conf->nodename));
 	struct err err = ERR_INIT;
-	int r;
+	int r, pools = 1;
 
 	r = ensure_node(s, node_key, &err);
 	if (r == 1)
-		r = ensure_pools(s, &err);
-	if (r == 1)
 		r = ensure_defaults(s);
 	if (r == 1)
+		r = pools = ensure_pools(s, &err);
+	if (r == 1 || pools < 0) /* without a default pool, others may have an address */
 		r = ensure_tunnel(s, node_key);
 	if (r == 0)
 		return;
+	if (r == 1)
+		r = pools;
 	finish(s, r == 1 ? 0 : r, &err);
 }

@@ -22,6 +22,8 @@
  *	expect-proto DST N
  *	expect-address NAME IP		on a link
  *	expect-store KEY TEXT		which the value holds
+ *	expect-health TEXT		which /readyz says; a call that fails may be what is BAD
+ *	default-pools			felix makes pools where there are none
  *	quiet | expect-quiet		no change was written to the kernel since
  */
 #include <errno.h>
@@ -117,6 +119,7 @@ static struct agent_conf conf = {
 		.pool4_ipip = "Never",
 		.pool4_vxlan = "Never",
 		.pool4_node_selector = "all()",
+		.pool4_block_size = 26,
 		.pool6_cidr = ""},
 };
 
@@ -249,6 +252,18 @@ static void expect(char *rest)
 		fail("%s: through link %u, want %s", text, r->oif, dev);
 }
 
+static void expect_health(const char *text)
+{
+	struct strbuf sb = STRBUF_INIT;
+
+	if (w.fault.where && strncmp(text, "BAD", 3) == 0)
+		return;
+	(void)health_print(w.health, HEALTH_READY, &sb);
+	if (!strstr(strbuf_str(&sb), text))
+		fail("\"%s\" is not in:\n%s", text, strbuf_str(&sb));
+	strbuf_done(&sb);
+}
+
 static void execute(char *line)
 {
 	char *rest = line, *verb = word(&rest), *s, *key;
@@ -302,6 +317,10 @@ static void execute(char *line)
 		s = (char *)(uintptr_t)store_fake_value(w.st, key);
 		if (!s || !strstr(s, rest))
 			fail("%s is %s", key, s ? s : "not there");
+	} else if (strcmp(verb, "expect-health") == 0) {
+		expect_health(rest);
+	} else if (strcmp(verb, "default-pools") == 0) {
+		conf.start.no_default_pools = false;
 	} else if (strcmp(verb, "quiet") == 0) {
 		w.writes = rt_fake_writes();
 	} else if (strcmp(verb, "expect-quiet") == 0) {
@@ -323,6 +342,7 @@ static void run(const char *script, struct fault fault, unsigned *kernel, unsign
 	w.st = store_fake_new(w.base);
 	w.fault = fault;
 	w.line = 0;
+	conf.start.no_default_pools = true;
 	rt_fake_fail_nth(0, 0);
 	if (fault.where && fault.where[0] == 'k')
 		rt_fake_fail_nth(fault.n, fault.r);
