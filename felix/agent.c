@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -70,6 +71,13 @@ struct agent {
 	struct cache *cache;
 	bool wants_changed, mtu_unknown;
 	bool pools_known; /* the datastore was read whole: calc's wants are true */
+	/*
+	 * Of an object that could not be decoded nothing is known, which is not absence: what its kind
+	 * decides is not removed until all of the kind was known once. After that, what cannot be
+	 * decoded is new, or its last good version stays.
+	 */
+	bool blocks_whole, wants_whole;
+	char *unknown; /* key of an object for which something is kept; NULL = none */
 
 	struct start *start;
 	bool start_due;
@@ -209,8 +217,14 @@ static void on_in_sync(void *arg)
 
 	log_info("the datastore has been read whole");
 	a->pools_known = a->wants_changed = true;
-	routes_allow_deletes(a->routes);
-	tunnels_allow_deletes(a->tunnels);
+	schedule(a);
+}
+
+static void on_unknown(void *arg)
+{
+	struct agent *a = arg;
+
+	a->start_due = true; /* it may have waited for a pool */
 	schedule(a);
 }
 
@@ -220,11 +234,81 @@ static void on_sync_state(void *arg)
 
 	if (!a->cache) /* before cache_new has returned */
 		return;
-	if (sync_up(cache_sync(a->cache)))
-		health_set_ok(a->sync_check);
-	else
+	if (!sync_up(cache_sync(a->cache)))
 		health_set_bad(a->sync_check, "datastore %s: %s", store_name(a->st),
 			sync_state(cache_sync(a->cache)));
+	else if (a->unknown)
+		health_set_bad(a->sync_check,
+			"%s cannot be decoded (the log says why), so that what it may ask for is kept "
+			"as it is; mend it or delete it",
+			a->unknown);
+	else
+		health_set_ok(a->sync_check);
+}
+
+/* A node whose name begins with ours and other nodes' configurations are none of our business. */
+static bool concerns_us(const struct agent *a, const char *key)
+{
+	const char *name = strrchr(key, '/') + 1;
+
+	if (strncmp(key, a->node_key, strlen(a->node_key)) == 0)
+		return key[strlen(a->node_key)] == '\0';
+	if (strncmp(key, a->kinds[IN_CONFIGS].prefix, strlen(a->kinds[IN_CONFIGS].prefix)) != 0)
+		return true;
+	return strcmp(name, "default") == 0 ||
+	       (strncmp(name, "node.", 5) == 0 && strcmp(name + 5, a->conf->start.nodename) == 0);
+}
+
+struct search {
+	const struct agent *a;
+	char *key;
+};
+
+static void note_unknown(void *arg, const char *key)
+{
+	struct search *s = arg;
+
+	if (!s->key && concerns_us(s->a, key))
+		s->key = mem_strdup(key);
+}
+
+/* The key of an object of these inputs of which nothing is known, or NULL. */
+static char *find_unknown(const struct agent *a, unsigned inputs)
+{
+	struct search s = {.a = a};
+
+	for (int i = 0; i < N_INPUTS; i++)
+		if (inputs & 1U << i)
+			cache_for_each_unknown(a->cache, &a->kinds[i], note_unknown, &s);
+	return s.key;
+}
+
+/* Endpoints do not matter: without one nothing is known of its interface, and its routes stay. */
+static void allow_deletes(struct agent *a)
+{
+	auto_free char *block = NULL, *other = NULL;
+
+	if (!a->pools_known || (a->blocks_whole && a->wants_whole))
+		return;
+	if (!a->blocks_whole) {
+		block = find_unknown(a, 1U << IN_BLOCKS4 | 1U << IN_BLOCKS6);
+		a->blocks_whole = !block;
+		if (a->blocks_whole)
+			routes_allow_deletes(a->routes);
+	}
+	if (!a->wants_whole) {
+		other = find_unknown(a, 1U << IN_POOLS | 1U << IN_NODE | 1U << IN_CONFIGS);
+		a->wants_whole = !other;
+		if (a->wants_whole) {
+			a->wants_changed = true;
+			tunnels_allow_deletes(a->tunnels);
+			if (a->nat)
+				nat_allow_deletes(a->nat);
+		}
+	}
+	free(a->unknown);
+	a->unknown = other ? take_ptr(other) : take_ptr(block);
+	on_sync_state(a);
 }
 
 /* ---- calc -> reconcilers ---- */
@@ -372,6 +456,8 @@ static void write_mtu_file(struct agent *a, uint32_t mtu)
 
 	if (a->written_mtu == mtu || !a->conf->mtu_file[0])
 		return;
+	if (!a->wants_whole && access(a->conf->mtu_file, F_OK) == 0)
+		return;
 	if (file_write_atomic(a->conf->mtu_file, text, (size_t)n, 0644, &err) < 0)
 		log_warn("pods' MTU %u: %s", mtu, err_text(&err));
 	else
@@ -482,6 +568,7 @@ static void on_task(void *arg)
 	int r;
 
 	a->n_applies++;
+	allow_deletes(a);
 	r = routes_apply(a->routes, a->now_ms(), &err);
 	if (r == -EAGAIN) {
 		schedule(a);
@@ -606,7 +693,8 @@ static void define_kinds(struct agent *a)
 		(struct cache_kind){a->affinities[1], decode_affinity, free, on_affinity};
 }
 
-static const struct cache_ops cache_ops = {.in_sync = on_in_sync, .state = on_sync_state};
+static const struct cache_ops cache_ops = {
+	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown};
 
 static void write_nodename(const struct agent *a)
 {
@@ -706,6 +794,7 @@ void agent_free(struct agent *a)
 	free(a->node_key);
 	free(a->affinities[0]);
 	free(a->affinities[1]);
+	free(a->unknown);
 	free(a);
 }
 

@@ -4,7 +4,7 @@
  * them, and start-up. Callbacks change state and schedule the one task, which does the work.
  *
  * While the datastore is away everything known is kept in the kernel; until it was read whole once,
- * nothing is removed.
+ * and every object of a kind was understood, nothing is removed on account of what is not there.
  */
 #pragma once
 

@@ -20,7 +20,7 @@
 
 struct nat {
 	struct nft *nft;
-	bool wanted, dirty;
+	bool wanted, dirty, deletes;
 	struct nft_ruleset *want[2]; /* ip, ip6; NULL = no table */
 };
 
@@ -84,6 +84,11 @@ void nat_want(struct nat *nat, const struct calc_wants *w)
 	nat->wanted = nat->dirty = true;
 }
 
+void nat_allow_deletes(struct nat *nat)
+{
+	nat->deletes = nat->dirty = true;
+}
+
 void nat_event(struct nat *nat, const char *table)
 {
 	if (!table || strcmp(table, NAT_TABLE) == 0)
@@ -99,13 +104,15 @@ static int apply_family(struct nat *nat, int i, struct err *err)
 {
 	auto_(nft_ruleset) struct nft_ruleset *have = NULL;
 	int r = nft_read(nat->nft, families[i], NAT_TABLE, &have, err);
+	bool absent;
 
 	if (r < 0)
 		return r;
+	absent = have->chains.n == 0 && have->sets.n == 0;
+	if (!absent && !nat->deletes)
+		return 0;
 	if (!nat->want[i])
-		return have->chains.n == 0 && have->sets.n == 0
-			       ? 0
-			       : nft_delete_table(nat->nft, families[i], NAT_TABLE, err);
+		return absent ? 0 : nft_delete_table(nat->nft, families[i], NAT_TABLE, err);
 	if (nft_equal(have, nat->want[i]))
 		return 0;
 	log_debug("writing table %s", NAT_TABLE);

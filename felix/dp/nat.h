@@ -5,7 +5,7 @@
  * host itself sends into the tunnel from another address than the tunnel's, which the other side
  * could not answer through the tunnel. The tables are ours alone; a change is one transaction.
  *
- * Lifecycle: new -> any mix of want/mark_unknown/apply -> free (the kernel's tables stay).
+ * Lifecycle: new -> any mix of want/event/mark_unknown/apply -> free (the kernel's tables stay).
  */
 #pragma once
 
@@ -19,8 +19,9 @@ struct nft;
 /* n is borrowed. */
 struct nat *nat_new(struct nft *n);
 void nat_free(struct nat *nat);
-/* Copies what it needs. */
+/* Copies what it needs. Until deletes are allowed, a table that is there stays as it is. */
 void nat_want(struct nat *nat, const struct calc_wants *w);
+void nat_allow_deletes(struct nat *nat);
 /* Somebody changed a table of this name. */
 void nat_event(struct nat *nat, const char *table);
 void nat_mark_unknown(struct nat *nat);

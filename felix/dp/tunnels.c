@@ -156,7 +156,7 @@ int tunnels_apply(struct tunnels *t, struct err *err)
 	if (r < 0)
 		return err_wrap(err, r, "%s", TUNNELS_IPIP);
 	change = (struct rt_link_change){.index = l->index};
-	if (t->wanted && l->mtu != t->mtu)
+	if (t->wanted && l->mtu != t->mtu && (t->deletes || !(l->flags & IFF_UP)))
 		change.mtu = t->mtu;
 	if (t->wanted && !(l->flags & IFF_UP))
 		change.set_up = change.up = true;

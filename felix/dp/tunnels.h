@@ -21,7 +21,8 @@ struct tunnels;
 
 struct tunnels *tunnels_new(struct rt *rt, struct ifaces *ifaces);
 void tunnels_free(struct tunnels *t);
-/* Copies what it needs. Nothing is removed before deletes are allowed. */
+/* Copies what it needs. Until deletes are allowed, nothing is removed, and a device that is up keeps
+ * its MTU. */
 void tunnels_want(struct tunnels *t, const struct calc_wants *w);
 void tunnels_allow_deletes(struct tunnels *t);
 /* Takes address events and overflows; links are heard of from ifaces. */

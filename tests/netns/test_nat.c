@@ -57,6 +57,7 @@ static void enter(void)
 	ok(nft_open(&nft, &err));
 	ok(nft_monitor_open(nft, &mon, &err));
 	nat = nat_new(nft);
+	nat_allow_deletes(nat);
 	events = 0;
 }
 
@@ -106,6 +107,7 @@ START_TEST(test_table)
 	turn();
 	nat_free(nat);
 	nat = nat_new(nft);
+	nat_allow_deletes(nat);
 	nat_want(nat, &w);
 	ok(system(
 		"nft monitor > /tmp/nat-monitor.$PPID & echo $! > /tmp/nat-pid.$PPID; sleep 0.3"));
@@ -136,6 +138,37 @@ START_TEST(test_table)
 }
 END_TEST
 
+START_TEST(test_before_deletes)
+{
+	struct calc_wants w = {0}, none = {0};
+	struct prefix p;
+	char *good, *now;
+
+	nat_free(nat);
+	nat = nat_new(nft);
+	prefix_parse("10.244.0.0/16", &p, NULL);
+	vec_push(&w.masq, p);
+	vec_push(&w.pools, p);
+	nat_want(nat, &w);
+	turn();
+	good = run("nft list ruleset");
+	ck_assert_msg(strstr(good, "masquerade"), "%s", good);
+	nat_want(nat, &none);
+	turn();
+	now = run("nft list ruleset");
+	ck_assert_str_eq(now, good);
+	free(now);
+	nat_allow_deletes(nat);
+	turn();
+	now = run("nft list ruleset");
+	ck_assert_str_eq(now, "");
+	free(now);
+	free(good);
+	vec_done(&w.masq);
+	vec_done(&w.pools);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("nat");
@@ -146,6 +179,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, enter, leave);
 	tcase_add_test(tc, test_table);
+	tcase_add_test(tc, test_before_deletes);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
