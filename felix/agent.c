@@ -45,7 +45,7 @@ struct part {
 	bool failing;
 };
 
-enum { PART_ROUTES, PART_TUNNEL, PART_NAT, PART_SYSCTL, N_PARTS };
+enum { PART_ROUTES, PART_TUNNEL, PART_NAT, PART_SYSCTL, PART_FILES, N_PARTS };
 
 struct agent {
 	const struct agent_conf *conf;
@@ -89,7 +89,8 @@ struct agent {
 	struct loop_timer *retry_timer, *refresh_timer;
 	int64_t retry_delay_ms;
 	struct part parts[N_PARTS];
-	uint32_t written_mtu;
+	bool files_dirty;
+	uint32_t pod_mtu; /* 0 = not known yet */
 
 	uint64_t n_applies, n_events;
 	struct metrics *metrics;
@@ -300,7 +301,7 @@ static void allow_deletes(struct agent *a)
 		other = find_unknown(a, 1U << IN_POOLS | 1U << IN_NODE | 1U << IN_CONFIGS);
 		a->wants_whole = !other;
 		if (a->wants_whole) {
-			a->wants_changed = true;
+			a->wants_changed = a->files_dirty = true;
 			tunnels_allow_deletes(a->tunnels);
 			if (a->nat)
 				nat_allow_deletes(a->nat);
@@ -448,20 +449,42 @@ static void apply_mtu(struct agent *a)
 	calc_host_mtu(a->calc, detect_host_mtu(a->ifaces, c.mtu_iface_pattern));
 }
 
-static void write_mtu_file(struct agent *a, uint32_t mtu)
+/* In a directory that is made where there is none. */
+static int write_file(const char *path, const char *text, struct err *err)
 {
-	struct err err = ERR_INIT;
-	char text[16];
-	int n = snprintf(text, sizeof(text), "%u\n", mtu);
+	auto_free char *dir = mem_strdup(path);
+	char *slash = strrchr(dir, '/');
+	int r = 0;
 
-	if (a->written_mtu == mtu || !a->conf->mtu_file[0])
-		return;
-	if (!a->wants_whole && access(a->conf->mtu_file, F_OK) == 0)
-		return;
-	if (file_write_atomic(a->conf->mtu_file, text, (size_t)n, 0644, &err) < 0)
-		log_warn("pods' MTU %u: %s", mtu, err_text(&err));
-	else
-		a->written_mtu = mtu;
+	if (slash && slash != dir) {
+		*slash = '\0';
+		r = file_mkdirs(dir, 0755, err);
+	}
+	return r < 0 ? r : file_write_atomic(path, text, strlen(text), 0644, err);
+}
+
+static int apply_files(struct agent *a, struct err *err)
+{
+	const char *name = a->conf->start.nodename, *path = a->conf->nodename_file;
+	char mtu[16];
+	int r = 0;
+
+	if (!a->files_dirty)
+		return 0;
+	if (path[0])
+		r = write_file(path, name, err);
+	if (r < 0)
+		return err_wrap(err, r, "node name");
+	path = a->conf->mtu_file;
+	/* The one that is there was right, as far as is known. */
+	if (path[0] && a->pod_mtu && (a->wants_whole || access(path, F_OK) < 0)) {
+		snprintf(mtu, sizeof(mtu), "%u\n", a->pod_mtu);
+		r = write_file(path, mtu, err);
+	}
+	if (r < 0)
+		return err_wrap(err, r, "pods' MTU");
+	a->files_dirty = false;
+	return 0;
 }
 
 static void apply_wants(struct agent *a)
@@ -477,7 +500,8 @@ static void apply_wants(struct agent *a)
 	sysctl_want(a->sysctl, w);
 	if (a->nat)
 		nat_want(a->nat, w);
-	write_mtu_file(a, w->pod_mtu);
+	a->files_dirty |= a->pod_mtu != w->pod_mtu;
+	a->pod_mtu = w->pod_mtu;
 }
 
 static void run_start(struct agent *a)
@@ -583,6 +607,8 @@ static void on_task(void *arg)
 		set_part(a, PART_SYSCTL, sysctl_apply(a->sysctl, &err), &err);
 	if (a->nat && is_due(a, PART_NAT))
 		set_part(a, PART_NAT, nat_apply(a->nat, &err), &err);
+	if (is_due(a, PART_FILES))
+		set_part(a, PART_FILES, apply_files(a, &err), &err);
 	if (a->start_due && a->pools_known && !start_is_running(a->start))
 		run_start(a);
 	arm_retry(a);
@@ -596,6 +622,7 @@ static void on_refresh(void *arg)
 	routes_mark_unknown(a->routes);
 	tunnels_mark_unknown(a->tunnels);
 	sysctl_mark_unknown(a->sysctl);
+	a->files_dirty = true;
 	if (a->nat)
 		nat_mark_unknown(a->nat);
 	loop_timer_set(a->refresh_timer, a->conf->refresh_ms);
@@ -696,21 +723,11 @@ static void define_kinds(struct agent *a)
 static const struct cache_ops cache_ops = {
 	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown};
 
-static void write_nodename(const struct agent *a)
-{
-	struct err err = ERR_INIT;
-	const char *name = a->conf->start.nodename;
-
-	if (a->conf->nodename_file[0] &&
-		file_write_atomic(a->conf->nodename_file, name, strlen(name), 0644, &err) < 0)
-		log_warn("node name: %s", err_text(&err));
-}
-
 int agent_new(struct event_base *base, struct store *st, const struct agent_conf *conf,
 	struct health *health, struct metrics *metrics, int64_t (*now_ms)(void), struct agent **ret,
 	struct err *err)
 {
-	static const char *const names[N_PARTS] = {"routes", "tunnel", "nat", "sysctl"};
+	static const char *const names[N_PARTS] = {"routes", "tunnel", "nat", "sysctl", "files"};
 	struct agent *a = mem_new(struct agent);
 	int r;
 
@@ -746,13 +763,12 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->tunnels = tunnels_new(a->rt, a->ifaces);
 	a->sysctl = sysctl_new(a->rt, a->ifaces, conf->sysctl_root, conf->pod_prefix);
 	calc_config(a->calc, CALC_CONFIG_GIVEN, &a->given);
-	a->mtu_unknown = a->start_due = true;
+	a->mtu_unknown = a->start_due = a->files_dirty = true;
 	a->start = start_new(st, &conf->start, on_started, a);
 	define_kinds(a);
 	a->cache = cache_new(st, a->kinds, N_INPUTS, &cache_ops, a, NULL);
 	on_sync_state(a);
 	add_metrics(a);
-	write_nodename(a);
 	if (conf->refresh_ms)
 		loop_timer_set(a->refresh_timer, conf->refresh_ms);
 	schedule(a);

@@ -264,6 +264,22 @@ masquerades() {
 	[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4IPIPTunnelAddr)" = "$tunnel" ]
 }
 
+@test "its files: directories are made, and what cannot be written is said and tried again" {
+	stop
+	touch "$BATS_TEST_TMPDIR/var"
+	export MARGAY_NODENAME_FILE="$BATS_TEST_TMPDIR/var/lib/nodename"
+	export MARGAY_MTU_FILE="$BATS_TEST_TMPDIR/var/lib/mtu"
+	start
+	unready() {
+		curl -s "127.0.0.1:9099/readyz" | grep -q "BAD files: node name:"
+	}
+	eventually unready
+	rm "$BATS_TEST_TMPDIR/var"
+	within 5 ready
+	[ "$(cat "$MARGAY_NODENAME_FILE")" = node-80 ]
+	[ "$(cat "$MARGAY_MTU_FILE")" = 1500 ]
+}
+
 @test "a bad object is refused by name and blocks nothing else" {
 	put $V3/ippools/bad '{"kind":"IPPool","spec":{"cidr":"10.244.0.0/33"}}'
 	wep web-0 cali123 10.244.0.140
