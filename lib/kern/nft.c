@@ -92,6 +92,7 @@ static void ruleset_clear(struct nft_ruleset *rs)
 	vec_done(&rs->sets);
 	vec_done(&rs->chains);
 	vec_done(&rs->rules);
+	rs->flags = 0;
 }
 
 void nft_ruleset_free(struct nft_ruleset *rs)
@@ -447,6 +448,7 @@ static char *text_of(const struct nft_ruleset *rs, bool frame)
 		free(parts.v[i]);
 	}
 	vec_done(&parts);
+	strbuf_addf(&sb, "table flags %#x\n", rs->flags);
 	for (size_t i = 0; i < rs->rules.n; i++)
 		add_rule_text(&sb, rs->rules.v[i]);
 	return strbuf_take(&sb);
@@ -480,6 +482,19 @@ static struct nlmsghdr *ask(struct nft *n, uint16_t type, uint16_t family)
 static void restart(void *arg)
 {
 	ruleset_clear(arg);
+}
+
+static int take_table(void *arg, const struct nlmsghdr *nlh, struct err *err)
+{
+	struct nft_ruleset *rs = arg;
+	struct nftnl_table *t = must(nftnl_table_alloc());
+
+	(void)err;
+	if (nftnl_table_nlmsg_parse(nlh, t) == 0 &&
+		strcmp(nftnl_table_get_str(t, NFTNL_TABLE_NAME), rs->table) == 0)
+		rs->flags = nftnl_table_get_u32(t, NFTNL_TABLE_FLAGS);
+	nftnl_table_free(t);
+	return 0;
 }
 
 static int take_chain(void *arg, const struct nlmsghdr *nlh, struct err *err)
@@ -536,8 +551,12 @@ static int read_all(struct nft *n, struct nft_ruleset *rs, struct err *err)
 	struct nlmsghdr *nlh;
 	int r;
 
+	ask(n, NFT_MSG_GETTABLE, rs->family);
+	r = nl_dump(n->nl, take_table, restart, rs, err);
+	if (r < 0)
+		return r;
 	ask(n, NFT_MSG_GETCHAIN, rs->family);
-	r = nl_dump(n->nl, take_chain, restart, rs, err);
+	r = nl_dump(n->nl, take_chain, NULL, rs, err);
 	if (r < 0)
 		return r;
 	nlh = ask(n, NFT_MSG_GETSET, rs->family);

@@ -30,6 +30,7 @@ AUTO_DEFINE(nft, struct nft *, nft_close);
 struct nft_ruleset {
 	uint16_t family; /* NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_INET */
 	char *table;
+	uint32_t flags; /* the table's: none is wanted, as a dormant one does nothing */
 	VEC(struct nftnl_set *) sets; /* with their elements */
 	VEC(struct nftnl_chain *) chains;
 	VEC(struct nftnl_rule *) rules; /* in order */
@@ -85,7 +86,7 @@ void nft_reject_tcp(struct nftnl_rule *r);
 /* What the kernel has; *ret is empty where there is no such table. */
 int nft_read(struct nft *n, uint16_t family, const char *table, struct nft_ruleset **ret,
 	struct err *err);
-/* The same sets with the same elements, chains and rules. */
+/* No other flags, the same sets with the same elements, chains and rules. */
 bool nft_equal(const struct nft_ruleset *a, const struct nft_ruleset *b);
 /* Puts rs in the place of the table that is there, if any: all or nothing. */
 int nft_write(struct nft *n, const struct nft_ruleset *rs, struct err *err);

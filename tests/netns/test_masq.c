@@ -205,6 +205,7 @@ START_TEST(test_table)
 		.n_node_ips = 2};
 	static const char *const tamperings[] = {
 		"nft delete table ip margay-proxy",
+		"nft 'add table ip margay-proxy { flags dormant; }'",
 		"nft flush chain ip margay-proxy filter-input",
 		"nft flush set ip margay-proxy hairpin",
 		"nft add element ip margay-proxy node-ips { 192.0.2.1 }",

@@ -74,6 +74,7 @@ static const char *const tamperings[] = {
 	"nft 'flush set ip margay masq-pools'",
 	"nft 'add element ip margay all-pools { 1.0.0.0/8 }'",
 	"nft 'add chain ip margay other { type filter hook input priority 0; policy drop; }'",
+	"nft 'add table ip margay { flags dormant; }'",
 	"nft delete table ip margay",
 	"nft flush ruleset",
 };
