@@ -86,7 +86,7 @@ struct agent {
 	struct health_check *start_check, *sync_check;
 
 	struct loop_task *task;
-	struct loop_timer *retry_timer, *refresh_timer;
+	struct loop_timer *retry_timer, *rest_timer, *refresh_timer;
 	int64_t retry_delay_ms;
 	struct part parts[N_PARTS];
 	bool files_dirty;
@@ -552,12 +552,29 @@ static void on_start_timer(void *arg)
 
 static void on_retry_timer(void *arg)
 {
+	struct agent *a = arg;
+
+	routes_retry(a->routes);
+	schedule(a);
+}
+
+static void on_rest_timer(void *arg)
+{
 	schedule(arg);
+}
+
+static void arm_rest(struct agent *a)
+{
+	int64_t next = routes_next_ms(a->routes);
+
+	if (next == INT64_MAX)
+		loop_timer_cancel(a->rest_timer);
+	else
+		loop_timer_set(a->rest_timer, next - a->now_ms());
 }
 
 static void arm_retry(struct agent *a)
 {
-	int64_t next = routes_next_ms(a->routes), now = a->now_ms();
 	bool failed = false;
 
 	for (int i = 0; i < N_PARTS; i++)
@@ -566,8 +583,6 @@ static void arm_retry(struct agent *a)
 	if (!failed) {
 		a->retry_delay_ms = 0;
 		loop_timer_cancel(a->retry_timer);
-		if (next != INT64_MAX)
-			loop_timer_set(a->retry_timer, next - now);
 		return;
 	}
 	if (loop_timer_is_set(a->retry_timer)) /* an event came meanwhile; it changes no delay */
@@ -612,6 +627,7 @@ static void on_task(void *arg)
 	if (a->start_due && a->pools_known && !start_is_running(a->start))
 		run_start(a);
 	arm_retry(a);
+	arm_rest(a);
 }
 
 static void on_refresh(void *arg)
@@ -749,6 +765,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	}
 	a->task = loop_task_new(base, on_task, a);
 	a->retry_timer = loop_timer_new(base, on_retry_timer, a);
+	a->rest_timer = loop_timer_new(base, on_rest_timer, a);
 	a->start_timer = loop_timer_new(base, on_start_timer, a);
 	a->refresh_timer = loop_timer_new(base, on_refresh, a);
 	a->calc = calc_new(&calc_ops, a);
@@ -792,6 +809,7 @@ void agent_free(struct agent *a)
 	start_free(a->start);
 	calc_free(a->calc);
 	loop_timer_free(a->retry_timer);
+	loop_timer_free(a->rest_timer);
 	loop_timer_free(a->start_timer);
 	loop_timer_free(a->refresh_timer);
 	loop_task_free(a->task);
@@ -836,6 +854,7 @@ void agent_retry(struct agent *a)
 		a->start_due = true;
 	}
 	loop_timer_cancel(a->retry_timer);
+	routes_retry(a->routes);
 	sync_retry(cache_sync(a->cache));
 	schedule(a);
 }

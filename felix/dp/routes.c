@@ -620,7 +620,7 @@ static void execute(struct routes *rs, struct change *changes, size_t n)
 	(void)rt_commit(rs->rt, NULL);
 }
 
-static void retry_failed(struct routes *rs)
+void routes_retry(struct routes *rs)
 {
 	struct route *r, *tmp;
 
@@ -628,9 +628,18 @@ static void retry_failed(struct routes *rs)
 		mark_dirty(rs, r);
 }
 
+static void change_batch(struct routes *rs, int64_t now_ms)
+{
+	struct change *changes = mem_realloc_array(NULL, ROUTES_BATCH, sizeof(*changes));
+	size_t n = collect(rs, changes, now_ms);
+
+	if (n > 0)
+		execute(rs, changes, n);
+	free(changes);
+}
+
 int routes_apply(struct routes *rs, int64_t now_ms, struct err *err)
 {
-	struct change *changes;
 	struct route *r;
 	size_t n = 0;
 	int res;
@@ -641,20 +650,12 @@ int routes_apply(struct routes *rs, int64_t now_ms, struct err *err)
 	if (res < 0)
 		return res;
 	wake_rested(rs, now_ms);
-	if (list_empty(&rs->dirty))
-		retry_failed(rs);
-	if (list_empty(&rs->dirty))
-		return 0;
-	changes = mem_realloc_array(NULL, ROUTES_BATCH, sizeof(*changes));
-	n = collect(rs, changes, now_ms);
-	if (n > 0)
-		execute(rs, changes, n);
-	free(changes);
+	if (!list_empty(&rs->dirty))
+		change_batch(rs, now_ms);
 	if (!list_empty(&rs->dirty))
 		return -EAGAIN;
 	if (list_empty(&rs->failed))
 		return 0;
-	n = 0;
 	list_for_each (r, &rs->failed, dirty)
 		n++;
 	if (err)

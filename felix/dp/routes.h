@@ -69,10 +69,12 @@ void routes_mark_unknown(struct routes *rs);
 /*
  * Moves the kernel towards the wanted set, at most ROUTES_BATCH changes per call.
  * Returns 0 when equal or only waiting for an interface, -EAGAIN when more work is ready now,
- * else the first error; err names that route and how many others failed. What failed is tried again
- * by the next call.
+ * else the first error; err names that route and how many others failed. What failed waits for
+ * routes_retry, or for a change of it or of its interface.
  */
 int routes_apply(struct routes *rs, int64_t now_ms, struct err *err);
+/* The next apply tries again what has failed. */
+void routes_retry(struct routes *rs);
 /* When apply has something to do without a new event: a route that rests; INT64_MAX = never. */
 int64_t routes_next_ms(const struct routes *rs);
 

@@ -280,6 +280,25 @@ masquerades() {
 	[ "$(cat "$MARGAY_MTU_FILE")" = 1500 ]
 }
 
+@test "a route that rests is not kept waiting by what fails" {
+	wep web-0 cali123 10.244.0.140
+	veth cali123
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	stop
+	mkdir -p "$BATS_TEST_TMPDIR/sys/net"
+	MARGAY_SYSCTL_ROOT="$BATS_TEST_TMPDIR/sys" start
+	failing() {
+		curl -s "127.0.0.1:9099/readyz" | grep -q "BAD sysctl"
+	}
+	eventually failing
+	sleep 4 # the pause after a failure has become longer than the rest
+	for _ in $(seq 200); do
+		ip route del 10.244.0.140 2>/dev/null || true
+	done
+	eventually has_route "10.244.0.140 dev cali123 scope link"
+	failing
+}
+
 @test "a bad object is refused by name and blocks nothing else" {
 	put $V3/ippools/bad '{"kind":"IPPool","spec":{"cidr":"10.244.0.0/33"}}'
 	wep web-0 cali123 10.244.0.140

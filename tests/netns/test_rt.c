@@ -354,6 +354,7 @@ START_TEST(test_repair)
 	/* In front of ours, which stays behind it. */
 	ok(system("ip route prepend 10.244.1.141 dev lo proto static"));
 	ck_assert_int_eq(turn(), -EEXIST);
+	routes_retry(routes);
 	ok(turn());
 	expect("ip route get 10.244.1.141", "dev cali1");
 
@@ -380,6 +381,38 @@ START_TEST(test_repair)
 	routes_unset(routes, &(struct route_key){.dst = P("10.244.1.7")});
 	ok(turn());
 	expect_not("ip route show proto 80", "10.244.1.7");
+	stop_routes();
+}
+END_TEST
+
+START_TEST(test_failed_routes_wait)
+{
+	struct route_key key = {.dst = P("10.244.1.0/24")};
+	struct nexthop hop = {
+		.type = RT_TYPE_UNICAST, .ifname = "cali1", .gateway = A("192.0.2.1")};
+	const struct routes_stats *st;
+
+	start_routes();
+	st = routes_stats(routes);
+	veth("cali1", "peer1", true);
+	routes_set(routes, &key, &hop);
+	ck_assert_int_eq(turn(), -ENETUNREACH);
+	ck_assert_uint_eq(st->failed, 1);
+	/* Not with every event, and not instead of others. */
+	want("10.244.1.141", "cali1");
+	for (int i = 0; i < 10; i++) {
+		ok(system("ip route replace 10.1.2.3 dev cali1"));
+		ck_assert_int_eq(turn(), -ENETUNREACH);
+	}
+	ck_assert_uint_eq(st->failed, 1);
+	expect("ip route show proto 80", "10.244.1.141 dev cali1 scope link");
+	routes_retry(routes);
+	ck_assert_int_eq(turn(), -ENETUNREACH);
+	ck_assert_uint_eq(st->failed, 2);
+	ok(system("ip addr add 192.0.2.2/24 dev cali1"));
+	routes_retry(routes);
+	ok(turn());
+	expect("ip route show proto 80", "10.244.1.0/24 via 192.0.2.1 dev cali1");
 	stop_routes();
 }
 END_TEST
@@ -505,6 +538,7 @@ int main(void)
 	tcase_add_test(tc, test_verbs);
 	tcase_add_test(tc, test_batch_with_failures);
 	tcase_add_test(tc, test_repair);
+	tcase_add_test(tc, test_failed_routes_wait);
 	tcase_add_test(tc, test_overflow);
 	tcase_add_test(tc, test_dump_interrupted);
 	suite_add_tcase(s, tc);
