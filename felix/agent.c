@@ -365,6 +365,8 @@ static void on_rt_event(void *arg, const struct rt_event *ev)
 	ifaces_event(a->ifaces, ev);
 	routes_event(a->routes, ev);
 	tunnels_event(a->tunnels, ev);
+	if (ev->type == RT_EVENT_OVERFLOW)
+		loop_timer_set(a->start_timer, ADDRESS_SETTLE_MS);
 	if ((ev->type == RT_EVENT_ADDR_SET || ev->type == RT_EVENT_ADDR_DEL) &&
 		ev->addr.prefix.addr.family == IP_V4 && may_have_node_address(a, ev->addr.index))
 		loop_timer_set(a->start_timer, ADDRESS_SETTLE_MS);

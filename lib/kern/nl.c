@@ -48,6 +48,8 @@ struct nl {
 	uint32_t first_seq;
 	VEC(struct pending) pending;
 	struct err failure; /* the batch's first */
+
+	bool lost; /* events; what waits to be read is older than that, and of no use */
 };
 
 /* ---- sockets ---- */
@@ -496,17 +498,21 @@ int nl_receive(struct nl *nl, nl_msg_fn *fn, void *arg, struct err *err)
 
 	for (int i = 0; i < RECEIVE_MAX; i++) {
 		n = receive(nl, err);
-		if (n == 0)
-			break;
 		if (n < 0 && n != -ENOBUFS)
 			return (int)n;
 		if (n < 0) {
-			r = fn(arg, NULL, err);
-			if (r < 0)
-				return r;
-			told++;
+			nl->lost = true;
 			continue;
 		}
+		if (n == 0 && !nl->lost)
+			break;
+		if (n == 0) {
+			nl->lost = false;
+			r = fn(arg, NULL, err);
+			return r < 0 ? r : told + 1;
+		}
+		if (nl->lost)
+			continue;
 		left = (int)n;
 		for (nlh = (const void *)nl->rx; mnl_nlmsg_ok(nlh, left);
 			nlh = mnl_nlmsg_next(nlh, &left)) {

@@ -90,7 +90,8 @@ void nl_set_rcvbuf(struct nl *nl, int bytes);
 int nl_ignore_port(struct nl *nl, uint32_t port, struct err *err);
 /*
  * Tells all that is waiting, without blocking. nlh is NULL where events were lost: anything may have
- * changed. Returns how many were told, or an error of the socket or of fn.
+ * changed. The kernel reports a loss before the events that it kept, which are older: they are not
+ * told, so that nobody takes them for changes of what he reads on account of the loss. Returns how many were told, or an error of the socket or of fn.
  */
 int nl_receive(struct nl *nl, nl_msg_fn *fn, void *arg, struct err *err);
 

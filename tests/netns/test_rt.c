@@ -476,6 +476,40 @@ static void forget(void *arg)
 	*s = (struct seen){.restarts = s->restarts + 1};
 }
 
+/* What waits to be read when events are lost is older than the loss, and than what is read then. */
+START_TEST(test_overflow_behind_events)
+{
+	char *count;
+
+	start_routes();
+	veth("cali1", "peer1", true);
+	for (uint32_t i = 0; i < 3000; i++) {
+		struct ip ip = ip_from_v4(0x0af40000 + i);
+		struct route_key key = {.dst = prefix_host(&ip)};
+		struct nexthop hop = {.type = RT_TYPE_UNICAST, .ifname = "cali1"};
+
+		routes_set(routes, &key, &hop);
+	}
+	ok(turn());
+	ok(system(
+		"ip route show proto 80 | awk '{print \"route del\", $1; print \"route add\", $1, "
+		"\"dev cali1 scope link proto 80\"}' >/tmp/rt-batch.$PPID; "
+		"for i in 1 2 3; do ip -batch /tmp/rt-batch.$PPID; done; rm /tmp/rt-batch.$PPID; "
+		"ip route flush proto 80 root 10.244.0.0/19"));
+	/* As on the loop: events come between the batches. */
+	for (int i = 0; i < 30; i++) {
+		ok(rt_monitor_read(mon, on_event, NULL, &err));
+		if (routes_apply(routes, clock_mono_ms(), &err) != -EAGAIN)
+			ok(turn());
+	}
+	ck_assert_uint_gt(overflows, 0);
+	count = run("ip route show proto 80 | wc -l");
+	ck_assert_int_eq(atoi(count), 3000);
+	free(count);
+	stop_routes();
+}
+END_TEST
+
 START_TEST(test_dump_interrupted)
 {
 	int restarts = 0, unknown = 0, r;
@@ -540,6 +574,7 @@ int main(void)
 	tcase_add_test(tc, test_repair);
 	tcase_add_test(tc, test_failed_routes_wait);
 	tcase_add_test(tc, test_overflow);
+	tcase_add_test(tc, test_overflow_behind_events);
 	tcase_add_test(tc, test_dump_interrupted);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
