@@ -425,6 +425,7 @@ static void on_link(void *arg, const struct rt_link *old, const struct rt_link *
 
 /* ---- the task ---- */
 
+/* What fails anew does not wait for the end of another's long pause. */
 static void set_part(struct agent *a, int part, int r, const struct err *err)
 {
 	struct part *p = &a->parts[part];
@@ -434,8 +435,11 @@ static void set_part(struct agent *a, int part, int r, const struct err *err)
 			log_info("%s: in order again", p->name);
 		health_set_ok(p->check);
 	} else {
-		if (!p->failing)
+		if (!p->failing) {
 			log_warn("%s: %s", p->name, err_text(err));
+			a->retry_delay_ms = 0;
+			loop_timer_cancel(a->retry_timer);
+		}
 		health_set_bad(p->check, "%s", err_text(err));
 	}
 	p->failing = r < 0;
@@ -580,7 +584,7 @@ static void arm_retry(struct agent *a)
 	bool failed = false;
 
 	for (int i = 0; i < N_PARTS; i++)
-		failed |= a->parts[i].failing && (i != PART_NAT || a->nat);
+		failed |= a->parts[i].failing;
 
 	if (!failed) {
 		a->retry_delay_ms = 0;
@@ -599,6 +603,34 @@ static void arm_retry(struct agent *a)
 static bool is_due(const struct agent *a, int part)
 {
 	return !a->parts[part].failing || !loop_timer_is_set(a->retry_timer);
+}
+
+/* Its module may not be loaded yet. */
+static int open_nft(struct agent *a, struct err *err)
+{
+	int r = nft_open(&a->nft, err);
+
+	if (r == 0)
+		r = nft_monitor_open(a->nft, &a->nft_monitor, err);
+	if (r < 0) {
+		nft_close(take_ptr(a->nft));
+		return r;
+	}
+	a->nft_fd =
+		loop_fd_new(a->base, nft_monitor_fd(a->nft_monitor), LOOP_READ, on_nft_monitor, a);
+	a->nat = nat_new(a->nft);
+	if (a->wants_whole)
+		nat_allow_deletes(a->nat);
+	if (a->pools_known)
+		nat_want(a->nat, calc_wants(a->calc));
+	return 0;
+}
+
+static int apply_nat(struct agent *a, struct err *err)
+{
+	int r = a->nat ? 0 : open_nft(a, err);
+
+	return r < 0 ? r : nat_apply(a->nat, err);
 }
 
 /* Routes first: a pod may be waiting for one. */
@@ -622,8 +654,8 @@ static void on_task(void *arg)
 		set_part(a, PART_TUNNEL, tunnels_apply(a->tunnels, &err), &err);
 	if (is_due(a, PART_SYSCTL))
 		set_part(a, PART_SYSCTL, sysctl_apply(a->sysctl, &err), &err);
-	if (a->nat && is_due(a, PART_NAT))
-		set_part(a, PART_NAT, nat_apply(a->nat, &err), &err);
+	if (is_due(a, PART_NAT))
+		set_part(a, PART_NAT, apply_nat(a, &err), &err);
 	if (is_due(a, PART_FILES))
 		set_part(a, PART_FILES, apply_files(a, &err), &err);
 	if (a->start_due && a->pools_known && !start_is_running(a->start))
@@ -692,7 +724,6 @@ static void add_metrics(struct agent *a)
 
 static int open_kernel(struct agent *a, struct err *err)
 {
-	struct err e = ERR_INIT;
 	int r = rt_open(&a->rt, err);
 
 	if (r == 0)
@@ -701,16 +732,6 @@ static int open_kernel(struct agent *a, struct err *err)
 	if (r < 0)
 		return r;
 	a->monitor_fd = loop_fd_new(a->base, rt_monitor_fd(a->monitor), LOOP_READ, on_monitor, a);
-	r = nft_open(&a->nft, &e);
-	if (r == 0)
-		r = nft_monitor_open(a->nft, &a->nft_monitor, &e);
-	if (r < 0) {
-		set_part(a, PART_NAT, r, &e);
-		return 0;
-	}
-	a->nft_fd =
-		loop_fd_new(a->base, nft_monitor_fd(a->nft_monitor), LOOP_READ, on_nft_monitor, a);
-	a->nat = nat_new(a->nft);
 	return 0;
 }
 

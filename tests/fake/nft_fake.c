@@ -5,11 +5,20 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "fake/nft_fake.h"
 #include "kern/nft.h"
+
+static unsigned opens;
+
+unsigned nft_fake_opens(void)
+{
+	return opens;
+}
 
 int nft_open(struct nft **ret, struct err *err)
 {
 	(void)ret;
+	opens++;
 	return err_set(err, -EPROTONOSUPPORT, "the fake kernel has no nftables");
 }
 

@@ -280,12 +280,14 @@ masquerades() {
 	[ "$(cat "$MARGAY_MTU_FILE")" = 1500 ]
 }
 
-@test "a route that rests is not kept waiting by what fails" {
+@test "what fails for long keeps nothing else waiting" {
 	wep web-0 cali123 10.244.0.140
 	veth cali123
 	eventually has_route "10.244.0.140 dev cali123 scope link"
 	stop
 	mkdir -p "$BATS_TEST_TMPDIR/sys/net"
+	mkdir "$BATS_TEST_TMPDIR/var"
+	export MARGAY_MTU_FILE="$BATS_TEST_TMPDIR/var/mtu"
 	MARGAY_SYSCTL_ROOT="$BATS_TEST_TMPDIR/sys" start
 	failing() {
 		curl -s "127.0.0.1:9099/readyz" | grep -q "BAD sysctl"
@@ -297,6 +299,20 @@ masquerades() {
 	done
 	eventually has_route "10.244.0.140 dev cali123 scope link"
 	failing
+	# Nor is another part, that fails for the first time.
+	rm "$MARGAY_MTU_FILE"
+	rmdir "$BATS_TEST_TMPDIR/var"
+	touch "$BATS_TEST_TMPDIR/var"
+	ip link set eth0 mtu 1400
+	failing_too() {
+		curl -s "127.0.0.1:9099/readyz" | grep -q "BAD files"
+	}
+	eventually failing_too
+	rm "$BATS_TEST_TMPDIR/var"
+	mtu_is() {
+		[ "$(cat "$MARGAY_MTU_FILE" 2>/dev/null)" = "$1" ]
+	}
+	eventually mtu_is 1400
 }
 
 @test "a bad object is refused by name and blocks nothing else" {

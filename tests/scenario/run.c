@@ -16,6 +16,7 @@
  *	noroute DST [metric N]
  *	lose				the next change's event is lost, with those that wait
  *	start | kill			felix
+ *	expect-opens N			since the start it tried so often, or oftener, to open nftables
  *	advance MS			the clock
  *	settle				until nothing is to be done
  *	expect DST dev NAME|blackhole|none [metric N]
@@ -38,6 +39,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/strbuf.h"
+#include "fake/nft_fake.h"
 #include "fake/rt_fake.h"
 #include "fake/store_fake.h"
 #include "felix/agent.h"
@@ -59,7 +61,7 @@ static struct world {
 	struct health *health;
 	struct metrics *metrics;
 	struct agent *agent;
-	unsigned writes;
+	unsigned writes, opens;
 	const char *file;
 	int line;
 	struct fault fault;
@@ -127,6 +129,7 @@ static void start(void)
 {
 	struct err err = ERR_INIT;
 
+	w.opens = nft_fake_opens();
 	if (!w.health) {
 		w.health = health_new();
 		w.metrics = metrics_new();
@@ -319,6 +322,10 @@ static void execute(char *line)
 			fail("%s is %s", key, s ? s : "not there");
 	} else if (strcmp(verb, "expect-health") == 0) {
 		expect_health(rest);
+	} else if (strcmp(verb, "expect-opens") == 0) {
+		s = need(&rest, "number");
+		if (nft_fake_opens() - w.opens < (unsigned)atoi(s))
+			fail("%u, want %s", nft_fake_opens() - w.opens, s);
 	} else if (strcmp(verb, "default-pools") == 0) {
 		conf.start.no_default_pools = false;
 	} else if (strcmp(verb, "quiet") == 0) {
