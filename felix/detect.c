@@ -74,12 +74,18 @@ static void host_done(struct host *h)
 static int compile(const char *list, regex_t *ret, struct err *err)
 {
 	auto_free char *text = mem_printf("%s", list);
-	char why[128];
+	char why[128], within = '\0';
 	int r;
 
-	for (char *p = text; *p; p++)
-		if (*p == ',')
+	/* Not the comma of a bound, h{1,2}, or of a set, [,]. */
+	for (char *p = text; *p; p++) {
+		if (*p == ',' && !within)
 			*p = '|';
+		else if (!within && (*p == '{' || *p == '['))
+			within = *p == '{' ? '}' : ']';
+		else if (*p == within)
+			within = '\0';
+	}
 	r = regcomp(ret, text, REG_EXTENDED | REG_NOSUB);
 	if (r == 0)
 		return 0;

@@ -242,7 +242,7 @@ masquerades() {
 	ip addr add 172.31.7.1/24 dev eth9
 	export CALICO_IPV4POOL_CIDR=192.168.0.0/16 CALICO_IPV4POOL_IPIP=Always
 	unset NO_DEFAULT_POOLS
-	for case in "first-found 172.31.7.1/24" "interface=eth0 10.130.29.80/24" "cidr=10.0.0.0/8 10.130.29.80/24" \
+	for case in "first-found 172.31.7.1/24" "interface=no,et{1,2}h0 10.130.29.80/24" "cidr=10.0.0.0/8 10.130.29.80/24" \
 		"skip-interface=eth9 10.130.29.80/24" "can-reach=10.130.29.99 10.130.29.80/24"; do
 		# shellcheck disable=SC2086
 		set -- $case

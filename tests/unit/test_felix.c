@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* felix's pure part: calc against a naive model. */
+/* felix's pure parts: calc against a naive model, and what detection takes. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "felix/calc/calc.h"
 #include "felix/calc/input.h"
+#include "felix/detect.h"
 #include "model/ippool.h"
 #include "model/node.h"
 
@@ -259,6 +260,21 @@ START_TEST(test_mtu_and_nat)
 }
 END_TEST
 
+START_TEST(test_detection_methods)
+{
+	static const char *const good[] = {"", "first-found", "interface=eth{1,2}",
+		"interface=e[,x]t,eth{1,2}x,en.*", "skip-interface=docker{1,2},br",
+		"cidr=10.0.0.0/8", "can-reach=example.com"};
+	static const char *const bad[] = {
+		"interface=e{2,1}", "interface=(", "cidr=10.0.0.0/33", "x"};
+
+	for (size_t i = 0; i < array_size(good); i++)
+		ck_assert_msg(detect_check(good[i], NULL) == 0, "%s", good[i]);
+	for (size_t i = 0; i < array_size(bad); i++)
+		ck_assert_msg(detect_check(bad[i], NULL) == -EINVAL, "%s", bad[i]);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("felix");
@@ -270,6 +286,7 @@ int main(void)
 	tcase_add_test(tc, test_incremental);
 	tcase_add_test(tc, test_address_that_stays);
 	tcase_add_test(tc, test_mtu_and_nat);
+	tcase_add_test(tc, test_detection_methods);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
