@@ -80,6 +80,7 @@ struct agent {
 	char *unknown; /* key of an object for which something is kept; NULL = none */
 
 	struct start *start;
+	char *method; /* conf->ip_method without a host's name; NULL = not found yet */
 	bool start_due;
 	struct loop_timer *start_timer;
 	int64_t start_delay_ms;
@@ -510,6 +511,25 @@ static void apply_wants(struct agent *a)
 	a->pod_mtu = w->pod_mtu;
 }
 
+static bool is_autodetect(const char *ip)
+{
+	return strcasecmp(ip, "autodetect") == 0;
+}
+
+/* A name is looked up once: that may take long, and the loop must not wait. */
+static int detect(struct agent *a, bool stored, struct prefix *ret, struct err *err)
+{
+	int r = 0;
+
+	/* Without an address there are no pods that could be kept waiting. */
+	if (!a->method && !stored)
+		r = detect_resolve(a->conf->ip_method, &a->method, err);
+	else if (!a->method)
+		r = err_set(err, -ENOENT, "%s was not found when felix was started, start it again",
+			a->conf->ip_method);
+	return r < 0 ? r : detect_address(a->rt, a->method, ret, err);
+}
+
 static void run_start(struct agent *a)
 {
 	const char *ip = a->conf->ip, *why = NULL;
@@ -520,8 +540,8 @@ static void run_start(struct agent *a)
 	int r = 0;
 
 	a->start_due = false;
-	if (strcasecmp(ip, "autodetect") == 0 || (ip[0] == '\0' && !stored))
-		r = detect_address(a->rt, a->conf->ip_method, &address, &err);
+	if (is_autodetect(ip) || (ip[0] == '\0' && !stored))
+		r = detect(a, stored, &address, &err);
 	else if (ip[0] && strcasecmp(ip, "none") != 0)
 		r = detect_given(a->rt, ip, &address, &err);
 	if (r < 0)
@@ -768,6 +788,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 {
 	static const char *const names[N_PARTS] = {"routes", "tunnel", "nat", "sysctl", "files"};
 	struct agent *a = mem_new(struct agent);
+	struct err e = ERR_INIT;
 	int r;
 
 	a->conf = conf;
@@ -781,6 +802,9 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 		a->parts[i].name = names[i];
 		a->parts[i].check = health_add(health, names[i], HEALTH_READY, "the first turn");
 	}
+	if (is_autodetect(conf->ip) && detect_resolve(conf->ip_method, &a->method, &e) < 0)
+		log_warn("%s: an address that is stored stays until felix is started again",
+			err_text(&e));
 	r = open_kernel(a, err);
 	if (r < 0) {
 		agent_free(a);
@@ -852,6 +876,7 @@ void agent_free(struct agent *a)
 	free(a->affinities[0]);
 	free(a->affinities[1]);
 	free(a->unknown);
+	free(a->method);
 	free(a);
 }
 

@@ -130,29 +130,12 @@ static bool with_length(const struct host *h, const struct ip *ip, struct prefix
 	return false;
 }
 
-static int resolve(const char *name, struct ip *ret, struct err *err)
-{
-	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_DGRAM}, *ai;
-	struct sockaddr_storage sa = {0};
-	int r;
-
-	if (ip_parse(name, ret, NULL) == 0)
-		return 0;
-	r = getaddrinfo(name, NULL, &hints, &ai);
-	if (r != 0)
-		return err_set(err, -ENOENT, "%s: %s", name, gai_strerror(r));
-	memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
-	freeaddrinfo(ai);
-	*ret = ip_from_bytes(AF_INET, (const uint8_t *)&sa + 4); /* sin_addr */
-	return 0;
-}
-
 static int can_reach(
 	struct rt *rt, const struct host *h, const char *where, struct prefix *ret, struct err *err)
 {
 	struct rt_route route;
 	struct ip dst;
-	int r = resolve(where, &dst, err);
+	int r = ip_parse(where, &dst, err);
 
 	if (r == 0)
 		r = rt_route_lookup(rt, &dst, &route, err);
@@ -227,6 +210,29 @@ static int detect(struct rt *rt, const struct host *h, const char *method, struc
 	return found ? 0
 		     : err_set(err, -ENOENT,
 			       "no IPv4 address of this host fits (ip -4 addr shows them)");
+}
+
+int detect_resolve(const char *method, char **ret, struct err *err)
+{
+	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_DGRAM}, *ai;
+	const char *name = argument(method, "can-reach");
+	struct sockaddr_storage sa = {0};
+	struct ip ip;
+	int r;
+
+	if (!name || ip_parse(name, &ip, NULL) == 0) {
+		*ret = mem_strdup(method);
+		return 0;
+	}
+	r = getaddrinfo(name, NULL, &hints, &ai);
+	if (r != 0)
+		return err_set(
+			err, -ENOENT, "IP_AUTODETECTION_METHOD %s: %s", method, gai_strerror(r));
+	memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
+	freeaddrinfo(ai);
+	ip = ip_from_bytes(AF_INET, (const uint8_t *)&sa + 4); /* sin_addr */
+	*ret = mem_printf("can-reach=%s", ip_str(&ip));
+	return 0;
 }
 
 int detect_address(struct rt *rt, const char *method, struct prefix *ret, struct err *err)

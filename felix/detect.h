@@ -10,9 +10,14 @@ struct err;
 struct rt;
 
 /*
+ * The method with an address in place of a host's name: can-reach=NAME becomes can-reach=ADDRESS, any
+ * other is copied. Blocks for as long as it takes to look the name up. ENOENT: it has no IPv4 address.
+ */
+int detect_resolve(const char *method, char **ret, struct err *err);
+/*
  * method: "first-found", "interface=RE,RE", "skip-interface=RE,RE", "cidr=CIDR,CIDR" or
- * "can-reach=ADDRESS|NAME" (a name is looked up, which may take time); "" = first-found. *ret has the
- * prefix length of the interface. ENOENT: no address fits; EINVAL: no such method.
+ * "can-reach=ADDRESS"; "" = first-found. *ret has the prefix length of the interface. ENOENT: no
+ * address fits; EINVAL: no such method.
  */
 int detect_address(struct rt *rt, const char *method, struct prefix *ret, struct err *err);
 /* As IP is given: "10.0.0.1/24", or without a length that of the interface which has it, else /32. */

@@ -49,7 +49,7 @@ static const struct param table[] = {
 		.def = "first-found",
 		.check = check_method,
 		.doc = "first-found, interface=REGEX,..., skip-interface=REGEX,..., cidr=CIDR,... or "
-		       "can-reach=HOST"},
+		       "can-reach=HOST, a name being looked up once"},
 	{.name = "DISABLE_NODE_IP_CHECK",
 		.type = PARAM_BOOL,
 		.flag = &conf.start.skip_ip_check,

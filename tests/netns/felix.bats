@@ -264,6 +264,25 @@ masquerades() {
 	[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4IPIPTunnelAddr)" = "$tunnel" ]
 }
 
+@test "can-reach looks a name up at the start, and then no more" {
+	stop
+	echo "10.9.0.1 far.example" >"$BATS_TEST_TMPDIR/hosts"
+	mount --bind "$BATS_TEST_TMPDIR/hosts" /etc/hosts
+	ip route add 10.9.0.0/24 dev eth0
+	export IP=autodetect IP_AUTODETECTION_METHOD=can-reach=far.example
+	address_is() {
+		[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4Address)" = "$1" ]
+	}
+	sqlite3 "$DB" "DELETE FROM kv WHERE key = '$V3/nodes/node-80'"
+	start
+	within 3 address_is 10.130.29.80/24
+	: >"$BATS_TEST_TMPDIR/hosts"
+	ip addr add 10.130.30.80/24 dev eth0
+	ip route replace 10.9.0.0/24 dev eth0 src 10.130.30.80
+	within 5 address_is 10.130.30.80/24
+	umount /etc/hosts
+}
+
 @test "its files: directories are made, and what cannot be written is said and tried again" {
 	stop
 	touch "$BATS_TEST_TMPDIR/var"
