@@ -154,11 +154,30 @@ static int decode_affinity(
 	return r;
 }
 
+struct named_pool {
+	const char *key;
+	const struct ippool *pool;
+};
+
+static void warn_if_overlap(void *arg, const char *key, const void *obj)
+{
+	const struct named_pool *mine = arg;
+	const struct ippool *other = obj;
+
+	if (strcmp(key, mine->key) != 0 && prefix_overlap(&mine->pool->cidr, &other->cidr))
+		log_warn("ippool %s: %s overlaps %s of ippool %s; an address may be given twice: "
+			 "delete one of them",
+			strrchr(mine->key, '/') + 1, prefix_str(&mine->pool->cidr),
+			prefix_str(&other->cidr), strrchr(key, '/') + 1);
+}
+
 static void on_pool(void *arg, const char *key, const void *old, const void *now)
 {
 	struct agent *a = arg;
 
-	(void)key;
+	if (now && a->cache)
+		cache_for_each(a->cache, &a->kinds[IN_POOLS], warn_if_overlap,
+			&(struct named_pool){key, now});
 	calc_pool(a->calc, old, now);
 	a->start_due = true; /* the tunnel's address may depend on it */
 	schedule(a);

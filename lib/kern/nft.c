@@ -145,6 +145,16 @@ static struct nftnl_set *add_set(
 	return s;
 }
 
+/* Whether v[i] adds nothing. The kernel refuses ranges that overlap, and the table with them. */
+static bool is_covered(const struct prefix *v, size_t n, size_t i)
+{
+	for (size_t k = 0; k < n; k++)
+		if (k != i && prefix_covers(&v[k], &v[i]) &&
+			(k < i || !prefix_covers(&v[i], &v[k])))
+			return true;
+	return false;
+}
+
 void nft_prefix_set(struct nft_ruleset *rs, const char *name, enum ip_family family,
 	const struct prefix *v, size_t n)
 {
@@ -154,7 +164,7 @@ void nft_prefix_set(struct nft_ruleset *rs, const char *name, enum ip_family fam
 	struct ip last, end;
 
 	for (size_t i = 0; i < n; i++) {
-		if (v[i].addr.family != family)
+		if (v[i].addr.family != family || is_covered(v, n, i))
 			continue;
 		last = prefix_last(&v[i]);
 		add_element(s, v[i].addr.b, len, 0);

@@ -42,7 +42,7 @@ AUTO_DEFINE(nft_ruleset, struct nft_ruleset *, nft_ruleset_free);
 /* hook: NF_INET_POST_ROUTING, ...; policy accept. */
 void nft_base_chain(struct nft_ruleset *rs, const char *name, const char *type, uint32_t hook,
 	int32_t priority);
-/* A set of address ranges of one family; prefixes may not overlap. */
+/* The addresses of these prefixes that are of the family. */
 void nft_prefix_set(struct nft_ruleset *rs, const char *name, enum ip_family family,
 	const struct prefix *v, size_t n);
 /* Sets of single values, which nft_change() changes by element. */

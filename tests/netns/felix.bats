@@ -174,6 +174,16 @@ masquerades() {
 	nft list table ip other
 }
 
+@test "pools that overlap are named, and NAT goes on" {
+	put $V3/ippools/q '{"kind":"IPPool","spec":{"cidr":"10.244.8.0/21","natOutgoing":true}}'
+	eventually grep -q "ippool q: 10.244.8.0/21 overlaps 10.244.0.0/16 of ippool p" "$LOG"
+	put $V3/ippools/r '{"kind":"IPPool","spec":{"cidr":"10.9.0.0/16","natOutgoing":true}}'
+	masq_pools() {
+		nft list set ip margay masq-pools | grep -q "10.9.0.0/16, 10.244.0.0/16"
+	}
+	eventually masq_pools
+}
+
 @test "SIGKILL and a new start remove nothing" {
 	wep web-0 cali123 10.244.0.140
 	veth cali123

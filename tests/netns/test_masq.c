@@ -326,6 +326,23 @@ START_TEST(test_elements)
 }
 END_TEST
 
+START_TEST(test_overlap)
+{
+	const struct prefix ranges[] = {P("10.96.0.0/16"), P("10.96.1.0/24")};
+	const struct prefix pods[] = {P("10.244.1.0/24"), P("10.244.0.0/16"), P("10.244.0.0/16")};
+	struct masq_want w = {.ranges = ranges, .n_ranges = 2, .pods = pods, .n_pods = 3};
+
+	set_up();
+	masq_want(masq, &w);
+	turn();
+	expect("nft list set ip margay-proxy pod-ips | grep elements",
+		"\t\telements = { 10.244.0.0/16 }\n");
+	expect("nft list set ip margay-proxy service-ips | grep elements",
+		"\t\telements = { 10.96.0.0/16 }\n");
+	done();
+}
+END_TEST
+
 /* ---- connections ---- */
 
 static void entry(const char *proto, const char *dst, int port, const char *from, int sport)
@@ -386,6 +403,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, enter, NULL);
 	tcase_add_test(tc, test_table);
 	tcase_add_test(tc, test_elements);
+	tcase_add_test(tc, test_overlap);
 	tcase_add_test(tc, test_connections);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

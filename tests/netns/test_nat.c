@@ -139,6 +139,42 @@ START_TEST(test_table)
 }
 END_TEST
 
+START_TEST(test_overlap)
+{
+	static const char *const texts[] = {"10.244.1.0/24", "10.244.0.0/16", "10.244.0.0/16",
+		"10.244.1.128/25", "10.245.0.0/17", "10.245.128.0/17", "255.255.255.255/32",
+		"fd00::/64", "fd00::/48", "fd00:0:0:1::/64"};
+	struct calc_wants w = {0};
+	struct prefix p;
+	char *now, *again;
+
+	for (size_t i = 0; i < array_size(texts); i++) {
+		prefix_parse(texts[i], &p, NULL);
+		vec_push(&w.masq, p);
+		vec_push(&w.pools, p);
+	}
+	nat_want(nat, &w);
+	turn();
+	now = run("nft list set ip margay masq-pools");
+	ck_assert_msg(strstr(now, "elements = { 10.244.0.0/16, 10.245.0.0/17"), "%s", now);
+	ck_assert_msg(strstr(now, "10.245.128.0/17, 255.255.255.255"), "%s", now);
+	free(now);
+	now = run("nft list set ip6 margay all-pools");
+	ck_assert_msg(strstr(now, "elements = { fd00::/48 }"), "%s", now);
+	free(now);
+	/* It is not written again, which would give it other handles. */
+	now = run("nft -a list ruleset");
+	nat_mark_unknown(nat);
+	turn();
+	again = run("nft -a list ruleset");
+	ck_assert_str_eq(again, now);
+	free(again);
+	free(now);
+	vec_done(&w.masq);
+	vec_done(&w.pools);
+}
+END_TEST
+
 START_TEST(test_before_deletes)
 {
 	struct calc_wants w = {0}, none = {0};
@@ -181,6 +217,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, enter, leave);
 	tcase_add_test(tc, test_table);
 	tcase_add_test(tc, test_before_deletes);
+	tcase_add_test(tc, test_overlap);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
