@@ -66,7 +66,8 @@ static const struct param table[] = {
 	{.name = "NO_DEFAULT_POOLS",
 		.type = PARAM_BOOL,
 		.flag = &conf.start.no_default_pools,
-		.doc = "Make no IP pool where there is none"},
+		.doc = "Make no IP pool where there is none; contradicts CALICO_IPV4POOL_CIDR and "
+		       "CALICO_IPV6POOL_CIDR"},
 	{.name = "CALICO_IPV4POOL_CIDR",
 		.type = PARAM_STRING,
 		.str = &pool4_cidr,
@@ -178,6 +179,22 @@ static char *choose_nodename(struct params *ps)
 	return mem_strdup(common.nodename);
 }
 
+static int check_pool(const char *name, const char *cidr, struct err *err)
+{
+	if (!conf.start.no_default_pools || cidr[0] == '\0' || strcmp(cidr, "none") == 0)
+		return 0;
+	return err_set(err, -EINVAL,
+		"%s is %s, and NO_DEFAULT_POOLS says that no pool is made: set one of them alone",
+		name, cidr);
+}
+
+static int check_pools(struct err *err)
+{
+	int r = check_pool("CALICO_IPV4POOL_CIDR", pool4_cidr, err);
+
+	return r < 0 ? r : check_pool("CALICO_IPV6POOL_CIDR", pool6_cidr, err);
+}
+
 static void fill_conf(const char *nodename)
 {
 	conf.ip = ip;
@@ -239,6 +256,11 @@ int main(int argc, char **argv)
 	r = params_load(&ps, &argc, argv, &err);
 	if (r != 0)
 		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
+	if (check_pools(&err) < 0) {
+		r = params_fail(&ps, &err);
+		params_done(&ps);
+		return r;
+	}
 	common_params_apply(&common);
 	nodename = choose_nodename(&ps);
 	r = serve(nodename, &err);

@@ -274,6 +274,14 @@ masquerades() {
 	[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4IPIPTunnelAddr)" = "$tunnel" ]
 }
 
+@test "parameters that contradict each other are refused" {
+	for cidr in CALICO_IPV4POOL_CIDR=10.0.0.0/16 CALICO_IPV6POOL_CIDR=fd00::/48; do
+		run env "$cidr" timeout 5 "$BIN/margay-felix"
+		[ "$status" = 1 ]
+		[[ "$output" == *"${cidr%=*} is ${cidr#*=}, and NO_DEFAULT_POOLS says"* ]]
+	done
+}
+
 @test "can-reach looks a name up at the start, and then no more" {
 	stop
 	echo "10.9.0.1 far.example" >"$BATS_TEST_TMPDIR/hosts"
