@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "confd/agent.h"
@@ -27,8 +26,8 @@
 #include "svc/param.h"
 
 static struct common_params common;
-static char *bird_ctl, *bird_dir, *router_id, *template_dir, *secret_dir, *nodename_file,
-	*renderer_dir, *domain, *service_ranges;
+static char *bird_ctl, *bird_dir, *router_id, *template_dir, *secret_dir, *renderer_dir, *domain,
+	*service_ranges;
 
 static int check_ranges(const char *value, struct err *err);
 
@@ -74,27 +73,7 @@ static const struct param table[] = {
 		.def = SVCALLOC_RANGES,
 		.check = check_ranges,
 		.doc = "Where Services' addresses are from, CIDRs parted by commas: their reverse zones"},
-	{.name = "MARGAY_NODENAME_FILE",
-		.type = PARAM_STRING,
-		.str = &nodename_file,
-		.def = "/var/lib/margay/nodename",
-		.aliases = "CALICO_NODENAME_FILE",
-		.doc = "Where margay-felix has written this node's name, if NODENAME is not set"},
 };
-
-/* NODENAME, else the file's, else the host's: as margay-felix has it. */
-static char *choose_nodename(struct params *ps)
-{
-	auto_free char *text = NULL;
-
-	if (!params_is_set(ps, "NODENAME") &&
-		file_read(nodename_file, 512, &text, NULL, NULL) == 0) {
-		text[strcspn(text, " \t\r\n")] = '\0';
-		if (text[0])
-			return take_ptr(text);
-	}
-	return mem_strdup(common.nodename);
-}
 
 static int check_ranges(const char *value, struct err *err)
 {
@@ -174,7 +153,7 @@ int main(int argc, char **argv)
 	if (r != 0)
 		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
 	common_params_apply(&common);
-	nodename = choose_nodename(&ps);
+	nodename = common_params_nodename(&ps, &common);
 	r = serve(nodename, &err);
 	if (r < 0)
 		log_error("%s", err_text(&err));

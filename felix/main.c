@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "felix/agent.h"
@@ -24,8 +23,8 @@
 
 static struct common_params common;
 static struct agent_conf conf;
-static char *as_number, *cluster_type, *ip, *ip_method, *nodename_file, *mtu_file, *sysctl_root,
-	*pod_prefix, *pool4_cidr, *pool4_selector, *pool6_cidr, *pattern;
+static char *as_number, *cluster_type, *ip, *ip_method, *mtu_file, *sysctl_root, *pod_prefix,
+	*pool4_cidr, *pool4_selector, *pool6_cidr, *pattern;
 static int ipip_enabled;
 
 static const char *const pool_modes[] = {"Never", "Always", "CrossSubnet", "Off", NULL};
@@ -147,12 +146,6 @@ static const struct param table[] = {
 		.type = PARAM_STRING,
 		.str = &pattern,
 		.doc = "Regular expression for the interfaces whose MTU is the host's; empty: Calico's"},
-	{.name = "MARGAY_NODENAME_FILE",
-		.type = PARAM_STRING,
-		.str = &nodename_file,
-		.def = "/var/lib/margay/nodename",
-		.aliases = "CALICO_NODENAME_FILE",
-		.doc = "Where this node's name is written, for the CNI plugin"},
 	{.name = "MARGAY_MTU_FILE",
 		.type = PARAM_STRING,
 		.str = &mtu_file,
@@ -164,20 +157,6 @@ static const struct param table[] = {
 		.def = "/proc/sys",
 		.doc = "Where kernel settings are"},
 };
-
-/* NODENAME, else the file's, else the host's. */
-static char *choose_nodename(struct params *ps)
-{
-	auto_free char *text = NULL;
-
-	if (!params_is_set(ps, "NODENAME") &&
-		file_read(nodename_file, 512, &text, NULL, NULL) == 0) {
-		text[strcspn(text, " \t\r\n")] = '\0';
-		if (text[0])
-			return take_ptr(text);
-	}
-	return mem_strdup(common.nodename);
-}
 
 static int check_pool(const char *name, const char *cidr, struct err *err)
 {
@@ -200,7 +179,7 @@ static void fill_conf(const char *nodename)
 	conf.ip = ip;
 	conf.ip_method = ip_method;
 	conf.pod_prefix = pod_prefix;
-	conf.nodename_file = nodename_file;
+	conf.nodename_file = common.nodename_file;
 	conf.mtu_file = mtu_file;
 	conf.sysctl_root = sysctl_root;
 	conf.mtu_iface_pattern = pattern;
@@ -262,7 +241,7 @@ int main(int argc, char **argv)
 		return r;
 	}
 	common_params_apply(&common);
-	nodename = choose_nodename(&ps);
+	nodename = common_params_nodename(&ps, &common);
 	r = serve(nodename, &err);
 	if (r < 0)
 		log_error("%s", err_text(&err));

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "svc/http.h"
@@ -90,6 +91,13 @@ void common_params_add_daemon(
 	snprintf(c->metrics_port_name, sizeof(c->metrics_port_name), "%s", names[5]);
 
 	const struct param rows[] = {
+		{.name = "MARGAY_NODENAME_FILE",
+			.type = PARAM_STRING,
+			.str = &c->nodename_file,
+			.def = "/var/lib/margay/nodename",
+			.aliases = "CALICO_NODENAME_FILE",
+			.doc = "Where margay-felix writes this node's name, for the CNI plugin, and for "
+			       "the daemons whose NODENAME is not set"},
 		{.name = names[0],
 			.aliases = felix ? "FELIX_HEALTHENABLED" : NULL,
 			.type = PARAM_BOOL,
@@ -134,6 +142,19 @@ void common_params_add_daemon(
 	};
 
 	params_add(ps, rows, array_size(rows));
+}
+
+char *common_params_nodename(const struct params *ps, const struct common_params *c)
+{
+	auto_free char *text = NULL;
+
+	if (!params_is_set(ps, "NODENAME") &&
+		file_read(c->nodename_file, 512, &text, NULL, NULL) == 0) {
+		text[strcspn(text, " \t\r\n")] = '\0';
+		if (text[0])
+			return take_ptr(text);
+	}
+	return mem_strdup(c->nodename);
 }
 
 void common_params_apply(const struct common_params *c)

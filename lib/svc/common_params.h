@@ -25,6 +25,7 @@ struct common_params {
 	char *log_level;      /* MARGAY_LOG_LEVEL: error, warn, info, debug */
 	int log_json;	      /* MARGAY_LOG_FORMAT: text = 0, json = 1 */
 	/* daemons only */
+	char *nodename_file;	   /* MARGAY_NODENAME_FILE: where felix writes the node's name */
 	bool health_enabled;	   /* MARGAY_<DAEMON>_HEALTH_ENABLED: true */
 	char *health_host;	   /* MARGAY_<DAEMON>_HEALTH_HOST: 127.0.0.1 */
 	uint32_t health_port;	   /* MARGAY_<DAEMON>_HEALTH_PORT */
@@ -46,6 +47,9 @@ void common_params_add(struct params *ps, struct common_params *c);
 /* Those, and health and metrics; daemon: "FELIX", "CONFD", "PROXY", "CNI". */
 void common_params_add_daemon(
 	struct params *ps, struct common_params *c, const char *daemon, uint32_t health_port);
+
+/* After params_load, of a daemon: NODENAME, else the file's, else the host's. The caller's to free. */
+char *common_params_nodename(const struct params *ps, const struct common_params *c);
 
 /* After params_load: sets the log's level and format. */
 void common_params_apply(const struct common_params *c);

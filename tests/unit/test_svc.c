@@ -298,6 +298,45 @@ START_TEST(common_parameters)
 }
 END_TEST
 
+static char *nodename_with(const char *set, const char *file_text)
+{
+	struct params ps = {.program = "proxy"};
+	char path[] = "/tmp/margay-name-XXXXXX", name[] = "x", *argv[] = {name, NULL}, *ret;
+	struct common_params c = {0};
+	int argc = 1, fd = mkstemp(path);
+
+	ck_assert_int_eq(write(fd, file_text, strlen(file_text)), (ssize_t)strlen(file_text));
+	close(fd);
+	setenv("CALICO_NODENAME_FILE", path, 1);
+	if (set)
+		setenv("NODENAME", set, 1);
+	else
+		unsetenv("NODENAME");
+	common_params_add_daemon(&ps, &c, "PROXY", COMMON_HEALTH_PORT_PROXY);
+	ck_assert_int_eq(params_load(&ps, &argc, argv, NULL), 0);
+	ret = common_params_nodename(&ps, &c);
+	if (!set && !file_text[0])
+		ck_assert_str_eq(ret, c.nodename);
+	params_done(&ps);
+	unlink(path);
+	return ret;
+}
+
+START_TEST(the_nodes_name)
+{
+	static const struct {
+		const char *set, *file, *want; /* want NULL: the host's */
+	} t[] = {{"a", "b\n", "a"}, {NULL, "b\n", "b"}, {NULL, "b", "b"}, {NULL, "", NULL}};
+
+	for (size_t i = 0; i < array_size(t); i++) {
+		auto_free char *name = nodename_with(t[i].set, t[i].file);
+
+		if (t[i].want)
+			ck_assert_str_eq(name, t[i].want);
+	}
+}
+END_TEST
+
 /* ---- the loop ---- */
 
 struct turn {
@@ -894,6 +933,7 @@ int main(void)
 	tcase_add_test(tc, help_and_config_show_everything);
 	tcase_add_test(tc, arguments_are_left_to_those_who_want_them);
 	tcase_add_test(tc, common_parameters);
+	tcase_add_test(tc, the_nodes_name);
 	tcase_add_test(tc, a_task_runs_once_after_all_events);
 	tcase_add_test(tc, a_flood_of_events_does_not_starve_a_task);
 	tcase_add_test(tc, a_task_that_schedules_itself_starves_nobody);
