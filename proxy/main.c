@@ -114,7 +114,7 @@ static const struct param table[] = {
 };
 
 /* The values were checked when they were loaded. */
-static void fill_conf(void)
+static void fill_conf(const char *nodename)
 {
 	struct svcalloc_conf c = {0};
 
@@ -122,12 +122,12 @@ static void fill_conf(void)
 	memcpy(conf.ranges, c.ranges, sizeof(conf.ranges));
 	conf.n_ranges = c.n_ranges;
 	(void)parse_cluster_cidr(cluster_cidr, &conf, NULL);
-	conf.nodename = common.nodename;
+	conf.nodename = nodename;
 	conf.scheduler = scheduler;
 	conf.sysctl_root = sysctl_root;
 }
 
-static int serve(struct err *err)
+static int serve(const char *nodename, struct err *err)
 {
 	struct store_conf sc = {.type = common.datastore_type, .sqlite_path = common.sqlite_path};
 	auto_free char *state = state_file[0] ? mem_strdup(state_file)
@@ -140,7 +140,7 @@ static int serve(struct err *err)
 	struct http *http = NULL;
 	int r;
 
-	fill_conf();
+	fill_conf(nodename);
 	conf.state_file = state;
 	if (file_mkdirs(common.run_dir, 0755, err) < 0)
 		log_warn("%s", err_text(err));
@@ -162,6 +162,7 @@ int main(int argc, char **argv)
 	struct params ps = {.program = "margay-proxy",
 		.about = "Balances what is sent to a Service over its endpoints, by IPVS."};
 	struct err err = ERR_INIT;
+	auto_free char *nodename = NULL;
 	int r;
 
 	common_params_add_daemon(&ps, &common, "PROXY", COMMON_HEALTH_PORT_PROXY);
@@ -170,7 +171,8 @@ int main(int argc, char **argv)
 	if (r != 0)
 		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
 	common_params_apply(&common);
-	r = serve(&err);
+	nodename = common_params_nodename(&ps, &common);
+	r = serve(nodename, &err);
 	if (r < 0)
 		log_error("%s", err_text(&err));
 	params_done(&ps);

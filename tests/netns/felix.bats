@@ -121,6 +121,17 @@ ready() {
 	eventually ready
 }
 
+@test "the daemons take the node's name from felix's file" {
+	eventually test -e "$MARGAY_NODENAME_FILE"
+	for daemon in confd proxy; do
+		env -u NODENAME MARGAY_RUN_DIR="$BATS_TEST_TMPDIR" BIRD_CONF_DIR="$BATS_TEST_TMPDIR" \
+			"$BIN/margay-$daemon" 2>"$BATS_TEST_TMPDIR/$daemon" &
+		within 5 grep -q "$daemon: node node-80, datastore" "$BATS_TEST_TMPDIR/$daemon"
+		kill $!
+		wait $! || true
+	done
+}
+
 @test "a pod's route is there as route -n shows it, and follows link and endpoint" {
 	wep web-0 cali123 10.244.0.140
 	eventually has_route "blackhole 10.244.0.0/24"
