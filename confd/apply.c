@@ -60,10 +60,11 @@ struct apply {
 	enum step step;
 	bool loaded; /* by this run */
 	bool again;  /* something changed under way */
-	bool refused, done;
+	bool done;
 	struct loop_task *task;
-	struct loop_timer *poll, *retry;
-	int inotify; /* of the directory: who else writes there? */
+	struct loop_timer *poll;
+	struct loop_timer *retry; /* while it is set nothing is done but for what is new */
+	int inotify;		  /* of the directory: who else writes there? */
 	struct loop_fd *touched;
 	int64_t retry_ms;
 	char *state;
@@ -255,19 +256,33 @@ static void finish(struct apply *a)
 
 static void retry_later(struct apply *a)
 {
-	loop_timer_set(a->retry, a->retry_ms);
-	a->retry_ms = 2 * a->retry_ms > RETRY_LAST_MS ? RETRY_LAST_MS : 2 * a->retry_ms;
+	if (a->running_generation ==
+		a->generation) { /* else what is wanted now was not tried yet */
+		loop_timer_set(a->retry, a->retry_ms);
+		a->retry_ms = 2 * a->retry_ms > RETRY_LAST_MS ? RETRY_LAST_MS : 2 * a->retry_ms;
+	}
 	finish(a);
 }
 
+/* Something is new. */
+static void retry_now(struct apply *a)
+{
+	loop_timer_cancel(a->retry);
+	a->retry_ms = RETRY_FIRST_MS;
+	loop_task_schedule(a->task);
+}
+
+/* What it refuses today may be no fault of the text: a file that BIRD cannot read, an interface. */
 static void refuse(struct apply *a, const struct err *err)
 {
-	a->refused = true;
+	auto_free char *before = mem_strdup(a->state);
+
 	a->n_refused++;
-	log_error("BIRD refuses its new configuration, and runs on with the one before: %s",
-		err_text(err));
 	set_state(a, false, "BIRD refuses its new configuration: %s", err_text(err));
-	finish(a);
+	if (strcmp(before, a->state) != 0)
+		log_error("BIRD refuses its new configuration, and runs on with the one before: %s",
+			err_text(err));
+	retry_later(a);
 }
 
 /* NULL in err: no answer, since BIRD went; what follows is up to its return. */
@@ -409,7 +424,6 @@ static void check(struct apply *a)
 static void run(struct apply *a)
 {
 	a->again = false;
-	loop_timer_cancel(a->retry);
 	for (size_t i = 0; i < a->wanted.n; i++)
 		vec_push(&a->running,
 			(struct file){.name = mem_strdup(a->wanted.v[i].name),
@@ -429,11 +443,11 @@ static void work(void *arg)
 
 	if (a->step != IDLE)
 		a->again = true;
-	else if (a->up && a->wanted.n > 0 && !a->refused)
+	else if (a->up && a->wanted.n > 0 && !loop_timer_is_set(a->retry))
 		run(a);
 }
 
-/* Our own renames, too: then all is as it should be. */
+/* Our own renames, too: then all is as it should be, or the next attempt is set. */
 static void on_touched(void *arg)
 {
 	struct apply *a = arg;
@@ -463,10 +477,8 @@ static void on_up(void *arg, const struct bird_version *v)
 	log_info("connected to BIRD %u.%u.%u", v->major, v->minor, v->patch);
 	a->up = true;
 	a->version = *v;
-	a->refused = false;
-	a->retry_ms = RETRY_FIRST_MS;
+	retry_now(a);
 	set_state(a, false, "waiting for a configuration to give to BIRD");
-	loop_task_schedule(a->task);
 	a->ops->bird_up(a->arg, v);
 }
 
@@ -536,10 +548,9 @@ void apply_want(struct apply *a, const struct apply_file *files, size_t n, uint3
 					     .len = files[i].len});
 	}
 	a->generation = generation;
-	a->refused = false;
 	if (a->up)
 		set_state(a, false, "waiting for BIRD to run what was rendered");
-	loop_task_schedule(a->task);
+	retry_now(a);
 }
 
 bool apply_is_done(const struct apply *a)

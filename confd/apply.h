@@ -7,8 +7,8 @@
  *
  * What is in place was accepted by a BIRD before, so that BIRD's next start succeeds with it: while
  * BIRD is away nothing is put there, but a minimal file where there is none. Files that have the
- * bytes already are not written, and a BIRD that runs them is not reloaded. A configuration that BIRD
- * refuses is tried again only when it or BIRD is another one.
+ * bytes already are not written, and a BIRD that runs them is not reloaded. What fails or is refused
+ * is tried again, ever more rarely, and at once when it or BIRD is another one.
  */
 #pragma once
 

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * How BIRD is brought to run a configuration (confd/apply.h), with a BIRD of ours that refuses, dies
+ * and does not start on demand, in the same event loop. Its configuration is "generation N" in
+ * bird.conf; "bad" in that file is what it refuses.
+ */
+#include <check.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/strbuf.h"
+#include "confd/apply.h"
+#include "svc/loop.h"
+
+static char dir[] = "/tmp/margay-confd-scn-XXXXXX";
+
+static struct world {
+	struct event_base *base;
+	struct apply *apply;
+	struct loop_timer *tick;
+	/* BIRD */
+	int listener, conn;
+	struct loop_fd *accepting, *reading;
+	unsigned running;
+	bool dies; /* at the next "reload" */
+	unsigned n_checks;
+	struct strbuf reloads; /* "kernel1 kernel1 " */
+} w;
+
+static char *path_of(const char *name)
+{
+	return mem_printf("%s/%s", dir, name);
+}
+
+static char *read_text(const char *name)
+{
+	auto_free char *path = path_of(name);
+	char *text = NULL;
+
+	return file_read(path, 1 << 20, &text, NULL, NULL) < 0 ? mem_strdup("(none)") : text;
+}
+
+static void remove_file(const char *name)
+{
+	auto_free char *path = path_of(name);
+
+	ck_assert_int_eq(unlink(path), 0);
+}
+
+/* ---- BIRD ---- */
+
+static void bird_hang_up(void)
+{
+	loop_fd_free(take_ptr(w.reading));
+	if (w.conn >= 0)
+		close(take_fd(w.conn));
+}
+
+static void bird_die(void)
+{
+	bird_hang_up();
+	loop_fd_free(take_ptr(w.accepting));
+	if (w.listener >= 0)
+		close(take_fd(w.listener));
+	w.running = 0;
+}
+
+/* Of the file that a command names. */
+static void bird_read(const char *command, bool check)
+{
+	auto_free char *path = mem_strdup(strchr(command, '"') + 1);
+	auto_free char *text = NULL;
+	const char *at;
+
+	*strchr(path, '"') = '\0';
+	ck_assert_int_eq(file_read(path, 1 << 20, &text, NULL, NULL), 0);
+	w.n_checks += check;
+	if (strstr(text, "bad")) {
+		dprintf(w.conn, "8002 %s:1:1 bad\n", path);
+		return;
+	}
+	at = strstr(text, "generation ");
+	if (!check)
+		w.running = at ? (unsigned)strtoul(at + strlen("generation "), NULL, 10) : 0;
+	dprintf(w.conn, check ? "0020 Configuration OK\n" : "0003 Reconfigured\n");
+}
+
+static void bird_hear(void *arg)
+{
+	char command[1100];
+	ssize_t n = recv(w.conn, command, sizeof(command) - 1, 0);
+
+	(void)arg;
+	if (n <= 0) {
+		bird_hang_up();
+		return;
+	}
+	command[n] = '\0';
+	command[strcspn(command, "\n")] = '\0';
+	if (strncmp(command, "configure", strlen("configure")) == 0) {
+		bird_read(command, strstr(command, "check") != NULL);
+	} else if (strncmp(command, "eval ", strlen("eval ")) == 0) {
+		dprintf(w.conn, "0023 %u\n", w.running);
+	} else if (strncmp(command, "reload out ", strlen("reload out ")) == 0) {
+		strbuf_addf(&w.reloads, "%s ", command + strlen("reload out "));
+		if (w.dies)
+			bird_die();
+		else
+			dprintf(w.conn, "0015-reloading\n0000 \n");
+	} else {
+		ck_abort_msg("BIRD does not know \"%s\"", command);
+	}
+}
+
+static void bird_accept(void *arg)
+{
+	(void)arg;
+	bird_hang_up();
+	w.conn = accept(w.listener, NULL, NULL);
+	ck_assert_int_ge(w.conn, 0);
+	w.reading = loop_fd_new(w.base, w.conn, LOOP_READ, bird_hear, NULL);
+	dprintf(w.conn, "0001 BIRD 2.0.12 ready.\n");
+}
+
+/* As BIRD does: the socket comes before the configuration is read. */
+static void bird_bind(void)
+{
+	auto_free char *path = path_of("bird.ctl");
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+
+	ck_assert_uint_lt(strlen(path), sizeof(sa.sun_path));
+	strcpy(sa.sun_path, path);
+	unlink(path);
+	w.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(w.listener, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	ck_assert_int_eq(listen(w.listener, 8), 0);
+}
+
+static void bird_start(void)
+{
+	auto_free char *top = read_text("bird.conf");
+
+	bird_bind();
+	ck_assert_ptr_null(strstr(top, "bad"));
+	w.accepting = loop_fd_new(w.base, w.listener, LOOP_READ, bird_accept, NULL);
+	if (strstr(top, "generation "))
+		w.running = (unsigned)strtoul(strstr(top, "generation ") + 11, NULL, 10);
+}
+
+/* ---- the world ---- */
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+static void on_bird_up(void *arg, const struct bird_version *v)
+{
+	(void)arg;
+	(void)v;
+}
+
+static const struct apply_ops ops = {.bird_up = on_bird_up, .state = nothing};
+
+static void confd_start(void)
+{
+	auto_free char *ctl = path_of("bird.ctl");
+
+	w.apply = apply_new(w.base, ctl, dir, &ops, NULL);
+}
+
+static void confd_stop(void)
+{
+	apply_free(take_ptr(w.apply));
+}
+
+static void want(unsigned generation, const char *more)
+{
+	auto_free char *top = mem_printf("# Written by margay-confd\ninclude \"blocks.inc\";\n"
+					 "include \"peers.inc\";\ngeneration %u%s\n",
+		generation, more);
+	auto_free char *blocks = mem_printf("blocks of %u\n", generation);
+	auto_free char *peers = mem_printf("peers of %u\n", generation);
+	const struct apply_file files[] = {{"blocks.inc", blocks, strlen(blocks)},
+		{"peers.inc", peers, strlen(peers)}, {APPLY_TOP, top, strlen(top)}};
+
+	apply_want(w.apply, files, array_size(files), generation);
+}
+
+static void run_for(int64_t ms)
+{
+	int64_t until = clock_mono_ms() + ms;
+
+	while (clock_mono_ms() < until) {
+		loop_timer_set(w.tick, 2);
+		event_base_loop(w.base, EVLOOP_ONCE);
+	}
+}
+
+#define EVENTUALLY(ms, cond)                                                                      \
+	do {                                                                                      \
+		int64_t until_ = clock_mono_ms() + (ms);                                          \
+		while (!(cond) && clock_mono_ms() < until_)                                       \
+			run_for(1);                                                               \
+		ck_assert_msg(cond, "not within %d ms: %s; %s", ms, #cond, apply_state(w.apply)); \
+	} while (0)
+
+static bool file_is(const char *name, const char *with)
+{
+	auto_free char *text = read_text(name);
+
+	return strstr(text, with) != NULL;
+}
+
+static void setup(void)
+{
+	strcpy(strrchr(dir, '-'), "-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	w = (struct world){.base = loop_base_new(), .listener = -1, .conn = -1};
+	w.tick = loop_timer_new(w.base, nothing, NULL);
+}
+
+static void teardown(void)
+{
+	auto_free char *command = mem_printf("rm -r %s", dir);
+
+	confd_stop();
+	bird_die();
+	loop_timer_free(w.tick);
+	strbuf_done(&w.reloads);
+	event_base_free(w.base);
+	ck_assert_int_eq(system(command), 0);
+}
+
+START_TEST(a_refused_configuration_is_tried_again)
+{
+	confd_start();
+	bird_start();
+	want(1, "bad");
+	EVENTUALLY(2000, *apply_n_refused(w.apply) == 1);
+	/* BIRD's reason may have been a file that it could not read, a limit, anything. */
+	EVENTUALLY(3000, *apply_n_refused(w.apply) == 2);
+	ck_assert(!apply_is_done(w.apply));
+	want(2, "");
+	EVENTUALLY(500, apply_is_done(w.apply));
+	ck_assert_uint_eq(w.running, 2);
+}
+END_TEST
+
+START_TEST(files_that_cannot_be_swapped_are_not_tried_without_end)
+{
+	auto_free char *in_the_way = path_of("peers.inc/x");
+	auto_free char *peers = path_of("peers.inc");
+
+	confd_start();
+	bird_start();
+	want(1, "");
+	EVENTUALLY(2000, apply_is_done(w.apply));
+	remove_file("peers.inc");
+	ck_assert_int_eq(mkdir(peers, 0700), 0);
+	ck_assert_int_eq(mkdir(in_the_way, 0700), 0);
+	want(2, "");
+	w.n_checks = 0;
+	run_for(500);
+	ck_assert_uint_le(w.n_checks, 3);
+	ck_assert(!apply_is_done(w.apply));
+	ck_assert_int_eq(rmdir(in_the_way), 0);
+	ck_assert_int_eq(rmdir(peers), 0);
+	EVENTUALLY(5000, apply_is_done(w.apply));
+	ck_assert_uint_eq(w.running, 2);
+	ck_assert(file_is("peers.inc", "peers of 2"));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("confd");
+	TCase *tc = tcase_create("apply");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(tc, 30);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, a_refused_configuration_is_tried_again);
+	tcase_add_test(tc, files_that_cannot_be_swapped_are_not_tried_without_end);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
