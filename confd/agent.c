@@ -42,8 +42,6 @@
 /* The first change is rendered at once, what follows within this time together. */
 #define PACE_MS 8
 #define SECRET_MAX 4096
-/* After this node's blocks changed: what lies in them is not announced by itself any more, or again. */
-#define PEERS_RELOAD_MS 1000
 
 MODEL_CACHE_FNS(node);
 MODEL_CACHE_FNS(bgp_config);
@@ -70,9 +68,8 @@ struct agent {
 	struct ctl_server *ctl;
 	struct metrics *metrics;
 	struct loop_task *task;
-	struct loop_timer *pace, *peers_reload;
+	struct loop_timer *pace;
 	char *blocks; /* blocks4.inc as rendered */
-	bool blocks_changed;
 	int64_t rendered_ms;
 	bool in_sync;
 	char *secret; /* the last one read */
@@ -323,6 +320,23 @@ static int render_files(
 	return templates_render(a->templates, APPLY_TOP, view, top, err);
 }
 
+/* What lies in a new block is not announced by itself any more, and again when the block is gone. */
+static void reload_peers(struct agent *a)
+{
+	apply_reload_out(a->apply, "\"Mesh_*\"", APPLY_SETTLED);
+	apply_reload_out(a->apply, "\"Node_*\"", APPLY_SETTLED);
+	apply_reload_out(a->apply, "\"Global_*\"", APPLY_SETTLED);
+}
+
+static void take_blocks(struct agent *a, const char *text)
+{
+	if (a->blocks && strcmp(a->blocks, text) == 0)
+		return;
+	free(a->blocks);
+	a->blocks = mem_strdup(text);
+	reload_peers(a);
+}
+
 static int render_bird(struct agent *a, const struct bird_version *v, struct err *err)
 {
 	struct strbuf texts[array_size(bird_files)] = {0};
@@ -337,12 +351,8 @@ static int render_bird(struct agent *a, const struct bird_version *v, struct err
 		for (size_t i = 0; i < array_size(bird_files); i++)
 			files[i] = (struct apply_file){
 				bird_files[i], strbuf_str(&texts[i]), texts[i].len};
-		if (!a->blocks || strcmp(a->blocks, files[0].text) != 0) {
-			a->blocks_changed = true;
-			free(a->blocks);
-			a->blocks = mem_strdup(files[0].text);
-		}
 		apply_want(a->apply, files, array_size(bird_files), generation);
+		take_blocks(a, files[0].text);
 	}
 	for (size_t i = 0; i < array_size(bird_files); i++)
 		strbuf_done(&texts[i]);
@@ -500,10 +510,6 @@ static void on_bird_state(void *arg)
 	struct agent *a = arg;
 
 	a->is_done = apply_is_done(a->apply);
-	if (a->is_done && a->blocks_changed && *apply_n_loaded(a->apply) > 0)
-		loop_timer_set(a->peers_reload, PEERS_RELOAD_MS);
-	if (a->is_done)
-		a->blocks_changed = false;
 	if (a->is_done)
 		health_set_ok(a->health_bird);
 	else
@@ -515,16 +521,7 @@ static void on_routes_lost(void *arg)
 	struct agent *a = arg;
 
 	a->n_reloads++;
-	apply_reload_out(a->apply, BGP_VIEW_KERNEL);
-}
-
-static void on_peers_reload(void *arg)
-{
-	struct agent *a = arg;
-
-	apply_reload_out(a->apply, "\"Mesh_*\"");
-	apply_reload_out(a->apply, "\"Node_*\"");
-	apply_reload_out(a->apply, "\"Global_*\"");
+	apply_reload_out(a->apply, BGP_VIEW_KERNEL, APPLY_AT_ONCE);
 }
 
 static int64_t count_routes(void *arg)
@@ -614,7 +611,6 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->templates = templates_new(dirs, array_size(dirs));
 	a->task = loop_task_new(base, render, a);
 	a->pace = loop_timer_new(base, render, a);
-	a->peers_reload = loop_timer_new(base, on_peers_reload, a);
 	a->health_store = health_add(
 		health, "datastore", HEALTH_READY, "waiting for the datastore to be read");
 	a->health_view = health_add(
@@ -648,7 +644,6 @@ void agent_free(struct agent *a)
 	templates_free(a->templates);
 	loop_task_free(a->task);
 	loop_timer_free(a->pace);
-	loop_timer_free(a->peers_reload);
 	free(a->blocks);
 	for (size_t i = 0; i < a->renderers.n; i++)
 		renderer_free(a->renderers.v[i]);

@@ -34,6 +34,7 @@
 #define POLL_MS 20
 #define RETRY_FIRST_MS 1000
 #define RETRY_LAST_MS 30000
+#define SETTLE_MS 1000
 
 struct file {
 	char *name, *text;
@@ -41,6 +42,14 @@ struct file {
 	char *before; /* what stood there when it was put in place, for going back; NULL: nothing */
 	size_t before_len;
 	bool swapped;
+};
+
+/* An export that was asked for, until BIRD has answered. */
+struct reload {
+	struct apply *a;
+	char *protocols;
+	enum apply_when when;
+	bool wanted, sent; /* both: asked for again meanwhile */
 };
 
 enum step { IDLE, CHECKING, CONFIGURING, VERIFYING };
@@ -64,7 +73,9 @@ struct apply {
 	struct loop_task *task;
 	struct loop_timer *poll;
 	struct loop_timer *retry; /* while it is set nothing is done but for what is new */
-	int inotify;		  /* of the directory: who else writes there? */
+	VEC(struct reload *) reloads;
+	struct loop_timer *settle;
+	int inotify; /* of the directory: who else writes there? */
 	struct loop_fd *touched;
 	int64_t retry_ms;
 	char *state;
@@ -242,6 +253,89 @@ static void write_minimal(struct apply *a)
 		log_error("BIRD_CONF_DIR: %s", err_text(&err));
 }
 
+static void ask(struct apply *a, const char *command, bird_done_fn *done, void *arg)
+{
+	bird_client_call(a->client, command, done, arg);
+}
+
+/* ---- exports ---- */
+
+static void send_reload(struct reload *r);
+
+static void on_reloaded(void *arg, const struct bird_reply *reply, const struct err *lost)
+{
+	struct reload *r = arg;
+	struct err err = ERR_INIT;
+
+	(void)lost;
+	r->sent = false;
+	if (!reply) { /* again when BIRD is back */
+		r->wanted = true;
+		return;
+	}
+	/* 8003: no protocol matches the pattern. One that BIRD will have later exports by itself. */
+	if (r->a->done && !bird_reply_text(reply, 8003) &&
+		bird_reply_check(reply, "BIRD: reload out", &err) < 0)
+		log_warn("%s", err_text(&err));
+	if (r->wanted && r->when == APPLY_AT_ONCE)
+		send_reload(r);
+	else if (r->wanted)
+		loop_timer_set(r->a->settle, SETTLE_MS);
+}
+
+static void send_reload(struct reload *r)
+{
+	auto_strbuf command = STRBUF_INIT;
+
+	r->wanted = false;
+	r->sent = true;
+	bird_cmd_reload_out(&command, &r->a->version, r->protocols);
+	ask(r->a, command.s, on_reloaded, r);
+}
+
+static void send_reloads(struct apply *a, enum apply_when when)
+{
+	for (size_t i = 0; i < a->reloads.n; i++) {
+		struct reload *r = a->reloads.v[i];
+
+		if (r->wanted && !r->sent && r->when == when)
+			send_reload(r);
+	}
+}
+
+static void on_settled(void *arg)
+{
+	struct apply *a = arg;
+
+	if (a->up && a->done)
+		send_reloads(a, APPLY_SETTLED);
+}
+
+static struct reload *get_reload(struct apply *a, const char *protocols, enum apply_when when)
+{
+	struct reload *r;
+
+	for (size_t i = 0; i < a->reloads.n; i++)
+		if (a->reloads.v[i]->when == when &&
+			strcmp(a->reloads.v[i]->protocols, protocols) == 0)
+			return a->reloads.v[i];
+	r = mem_new(struct reload);
+	r->a = a;
+	r->protocols = mem_strdup(protocols);
+	r->when = when;
+	vec_push(&a->reloads, r);
+	return r;
+}
+
+void apply_reload_out(struct apply *a, const char *protocols, enum apply_when when)
+{
+	get_reload(a, protocols, when)->wanted = true;
+	if (when == APPLY_SETTLED && a->done)
+		loop_timer_set(a->settle, SETTLE_MS);
+	else if (when == APPLY_AT_ONCE && a->up)
+		send_reloads(a, when);
+}
+
 /* ---- the steps ---- */
 
 static void run(struct apply *a);
@@ -293,11 +387,6 @@ static bool is_lost(struct apply *a, const struct bird_reply *reply)
 	return !reply;
 }
 
-static void ask(struct apply *a, const char *command, bird_done_fn *done)
-{
-	bird_client_call(a->client, command, done, a);
-}
-
 static void verify(struct apply *a);
 
 static void on_configured(void *arg, const struct bird_reply *reply, const struct err *err)
@@ -326,7 +415,7 @@ static void poll_status(void *arg)
 	struct apply *a = arg;
 
 	if (a->step == CONFIGURING)
-		ask(a, "configure status", on_configured);
+		ask(a, "configure status", on_configured, a);
 }
 
 static void configure(struct apply *a)
@@ -342,7 +431,7 @@ static void configure(struct apply *a)
 	a->step = CONFIGURING;
 	a->loaded = true;
 	a->n_loaded++;
-	ask(a, command.s, on_configured);
+	ask(a, command.s, on_configured, a);
 }
 
 static void on_verified(void *arg, const struct bird_reply *reply, const struct err *err)
@@ -359,6 +448,7 @@ static void on_verified(void *arg, const struct bird_reply *reply, const struct 
 			flush(a);
 		a->retry_ms = RETRY_FIRST_MS;
 		set_state(a, true, "BIRD runs what was rendered");
+		loop_timer_set(a->settle, SETTLE_MS);
 		finish(a);
 	} else if (!a->loaded) {
 		configure(a);
@@ -376,7 +466,7 @@ static void on_verified(void *arg, const struct bird_reply *reply, const struct 
 static void verify(struct apply *a)
 {
 	a->step = VERIFYING;
-	ask(a, "eval " BGP_VIEW_GENERATION, on_verified);
+	ask(a, "eval " BGP_VIEW_GENERATION, on_verified, a);
 }
 
 static void fail(struct apply *a, const struct err *err)
@@ -418,7 +508,7 @@ static void check(struct apply *a)
 		return;
 	}
 	a->step = CHECKING;
-	ask(a, command.s, on_checked);
+	ask(a, command.s, on_checked, a);
 }
 
 static void run(struct apply *a)
@@ -478,6 +568,7 @@ static void on_up(void *arg, const struct bird_version *v)
 	a->up = true;
 	a->version = *v;
 	retry_now(a);
+	send_reloads(a, APPLY_AT_ONCE);
 	set_state(a, false, "waiting for a configuration to give to BIRD");
 	a->ops->bird_up(a->arg, v);
 }
@@ -489,6 +580,7 @@ static void on_down(void *arg, const struct err *err)
 	a->up = false;
 	loop_timer_cancel(a->poll);
 	loop_timer_cancel(a->retry);
+	loop_timer_cancel(a->settle);
 	if (a->step != IDLE) /* waiting between two polls */
 		finish(a);
 	log_warn("BIRD is away: %s", err_text(err));
@@ -511,6 +603,7 @@ struct apply *apply_new(struct event_base *base, const char *ctl_path, const cha
 	a->task = loop_task_new(base, work, a);
 	a->poll = loop_timer_new(base, poll_status, a);
 	a->retry = loop_timer_new(base, work, a);
+	a->settle = loop_timer_new(base, on_settled, a);
 	write_minimal(a);
 	watch_dir(a, base);
 	a->client = bird_client_new(base, ctl_path, &client_ops, a);
@@ -528,6 +621,12 @@ void apply_free(struct apply *a)
 	loop_task_free(a->task);
 	loop_timer_free(a->poll);
 	loop_timer_free(a->retry);
+	loop_timer_free(a->settle);
+	for (size_t i = 0; i < a->reloads.n; i++) {
+		free(a->reloads.v[i]->protocols);
+		free(a->reloads.v[i]);
+	}
+	vec_done(&a->reloads);
 	files_done(&a->wanted);
 	files_done(&a->running);
 	free(a->state);
@@ -576,26 +675,4 @@ const uint64_t *apply_n_refused(const struct apply *a)
 const struct bird_version *apply_bird(const struct apply *a)
 {
 	return a->up ? &a->version : NULL;
-}
-
-static void on_reloaded(void *arg, const struct bird_reply *reply, const struct err *lost)
-{
-	struct err err = ERR_INIT;
-
-	(void)arg;
-	(void)lost;
-	/* 8003: no protocol matches the pattern */
-	if (reply && !bird_reply_text(reply, 8003) &&
-		bird_reply_check(reply, "BIRD: reload out", &err) < 0)
-		log_warn("%s", err_text(&err));
-}
-
-void apply_reload_out(struct apply *a, const char *protocols)
-{
-	auto_strbuf command = STRBUF_INIT;
-
-	if (!a->up)
-		return;
-	bird_cmd_reload_out(&command, &a->version, protocols);
-	ask(a, command.s, on_reloaded);
 }

@@ -54,6 +54,10 @@ const uint64_t *apply_n_loaded(const struct apply *a);
 const uint64_t *apply_n_refused(const struct apply *a);
 /* NULL while it is away. */
 const struct bird_version *apply_bird(const struct apply *a);
-/* Has BIRD export anew to this protocol, or to those that match a "PATTERN" in quotes. Nothing happens
- * while BIRD is away. */
-void apply_reload_out(struct apply *a, const char *protocols);
+/*
+ * Has BIRD export anew to this protocol, or to those that match a "PATTERN" in quotes. While BIRD is away
+ * it is kept until BIRD is back, and again where BIRD went before it had answered. APPLY_SETTLED: a second
+ * after BIRD runs what is wanted, so that what follows from it has come about in BIRD and in the kernel.
+ */
+enum apply_when { APPLY_AT_ONCE, APPLY_SETTLED };
+void apply_reload_out(struct apply *a, const char *protocols, enum apply_when when);

@@ -80,7 +80,7 @@ static void on_dumped(void *arg, const struct rt_route *route)
 		add(arg, &route->dst);
 }
 
-/* What is there now. A route that vanished unseen is missed by none: BIRD writes all anew after. */
+/* What is there now. Which routes vanished unseen is not known: BIRD is to write all of them anew. */
 static void read_all(void *arg)
 {
 	struct routes *r = arg;

@@ -406,3 +406,36 @@ unreachable() { # NODE PREFIX
 	grep -q mine "$T/n1/bird.conf.before-margay"
 	cli n1 show protocols kernel1
 }
+
+@test "a route of BIRD's deleted while confd is dead is back when it starts" {
+	two_nodes
+	eventually 3 is_done n1
+	stop_confd -9
+	ip -n n1 route del 10.244.2.0/24
+	# BIRD answers late, so that the routes are looked at before.
+	kill -STOP "$(cat "$T/n1/bird.pid")"
+	confd_start n1
+	eventually 3 says n1 'ok *datastore'
+	kill -CONT "$(cat "$T/n1/bird.pid")"
+	# By BIRD's own scan it would take up to 10 s.
+	eventually 2 route n1 10.244.2.0/24 bird 10.9.0.2
+}
+
+@test "confd killed right after a block went: its addresses are announced by themselves all the same" {
+	two_nodes
+	ip -n n1 link add cali0 type veth peer name pod0
+	ip -n n1 link set cali0 up
+	ip -n n1 link set pod0 up
+	block n1 10.244.5.0/24
+	ip -n n1 route add 10.244.5.9/32 dev cali0 proto 80
+	eventually 2 route n2 10.244.5.0/24 bird
+	eventually 4 no_route n2 10.244.5.9/32
+	# What the block's coming has led to is done.
+	sleep 1.5
+	unput /calico/ipam/v2/host/n1/ipv4/block/10.244.5.0-24
+	eventually 2 no_route n2 10.244.5.0/24
+	stop_confd -9
+	no_route n2 10.244.5.9/32
+	confd_start n1
+	eventually 5 route n2 10.244.5.9/32 bird
+}

@@ -282,6 +282,51 @@ START_TEST(files_that_cannot_be_swapped_are_not_tried_without_end)
 }
 END_TEST
 
+START_TEST(what_was_asked_while_bird_is_away_is_done_when_it_is_back)
+{
+	confd_start();
+	run_for(30);
+	apply_reload_out(w.apply, "kernel1", APPLY_AT_ONCE);
+	apply_reload_out(w.apply, "kernel1", APPLY_AT_ONCE);
+	bird_start();
+	EVENTUALLY(2000, w.reloads.len > 0);
+	run_for(50);
+	ck_assert_str_eq(w.reloads.s, "kernel1 ");
+	/* BIRD went before it answered: who knows what it has done. */
+	w.dies = true;
+	apply_reload_out(w.apply, "kernel1", APPLY_AT_ONCE);
+	EVENTUALLY(1000, w.listener < 0);
+	w.dies = false;
+	strbuf_reset(&w.reloads);
+	bird_start();
+	EVENTUALLY(2000, w.reloads.len > 0);
+	run_for(50);
+	ck_assert_str_eq(w.reloads.s, "kernel1 ");
+}
+END_TEST
+
+START_TEST(what_is_to_settle_waits_for_the_configuration)
+{
+	confd_start();
+	apply_reload_out(w.apply, "peers", APPLY_SETTLED);
+	bird_start();
+	run_for(1200);
+	ck_assert_uint_eq(w.reloads.len, 0);
+	want(1, "");
+	EVENTUALLY(1000, apply_is_done(w.apply));
+	run_for(500);
+	ck_assert_uint_eq(w.reloads.len, 0);
+	bird_hang_up();
+	EVENTUALLY(1000, apply_is_done(w.apply) && w.conn >= 0);
+	EVENTUALLY(2000, w.reloads.len > 0);
+	run_for(1200);
+	ck_assert_str_eq(w.reloads.s, "peers ");
+	/* Asked for again while nothing else is to do. */
+	apply_reload_out(w.apply, "peers", APPLY_SETTLED);
+	EVENTUALLY(2000, strcmp(w.reloads.s, "peers peers ") == 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("confd");
@@ -293,6 +338,8 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, a_refused_configuration_is_tried_again);
 	tcase_add_test(tc, files_that_cannot_be_swapped_are_not_tried_without_end);
+	tcase_add_test(tc, what_was_asked_while_bird_is_away_is_done_when_it_is_back);
+	tcase_add_test(tc, what_is_to_settle_waits_for_the_configuration);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
