@@ -26,10 +26,11 @@
 #define STAGING ".margay"
 #define MARK "# Written by margay-confd"
 /* With a router id: without one BIRD does not start on a host that has no address yet. */
-#define MINIMAL                                                       \
-	MARK " before the datastore was read, so that BIRD starts.\n" \
-	     "router id 0.0.0.1;\n"                                   \
+#define MINIMAL                                               \
+	MARK " so that BIRD starts, and can be given more.\n" \
+	     "router id 0.0.0.1;\n"                           \
 	     "protocol device { }\n"
+#define STARTS_IN_VAIN 3
 #define FOREIGN_SUFFIX ".before-margay"
 #define POLL_MS 20
 #define RETRY_FIRST_MS 1000
@@ -61,10 +62,11 @@ struct apply {
 	void *arg;
 	struct bird_version version;
 	bool up;
+	unsigned n_starts; /* of BIRD's since it answered last */
 
 	VEC(struct file) wanted;
 	uint32_t generation;
-	VEC(struct file) running; /* of the step that is under way */
+	VEC(struct file) running, accepted; /* of the step under way; what BIRD ran last */
 	uint32_t running_generation;
 	enum step step;
 	bool loaded; /* by this run */
@@ -169,19 +171,22 @@ static bool is_in_place(struct apply *a)
 	return same;
 }
 
-static bool is_foreign(const struct file *top)
+/* Of a top file. An empty one is what a power cut leaves, or a file of NULs. */
+static bool is_foreign(const char *text)
 {
-	return top->before && strncmp(top->before, MARK, strlen(MARK)) != 0;
+	return text[0] && strncmp(text, MARK, strlen(MARK)) != 0;
 }
 
 /* Somebody's own configuration is kept beside: as a copy, for a link to it needs to be its owner. */
-static int save_foreign(struct apply *a, const struct file *top, struct err *err)
+static int save_foreign(struct apply *a, const char *text, size_t len, struct err *err)
 {
-	auto_free char *path = path_of(a, "", top->name);
+	auto_free char *path = path_of(a, "", APPLY_TOP);
 	auto_free char *beside = mem_printf("%s" FOREIGN_SUFFIX, path);
 
+	if (!text || !is_foreign(text))
+		return 0;
 	if (access(beside, F_OK) < 0) {
-		int r = file_write_atomic(beside, top->before, top->before_len, FILE_MODE, err);
+		int r = file_write_atomic(beside, text, len, FILE_MODE, err);
 
 		if (r < 0)
 			return err_wrap(err, r, "keep %s", path);
@@ -193,7 +198,7 @@ static int save_foreign(struct apply *a, const struct file *top, struct err *err
 static int swap(struct apply *a, struct err *err)
 {
 	const struct file *top = &a->running.v[a->running.n - 1];
-	int r = is_foreign(top) ? save_foreign(a, top, err) : 0;
+	int r = save_foreign(a, top->before, top->before_len, err);
 
 	for (size_t i = 0; i < a->running.n && r == 0; i++) {
 		struct file *f = &a->running.v[i];
@@ -238,20 +243,98 @@ static void flush(struct apply *a)
 	}
 }
 
-static void write_minimal(struct apply *a)
+static void arm_retry(struct apply *a)
+{
+	loop_timer_set(a->retry, a->retry_ms);
+	a->retry_ms = 2 * a->retry_ms > RETRY_LAST_MS ? RETRY_LAST_MS : 2 * a->retry_ms;
+}
+
+/* ---- while BIRD is away ---- */
+
+static bool has_includes(const struct apply *a, const char *text)
+{
+	static const char word[] = "\ninclude \"";
+
+	while ((text = strstr(text, word)) != NULL) {
+		size_t len = strcspn(text += strlen(word), "\"\n");
+		auto_free char *name = mem_strndup(text, len);
+		auto_free char *path = name[0] == '/' ? mem_strdup(name) : path_of(a, "", name);
+
+		if (access(path, F_OK) < 0)
+			return false;
+	}
+	return true;
+}
+
+/* BIRD can surely not start: there is no file, or one of ours is empty or misses another. */
+static bool is_broken(const struct apply *a)
 {
 	auto_free char *path = path_of(a, "", APPLY_TOP);
-	struct err err = ERR_INIT;
-	int r;
+	auto_free char *text = NULL;
+	int r = file_read(path, FILE_MAX, &text, NULL, NULL);
 
-	if (access(path, F_OK) == 0)
-		return;
-	r = file_mkdirs(a->dir, 0755, &err);
-	if (r == 0)
-		r = file_write_atomic(path, MINIMAL, strlen(MINIMAL), FILE_MODE, &err);
 	if (r < 0)
-		log_error("BIRD_CONF_DIR: %s", err_text(&err));
+		return r == -ENOENT;
+	return !is_foreign(text) && (!text[0] || !has_includes(a, text));
 }
+
+static int put_minimal(struct apply *a, struct err *err)
+{
+	auto_free char *path = path_of(a, "", APPLY_TOP);
+	auto_free char *text = NULL;
+	int r = file_mkdirs(a->dir, 0755, err);
+
+	if (r < 0)
+		return err_wrap(err, r, "BIRD_CONF_DIR");
+	if (file_read(path, FILE_MAX, &text, NULL, NULL) == 0 && is_foreign(text))
+		return 0;
+	r = file_write_atomic(path, MINIMAL, strlen(MINIMAL), FILE_MODE, err);
+	if (r > 0 && text)
+		log_warn("%s: BIRD cannot start with it; replaced by the least that it starts with",
+			path);
+	return r;
+}
+
+/* What BIRD ran last, the top file last, each flushed before it is there. */
+static int put_accepted(struct apply *a, struct err *err)
+{
+	auto_free char *top = path_of(a, "", APPLY_TOP);
+	auto_free char *text = NULL;
+	size_t len = 0;
+	int r = 0;
+
+	if (file_read(top, FILE_MAX, &text, &len, NULL) == 0)
+		r = save_foreign(a, text, len, err);
+	for (size_t i = 0; i < a->accepted.n && r >= 0; i++) {
+		const struct file *f = &a->accepted.v[i];
+		auto_free char *path = path_of(a, "", f->name);
+
+		r = file_write_atomic(path, f->text, f->len, FILE_MODE, err);
+		if (r > 0)
+			log_info("%s: put back as BIRD ran it", path);
+	}
+	return r;
+}
+
+/* Sees to it that BIRD's next start succeeds. */
+static void keep_startable(struct apply *a)
+{
+	struct err err = ERR_INIT;
+	int r = 0;
+
+	if (a->n_starts >= STARTS_IN_VAIN)
+		r = put_minimal(a, &err);
+	else if (a->accepted.n > 0)
+		r = put_accepted(a, &err);
+	else if (is_broken(a))
+		r = put_minimal(a, &err);
+	if (r < 0) {
+		log_error("%s", err_text(&err));
+		arm_retry(a);
+	}
+}
+
+/* ---- the control socket ---- */
 
 static void ask(struct apply *a, const char *command, bird_done_fn *done, void *arg)
 {
@@ -352,8 +435,7 @@ static void retry_later(struct apply *a)
 {
 	if (a->running_generation ==
 		a->generation) { /* else what is wanted now was not tried yet */
-		loop_timer_set(a->retry, a->retry_ms);
-		a->retry_ms = 2 * a->retry_ms > RETRY_LAST_MS ? RETRY_LAST_MS : 2 * a->retry_ms;
+		arm_retry(a);
 	}
 	finish(a);
 }
@@ -434,6 +516,16 @@ static void configure(struct apply *a)
 	ask(a, command.s, on_configured, a);
 }
 
+static void take_accepted(struct apply *a)
+{
+	files_done(&a->accepted);
+	a->accepted = a->running;
+	for (size_t i = 0; i < a->accepted.n; i++)
+		free(take_ptr(a->accepted.v[i].before));
+	a->running.v = NULL;
+	a->running.n = a->running.cap = 0;
+}
+
 static void on_verified(void *arg, const struct bird_reply *reply, const struct err *err)
 {
 	struct apply *a = arg;
@@ -447,6 +539,7 @@ static void on_verified(void *arg, const struct bird_reply *reply, const struct 
 		if (a->loaded)
 			flush(a);
 		a->retry_ms = RETRY_FIRST_MS;
+		take_accepted(a);
 		set_state(a, true, "BIRD runs what was rendered");
 		loop_timer_set(a->settle, SETTLE_MS);
 		finish(a);
@@ -533,7 +626,11 @@ static void work(void *arg)
 
 	if (a->step != IDLE)
 		a->again = true;
-	else if (a->up && a->wanted.n > 0 && !loop_timer_is_set(a->retry))
+	else if (loop_timer_is_set(a->retry))
+		return;
+	else if (!a->up)
+		keep_startable(a);
+	else if (a->wanted.n > 0)
 		run(a);
 }
 
@@ -566,6 +663,7 @@ static void on_up(void *arg, const struct bird_version *v)
 
 	log_info("connected to BIRD %u.%u.%u", v->major, v->minor, v->patch);
 	a->up = true;
+	a->n_starts = 0;
 	a->version = *v;
 	retry_now(a);
 	send_reloads(a, APPLY_AT_ONCE);
@@ -585,10 +683,26 @@ static void on_down(void *arg, const struct err *err)
 		finish(a);
 	log_warn("BIRD is away: %s", err_text(err));
 	set_state(a, false, "waiting for BIRD: %s", err_text(err));
-	write_minimal(a);
+	retry_now(a);
 }
 
-static const struct bird_client_ops client_ops = {.up = on_up, .down = on_down};
+/* BIRD's own words are on its stderr alone. */
+static void on_began(void *arg)
+{
+	struct apply *a = arg;
+
+	a->n_starts++;
+	if (a->n_starts != STARTS_IN_VAIN)
+		return;
+	log_error("BIRD has started %u times and never come up", a->n_starts);
+	set_state(a, false,
+		"waiting for BIRD, which has started %u times and never come up: does it refuse "
+		"%s/" APPLY_TOP "?",
+		a->n_starts, a->dir);
+	retry_now(a);
+}
+
+static const struct bird_client_ops client_ops = {.up = on_up, .down = on_down, .began = on_began};
 
 struct apply *apply_new(struct event_base *base, const char *ctl_path, const char *dir,
 	const struct apply_ops *ops, void *arg)
@@ -604,7 +718,7 @@ struct apply *apply_new(struct event_base *base, const char *ctl_path, const cha
 	a->poll = loop_timer_new(base, poll_status, a);
 	a->retry = loop_timer_new(base, work, a);
 	a->settle = loop_timer_new(base, on_settled, a);
-	write_minimal(a);
+	keep_startable(a);
 	watch_dir(a, base);
 	a->client = bird_client_new(base, ctl_path, &client_ops, a);
 	return a;
@@ -629,6 +743,7 @@ void apply_free(struct apply *a)
 	vec_done(&a->reloads);
 	files_done(&a->wanted);
 	files_done(&a->running);
+	files_done(&a->accepted);
 	free(a->state);
 	free(a->dir);
 	free(a);

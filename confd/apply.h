@@ -5,10 +5,12 @@
  *	write the tree beside -> "configure check" -> rename into place, top file last
  *	  -> "configure" -> "configure status" until done -> "eval margay_generation"
  *
- * What is in place was accepted by a BIRD before, so that BIRD's next start succeeds with it: while
- * BIRD is away nothing is put there, but a minimal file where there is none. Files that have the
- * bytes already are not written, and a BIRD that runs them is not reloaded. What fails or is refused
- * is tried again, ever more rarely, and at once when it or BIRD is another one.
+ * What is in place was accepted by a BIRD before, so that BIRD's next start succeeds with it. While BIRD
+ * is away nothing new is put there, but what it ran last is put back where it was changed; if that is
+ * not known, a file that BIRD cannot start with is replaced by a minimal one, and so it is, in any case,
+ * after BIRD has started three times in vain, for one of another version may read another language.
+ * Files that have the bytes already are not written, and a BIRD that runs them is not reloaded. What
+ * fails or is refused is tried again, ever more rarely, and at once when it or BIRD is another one.
  */
 #pragma once
 

@@ -703,7 +703,8 @@ static void inotify_readable(void *arg)
 {
 	struct bird_client *c = arg;
 	char buf[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
-	bool any = false;
+	const char *name = strrchr(c->path, '/') ? strrchr(c->path, '/') + 1 : c->path;
+	bool any = false, began = false;
 	ssize_t n;
 
 	while ((n = read(c->inotify, buf, sizeof(buf))) > 0) {
@@ -712,8 +713,12 @@ static void inotify_readable(void *arg)
 		for (char *at = buf; at < buf + n; at += sizeof(*ev) + ev->len) {
 			ev = (const struct inotify_event *)(void *)at;
 			any |= !(ev->mask & IN_IGNORED);
+			began |= (ev->mask & IN_CREATE) && ev->len > 0 &&
+				 strcmp(ev->name, name) == 0;
 		}
 	}
+	if (began && c->state != CLIENT_UP && c->ops->began)
+		c->ops->began(c->arg);
 	if (!any || c->state != CLIENT_DOWN)
 		return;
 	c->retry_ms = RETRY_FIRST_MS;

@@ -138,6 +138,9 @@ struct bird_client_ops {
 	void (*up)(void *arg, const struct bird_version *v);
 	/* Not connected, or not any more, and why. The first attempt tells one of the two. */
 	void (*down)(void *arg, const struct err *err);
+	/* BIRD has made its socket, which it does before it reads its configuration: if that is in
+	 * vain, no up() follows. May be NULL. Not told of where the directory came with it. */
+	void (*began)(void *arg);
 };
 
 /*

@@ -439,3 +439,41 @@ unreachable() { # NODE PREFIX
 	confd_start n1
 	eventually 5 route n2 10.244.5.9/32 bird
 }
+
+# As a supervisor does: until BIRD stays.
+bird_restart() { # NODE
+	until bird_start "$1" && sleep 0.3 && kill -0 $! 2>/dev/null; do :; done
+}
+
+@test "BIRD starts again whatever became of its files meanwhile" {
+	two_nodes
+	eventually 3 is_done n1
+	kill -9 "$(cat "$T/n1/bird.pid")"
+	eventually 2 says n1 'waiting for BIRD'
+	rm "$T/n1/nodes.inc"
+	: >"$T/n1/bird.conf"
+	eventually 2 bird -p -c "$T/n1/bird.conf"
+	bird_restart n1
+	eventually 5 is_done n1
+	# And where confd does not know what BIRD ran: a file that is empty, one that is missing ...
+	for harm in "truncate -s 0 $T/n1/bird.conf" "rm $T/n1/peers.inc"; do
+		stop_confd
+		kill -9 "$(cat "$T/n1/bird.pid")"
+		$harm
+		run ! bird -p -c "$T/n1/bird.conf"
+		confd_start n1
+		eventually 3 bird -p -c "$T/n1/bird.conf"
+		bird_restart n1
+		eventually 5 is_done n1
+	done
+	# ... or one in the language of another BIRD, which only BIRD itself can tell.
+	stop_confd
+	kill -9 "$(cat "$T/n1/bird.pid")"
+	echo 'protocol bgp of_bird_4 { };' >>"$T/n1/peers.inc"
+	confd_start n1
+	eventually 3 says n1 'waiting for BIRD'
+	bird_restart n1
+	eventually 5 is_done n1
+	eventually 10 route n2 10.244.1.0/24 bird 10.9.0.1
+	grep -q 'BIRD has started 3 times' "$T/n1/confd.log"
+}

@@ -50,6 +50,16 @@ static char *read_text(const char *name)
 	return file_read(path, 1 << 20, &text, NULL, NULL) < 0 ? mem_strdup("(none)") : text;
 }
 
+static void write_text(const char *name, const char *text)
+{
+	auto_free char *path = path_of(name);
+	FILE *f = fopen(path, "w");
+
+	ck_assert_ptr_nonnull(f);
+	fputs(text, f);
+	fclose(f);
+}
+
 static void remove_file(const char *name)
 {
 	auto_free char *path = path_of(name);
@@ -327,6 +337,97 @@ START_TEST(what_is_to_settle_waits_for_the_configuration)
 }
 END_TEST
 
+/* BIRD binds its socket, reads, dies. */
+static void bird_start_in_vain(void)
+{
+	bird_bind();
+	run_for(5);
+	close(take_fd(w.listener));
+	run_for(30);
+}
+
+START_TEST(while_bird_is_away_its_files_are_as_it_ran_them)
+{
+	confd_start();
+	bird_start();
+	want(1, "");
+	EVENTUALLY(2000, apply_is_done(w.apply));
+	bird_die();
+	/* Not this: no BIRD has said that it can read it. */
+	want(2, "bad");
+	run_for(30);
+	remove_file("peers.inc");
+	EVENTUALLY(500, file_is("peers.inc", "peers of 1"));
+	write_text("bird.conf", "");
+	EVENTUALLY(500, file_is("bird.conf", "generation 1"));
+	write_text("bird.conf", "protocol device mine { }\n");
+	EVENTUALLY(500, file_is("bird.conf", "generation 1"));
+	ck_assert(file_is("bird.conf.before-margay", "mine"));
+	bird_start();
+	want(3, "");
+	EVENTUALLY(2000, apply_is_done(w.apply));
+	ck_assert_uint_eq(w.running, 3);
+}
+END_TEST
+
+START_TEST(what_bird_cannot_start_with_is_replaced_by_the_least)
+{
+	static const struct {
+		const char *top;
+		bool replaced;
+	} cases[] = {
+		{"", true},
+		{"# Written by margay-confd\ninclude \"peers.inc\";\n", true},
+		{"# Written by margay-confd\ninclude \"there.inc\";\n", false},
+		{"protocol device mine { }\ninclude \"peers.inc\";\n", false},
+	};
+
+	write_text("there.inc", "");
+	write_text("bird.conf", cases[_i].top);
+	confd_start();
+	run_for(30);
+	ck_assert(file_is("bird.conf", "router id 0.0.0.1;") == cases[_i].replaced);
+	/* And while it runs. */
+	write_text("bird.conf", cases[_i].top);
+	run_for(30);
+	ck_assert(file_is("bird.conf", "router id 0.0.0.1;") == cases[_i].replaced);
+}
+END_TEST
+
+START_TEST(a_bird_that_starts_in_vain_gets_the_least)
+{
+	write_text("bird.conf", "# Written by margay-confd\nbad\n");
+	confd_start();
+	run_for(30);
+	bird_start_in_vain();
+	bird_start_in_vain();
+	ck_assert(file_is("bird.conf", "bad"));
+	bird_start_in_vain();
+	EVENTUALLY(500, file_is("bird.conf", "router id 0.0.0.1;"));
+	ck_assert_ptr_nonnull(strstr(apply_state(w.apply), "3 times"));
+	bird_start();
+	want(1, "");
+	EVENTUALLY(2000, apply_is_done(w.apply));
+	/* Two starts in vain, for whatever reason, are none. */
+	bird_die();
+	run_for(30);
+	bird_start_in_vain();
+	bird_start_in_vain();
+	ck_assert(file_is("bird.conf", "generation 1"));
+	bird_start();
+	EVENTUALLY(2000, apply_is_done(w.apply));
+	/* Somebody else's is somebody else's to mend. */
+	bird_die();
+	confd_stop();
+	write_text("bird.conf", "bad\n");
+	confd_start();
+	run_for(30);
+	for (int i = 0; i < 4; i++)
+		bird_start_in_vain();
+	ck_assert(file_is("bird.conf", "bad"));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("confd");
@@ -340,6 +441,9 @@ int main(void)
 	tcase_add_test(tc, files_that_cannot_be_swapped_are_not_tried_without_end);
 	tcase_add_test(tc, what_was_asked_while_bird_is_away_is_done_when_it_is_back);
 	tcase_add_test(tc, what_is_to_settle_waits_for_the_configuration);
+	tcase_add_test(tc, while_bird_is_away_its_files_are_as_it_ran_them);
+	tcase_add_loop_test(tc, what_bird_cannot_start_with_is_replaced_by_the_least, 0, 4);
+	tcase_add_test(tc, a_bird_that_starts_in_vain_gets_the_least);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
