@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -31,6 +30,7 @@
 #define STAGED ".margay-new"
 #define NAME_MARK "{name}"
 #define RETRY_MS 5000
+#define COMM_MAX 15 /* TASK_COMM_LEN less its NUL */
 
 /* A file of ours, by its path; kept for its serial. */
 struct output {
@@ -46,7 +46,7 @@ struct renderer {
 	void *arg;
 
 	char *conf_path;
-	char *view_name, *template, *destination, *each, *check, *reload, *pid_file;
+	char *view_name, *template, *destination, *each, *check, *reload, *pid_file, *process;
 	int signal;
 	mode_t mode;
 
@@ -230,35 +230,23 @@ static int start(struct renderer *r, const char *text, const struct output *o,
 }
 
 /*
- * A process that began after the file was written is another one, which got the number of one that
- * has died; field 22 of /proc/PID/stat is when it began, in ticks since boot.
+ * Whether it is whose pid file that is, rather than another one, which got the number of one that has
+ * died: by its name, for the time at which a process has begun and that of a file are not comparable
+ * once a clock was set. Without a name it is that of the file: knot.pid is of what begins with "knot".
  */
-static bool is_process_of(uint32_t pid, const char *pid_file)
+static bool is_process_of(const struct renderer *r, const char *comm, const char *pid_file)
 {
-	auto_free char *path = mem_printf("/proc/%u/stat", pid);
-	auto_free char *text = NULL;
-	struct timespec boot;
-	struct stat st;
-	const char *at;
-	int64_t began_s;
+	const char *slash = strrchr(pid_file, '/');
+	const char *want = r->process ? r->process : slash ? slash + 1 : pid_file;
+	size_t len = r->process ? strlen(want) : strcspn(want, ".");
 
-	if (file_read(path, 4096, &text, NULL, NULL) < 0 || stat(pid_file, &st) < 0)
-		return false;
-	at = strrchr(text, ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	if (!at)
-		return false;
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	began_s = clock_real_ns() / 1000000000 - boot.tv_sec +
-		  (int64_t)strtoull(at, NULL, 10) / sysconf(_SC_CLK_TCK);
-	return began_s <= st.st_mtime + 2; /* both are cut to seconds */
+	return len > 0 && strncmp(comm, want, len < COMM_MAX ? len : COMM_MAX) == 0;
 }
 
 /* No file, or no process: it is not running, and its next start reads the files. */
 static int signal_one(const struct renderer *r, const char *pid_file, struct err *err)
 {
-	auto_free char *text = NULL;
+	auto_free char *text = NULL, *comm_path = NULL, *comm = NULL;
 	uint32_t pid;
 	int e = file_read(pid_file, 64, &text, NULL, err);
 
@@ -268,7 +256,17 @@ static int signal_one(const struct renderer *r, const char *pid_file, struct err
 	e = parse_u32(text, 2, INT32_MAX, &pid, err);
 	if (e < 0)
 		return err_wrap(err, e, "%s", pid_file);
-	if (is_process_of(pid, pid_file) && kill((pid_t)pid, r->signal) < 0 && errno != ESRCH)
+	comm_path = mem_printf("/proc/%u/comm", pid);
+	e = file_read(comm_path, 64, &comm, NULL, err);
+	if (e < 0)
+		return e == -ENOENT || e == -ESRCH ? 0 : e;
+	comm[strcspn(comm, "\n")] = '\0';
+	if (!is_process_of(r, comm, pid_file))
+		return err_set(err, -ESRCH,
+			"%s: process %u is \"%s\", not the one that wrote it, and was not told. "
+			"See reload_process",
+			pid_file, pid, comm);
+	if (kill((pid_t)pid, r->signal) < 0 && errno != ESRCH)
 		return err_sys(
 			err, -errno, "signal %d to process %u of %s", r->signal, pid, pid_file);
 	return 0;
@@ -488,7 +486,8 @@ static int set_key(struct renderer *r, const char *key, const char *value, struc
 		char **to;
 	} texts[] = {{"view", &r->view_name}, {"template", &r->template},
 		{"destination", &r->destination}, {"each", &r->each}, {"check", &r->check},
-		{"reload", &r->reload}, {"reload_pid_file", &r->pid_file}};
+		{"reload", &r->reload}, {"reload_pid_file", &r->pid_file},
+		{"reload_process", &r->process}};
 
 	if (!*value)
 		return err_set(err, -EINVAL, "%.40s: want a value", key);
@@ -504,7 +503,7 @@ static int set_key(struct renderer *r, const char *key, const char *value, struc
 		}
 	return err_set(err, -EINVAL,
 		"\"%.40s\" is no key: want view, template, destination, each, mode, check, reload, "
-		"reload_pid_file or reload_signal",
+		"reload_pid_file, reload_process or reload_signal",
 		key);
 }
 
@@ -571,6 +570,7 @@ int renderer_new(struct event_base *base, struct templates *templates, const cha
 	r->conf_path = mem_strdup(path);
 	r->signal = SIGHUP;
 	r->mode = 0644;
+	r->owe_reload = true; /* one before may have ended between a rename and the signal */
 	r->state = mem_printf("%s: waiting for the datastore", path);
 	e = file_read(path, CONF_MAX, &text, NULL, err);
 	if (e == 0)
@@ -603,6 +603,7 @@ void renderer_free(struct renderer *r)
 	free(r->check);
 	free(r->reload);
 	free(r->pid_file);
+	free(r->process);
 	free(r->state);
 	free(r);
 }

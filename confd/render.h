@@ -15,13 +15,14 @@
  *	mode = 0644
  *	check = kzonecheck -o {name} {}	exit status 0 = good; {} = the file; without a shell
  *	reload_pid_file = /run/knot/knot.pid	or several, parted by blanks
+ *	reload_process = knotd		what their processes' names begin with; else the file's: knot
  *	reload_signal = HUP
  *	reload = /usr/sbin/knotc zone-reload	instead of a signal
  *
  * view, template and destination are needed. Beside what is in the view a template has `serial`, which
  * grows whenever the rest of the file changes, and `content`, a number of that rest: a file that holds
- * it is as it should be, so a restart neither writes nor reloads. After the first, changes are written
- * RENDER_PACE_MS apart.
+ * it is as it should be, so a restart does not write it. The reader is told once at each start, though.
+ * After the first, changes are written RENDER_PACE_MS apart.
  *
  * One file that cannot be written or that its check refuses is named, and keeps nobody from the others.
  */

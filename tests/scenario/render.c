@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The generic renderer (confd/render.h) over restarts and clocks, with a reader that counts signals. */
+#include <check.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/strbuf.h"
+#include "confd/render.h"
+#include "confd/templates.h"
+#include "svc/loop.h"
+
+static char dir[] = "/tmp/margay-render-scn-XXXXXX";
+
+static struct world {
+	struct event_base *base;
+	struct loop_timer *tick;
+	struct templates *templates;
+	struct renderer *renderer;
+	pid_t reader;
+	int told; /* a byte for each signal */
+	unsigned n_told;
+} w;
+
+static char *path_of(const char *name)
+{
+	return mem_printf("%s/%s", dir, name);
+}
+
+static char *read_text(const char *name)
+{
+	auto_free char *path = path_of(name);
+	char *text = NULL;
+
+	return file_read(path, 1 << 20, &text, NULL, NULL) < 0 ? mem_strdup("(none)") : text;
+}
+
+static void write_text(const char *name, const char *text)
+{
+	auto_free char *path = path_of(name);
+	FILE *f = fopen(path, "w");
+
+	ck_assert_ptr_nonnull(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static bool file_is(const char *name, const char *with)
+{
+	auto_free char *text = read_text(name);
+
+	return strstr(text, with) != NULL;
+}
+
+/* ---- the reader ---- */
+
+static int told_to;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	(void)!write(told_to, "x", 1);
+}
+
+/* Under this name; its number is in reader.pid. */
+static void reader_start(const char *name)
+{
+	int fds[2];
+	char ready;
+
+	ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+	w.reader = fork();
+	if (w.reader == 0) {
+		close(fds[0]);
+		told_to = fds[1];
+		prctl(PR_SET_NAME, name);
+		signal(SIGHUP, on_signal);
+		(void)!write(told_to, "!", 1);
+		for (;;)
+			pause();
+	}
+	close(fds[1]);
+	ck_assert_int_eq(read(fds[0], &ready, 1), 1);
+	w.told = fds[0];
+	ck_assert_int_eq(fcntl(w.told, F_SETFL, O_NONBLOCK), 0);
+	{
+		auto_free char *pid = mem_printf("%d\n", w.reader);
+
+		write_text("reader.pid", pid);
+	}
+}
+
+static unsigned n_told(void)
+{
+	char buf[64];
+	ssize_t n;
+
+	while ((n = read(w.told, buf, sizeof(buf))) > 0)
+		w.n_told += (unsigned)n;
+	return w.n_told;
+}
+
+/* ---- the world ---- */
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+static void run_for(int64_t ms)
+{
+	int64_t until = clock_mono_ms() + ms;
+
+	while (clock_mono_ms() < until) {
+		loop_timer_set(w.tick, 2);
+		event_base_loop(w.base, EVLOOP_ONCE);
+	}
+}
+
+#define EVENTUALLY(ms, cond)                                                                      \
+	do {                                                                                      \
+		int64_t until_ = clock_mono_ms() + (ms);                                          \
+		while (!(cond) && clock_mono_ms() < until_)                                       \
+			run_for(1);                                                               \
+		ck_assert_msg(                                                                    \
+			cond, "not within %d ms: %s; %s", ms, #cond, renderer_state(w.renderer)); \
+	} while (0)
+
+static void renderer_stop(void)
+{
+	renderer_free(take_ptr(w.renderer));
+}
+
+static void renderer_start(void)
+{
+	auto_free char *path = path_of("zones.conf");
+	struct err err = ERR_INIT;
+	int r = renderer_new(w.base, w.templates, path, nothing, NULL, &w.renderer, &err);
+
+	ck_assert_msg(r == 0, "%s", err_text(&err));
+}
+
+/* A file for each name, with this text in it. */
+static void show(const char *text, const char *const *names, size_t n)
+{
+	json_t *view = json_pack("{s:s, s:[]}", "text", text, "zones");
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(
+			json_object_get(view, "zones"), json_pack("{s:s}", "name", names[i]));
+	renderer_set(w.renderer, view);
+	json_decref(view);
+}
+
+static void show_one(const char *text)
+{
+	static const char *const names[] = {"a."};
+
+	show(text, names, 1);
+}
+
+static void setup(void)
+{
+	const char *dirs[] = {dir};
+	auto_free char *conf = NULL;
+
+	strcpy(strrchr(dir, '-'), "-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	conf = mem_printf("view = dns\ntemplate = zone\neach = zones\ndestination = %s/{name}zone\n"
+			  "reload_pid_file = %s/reader.pid\n",
+		dir, dir);
+	write_text("zones.conf", conf);
+	write_text("zone.mustache", "; {{content}}\nserial {{serial}}\n{{name}} {{text}}\n");
+	w = (struct world){.base = loop_base_new(), .told = -1};
+	w.tick = loop_timer_new(w.base, nothing, NULL);
+	w.templates = templates_new(dirs, 1);
+}
+
+static void teardown(void)
+{
+	auto_free char *command = mem_printf("rm -r %s", dir);
+
+	renderer_stop();
+	templates_free(w.templates);
+	loop_timer_free(w.tick);
+	event_base_free(w.base);
+	if (w.reader > 0) {
+		kill(w.reader, SIGKILL);
+		waitpid(w.reader, NULL, 0);
+		close(w.told);
+	}
+	ck_assert_int_eq(system(command), 0);
+}
+
+START_TEST(the_reader_is_told_at_each_start)
+{
+	reader_start("reader");
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	EVENTUALLY(500, n_told() == 1);
+	/* The one before may have been killed when it had written the file. */
+	renderer_stop();
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	EVENTUALLY(500, n_told() == 2);
+}
+END_TEST
+
+START_TEST(the_clock_says_nothing_of_whose_file_it_is)
+{
+	const struct timespec old[] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+	auto_free char *pid_file = path_of("reader.pid");
+
+	reader_start("reader-of-zones");
+	ck_assert_int_eq(utimensat(AT_FDCWD, pid_file, old, 0), 0);
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	EVENTUALLY(500, n_told() == 1);
+}
+END_TEST
+
+START_TEST(another_process_is_not_told_and_that_is_no_success)
+{
+	reader_start("other");
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, strstr(renderer_state(w.renderer), "is \"other\"") != NULL);
+	ck_assert(!renderer_is_done(w.renderer));
+	ck_assert(file_is("a.zone", "a. one"));
+	ck_assert_uint_eq(n_told(), 0);
+	/* Unless it is said so. */
+	renderer_stop();
+	{
+		auto_free char *conf = read_text("zones.conf");
+		auto_free char *more = mem_printf("%sreload_process = other\n", conf);
+
+		write_text("zones.conf", more);
+	}
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	EVENTUALLY(500, n_told() == 1);
+}
+END_TEST
+
+START_TEST(a_reader_that_does_not_run_reads_when_it_starts)
+{
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	renderer_stop();
+	reader_start("reader");
+	kill(w.reader, SIGKILL);
+	waitpid(w.reader, NULL, 0);
+	w.reader = 0;
+	close(w.told);
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("render");
+	TCase *tc = tcase_create("render");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(tc, 30);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, the_reader_is_told_at_each_start);
+	tcase_add_test(tc, the_clock_says_nothing_of_whose_file_it_is);
+	tcase_add_test(tc, another_process_is_not_told_and_that_is_no_success);
+	tcase_add_test(tc, a_reader_that_does_not_run_reads_when_it_starts);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
