@@ -2,6 +2,7 @@
 #include "confd/render.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -30,12 +31,13 @@
 #define STAGED ".margay-new"
 #define NAME_MARK "{name}"
 #define RETRY_MS 5000
+#define CONTENT_LEN 16
 #define COMM_MAX 15 /* TASK_COMM_LEN less its NUL */
 
-/* A file of ours, by its path; kept for its serial. */
+/* A file of ours, by its path. */
 struct output {
 	char *path, *name;
-	uint32_t serial; /* of what stands there; 0 = not known */
+	uint32_t serial; /* the last one that was used; 0 = not known */
 	bool wanted;	 /* by the view that is being worked on */
 };
 
@@ -60,6 +62,7 @@ struct renderer {
 	struct loop_task *task;
 	struct loop_timer *pace;
 	int64_t started_ms;
+	bool adopted; /* what earlier runs have left */
 	bool done;
 	char *state;
 };
@@ -161,12 +164,52 @@ static uint32_t next_serial(uint32_t before)
 	return now > before ? now : before + 1;
 }
 
+/* ---- the mark: "dns.conf:0123456789abcdef/1700000000", what a file's `content` is ---- */
+
+struct mark {
+	char content[CONTENT_LEN + 1]; /* the hash of all but the serial */
+	uint32_t serial;
+};
+
+static const char *conf_name(const struct renderer *r)
+{
+	const char *slash = strrchr(r->conf_path, '/');
+
+	return slash ? slash + 1 : r->conf_path;
+}
+
+/* The first one in a text that is this renderer's. */
+static bool find_mark(const struct renderer *r, const char *text, struct mark *ret)
+{
+	auto_free char *begin = mem_printf("%s:", conf_name(r));
+
+	while ((text = strstr(text, begin)) != NULL) {
+		char digits[sizeof("4294967295")] = "";
+		const char *at = text += strlen(begin);
+		size_t n;
+
+		if (strspn(at, "0123456789abcdef") != CONTENT_LEN || at[CONTENT_LEN] != '/')
+			continue;
+		memcpy(ret->content, at, CONTENT_LEN);
+		ret->content[CONTENT_LEN] = '\0';
+		at += CONTENT_LEN + 1;
+		n = strspn(at, "0123456789");
+		if (n >= sizeof(digits))
+			continue;
+		memcpy(digits, at, n);
+		if (parse_u32(digits, 0, UINT32_MAX, &ret->serial, NULL) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* 1 = a new text is staged; 0 = what is there is as it should be. */
 static int stage(struct renderer *r, struct output *o, json_t *element, struct err *err)
 {
 	auto_strbuf plain = STRBUF_INIT, text = STRBUF_INIT;
-	auto_free char *there = NULL, *staged = NULL;
+	auto_free char *there = NULL, *staged = NULL, *mark = NULL;
 	char content[SHA1_HEX_SIZE];
+	struct mark old;
 	size_t len = 0;
 	int e;
 
@@ -174,11 +217,15 @@ static int stage(struct renderer *r, struct output *o, json_t *element, struct e
 	if (e < 0)
 		return e;
 	sha1_hex(strbuf_str(&plain), content);
-	content[16] = '\0';
-	if (file_read(o->path, FILE_MAX, &there, &len, NULL) == 0 && strstr(there, content))
-		return 0;
+	content[CONTENT_LEN] = '\0';
+	if (file_read(o->path, FILE_MAX, &there, &len, NULL) == 0 && find_mark(r, there, &old)) {
+		o->serial = old.serial > o->serial ? old.serial : o->serial;
+		if (strcmp(old.content, content) == 0)
+			return 0;
+	}
 	o->serial = next_serial(o->serial);
-	e = render_text(r, element, o->serial, content, &text, err);
+	mark = mem_printf("%s:%s/%u", conf_name(r), content, o->serial);
+	e = render_text(r, element, o->serial, mark, &text, err);
 	if (e < 0)
 		return e;
 	if (there && len == text.len && memcmp(there, strbuf_str(&text), len) == 0)
@@ -186,6 +233,44 @@ static int stage(struct renderer *r, struct output *o, json_t *element, struct e
 	staged = mem_printf("%s" STAGED, o->path);
 	e = file_write_atomic(staged, strbuf_str(&text), text.len, r->mode, err);
 	return e < 0 ? e : 1;
+}
+
+/* The name for which this would be the destination, or NULL. */
+static char *name_of(const char *destination, const char *file)
+{
+	const char *mark = strstr(destination, NAME_MARK), *end = mark + strlen(NAME_MARK);
+	size_t before = (size_t)(mark - destination), after = strlen(end), len = strlen(file);
+
+	if (len <= before + after || strncmp(file, destination, before) != 0 ||
+		strcmp(file + len - after, end) != 0)
+		return NULL;
+	return mem_strndup(file + before, len - before - after);
+}
+
+/* What an earlier run has written, so that it goes if nobody wants it any more: by the mark in it. */
+static void adopt(struct renderer *r)
+{
+	const char *file = strrchr(r->destination, '/') + 1;
+	auto_free char *dir = mem_strndup(r->destination, (size_t)(file - r->destination));
+	struct dirent **entries;
+	int n;
+
+	if (!strstr(file, NAME_MARK)) /* none, or in the directory's name */
+		return;
+	n = scandir(dir, &entries, NULL, alphasort);
+	for (int i = 0; i < n; i++) {
+		auto_free char *name = name_of(file, entries[i]->d_name);
+		auto_free char *path = mem_printf("%s%s", dir, entries[i]->d_name);
+		auto_free char *text = NULL;
+		struct mark mark;
+
+		if (name && file_read(path, FILE_MAX, &text, NULL, NULL) == 0 &&
+			find_mark(r, text, &mark))
+			get_output(r, name);
+		free(entries[i]);
+	}
+	if (n >= 0)
+		free(entries);
 }
 
 static void swap(struct renderer *r, struct output *o)
@@ -434,6 +519,9 @@ static void work(void *arg)
 	r->working = json_incref(r->view);
 	r->at = 0;
 	r->written = r->failed = false;
+	if (!r->adopted)
+		adopt(r);
+	r->adopted = true;
 	for (size_t i = 0; i < r->outputs.n; i++)
 		r->outputs.v[i]->wanted = false;
 	step(r);

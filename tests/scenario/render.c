@@ -274,6 +274,64 @@ START_TEST(a_reader_that_does_not_run_reads_when_it_starts)
 }
 END_TEST
 
+static uint32_t serial(const char *name)
+{
+	auto_free char *text = read_text(name);
+	const char *at = strstr(text, "serial ");
+
+	return at ? (uint32_t)strtoul(at + strlen("serial "), NULL, 10) : 0;
+}
+
+START_TEST(serials_grow_whatever_the_clock_says)
+{
+	auto_free char *text = NULL;
+	uint32_t now = (uint32_t)(clock_real_ns() / 1000000000), far = now + 1000000;
+
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	ck_assert_uint_ge(serial("a.zone"), now);
+	/* As if it had been written by a clock that was set back since. */
+	text = mem_printf("; zones.conf:0123456789abcdef/%u\nserial %u\na. one\n", far, far);
+	renderer_stop();
+	write_text("a.zone", text);
+	renderer_start();
+	show_one("two");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	ck_assert(file_is("a.zone", "a. two"));
+	ck_assert_uint_eq(serial("a.zone"), far + 1);
+	renderer_stop();
+	renderer_start();
+	show_one("two");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	ck_assert_uint_eq(serial("a.zone"), far + 1);
+}
+END_TEST
+
+START_TEST(files_of_earlier_runs_go_when_nobody_wants_them)
+{
+	static const char *const both[] = {"a.", "b."};
+
+	renderer_start();
+	show("one", both, 2);
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	ck_assert(file_is("b.zone", "b. one"));
+	renderer_stop();
+	/* Not ours: without a mark, and of another configuration. */
+	write_text("mine.zone", "by hand\n");
+	write_text("other.zone", "; other.conf:0123456789abcdef/1\n");
+	write_text("torn.zone", "; zones.conf:0123456789abcde\n");
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	ck_assert(file_is("a.zone", "a. one"));
+	ck_assert(file_is("b.zone", "(none)"));
+	ck_assert(file_is("mine.zone", "by hand"));
+	ck_assert(file_is("other.zone", "other.conf"));
+	ck_assert(file_is("torn.zone", "zones.conf"));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("render");
@@ -287,6 +345,8 @@ int main(void)
 	tcase_add_test(tc, the_clock_says_nothing_of_whose_file_it_is);
 	tcase_add_test(tc, another_process_is_not_told_and_that_is_no_success);
 	tcase_add_test(tc, a_reader_that_does_not_run_reads_when_it_starts);
+	tcase_add_test(tc, serials_grow_whatever_the_clock_says);
+	tcase_add_test(tc, files_of_earlier_runs_go_when_nobody_wants_them);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
