@@ -152,28 +152,36 @@ static char *made_hostname(const struct ip *ip)
 	return s;
 }
 
-static void add_endpoint(struct builder *b, const struct service_port *port, const char *name,
-	const struct service_endpoint *e)
+static char *host_name(const struct service_endpoint *e, const char *name)
 {
 	auto_free char *made = made_hostname(&e->ip);
-	auto_free char *host = NULL;
 
-	host = mem_printf("%s.%s", e->hostname && is_label(e->hostname) ? e->hostname : made, name);
-	add_address(b, name, &e->ip);
-	add_address(b, host, &e->ip);
-	add_ptr(b, &e->ip, host);
-	add_srv(b, port, name, e->port, host);
+	return mem_printf("%s.%s", e->hostname && is_label(e->hostname) ? e->hostname : made, name);
 }
 
+/* Addresses of all endpoints, whatever the ports: there may be none. */
 static void add_headless(struct builder *b, const struct service *s, const char *name)
 {
 	struct service_endpoints se = {0};
 
+	endpoints_of_port(b->in->endpoints, s, NULL, &se);
+	for (size_t k = 0; k < se.v.n; k++) {
+		auto_free char *host = host_name(&se.v.v[k], name);
+
+		if (!se.v.v[k].ready)
+			continue;
+		add_address(b, name, &se.v.v[k].ip);
+		add_address(b, host, &se.v.v[k].ip);
+		add_ptr(b, &se.v.v[k].ip, host);
+	}
 	for (size_t i = 0; i < s->ports.n; i++) {
 		endpoints_of_port(b->in->endpoints, s, &s->ports.v[i], &se);
-		for (size_t k = 0; k < se.v.n; k++)
-			if (se.v.v[k].ready || s->publish_not_ready)
-				add_endpoint(b, &s->ports.v[i], name, &se.v.v[k]);
+		for (size_t k = 0; k < se.v.n; k++) {
+			auto_free char *host = host_name(&se.v.v[k], name);
+
+			if (se.v.v[k].ready)
+				add_srv(b, &s->ports.v[i], name, se.v.v[k].port, host);
+		}
 	}
 	service_endpoints_done(&se);
 }

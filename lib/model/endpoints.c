@@ -318,31 +318,38 @@ void endpoints_on_wep(struct endpoints *e, const struct wep *old, const struct w
 
 /* ---- the answer ---- */
 
+static void add_slice_endpoints(
+	const struct endpointslice *s, uint16_t port, struct service_endpoints *ret)
+{
+	const struct endpoint *ep;
+
+	vec_for_each (&s->endpoints, ep) {
+		/* All addresses of one endpoint lead to the same: Kubernetes uses the first. */
+		struct service_endpoint se = {.ip = ep->addrs.v[0],
+			.port = port,
+			.ready = ep->ready,
+			.serving = ep->serving,
+			.terminating = ep->terminating,
+			.node = ep->node,
+			.zone = ep->zone,
+			.hostname = ep->hostname,
+			.pod = ep->pod};
+
+		vec_push(&ret->v, se);
+	}
+}
+
 static void add_slice(const struct endpointslice *s, const struct service_port *port,
 	struct service_endpoints *ret)
 {
 	const struct endpoint_port *p;
-	const struct endpoint *ep;
 
-	vec_for_each (&s->ports, p) {
-		if (p->port == 0 || p->protocol != port->protocol ||
-			strcmp(p->name, port->name) != 0)
-			continue;
-		vec_for_each (&s->endpoints, ep) {
-			/* All addresses of one endpoint lead to the same: Kubernetes uses the first. */
-			struct service_endpoint se = {.ip = ep->addrs.v[0],
-				.port = p->port,
-				.ready = ep->ready,
-				.serving = ep->serving,
-				.terminating = ep->terminating,
-				.node = ep->node,
-				.zone = ep->zone,
-				.hostname = ep->hostname,
-				.pod = ep->pod};
-
-			vec_push(&ret->v, se);
-		}
-	}
+	if (!port)
+		add_slice_endpoints(s, 0, ret);
+	vec_for_each (&s->ports, p)
+		if (port && p->port != 0 && p->protocol == port->protocol &&
+			strcmp(p->name, port->name) == 0)
+			add_slice_endpoints(s, p->port, ret);
 }
 
 static uint16_t target_port(const struct service_port *port, const struct wep *w)
@@ -361,10 +368,10 @@ static uint16_t target_port(const struct service_port *port, const struct wep *w
 static void add_wep(
 	const struct wep *w, const struct service_port *port, struct service_endpoints *ret)
 {
-	uint16_t target = target_port(port, w);
+	uint16_t target = port ? target_port(port, w) : 0;
 	bool has4 = false, has6 = false;
 
-	if (target == 0)
+	if (port && target == 0)
 		return;
 	for (size_t i = 0; i < w->networks.n; i++) {
 		const struct ip *ip = &w->networks.v[i].addr;

@@ -60,8 +60,9 @@ struct service_endpoints {
 };
 
 /*
- * The endpoints of one of the Service's ports, both families, ready or not. Fills ret, which the
- * caller has zeroed or used before, and frees with service_endpoints_done().
+ * The endpoints of one of the Service's ports, both families, ready or not; port NULL: all of the
+ * Service's, each address once, with port 0. Fills ret, which the caller has zeroed or used before, and
+ * frees with service_endpoints_done().
  */
 void endpoints_of_port(const struct endpoints *e, const struct service *s,
 	const struct service_port *port, struct service_endpoints *ret);
