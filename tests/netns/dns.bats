@@ -19,10 +19,10 @@ setup() {
 	put $V3/ippools/p '{"kind":"IPPool","metadata":{"name":"p"},"spec":{"cidr":"10.244.0.0/16","blockSize":24}}'
 	local etc=$BATS_TEST_DIRNAME/../../etc
 	for f in dns knot; do
-		sed -e "s|/var/lib/knot|$T|; s|/run/knot/knot.pid|$T/knot/knot.pid|" "$etc/confd.d/$f.conf" \
+		sed -e "s|/var/lib/margay|$T|; s|^reload = .*|reload_pid_file = $T/knot/knot.pid|" "$etc/confd.d/$f.conf" \
 			>"$T/confd.d/$f.conf"
 	done
-	sed -e "s|/var/lib/knot|$T|; s|0.0.0.0@53, \"::@53\"|127.0.0.1@5353|
+	sed -e "s|/var/lib/margay|$T|; s|0.0.0.0@53, \"::@53\"|127.0.0.1@5353|
 		s|^server:|database:\n    storage: $T/knot\n&\n    rundir: $T/knot|" \
 		"$etc/templates/knot.conf.mustache" >"$T/templates/knot.conf.mustache"
 }
@@ -30,6 +30,8 @@ setup() {
 teardown() {
 	kill "$(cat "$T/confd.pid")" 2>/dev/null && eventually 5 gone "$(cat "$T/confd.pid")"
 	[ ! -e "$T/knot/knot.pid" ] || kill -9 "$(cat "$T/knot/knot.pid")"
+	[ ! -e /run/knot/knot.pid ] || kill -9 "$(cat /run/knot/knot.pid)"
+	! mountpoint -q /var/lib || umount /var/lib /run
 	tail -n 40 "$T"/*.log
 	run ! grep -E 'Sanitizer|runtime error' "$T/confd.log"
 }
@@ -81,7 +83,7 @@ start() {
 }
 
 ask() { # NAME TYPE
-	kdig @127.0.0.1 -p 5353 +short +timeout=2 +retry=0 "$1" "$2"
+	kdig @127.0.0.1 -p "${PORT:-5353}" +short +timeout=2 +retry=0 "$1" "$2"
 }
 
 answers() { # NAME TYPE ANSWERS: these, sorted, and no other
@@ -202,4 +204,31 @@ serial() {
 	grep -q 'bad.conf:3: "colour" is no key' "$T/confd.log"
 	grep -q 'tea.conf: there is no view "tea"' "$T/confd.log"
 	answers web.default.svc.cluster.local A 10.96.0.20
+}
+
+@test "as it is installed: margay-confd without a capability, knotd as its own user, the samples as they are" {
+	mount -t tmpfs none /var/lib
+	mount -t tmpfs none /run
+	mkdir -p /var/lib/margay/zones
+	install -d -o knot -g knot /var/lib/knot /run/knot
+	sysctl -qw net.ipv4.ip_unprivileged_port_start=0
+	service default web '{"clusterIP":"10.96.0.20","clusterIPs":["10.96.0.20"],"ports":[{"port":80}]}'
+	umask 0027
+	DATASTORE_TYPE=sqlite MARGAY_SQLITE_PATH=$DB NODENAME=n1 MARGAY_RUN_DIR=$T/run \
+		BIRD_CTL=$T/bird.ctl BIRD_CONF_DIR=$T/bird MARGAY_CONFIG='' \
+		MARGAY_CONFD_DIR=$BATS_TEST_DIRNAME/../../etc/confd.d \
+		setpriv --bounding-set=-all --inh-caps=-all --no-new-privs --groups knot \
+		"$BIN/margay-confd" >>"$T/confd.log" 2>&1 3>&- 4>&- &
+	echo $! >"$T/confd.pid"
+	eventually 5 test -e /var/lib/margay/knot.conf
+	eventually 5 test -e /var/lib/margay/zones/cluster.local.zone
+	setpriv --reuid knot --regid knot --clear-groups \
+		knotd -c /var/lib/margay/knot.conf >>"$T/knot.log" 2>&1 3>&- 4>&- &
+	PORT=53
+	eventually 5 answers web.default.svc.cluster.local A 10.96.0.20
+	eventually 10 bash -c "curl -s 127.0.0.1:9098/readyz | grep -q 'ok *files'"
+	service default new '{"clusterIP":"10.96.0.30","clusterIPs":["10.96.0.30"],"ports":[{"port":80}]}'
+	eventually 5 answers new.default.svc.cluster.local A 10.96.0.30
+	put $V3/ippools/q '{"kind":"IPPool","metadata":{"name":"q"},"spec":{"cidr":"10.77.0.0/16","blockSize":24}}'
+	eventually 5 answers 77.10.in-addr.arpa NS localhost.
 }

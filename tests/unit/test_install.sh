@@ -46,6 +46,24 @@ while read -r name value; do
 	fi
 done < <(sed -nE 's/^#([A-Z_0-9]+) = ?(.*)/\1 \2/p' "$dir/own/share/margay/margay.conf")
 
+# What margay-confd shall write by the samples it can write as its unit has it, and it can tell the reader.
+unit=$dir/own/lib/systemd/system/margay-confd.service
+words() { # KEY PREFIX: of the unit, a line each
+	sed -n "s/^$1=//p" "$unit" | tr ' ' '\n' | sed "s|^|$2|"
+}
+{
+	words ReadWritePaths ''
+	words StateDirectory /var/lib/
+	words RuntimeDirectory /run/
+} >"$dir/writable"
+for sample in "$dir"/own/share/margay/confd.d/*.conf; do
+	destination=$(sed -n 's/^destination = //p' "$sample")
+	grep -qx "$(dirname "$destination")" "$dir/writable" ||
+		complain "$(basename "$sample"): the unit neither makes nor lets write $destination"
+	! grep -q '^reload_pid_file' "$sample" || words CapabilityBoundingSet '' | grep -qx CAP_KILL ||
+		complain "$(basename "$sample"): the unit does not let a process of another user be signalled"
+done
+
 jq -e '.plugins[0].type == "margay"' "$dir/own/share/margay/10-margay.conflist" >/dev/null ||
 	complain "10-margay.conflist: its first plugin is not margay"
 
