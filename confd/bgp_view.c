@@ -7,13 +7,14 @@
 #include <sys/socket.h>
 
 #include "base/err.h"
-#include "base/sha1.h"
+#include "confd/sha256.h"
 #include "model/bgp.h"
 #include "model/ippool.h"
 #include "model/node.h"
 #include "model/selector.h"
 
 #define PORT_DEFAULT 179
+#define ROUTER_ID_HASH "hash"
 #define HOLD_S 30	   /* BIRD's 240 keep the routes of a node that lost power for minutes */
 #define RESTART_S 30	   /* as long a dead node is hidden by graceful restart; BIRD's 120 */
 #define RESTART_MAX_S 4095 /* RFC 4724: 12 bits */
@@ -641,25 +642,47 @@ static void look_for_unsupported(struct builder *b)
 			"prefixAdvertisements are not supported: no community is added");
 }
 
+/* As Calico derives it: below the addresses that are nobody's own. */
+struct ip bgp_router_id_of_name(const char *nodename)
+{
+	uint8_t digest[SHA256_SIZE];
+	struct ip id;
+
+	sha256(nodename, strlen(nodename), digest);
+	id = ip_from_bytes(AF_INET, digest);
+	if (id.b[0] > 223)
+		id.b[0] -= 32;
+	return id;
+}
+
+int bgp_router_id_check(const char *value, struct err *err)
+{
+	static const uint8_t zero[4];
+	struct ip id;
+
+	if (!*value || strcmp(value, ROUTER_ID_HASH) == 0)
+		return 0;
+	if (ip_parse(value, &id, NULL) == 0 && id.family == IP_V4 &&
+		memcmp(id.b, zero, sizeof(zero)) != 0)
+		return 0;
+	return err_set(err, -EINVAL,
+		"\"%.60s\": want an IPv4 address other than 0.0.0.0, or \"" ROUTER_ID_HASH "\"",
+		value);
+}
+
 static int view_router_id(const struct builder *b, json_t *view, struct err *err)
 {
-	const char *wanted = b->in->router_id;
+	const char *wanted = b->in->router_id ? b->in->router_id : "";
 	struct ip id = b->self->ipv4.addr;
-	uint8_t digest[SHA1_SIZE];
-	int r;
+	int r = bgp_router_id_check(wanted, err);
 
-	if (wanted && *wanted) {
-		r = ip_parse(wanted, &id, err);
-		if (r < 0 || id.family != IP_V4)
-			return err_set(err, -EINVAL,
-				"CALICO_ROUTER_ID: \"%.60s\": want an IPv4 address", wanted);
-	} else if (id.family != IP_V4) {
-		/* Without an address: any number that stays, and that no other node has. */
-		sha1(b->in->nodename, strlen(b->in->nodename), digest);
-		id = ip_from_bytes(AF_INET, digest);
-		if (id.b[0] == 0 || id.b[0] > 223)
-			id.b[0] = 100;
-	}
+	if (r < 0)
+		return err_wrap(err, r, "CALICO_ROUTER_ID");
+	/* Without an address, too: a number that stays, and that hardly another node has. */
+	if (strcmp(wanted, ROUTER_ID_HASH) == 0 || (!*wanted && id.family != IP_V4))
+		id = bgp_router_id_of_name(b->in->nodename);
+	else if (*wanted)
+		ip_parse(wanted, &id, NULL);
 	set_text(view, "router_id", ip_str(&id));
 	return 0;
 }

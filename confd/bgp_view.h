@@ -28,9 +28,13 @@ struct node;
 #define BGP_VIEW_KERNEL "kernel1"
 #define BGP_VIEW_GENERATION "margay_generation"
 
+/* Whether CALICO_ROUTER_ID may be that: "", "hash" or an IPv4 address; else EINVAL. */
+int bgp_router_id_check(const char *value, struct err *err);
+struct ip bgp_router_id_of_name(const char *nodename);
+
 struct bgp_view_input {
 	const char *nodename;
-	const char *router_id;	  /* "" or NULL = the node's address */
+	const char *router_id;	  /* "" or NULL = the node's address; "hash" = of its name */
 	struct bird_version bird; /* what it is for */
 	uint8_t felix_protocol;	  /* of felix's routes */
 	const struct node *const *nodes;

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "confd/agent.h"
+#include "confd/bgp_view.h"
 #include "confd/dns_view.h"
 #include "store/store.h"
 #include "store/svcalloc.h"
@@ -45,7 +46,8 @@ static const struct param table[] = {
 	{.name = "CALICO_ROUTER_ID",
 		.type = PARAM_STRING,
 		.str = &router_id,
-		.doc = "BGP's router id; empty: the node's IPv4 address"},
+		.check = bgp_router_id_check,
+		.doc = "BGP's router id; empty: the node's IPv4 address; hash: of the node's name"},
 	{.name = "MARGAY_TEMPLATE_DIR",
 		.type = PARAM_STRING,
 		.str = &template_dir,
