@@ -16,6 +16,7 @@
 #include "confd/agent.h"
 #include "confd/bgp_view.h"
 #include "confd/dns_view.h"
+#include "confd/templates.h"
 #include "store/store.h"
 #include "store/svcalloc.h"
 #include "svc/bird.h"
@@ -84,7 +85,6 @@ static int check_ranges(const char *value, struct err *err)
 	return svcalloc_parse_ranges(value, &parsed, err);
 }
 
-/* Beside the program: PREFIX/bin -> PREFIX/share, wherever PREFIX is. */
 static char *installed_templates(void)
 {
 	char exe[4096];
@@ -93,9 +93,7 @@ static char *installed_templates(void)
 	if (n <= 0)
 		return mem_strdup("");
 	exe[n] = '\0';
-	for (int i = 0; i < 2; i++)
-		*strrchr(exe, '/') = '\0';
-	return mem_printf("%s/share/margay/templates", exe);
+	return templates_beside(exe);
 }
 
 static int serve(const char *nodename, struct err *err)

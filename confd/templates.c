@@ -29,6 +29,19 @@ struct templates *templates_new(const char *const *dirs, size_t n_dirs)
 	return t;
 }
 
+char *templates_beside(const char *program)
+{
+	auto_free char *prefix = mem_strdup(program);
+
+	for (int i = 0; i < 2; i++) {
+		char *slash = strrchr(prefix, '/');
+
+		if (slash) /* none: above / is / */
+			*slash = '\0';
+	}
+	return mem_printf("%s/share/margay/templates", prefix);
+}
+
 void templates_free(struct templates *t)
 {
 	if (!t)

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "confd/bgp_view.h"
 #include "confd/sha256.h"
+#include "confd/templates.h"
 
 /* FIPS 180-4's examples, and each length around a block's end. */
 START_TEST(sha256_of_known_texts)
@@ -67,6 +68,19 @@ START_TEST(router_ids_that_may_be)
 }
 END_TEST
 
+START_TEST(templates_lie_beside_the_program)
+{
+	static const struct {
+		const char *program, *templates;
+	} cases[] = {{"/usr/bin/margay-confd", "/usr/share/margay/templates"},
+		{"/bin/margay-confd", "/share/margay/templates"},
+		{"/margay-confd", "/share/margay/templates"}};
+	auto_free char *path = templates_beside(cases[_i].program);
+
+	ck_assert_str_eq(path, cases[_i].templates);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("confd");
@@ -77,6 +91,7 @@ int main(void)
 	tcase_add_loop_test(tc, sha256_of_known_texts, 0, 7);
 	tcase_add_loop_test(tc, router_ids_of_names, 0, 4);
 	tcase_add_test(tc, router_ids_that_may_be);
+	tcase_add_loop_test(tc, templates_lie_beside_the_program, 0, 3);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
