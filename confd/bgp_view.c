@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "base/err.h"
+#include "base/hmap.h"
 #include "confd/sha256.h"
 #include "model/bgp.h"
 #include "model/ippool.h"
@@ -37,6 +38,12 @@ struct peer {
 	struct ip via; /* reachableBy */
 };
 
+/* Of an index: where in its array the element is. */
+struct entry {
+	struct hmap_node node;
+	size_t i;
+};
+
 struct builder {
 	const struct bgp_view_input *in;
 	const struct node *self;
@@ -45,8 +52,33 @@ struct builder {
 	bool strict;
 	VEC(const struct node *) nodes; /* the others with an address, by name, each address once */
 	VEC(struct peer) peers;
+	struct hmap configs_by_name, nodes_by_ip, peers_by_ip, reached_by_ip;
 	struct problems *problems;
 };
+
+static void index_add(struct hmap *m, uint64_t hash, size_t i)
+{
+	struct entry *e = mem_new(struct entry);
+
+	e->i = i;
+	hmap_insert(m, &e->node, hash);
+}
+
+static void index_done(struct hmap *m)
+{
+	struct entry *e;
+
+	hmap_for_each (e, m, node) {
+		hmap_remove(m, &e->node);
+		free(e);
+	}
+	hmap_done(m);
+}
+
+static uint64_t hash_ip(const struct ip *ip)
+{
+	return hash_bytes(ip, sizeof(*ip));
+}
 
 /* What BIRD's strings can hold. */
 static bool is_clean(const char *s)
@@ -57,11 +89,13 @@ static bool is_clean(const char *s)
 	return true;
 }
 
-static const struct bgp_config *find_config(const struct bgp_view_input *in, const char *name)
+static const struct bgp_config *find_config(const struct builder *b, const char *name)
 {
-	for (size_t i = 0; i < in->n_configs; i++)
-		if (strcmp(in->configs[i]->meta.name, name) == 0)
-			return in->configs[i];
+	struct entry *e;
+
+	hmap_for_each_hash (e, &b->configs_by_name, hash_str(name), node)
+		if (strcmp(b->in->configs[e->i]->meta.name, name) == 0)
+			return b->in->configs[e->i];
 	return NULL;
 }
 
@@ -79,7 +113,7 @@ static uint32_t node_as(const struct builder *b, const struct node *n)
 static uint16_t node_port(const struct builder *b, const char *name)
 {
 	auto_free char *own = mem_printf("node.%s", name);
-	const struct bgp_config *c = find_config(b->in, own);
+	const struct bgp_config *c = find_config(b, own);
 
 	if (c && c->listen_port)
 		return c->listen_port;
@@ -88,9 +122,11 @@ static uint16_t node_port(const struct builder *b, const char *name)
 
 static const struct node *node_of_ip(const struct builder *b, const struct ip *ip)
 {
-	for (size_t i = 0; i < b->nodes.n; i++)
-		if (ip_equal(&b->nodes.v[i]->ipv4.addr, ip))
-			return b->nodes.v[i];
+	struct entry *e;
+
+	hmap_for_each_hash (e, &b->nodes_by_ip, hash_ip(ip), node)
+		if (ip_equal(&b->nodes.v[e->i]->ipv4.addr, ip))
+			return b->nodes.v[e->i];
 	return NULL;
 }
 
@@ -101,6 +137,12 @@ static int compare_nodes(const void *a, const void *b)
 	const struct node *const *x = a, *const *y = b;
 
 	return strcmp((*x)->meta.name, (*y)->meta.name);
+}
+
+static void add_node(struct builder *b, const struct node *n)
+{
+	index_add(&b->nodes_by_ip, hash_ip(&n->ipv4.addr), b->nodes.n);
+	vec_push(&b->nodes, n);
 }
 
 static void collect_nodes(struct builder *b)
@@ -127,7 +169,7 @@ static void collect_nodes(struct builder *b)
 				"spec.bgp.ipv4Address %s is no address that another node can reach",
 				ip_str(&n->ipv4.addr));
 		else
-			vec_push(&b->nodes, n);
+			add_node(b, n);
 	}
 	vec_done(&all);
 }
@@ -149,8 +191,10 @@ static bool is_passive_towards(const struct builder *b, const struct ip *ip)
 /* Takes p. Two neighbours with one address and port: the second never leaves its lock in BIRD 2. */
 static void add_peer(struct builder *b, struct peer p)
 {
-	for (size_t i = 0; i < b->peers.n; i++) {
-		const struct peer *q = &b->peers.v[i];
+	struct entry *e;
+
+	hmap_for_each_hash (e, &b->peers_by_ip, hash_ip(&p.ip), node) {
+		const struct peer *q = &b->peers.v[e->i];
 
 		if (!ip_equal(&q->ip, &p.ip) || q->port != p.port)
 			continue;
@@ -162,6 +206,7 @@ static void add_peer(struct builder *b, struct peer p)
 		peer_done(&p);
 		return;
 	}
+	index_add(&b->peers_by_ip, hash_ip(&p.ip), b->peers.n);
 	vec_push(&b->peers, p);
 }
 
@@ -473,17 +518,22 @@ static int compare_named(const void *a, const void *b)
 		json_string_value(json_object_get(*y, "name")));
 }
 
-/* By the entry of another peer at that address: one route is enough. */
-static bool is_reached_already(const struct builder *b, size_t i)
+/* One route is enough where several peers have the address. */
+static void view_reach(struct builder *b, const struct peer *p, json_t *reach)
 {
-	for (size_t k = 0; k < i; k++)
-		if (b->peers.v[k].via.family == IP_V4 &&
-			ip_equal(&b->peers.v[k].ip, &b->peers.v[i].ip))
-			return true;
-	return false;
+	struct entry *e;
+
+	if (p->via.family != IP_V4)
+		return;
+	hmap_for_each_hash (e, &b->reached_by_ip, hash_ip(&p->ip), node)
+		if (ip_equal(&b->peers.v[e->i].ip, &p->ip))
+			return;
+	index_add(&b->reached_by_ip, hash_ip(&p->ip), (size_t)(p - b->peers.v));
+	json_array_append_new(
+		reach, json_pack("{s:s, s:s}", "ip", ip_str(&p->ip), "via", ip_str(&p->via)));
 }
 
-static void view_peers(const struct builder *b, json_t *view)
+static void view_peers(struct builder *b, json_t *view)
 {
 	VEC(json_t *) sorted = {0};
 	json_t *peers = json_array(), *reach = json_array();
@@ -496,10 +546,7 @@ static void view_peers(const struct builder *b, json_t *view)
 		json_array_append_new(peers, sorted.v[i]);
 	vec_done(&sorted);
 	for (size_t i = 0; i < b->peers.n; i++)
-		if (b->peers.v[i].via.family == IP_V4 && !is_reached_already(b, i))
-			json_array_append_new(
-				reach, json_pack("{s:s, s:s}", "ip", ip_str(&b->peers.v[i].ip),
-					       "via", ip_str(&b->peers.v[i].via)));
+		view_reach(b, &b->peers.v[i], reach);
 	json_object_set_new(view, "peers", peers);
 	json_object_set_new(view, "reach", reach);
 }
@@ -711,14 +758,17 @@ int bgp_view(
 			"node %s is not in the datastore yet: margay-felix enters it; is it running, "
 			"with the same NODENAME?",
 			in->nodename);
-	b.global = find_config(in, "default");
-	b.own = find_config(in, own);
+	for (size_t i = 0; i < in->n_configs; i++)
+		index_add(&b.configs_by_name, hash_str(in->configs[i]->meta.name), i);
+	b.global = find_config(&b, "default");
+	b.own = find_config(&b, own);
 	b.as = node_as(&b, b.self);
 	b.strict = b.global && b.global->bind_node_ip;
 	view = json_object();
 	r = view_router_id(&b, view, err);
 	if (r < 0) {
 		json_decref(view);
+		index_done(&b.configs_by_name);
 		return r;
 	}
 	if (b.self->ipv4.addr.family == IP_V4) {
@@ -751,6 +801,10 @@ int bgp_view(
 		peer_done(&b.peers.v[i]);
 	vec_done(&b.peers);
 	vec_done(&b.nodes);
+	index_done(&b.configs_by_name);
+	index_done(&b.nodes_by_ip);
+	index_done(&b.peers_by_ip);
+	index_done(&b.reached_by_ip);
 	*ret = view;
 	return 0;
 }
