@@ -300,7 +300,15 @@ unreachable() { # NODE PREFIX
 	ip -n "$1" -j route show "$2" | jq -e '.[0].type == "unreachable" and .[0].protocol == "bird"' >/dev/null
 }
 
-# Where the kernel has no IP-in-IP any device of that name shows where the routes go.
+# tunnel NODE: up; where the kernel has no IP-in-IP another device has its name
+tunnel() {
+	ip -n "$1" link show tunl0 || {
+		ip -n "$1" link add tunl0 type veth peer name tunl0-end
+		ip -n "$1" link set tunl0-end up
+	}
+	ip -n "$1" link set tunl0 up
+}
+
 @test "a pool with IPIP Always: through tunl0, and through nothing else while it is down" {
 	pool pool-a 10.244.0.0/16 Always
 	pool pool-b 10.245.0.0/16 Never
@@ -310,11 +318,7 @@ unreachable() { # NODE PREFIX
 	node n1 10.9.0.1
 	node n2 10.9.0.2
 	eventually 10 unreachable n1 10.244.2.0/24
-	ip -n n1 link show tunl0 || {
-		ip -n n1 link add tunl0 type veth peer name tunl0-end
-		ip -n n1 link set tunl0-end up
-	}
-	ip -n n1 link set tunl0 up
+	tunnel n1
 	eventually 2 tunnelled n1 10.244.2.0/24 10.9.0.2
 	# The other pool's: by the network itself, though the session is the same.
 	eventually 2 bash -c "ip -n n1 -j route show 10.245.2.0/24 | jq -e '.[0].dev == \"eth0\"'"
@@ -326,6 +330,43 @@ unreachable() { # NODE PREFIX
 	eventually 2 tunnelled n1 10.244.2.0/24 10.9.0.2
 	ip -n n1 route del 10.244.2.0/24
 	eventually 1 tunnelled n1 10.244.2.0/24 10.9.0.2
+}
+
+@test "a pool with IPIP CrossSubnet: a neighbour directly, a node behind a router through tunl0" {
+	pool pool-a 10.244.0.0/16 CrossSubnet
+	block n1 10.244.1.0/24
+	block n2 10.244.2.0/24
+	block n3 10.244.3.0/24
+	machine router 10.9.0.254
+	ip netns exec router sysctl -qw net.ipv4.ip_forward=1
+	node n1 10.9.0.1
+	node n2 10.9.0.2
+	node n3 10.8.0.3
+	# n3 moves to a network of its own behind the router.
+	ip -n n3 link set eth0 netns router name eth1
+	ip link set v-n3 netns n3 name eth0
+	ip -n n3 address add 10.8.0.3/24 dev eth0
+	ip -n n3 link set eth0 up
+	ip -n router address add 10.8.0.254/24 dev eth1
+	ip -n router link set eth1 up
+	ip -n n3 route add default via 10.8.0.254
+	for n in n1 n2; do
+		ip -n $n route add default via 10.9.0.254
+	done
+	for n in n1 n2 n3; do
+		tunnel $n
+	done
+	eventually 10 tunnelled n1 10.244.3.0/24 10.8.0.3
+	eventually 10 tunnelled n3 10.244.1.0/24 10.9.0.1
+	eventually 10 tunnelled n3 10.244.2.0/24 10.9.0.2
+	eventually 10 route n1 10.244.2.0/24 bird 10.9.0.2
+	[ "$(ip -n n1 -j route show 10.244.2.0/24 | jq -r '.[0] | .dev, .flags[]')" = eth0 ]
+	eventually 10 route n2 10.244.1.0/24 bird 10.9.0.1
+	[ "$(ip -n n2 -j route show 10.244.1.0/24 | jq -r '.[0] | .dev, .flags[]')" = eth0 ]
+	# The tunnel is no neighbour's business.
+	ip -n n1 link set tunl0 down
+	eventually 2 unreachable n1 10.244.3.0/24
+	route n1 10.244.2.0/24 bird 10.9.0.2
 }
 
 @test "a router of another AS learns every node's block by eBGP" {
