@@ -242,7 +242,16 @@ int masq_apply(struct masq *m, struct err *err)
 {
 	int r = 0;
 
-	for (int i = 0; m->wanted && r == 0 && i < 2; i++)
-		r = apply_table(m, i, err);
+	/* One family's failure is not the other's. */
+	for (int i = 0; m->wanted && i < 2; i++) {
+		struct err e = ERR_INIT;
+		int one = apply_table(m, i, &e);
+
+		if (r < 0 || one == 0)
+			continue;
+		r = one;
+		if (err)
+			*err = e;
+	}
 	return r;
 }

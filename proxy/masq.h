@@ -43,5 +43,5 @@ void masq_want(struct masq *m, const struct masq_want *w);
 /* Somebody changed a table of this name (NULL: of any); true: there is something to apply. */
 bool masq_event(struct masq *m, const char *table);
 void masq_mark_unknown(struct masq *m);
-/* 0, or the first failure; the next call tries again. */
+/* Both families are attempted. 0, or the first failure; the next call tries again. */
 int masq_apply(struct masq *m, struct err *err);

@@ -343,6 +343,31 @@ START_TEST(test_overlap)
 }
 END_TEST
 
+/* A table that cannot be written keeps nobody from the other family's. */
+START_TEST(test_one_fails)
+{
+	const struct prefix ranges[] = {P("10.96.0.0/16"), P("fd96::/112")};
+	struct masq_want w = {.ranges = ranges, .n_ranges = 2};
+	FILE *owner;
+
+	set_up();
+	owner = popen("nft -i >/dev/null", "w");
+	ck_assert_ptr_nonnull(owner);
+	fputs("add table ip margay-proxy { flags owner; }\n", owner);
+	fflush(owner);
+	ok(system("for i in $(seq 100); do nft list table ip margay-proxy >/dev/null 2>&1 && exit; "
+		  "sleep 0.1; done; exit 1"));
+	masq_want(masq, &w);
+	ck_assert_int_eq(masq_apply(masq, &err), -EPERM);
+	ok(system("nft list set ip6 margay-proxy service-ips >/dev/null"));
+	pclose(owner);
+	err = ERR_INIT;
+	ok(masq_apply(masq, &err));
+	ok(system("nft list set ip margay-proxy service-ips >/dev/null"));
+	done();
+}
+END_TEST
+
 /* ---- connections ---- */
 
 static void entry(const char *proto, const char *dst, int port, const char *from, int sport)
@@ -404,6 +429,7 @@ int main(void)
 	tcase_add_test(tc, test_table);
 	tcase_add_test(tc, test_elements);
 	tcase_add_test(tc, test_overlap);
+	tcase_add_test(tc, test_one_fails);
 	tcase_add_test(tc, test_connections);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
