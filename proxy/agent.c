@@ -447,7 +447,7 @@ static void add_pool(void *arg, const char *key, const void *obj)
 	vec_push(&list->v, prefix_masked(&p->cidr));
 }
 
-/* Pools do not overlap; what is given by hand may not, either. */
+/* Pools may overlap, for whoever writes them elsewhere is not checked: nft_prefix_set() merges. */
 static void want_masq(struct agent *a)
 {
 	struct pool_list pools = {0};
