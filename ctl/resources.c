@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/parse.h"
 #include "base/vec.h"
 #include "ctl/ctl.h"
 #include "ipam/alloc.h"
@@ -115,12 +116,28 @@ static int check_blocks(struct store *st, const json_t *j, const struct key *key
 	return r;
 }
 
-static int64_t wanted_revision(const json_t *j)
+/* 0: none is asked for. As a number, YAML's unquoted one, it says the same. */
+static int wanted_revision(const json_t *j, const struct key *key, int64_t *ret, struct err *err)
 {
-	const char *s = json_string_value(
-		json_object_get(json_object_get(j, "metadata"), "resourceVersion"));
+	const json_t *v = json_object_get(json_object_get(j, "metadata"), "resourceVersion");
+	const char *s = json_string_value(v);
+	json_int_t number = json_integer_value(v);
+	auto_free char *got = NULL;
+	uint64_t n = 0;
 
-	return s ? strtoll(s, NULL, 10) : 0;
+	*ret = 0;
+	if (!v || json_is_null(v) || (s && *s == '\0'))
+		return 0;
+	if (number > 0)
+		*ret = number;
+	else if (s && parse_u64(s, 1, INT64_MAX, &n, NULL) == 0)
+		*ret = (int64_t)n;
+	if (*ret > 0)
+		return 0;
+	got = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+	return err_set(err, -EINVAL,
+		"%s: metadata.resourceVersion: got %s, want the number that get prints, or none",
+		name_str(key), got);
 }
 
 static int put(
@@ -170,12 +187,15 @@ static int put_service(struct store *st, const struct svcalloc_conf *alloc, cons
 static int write_once(struct store *st, const struct svcalloc_conf *alloc, enum write_mode mode,
 	json_t *j, const struct key *key, struct err *err)
 {
-	int64_t rev, wanted = mode == WRITE_REPLACE ? wanted_revision(j) : 0;
+	int64_t rev, wanted = 0;
 	auto_(json) json_t *old = NULL;
 	auto_free char *text = NULL;
 	uint8_t random[16];
-	int r = load(st, key, &old, &rev, err);
+	int r = mode == WRITE_REPLACE ? wanted_revision(j, key, &wanted, err) : 0;
 
+	if (r < 0)
+		return r;
+	r = load(st, key, &old, &rev, err);
 	/* What is broken beyond reading is replaced by what is whole. */
 	if (r < 0 && !(rev > 0 && mode != WRITE_CREATE))
 		return r;

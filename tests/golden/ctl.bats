@@ -76,6 +76,26 @@ pool() { # NAME CIDR
 	has "get it again"
 }
 
+@test "replace heeds every resourceVersion, or says what is wrong with it" {
+	pool a 10.1.0.0/16 | ctl apply -f -
+	rev=$(ctl get pool a -o json | jq -r .metadata.resourceVersion)
+	for bad in abc '"abc"' 1x '" 1"' 0 -7 1.5 true '[1]' 99999999999999999999; do
+		run ctl replace -f <(pool a 10.1.0.0/16 | sed "s/name: a/&\n  resourceVersion: $bad/")
+		[ "$status" -eq 1 ] || { echo "$bad: $output"; false; }
+		has "IPPool a: metadata.resourceVersion: got"
+		has "want the number that get prints, or none"
+	done
+	run ctl replace -f <(pool a 10.1.0.0/16 | sed "s/name: a/&\n  resourceVersion: $((rev + 1))/")
+	[ "$status" -eq 1 ]
+	has "get it again"
+	[ "$(ctl get pool a -o json | jq -r .metadata.resourceVersion)" = "$rev" ]
+	# Without its quotes it is the same number.
+	ctl replace -f <(pool a 10.1.0.0/16 | sed "s/name: a/&\n  resourceVersion: $rev/")
+	for none in '' '""' null; do
+		ctl replace -f <(pool a 10.1.0.0/16 | sed "s/name: a/&\n  resourceVersion: $none/")
+	done
+}
+
 @test "create, apply and replace tell what is there from what is not" {
 	run ctl replace -f <(pool a 10.1.0.0/16)
 	[ "$status" -eq 1 ]
