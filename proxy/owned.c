@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A line each: "6 10.130.29.80 30080", protocol, address, port. A torn or strange line is skipped. */
+/*
+ * A line each: "6 10.130.29.80 30080", protocol, address, port. A strange line is skipped. What is left
+ * of a torn one, behind the last line's end, is skipped and cut off before the next is written: with
+ * another behind it, or an end of its own, it would say something else.
+ */
 #include "proxy/owned.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -24,6 +29,7 @@ struct item {
 struct owned {
 	char *path;
 	struct hmap items;
+	off_t torn; /* where what is left of a line begins; -1: the file has whole lines */
 };
 
 static struct item *find(const struct owned *o, const struct ipvs_key *key)
@@ -74,11 +80,19 @@ int owned_new(const char *path, struct owned **ret, struct err *err)
 	auto_free char *text = NULL;
 	char *save = NULL;
 	struct ipvs_key key;
-	int r = file_read(path, FILE_MAX, &text, NULL, err);
+	size_t len = 0, whole;
+	int r = file_read(path, FILE_MAX, &text, &len, err);
 
 	o->path = mem_strdup(path);
+	o->torn = -1;
 	if (r < 0 && r != -ENOENT)
 		return r;
+	for (whole = len; whole > 0 && text[whole - 1] != '\n';)
+		whole--;
+	if (whole < len) {
+		o->torn = (off_t)whole;
+		text[whole] = '\0';
+	}
 	if (text)
 		for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save))
 			if (parse_line(l, &key))
@@ -107,17 +121,44 @@ bool owned_has(const struct owned *o, const struct ipvs_key *key)
 	return find(o, key);
 }
 
+/* All of it, or nothing. */
+static int append(struct owned *o, int fd, const char *p, size_t n)
+{
+	struct stat st;
+	ssize_t done;
+	int r = 0;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (o->torn >= 0 && o->torn < st.st_size) {
+		if (ftruncate(fd, o->torn) < 0)
+			return -errno;
+		st.st_size = o->torn;
+	}
+	o->torn = -1;
+	done = write(fd, p, n);
+	if (done < 0)
+		r = -errno;
+	else if ((size_t)done < n)
+		r = -ENOSPC; /* which the next write would say */
+	if (done > 0 && r < 0 && ftruncate(fd, st.st_size) < 0)
+		o->torn = st.st_size;
+	return r;
+}
+
 int owned_add(struct owned *o, const struct ipvs_key *key, struct err *err)
 {
 	auto_strbuf sb = STRBUF_INIT;
 	auto_close int fd = -1;
+	int r;
 
 	if (find(o, key))
 		return 0;
 	add_line(&sb, key);
 	fd = open(o->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (fd < 0 || write(fd, sb.s, sb.len) != (ssize_t)sb.len)
-		return err_sys(err, errno ? -errno : -EIO, "remember it in %s", o->path);
+	r = fd < 0 ? -errno : append(o, fd, sb.s, sb.len);
+	if (r < 0)
+		return err_sys(err, r, "remember it in %s", o->path);
 	insert(o, key);
 	return 0;
 }
@@ -141,5 +182,8 @@ int owned_prune(struct owned *o, bool (*keep)(void *arg, const struct ipvs_key *
 	if (o->items.n == n)
 		return 0;
 	r = file_write_atomic(o->path, strbuf_str(&sb), sb.len, 0644, err);
-	return r < 0 ? r : 0;
+	if (r < 0)
+		return r;
+	o->torn = -1;
+	return 0;
 }

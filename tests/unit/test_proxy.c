@@ -9,9 +9,11 @@
 #include <linux/genetlink.h>
 #include <linux/ip_vs.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -562,6 +564,61 @@ START_TEST(test_owned)
 }
 END_TEST
 
+static void put(const char *path, const char *text)
+{
+	ck_assert_int_ge(file_write_atomic(path, text, strlen(text), 0644, NULL), 0);
+}
+
+/* What a full disk, or a crash, leaves of a line is no line, and spoils none. */
+START_TEST(test_torn)
+{
+	char dir[] = "/tmp/margay-owned-XXXXXX";
+	const struct ipvs_key a = key_of(IPPROTO_TCP, "10.0.0.1", 30080),
+			      b = key_of(IPPROTO_UDP, "fd00::1", 30081),
+			      cut = key_of(IPPROTO_TCP, "10.0.0.1", 3008);
+	static const char *const left[] = {
+		"6 10.0.0.1 30080\n6 10.0.0.1 3008", "6 10.0.0.1 30080\n6"};
+	struct rlimit limit, full;
+	auto_free char *path = NULL;
+	struct owned *o = NULL;
+	struct err err = ERR_INIT;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	path = mem_printf("%s/state", dir);
+	for (size_t i = 0; i < array_size(left); i++) {
+		auto_free char *text = NULL;
+
+		put(path, left[i]);
+		ck_assert_int_eq(owned_new(path, &o, &err), 0);
+		ck_assert(owned_has(o, &a) && !owned_has(o, &cut));
+		ck_assert_int_eq(owned_add(o, &b, &err), 0);
+		owned_free(o);
+		ck_assert_int_eq(file_read(path, 4096, &text, NULL, &err), 0);
+		ck_assert_str_eq(text, "6 10.0.0.1 30080\n17 fd00::1 30081\n");
+	}
+
+	/* There is room for a part of the next line. */
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	put(path, "");
+	ck_assert_int_eq(owned_new(path, &o, &err), 0);
+	ck_assert_int_eq(owned_add(o, &a, &err), 0);
+	full = (struct rlimit){.rlim_cur = 17 + 15, .rlim_max = limit.rlim_max};
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &full), 0);
+	errno = ENOTTY;
+	ck_assert_int_eq(owned_add(o, &b, &err), -ENOSPC);
+	ck_assert(!owned_has(o, &b));
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	ck_assert_int_eq(owned_add(o, &b, &err), 0);
+	owned_free(o);
+	ck_assert_int_eq(owned_new(path, &o, &err), 0);
+	ck_assert(owned_has(o, &a) && owned_has(o, &b));
+	owned_free(o);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
 /* ---- IPVS's attributes ---- */
 
 static struct nlmsghdr *message(void)
@@ -665,6 +722,7 @@ int main(void)
 	tcase_add_test(tc, test_cost);
 	tcase_add_test(tc, test_random);
 	tcase_add_test(tc, test_owned);
+	tcase_add_test(tc, test_torn);
 	tcase_add_test(tc, test_codec);
 	tcase_add_test(tc, test_outcome);
 	suite_add_tcase(s, tc);
