@@ -168,8 +168,9 @@ static int put_service(struct store *st, const struct svcalloc_conf *alloc, cons
 {
 	auto_(service) struct service *s = to_service(key, j), *old = to_service(key, old_j);
 	auto_free char *text = resource_encode(j, key->kind), *allocated = NULL;
+	auto_(svcalloc_made) struct svcalloc_made *made = NULL;
 	struct err later = ERR_INIT;
-	int r = svcalloc_claim(st, alloc, s, old, 0, err);
+	int r = svcalloc_claim(st, alloc, s, old, 0, &made, err);
 
 	if (r < 0)
 		return err_wrap(err, r, "%s", name_str(key));
@@ -177,7 +178,7 @@ static int put_service(struct store *st, const struct svcalloc_conf *alloc, cons
 	r = put(st, key, allocated, rev, err);
 	/* Of a write without an answer nobody knows; whoever meets the claims then finds out. */
 	if (r < 0 && r != -ETIMEDOUT)
-		svcalloc_release(st, s, old, 0, NULL);
+		svcalloc_undo(st, made);
 	else if (r == 0 && old && svcalloc_release(st, old, s, 0, &later) < 0)
 		ctl_warn("%s: is written, but what it had stays claimed: %s", name_str(key),
 			later.text);

@@ -123,16 +123,27 @@ uint16_t svcalloc_choose_port(
 
 /* ---- what is taken ---- */
 
+/* An address, or a node port. */
+struct thing {
+	char *key;
+	struct ip ip; /* IP_NONE: it is a port */
+	uint16_t port;
+};
+
+struct svcalloc_made {
+	char *owner; /* "ns/name" */
+	char *text;  /* of these claims and of no others */
+	VEC(struct thing) things;
+};
+
 struct claim {
 	struct store *st;
 	const struct svcalloc_conf *c;
 	struct service *s;
-	char *owner; /* "ns/name" */
-	char *text;  /* of its claims */
 	int64_t deadline_ms;
 	VEC(struct ip) ips;
 	VEC(uint16_t) ports;
-	VEC(char *) made; /* keys, to be taken back after a failure */
+	struct svcalloc_made *made; /* to be taken back after a failure */
 };
 
 static bool has_ip(const struct service *s, const struct ip *ip)
@@ -205,12 +216,53 @@ static void sort_used(struct claim *cl)
 
 /* ---- claims ---- */
 
+static uint64_t get_random(void)
+{
+	uint64_t x;
+
+	if (getrandom(&x, sizeof(x), 0) != sizeof(x))
+		abort();
+	return x;
+}
+
+/* Two writers of one Service in one second tell their claims apart by the id. */
 static char *claim_text(const char *owner)
 {
-	auto_(json) json_t *j = json_pack(
-		"{s:s, s:I}", "service", owner, "time", (json_int_t)(clock_real_ns() / 1000000000));
+	auto_(json) json_t *j = json_pack("{s:s, s:I, s:I}", "service", owner, "time",
+		(json_int_t)(clock_real_ns() / 1000000000), "id", (json_int_t)(get_random() >> 1));
 
 	return model_json_dump(j);
+}
+
+static struct svcalloc_made *made_new(const struct service *s)
+{
+	struct svcalloc_made *m = mem_new(struct svcalloc_made);
+
+	m->owner = mem_printf("%s/%s", s->meta.ns, s->meta.name);
+	m->text = claim_text(m->owner);
+	return m;
+}
+
+void svcalloc_made_free(struct svcalloc_made *m)
+{
+	if (!m)
+		return;
+	for (size_t i = 0; i < m->things.n; i++)
+		free(m->things.v[i].key);
+	vec_done(&m->things);
+	free(m->owner);
+	free(m->text);
+	free(m);
+}
+
+static struct thing thing_of_ip(const struct ip *ip)
+{
+	return (struct thing){.key = mem_printf(KEY_IPS "%s", ip_str(ip)), .ip = *ip};
+}
+
+static struct thing thing_of_port(uint16_t port)
+{
+	return (struct thing){.key = mem_printf(KEY_PORTS "%u", port), .port = port};
 }
 
 struct held {
@@ -218,10 +270,11 @@ struct held {
 	int64_t age_ms, rev;
 };
 
-static int read_claim(const struct claim *cl, const char *key, struct held *ret, struct err *err)
+static int read_claim(
+	struct store *st, const char *key, int64_t deadline_ms, struct held *ret, struct err *err)
 {
 	struct store_kv kv = {0};
-	int r = store_get_wait(cl->st, key, cl->deadline_ms, &kv, err);
+	int r = store_get_wait(st, key, deadline_ms, &kv, err);
 	json_int_t made_s = 0;
 	const char *owner = "";
 	json_t *j;
@@ -238,9 +291,9 @@ static int read_claim(const struct claim *cl, const char *key, struct held *ret,
 	return 0;
 }
 
-/* Whether the Service that holds a claim really has what it claimed: ip, or port where ip is NULL. */
-static int is_borne_out(const struct claim *cl, const char *owner, const struct ip *ip,
-	uint16_t port, bool *ret, struct err *err)
+/* Whether the Service that holds a claim really has what it claimed. */
+static int is_borne_out(struct store *st, const char *owner, const struct thing *t,
+	int64_t deadline_ms, bool *ret, struct err *err)
 {
 	auto_(service) struct service *s = NULL;
 	const char *slash = strchr(owner, '/');
@@ -253,7 +306,7 @@ static int is_borne_out(const struct claim *cl, const char *owner, const struct 
 		slash == owner)
 		return 0;
 	ns = mem_strndup(owner, (size_t)(slash - owner));
-	r = store_get_wait(cl->st, key_str(KIND_SERVICE, ns, slash + 1), cl->deadline_ms, &kv, err);
+	r = store_get_wait(st, key_str(KIND_SERVICE, ns, slash + 1), deadline_ms, &kv, err);
 	if (r == -ENOENT)
 		return 0;
 	if (r < 0)
@@ -262,33 +315,41 @@ static int is_borne_out(const struct claim *cl, const char *owner, const struct 
 	if (service_decode(kv.key, kv.value, kv.len, &s, NULL) < 0)
 		*ret = true;
 	else
-		*ret = ip ? has_ip(s, ip) : has_port(s, port);
+		*ret = t->ip.family != IP_NONE ? has_ip(s, &t->ip) : has_port(s, t->port);
 	store_kv_done(&kv);
 	return 0;
 }
 
-/* 0; EEXIST with the owner's name; or the datastore's error. */
-static int claim_one(
-	struct claim *cl, const char *key, const struct ip *ip, uint16_t port, struct err *err)
+static void note_made(struct claim *cl, const struct thing *t)
 {
+	struct thing copy = *t;
+
+	copy.key = mem_strdup(t->key);
+	vec_push(&cl->made->things, copy);
+}
+
+/* 0; EEXIST with the owner's name; or the datastore's error. */
+static int claim_one(struct claim *cl, const struct thing *t, struct err *err)
+{
+	const char *what = strrchr(t->key, '/') + 1;
 	struct held h;
 	bool valid = false;
 	int r = -EAGAIN;
 
 	for (int i = 0; i < TRIES && r == -EAGAIN; i++) {
-		r = store_create_wait(cl->st, key, cl->text, cl->deadline_ms, NULL, err);
+		r = store_create_wait(cl->st, t->key, cl->made->text, cl->deadline_ms, NULL, err);
 		if (r == 0 || r == -ETIMEDOUT) /* then it may be there */
-			vec_push(&cl->made, mem_strdup(key));
+			note_made(cl, t);
 		if (r != -EEXIST)
 			return r;
-		r = read_claim(cl, key, &h, err);
+		r = read_claim(cl->st, t->key, cl->deadline_ms, &h, err);
 		if (r == -ENOENT) { /* given up just now */
 			r = -EAGAIN;
 			continue;
 		}
 		if (r < 0)
 			return r;
-		if (strcmp(h.owner, cl->owner) == 0) {
+		if (strcmp(h.owner, cl->made->owner) == 0) {
 			free(h.owner);
 			return 0;
 		}
@@ -296,43 +357,37 @@ static int claim_one(
 		if (h.age_ms >= 0 && h.age_ms < SVCALLOC_GRACE_MS)
 			valid = true;
 		else
-			r = is_borne_out(cl, h.owner, ip, port, &valid, err);
+			r = is_borne_out(cl->st, h.owner, t, cl->deadline_ms, &valid, err);
 		if (r == 0 && valid)
 			r = err_set(err, -EEXIST, "%s belongs to Service %s: name another, or none",
-				strrchr(key, '/') + 1, h.owner);
+				what, h.owner);
 		else if (r == 0)
-			r = store_delete_wait(cl->st, key, h.rev, NULL, cl->deadline_ms, err);
+			r = store_delete_wait(cl->st, t->key, h.rev, NULL, cl->deadline_ms, err);
 		free(h.owner);
 		if (r == 0 || r == -ENOENT || r == -ESTALE)
 			r = -EAGAIN;
 	}
 	if (r == -EAGAIN)
-		return err_set(err, -EEXIST, "%s is being claimed by others: try again",
-			strrchr(key, '/') + 1);
+		return err_set(err, -EEXIST, "%s is being claimed by others: try again", what);
 	return r;
 }
 
 static int claim_ip(struct claim *cl, const struct ip *ip, struct err *err)
 {
-	auto_free char *key = mem_printf(KEY_IPS "%s", ip_str(ip));
+	struct thing t = thing_of_ip(ip);
+	int r = claim_one(cl, &t, err);
 
-	return claim_one(cl, key, ip, 0, err);
+	free(t.key);
+	return r;
 }
 
 static int claim_port(struct claim *cl, uint16_t port, struct err *err)
 {
-	auto_free char *key = mem_printf(KEY_PORTS "%u", port);
+	struct thing t = thing_of_port(port);
+	int r = claim_one(cl, &t, err);
 
-	return claim_one(cl, key, NULL, port, err);
-}
-
-static uint64_t get_random(void)
-{
-	uint64_t x;
-
-	if (getrandom(&x, sizeof(x), 0) != sizeof(x))
-		abort();
-	return x;
+	free(t.key);
+	return r;
 }
 
 static bool in_ranges(const struct svcalloc_conf *c, const struct ip *ip)
@@ -453,31 +508,43 @@ static void take_over(struct service *s, const struct service *old)
 				p->node_port = o->node_port;
 }
 
-/* What was made here is told by its text: an older claim of the same Service has another time. */
-static void undo(const struct claim *cl)
+/* Deletes the claim rev of t, unless the owner's Service, as it is stored by now, has t. */
+static int give_up(struct store *st, const char *owner, const struct thing *t, int64_t rev,
+	int64_t deadline_ms, struct err *err)
 {
-	for (size_t i = 0; i < cl->made.n; i++) {
+	bool kept;
+	int r = is_borne_out(st, owner, t, deadline_ms, &kept, err);
+
+	if (r < 0 || kept)
+		return r;
+	r = store_delete_wait(st, t->key, rev, NULL, deadline_ms, err);
+	return r == -ENOENT || r == -ESTALE ? 0 : r;
+}
+
+/* What was made is told by its text: others' claims for the same Service have another. */
+void svcalloc_undo(struct store *st, const struct svcalloc_made *m)
+{
+	const struct thing *t;
+
+	vec_for_each (&m->things, t) {
 		struct store_kv kv = {0};
 
-		if (store_get_wait(cl->st, cl->made.v[i], 0, &kv, NULL) < 0)
+		if (store_get_wait(st, t->key, 0, &kv, NULL) < 0)
 			continue;
-		if (strcmp(kv.value, cl->text) == 0)
-			(void)store_delete_wait(cl->st, kv.key, kv.rev, NULL, 0, NULL);
+		if (strcmp(kv.value, m->text) == 0)
+			(void)give_up(st, m->owner, t, kv.rev, 0, NULL);
 		store_kv_done(&kv);
 	}
 }
 
 int svcalloc_claim(struct store *st, const struct svcalloc_conf *c, struct service *s,
-	const struct service *old, int64_t deadline_ms, struct err *err)
+	const struct service *old, int64_t deadline_ms, struct svcalloc_made **ret_made,
+	struct err *err)
 {
-	struct claim cl = {.st = st,
-		.c = c,
-		.s = s,
-		.owner = mem_printf("%s/%s", s->meta.ns, s->meta.name),
-		.deadline_ms = deadline_ms};
+	struct claim cl = {
+		.st = st, .c = c, .s = s, .deadline_ms = deadline_ms, .made = made_new(s)};
 	int r;
 
-	cl.text = claim_text(cl.owner);
 	if (old)
 		take_over(s, old);
 	r = read_services(&cl, err);
@@ -487,51 +554,51 @@ int svcalloc_claim(struct store *st, const struct svcalloc_conf *c, struct servi
 	if (r == 0)
 		r = claim_ports(&cl, err);
 	if (r < 0)
-		undo(&cl);
-	for (size_t i = 0; i < cl.made.n; i++)
-		free(cl.made.v[i]);
-	vec_done(&cl.made);
+		svcalloc_undo(st, cl.made);
+	else if (ret_made)
+		*ret_made = take_ptr(cl.made);
+	svcalloc_made_free(cl.made);
 	vec_done(&cl.ips);
 	vec_done(&cl.ports);
-	free(cl.owner);
-	free(cl.text);
 	return r;
 }
 
-static int give_up(struct claim *cl, const char *key, struct err *err)
+static int release(struct store *st, const struct service *s, const struct thing *t,
+	int64_t deadline_ms, struct err *err)
 {
+	auto_free char *owner = mem_printf("%s/%s", s->meta.ns, s->meta.name);
 	struct held h;
-	int r = read_claim(cl, key, &h, err);
+	int r = read_claim(st, t->key, deadline_ms, &h, err);
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	if (strcmp(h.owner, cl->owner) == 0)
-		r = store_delete_wait(cl->st, key, h.rev, NULL, cl->deadline_ms, err);
+	if (strcmp(h.owner, owner) == 0)
+		r = give_up(st, owner, t, h.rev, deadline_ms, err);
 	free(h.owner);
-	return r == -ENOENT || r == -ESTALE ? 0 : r;
+	return r;
 }
 
 int svcalloc_release(struct store *st, const struct service *from, const struct service *keep,
 	int64_t deadline_ms, struct err *err)
 {
-	struct claim cl = {.st = st,
-		.owner = mem_printf("%s/%s", from->meta.ns, from->meta.name),
-		.deadline_ms = deadline_ms};
+	struct thing t;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < from->cluster_ips.n; i++) {
-		auto_free char *key = mem_printf(KEY_IPS "%s", ip_str(&from->cluster_ips.v[i]));
-
-		if (!keep || !has_ip(keep, &from->cluster_ips.v[i]))
-			r = give_up(&cl, key, err);
+		if (keep && has_ip(keep, &from->cluster_ips.v[i]))
+			continue;
+		t = thing_of_ip(&from->cluster_ips.v[i]);
+		r = release(st, from, &t, deadline_ms, err);
+		free(t.key);
 	}
 	for (size_t i = 0; r == 0 && i < from->ports.n; i++) {
 		uint16_t port = from->ports.v[i].node_port;
-		auto_free char *key = mem_printf(KEY_PORTS "%u", port);
 
-		if (port && (!keep || !has_port(keep, port)))
-			r = give_up(&cl, key, err);
+		if (!port || (keep && has_port(keep, port)))
+			continue;
+		t = thing_of_port(port);
+		r = release(st, from, &t, deadline_ms, err);
+		free(t.key);
 	}
-	free(cl.owner);
 	return r;
 }

@@ -5,13 +5,16 @@
  * Whoever writes a Service claims first: a claim is an object of its own, created where there was
  * none, so that of two writers one loses.
  *
- *	/margay/v1/serviceips/10.96.0.10	{"service":"default/dns","time":"2026-..."}
+ *	/margay/v1/serviceips/10.96.0.10	{"service":"default/dns","time":1795573000,"id":7}
  *	/margay/v1/nodeports/30080		the same
  *
  *	svcalloc_claim	fills in and claims what s lacks, and claims what it names itself
  *	write the Service
- *	svcalloc_release	what the Service had and has no more; or, where the write
- *			failed, what was claimed for it
+ *	svcalloc_release	what the Service had and has no more
+ *	svcalloc_undo	or, where the write failed, what was claimed for it
+ *
+ * Two that write one Service at once share its claims. So none is given up that the Service, as it is
+ * stored, bears out, and after a failure only what was claimed for the write that failed.
  *
  * A writer that dies in between leaves claims that no Service bears out; whoever meets one that is
  * older than SVCALLOC_GRACE_MS takes it. So writers write within half of that, or not at all.
@@ -22,6 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/mem.h"
 #include "net/prefix.h"
 
 struct err;
@@ -42,15 +46,24 @@ struct svcalloc_conf {
 int svcalloc_parse_ranges(const char *text, struct svcalloc_conf *ret, struct err *err);
 int svcalloc_parse_ports(const char *text, struct svcalloc_conf *ret, struct err *err);
 
+/* The claims that one call made; those that were there for its Service are not among them. */
+struct svcalloc_made;
+void svcalloc_made_free(struct svcalloc_made *m);
+AUTO_DEFINE(svcalloc_made, struct svcalloc_made *, svcalloc_made_free);
+
 /*
  * Gives s a cluster address (unless headless or ExternalName) and, for NodePort and LoadBalancer, a
  * node port for each port, and claims all of them. What old, the stored version, has is kept where s
  * names none; old NULL: create. EEXIST: another Service has what s asks for; ENOSPC: none is left;
  * EINVAL: an address out of range. After a failure nothing is claimed that old does not have.
+ * ret_made may be NULL.
  */
 int svcalloc_claim(struct store *st, const struct svcalloc_conf *c, struct service *s,
-	const struct service *old, int64_t deadline_ms, struct err *err);
-/* Gives up the claims of `from` that `keep` (NULL: nothing) does not have. */
+	const struct service *old, int64_t deadline_ms, struct svcalloc_made **ret_made,
+	struct err *err);
+/* For who could not write the Service. */
+void svcalloc_undo(struct store *st, const struct svcalloc_made *m);
+/* Gives up the claims of `from`, which was stored, that `keep` (NULL: nothing) does not have. */
 int svcalloc_release(struct store *st, const struct service *from, const struct service *keep,
 	int64_t deadline_ms, struct err *err);
 

@@ -8,19 +8,24 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "ctl/columns.h"
 #include "ctl/docs.h"
 #include "ctl/node.h"
+#include "ctl/resources.h"
 #include "ctl/table.h"
 #include "ctl/usage.h"
 #include "ctl/yaml.h"
+#include "fake/store_fake.h"
 #include "model/ipam.h"
 #include "model/json.h"
 #include "model/key.h"
 #include "net/ip.h"
+#include "store/store.h"
+#include "store/svcalloc.h"
 #include "svc/bird.h"
 
 /* What fn prints. */
@@ -430,6 +435,52 @@ START_TEST(usage)
 }
 END_TEST
 
+#define SERVICE_A                                                                                 \
+	"{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"a\",\"namespace\":" \
+	"\"default\"},\"spec\":{\"clusterIP\":\"10.96.0.10\",\"ports\":[{\"port\":80}]}}"
+
+static int create(struct store *st, struct err *err)
+{
+	auto_(json) json_t *j = model_json_load("a", SERVICE_A, strlen(SERVICE_A), NULL);
+	struct svcalloc_conf conf;
+	struct key key;
+
+	ck_assert_int_eq(svcalloc_parse_ranges(SVCALLOC_RANGES, &conf, NULL), 0);
+	ck_assert_int_eq(svcalloc_parse_ports(SVCALLOC_NODE_PORTS, &conf, NULL), 0);
+	*err = ERR_INIT;
+	return resources_write(st, &conf, WRITE_CREATE, j, NULL, &key, err);
+}
+
+/* Another is about to create the same Service: whatever fails here, what it has claimed is its own. */
+START_TEST(others_claims_stay)
+{
+	const char *key = "/margay/v1/serviceips/10.96.0.10";
+	auto_free char *theirs = mem_printf("{\"service\":\"default/a\",\"time\":%lld}",
+		(long long)(clock_real_ns() / 1000000000));
+	struct store *st = store_fake_new(NULL);
+	unsigned n_ops = 1, n_failed = 0; /* n_ops: of one that succeeds */
+	struct err err;
+
+	store_fake_put(st, key, theirs);
+	for (unsigned n = 1; n <= n_ops; n++) {
+		unsigned before = store_fake_op_count(st);
+		int r;
+
+		store_fake_fail_nth(st, n, -EEXIST);
+		r = create(st, &err);
+		store_fake_fail_nth(st, 0, 0);
+		n_ops = r < 0 ? n + 1 : store_fake_op_count(st) - before;
+		n_failed += r < 0;
+		ck_assert_msg(r == 0 || r == -EEXIST, "%s", err.text);
+		ck_assert_msg(store_fake_value(st, key), "its operation %u failed", n);
+		ck_assert_str_eq(store_fake_value(st, key), theirs);
+		store_fake_put(st, "/margay/v1/services/default/a", NULL);
+	}
+	ck_assert_uint_ge(n_failed, 4);
+	store_close(st);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("ctl");
@@ -447,6 +498,7 @@ int main(void)
 	tcase_add_test(tc, rows_of_kinds);
 	tcase_add_test(tc, sessions);
 	tcase_add_test(tc, usage);
+	tcase_add_test(tc, others_claims_stay);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);

@@ -75,7 +75,7 @@ static size_t n_claims(void)
 static int claim(struct service *s, const struct service *old)
 {
 	err = ERR_INIT;
-	return svcalloc_claim(st, &conf, s, old, 0, &err);
+	return svcalloc_claim(st, &conf, s, old, 0, NULL, &err);
 }
 
 START_TEST(test_parse)
@@ -165,7 +165,7 @@ START_TEST(test_none_twice)
 		int r;
 
 		s = service(name, "\"type\":\"NodePort\"," PORTS);
-		r = svcalloc_claim(st, &small, s, NULL, 0, &err);
+		r = svcalloc_claim(st, &small, s, NULL, 0, NULL, &err);
 		if (i == 62) {
 			ck_assert_int_eq(r, -ENOSPC);
 			ck_assert_ptr_nonnull(strstr(err.text, "10.96.0.0/26"));
@@ -254,15 +254,50 @@ START_TEST(test_update)
 	ck_assert(ip_equal(&new->cluster_ips.v[0], &old->cluster_ips.v[0]));
 	ck_assert_uint_eq(new->ports.v[0].node_port, kept);
 	ck_assert_uint_eq(n_claims(), 4);
+	store_service(new);
 	ck_assert_int_eq(svcalloc_release(st, old, new, 0, &err), 0);
 	ck_assert_uint_eq(n_claims(), 3);
 	ck_assert_int_eq(claim(plain, new), 0);
+	store_service(plain);
 	ck_assert_int_eq(svcalloc_release(st, new, plain, 0, &err), 0);
 	ck_assert_uint_eq(n_claims(), 1);
 	/* Another's are not given up. */
 	vec_push(&other->cluster_ips, plain->cluster_ips.v[0]);
 	ck_assert_int_eq(svcalloc_release(st, other, NULL, 0, &err), 0);
 	ck_assert_uint_eq(n_claims(), 1);
+}
+END_TEST
+
+/* Two write one Service at once: whichever loses, the winner's claims stay. */
+START_TEST(test_at_once)
+{
+	const char *spec =
+		"\"type\":\"NodePort\",\"clusterIP\":\"10.96.0.10\",\"ports\":[{\"port\":"
+		"80,\"nodePort\":30080}]";
+
+	for (int loser = 0; loser < 2; loser++)
+		for (int written = 0; written < 2; written++) {
+			auto_(service) struct service *a = service("a", spec),
+						      *b = service("a", spec);
+			struct svcalloc_made *made[2] = {NULL, NULL};
+
+			ck_assert_int_eq(svcalloc_claim(st, &conf, a, NULL, 0, &made[0], &err), 0);
+			ck_assert_int_eq(svcalloc_claim(st, &conf, b, NULL, 0, &made[1], &err), 0);
+			ck_assert_uint_eq(n_claims(), 2);
+			if (written)
+				store_service(a);
+			svcalloc_undo(st, made[loser]);
+			/* The first one's are its own to give up, while nothing is stored. */
+			ck_assert_uint_eq(n_claims(), loser == 0 && !written ? 0 : 2);
+			svcalloc_made_free(made[0]);
+			svcalloc_made_free(made[1]);
+			/* Nor does one take it that deleted what was there before. */
+			ck_assert_int_eq(svcalloc_release(st, a, NULL, 0, &err), 0);
+			ck_assert_uint_eq(n_claims(), written ? 2 : 0);
+			store_fake_put(st, "/margay/v1/services/default/a", NULL);
+			ck_assert_int_eq(svcalloc_release(st, a, NULL, 0, &err), 0);
+			ck_assert_uint_eq(n_claims(), 0);
+		}
 }
 END_TEST
 
@@ -351,6 +386,7 @@ int main(void)
 	tcase_add_test(tc, test_kinds);
 	tcase_add_test(tc, test_by_name);
 	tcase_add_test(tc, test_update);
+	tcase_add_test(tc, test_at_once);
 	tcase_add_test(tc, test_left_over);
 	tcase_add_test(tc, test_failures);
 	suite_add_tcase(s, tc);
