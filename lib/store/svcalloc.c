@@ -390,12 +390,33 @@ static int claim_port(struct claim *cl, uint16_t port, struct err *err)
 	return r;
 }
 
-static bool in_ranges(const struct svcalloc_conf *c, const struct ip *ip)
+static const struct prefix *find_range(const struct svcalloc_conf *c, const struct ip *ip)
 {
 	for (size_t i = 0; i < c->n_ranges; i++)
 		if (prefix_contains(&c->ranges[i], ip))
-			return true;
-	return false;
+			return &c->ranges[i];
+	return NULL;
+}
+
+/* Kubernetes gives no Service the network's own address, nor IPv4's broadcast address. */
+static int check_ip(const struct svcalloc_conf *c, const struct ip *ip, struct err *err)
+{
+	const struct prefix *range = find_range(c, ip);
+	struct ip last;
+
+	if (!range)
+		return err_set(err, -EINVAL, "clusterIP %s: want one in the service range %s",
+			ip_str(ip), prefix_str(&c->ranges[0]));
+	if (ip_equal(ip, &range->addr))
+		return err_set(err, -EINVAL,
+			"clusterIP %s: is the address of the network %s: want another of it",
+			ip_str(ip), prefix_str(range));
+	last = prefix_last(range);
+	if (ip->family == IP_V4 && ip_equal(ip, &last))
+		return err_set(err, -EINVAL,
+			"clusterIP %s: is the broadcast address of %s: want another of it",
+			ip_str(ip), prefix_str(range));
+	return 0;
 }
 
 static int give_ip(struct claim *cl, struct err *err)
@@ -432,10 +453,9 @@ static int claim_ips(struct claim *cl, struct err *err)
 	for (size_t i = 0; r == 0 && i < s->cluster_ips.n; i++) {
 		const struct ip *ip = &s->cluster_ips.v[i];
 
-		if (!in_ranges(cl->c, ip))
-			return err_set(err, -EINVAL,
-				"clusterIP %s: want one in the service range %s", ip_str(ip),
-				prefix_str(&cl->c->ranges[0]));
+		r = check_ip(cl->c, ip, err);
+		if (r < 0)
+			return r;
 		r = claim_ip(cl, ip, err);
 	}
 	return r;

@@ -55,7 +55,7 @@ AUTO_DEFINE(svcalloc_made, struct svcalloc_made *, svcalloc_made_free);
  * Gives s a cluster address (unless headless or ExternalName) and, for NodePort and LoadBalancer, a
  * node port for each port, and claims all of them. What old, the stored version, has is kept where s
  * names none; old NULL: create. EEXIST: another Service has what s asks for; ENOSPC: none is left;
- * EINVAL: an address out of range. After a failure nothing is claimed that old does not have.
+ * EINVAL: an address out of range, or that no Service can have. After a failure nothing is claimed that old does not have.
  * ret_made may be NULL.
  */
 int svcalloc_claim(struct store *st, const struct svcalloc_conf *c, struct service *s,

@@ -268,6 +268,28 @@ START_TEST(test_update)
 }
 END_TEST
 
+/* The network's own address is no Service's, nor is IPv4's broadcast address. */
+START_TEST(test_ends)
+{
+	static const struct {
+		const char *ip;
+		int r;
+	} rows[] = {{"10.96.0.0", -EINVAL}, {"10.96.0.1", 0}, {"10.96.255.254", 0},
+		{"10.96.255.255", -EINVAL}, {"10.97.0.0", -EINVAL}, {"fd96::", -EINVAL},
+		{"fd96::1", 0}, {"fd96::ffff", 0}, {"fd96::1:0", -EINVAL}};
+
+	ck_assert_int_eq(svcalloc_parse_ranges("10.96.0.0/16,fd96::/112", &conf, NULL), 0);
+	for (size_t i = 0; i < array_size(rows); i++) {
+		auto_free char *spec = mem_printf("\"clusterIP\":\"%s\"," PORTS, rows[i].ip);
+		auto_(service) struct service *s = service("x", spec);
+
+		ck_assert_msg(claim(s, NULL) == rows[i].r, "%s: %s", rows[i].ip, err.text);
+		ck_assert_uint_eq(n_claims(), rows[i].r == 0);
+		ck_assert_int_eq(svcalloc_release(st, s, NULL, 0, &err), 0);
+	}
+}
+END_TEST
+
 /* Two write one Service at once: whichever loses, the winner's claims stay. */
 START_TEST(test_at_once)
 {
@@ -386,6 +408,7 @@ int main(void)
 	tcase_add_test(tc, test_kinds);
 	tcase_add_test(tc, test_by_name);
 	tcase_add_test(tc, test_update);
+	tcase_add_test(tc, test_ends);
 	tcase_add_test(tc, test_at_once);
 	tcase_add_test(tc, test_left_over);
 	tcase_add_test(tc, test_failures);
