@@ -37,7 +37,10 @@ struct front {
 	struct hmap_node node;
 	struct ipvs_key key;
 	VEC(struct claim) claims;
-	struct plan *told;   /* NULL: nothing */
+	struct plan *told; /* NULL: nothing */
+	/* As they were told. Pointers to compare: after settle_front() all of them have claims. */
+	const struct entry *has_it;
+	VEC(const struct entry *) losers;
 	struct list touched; /* since the last settle() */
 };
 
@@ -63,6 +66,7 @@ struct entry {
 	bool node_ports;
 	VEC(struct front *) fronts;
 	VEC(struct fact) facts;
+	VEC(struct ip) outside; /* of all ranges, as told */
 };
 
 struct calc {
@@ -149,6 +153,7 @@ static void free_front(struct calc *c, struct front *f)
 	hmap_remove(&c->fronts, &f->node);
 	list_del(&f->touched);
 	vec_done(&f->claims);
+	vec_done(&f->losers);
 	plan_unref(f->told);
 	free(f);
 }
@@ -205,18 +210,32 @@ static const struct claim *winner(const struct front *f)
 	return w;
 }
 
-static void tell_losers(struct calc *c, const struct front *f, const struct claim *w)
+static bool is_loser(const struct front *f, const struct entry *e)
 {
+	for (size_t i = 0; i < f->losers.n; i++)
+		if (f->losers.v[i] == e)
+			return true;
+	return false;
+}
+
+static void tell_losers(struct calc *c, struct front *f, const struct claim *w)
+{
+	bool same = f->has_it == w->entry;
 	const struct claim *cl;
 	char why[512];
 
 	vec_for_each (&f->claims, cl) {
-		if (cl == w)
+		if (cl == w || (same && is_loser(f, cl->entry)))
 			continue;
 		snprintf(why, sizeof(why), "%s is served for the older Service %s: give it another",
 			ipvs_key_str(&f->key), w->entry->name);
 		c->ops->refused(c->arg, cl->entry->name, why);
 	}
+	f->has_it = w->entry;
+	f->losers.n = 0;
+	vec_for_each (&f->claims, cl)
+		if (cl != w)
+			vec_push(&f->losers, cl->entry);
 }
 
 static void settle_front(struct calc *c, struct front *f)
@@ -344,6 +363,7 @@ static void free_entry(struct calc *c, struct entry *e)
 	list_del(&e->dirty);
 	vec_done(&e->fronts);
 	vec_done(&e->facts);
+	vec_done(&e->outside);
 	free(e->name);
 	free(e->created);
 	free(e);
@@ -411,21 +431,40 @@ static void plan_port(struct calc *c, struct entry *e, const struct service *s,
 	plan_unref(plan);
 }
 
-static void plan_service(struct calc *c, struct entry *e, const struct service *s)
+static bool is_outside(const struct entry *e, const struct ip *ip)
 {
-	const struct service_port *port;
-	bool has[2] = {false, false};
+	for (size_t i = 0; i < e->outside.n; i++)
+		if (ip_equal(&e->outside.v[i], ip))
+			return true;
+	return false;
+}
+
+static void tell_outside(struct calc *c, struct entry *e, const struct service *s)
+{
 	char why[256];
 
 	for (size_t i = 0; i < s->cluster_ips.n; i++) {
-		has[s->cluster_ips.v[i].family == IP_V6] = true;
-		if (in_ranges(c, &s->cluster_ips.v[i]))
+		if (in_ranges(c, &s->cluster_ips.v[i]) || is_outside(e, &s->cluster_ips.v[i]))
 			continue;
 		snprintf(why, sizeof(why),
 			"clusterIP %s is in no service range: add its range, or give it another",
 			ip_str(&s->cluster_ips.v[i]));
 		c->ops->refused(c->arg, e->name, why);
 	}
+	e->outside.n = 0;
+	for (size_t i = 0; i < s->cluster_ips.n; i++)
+		if (!in_ranges(c, &s->cluster_ips.v[i]))
+			vec_push(&e->outside, s->cluster_ips.v[i]);
+}
+
+static void plan_service(struct calc *c, struct entry *e, const struct service *s)
+{
+	const struct service_port *port;
+	bool has[2] = {false, false};
+
+	for (size_t i = 0; i < s->cluster_ips.n; i++)
+		has[s->cluster_ips.v[i].family == IP_V6] = true;
+	tell_outside(c, e, s);
 	vec_for_each (&s->ports, port) {
 		endpoints_of_port(c->endpoints, s, port, &c->scratch);
 		add_local(c, e);
@@ -454,6 +493,8 @@ static void run_entry(struct calc *c, struct entry *e)
 		free(e->created);
 		e->created = s->meta.created ? mem_strdup(s->meta.created) : NULL;
 		plan_service(c, e, s);
+	} else {
+		e->outside.n = 0;
 	}
 	/* What stays is counted before it is uncounted, and so never gone. */
 	for (size_t i = 0; i < e->facts.n; i++)

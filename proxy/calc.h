@@ -39,7 +39,7 @@ struct calc_ops {
 	void (*server_unset)(void *arg, const struct ipvs_key *key);
 	/* Node ports or local endpoints have changed. */
 	void (*nat_changed)(void *arg);
-	/* A Service's address cannot be served: "ns/name", why. Told at each look at it. */
+	/* A Service's address cannot be served: "ns/name", why. Told when that begins. */
 	void (*refused)(void *arg, const char *service, const char *why);
 };
 

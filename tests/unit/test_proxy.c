@@ -317,6 +317,9 @@ START_TEST(test_clash)
 		service("b", "\"creationTimestamp\":\"2026-01-01T00:00:00Z\",", IP1 PORT80);
 	auto_(service) struct service *outside =
 		service("c", "", "\"clusterIP\":\"10.97.0.1\"," PORT80);
+	auto_(service) struct service *inside =
+		service("c", "", "\"clusterIP\":\"10.96.0.9\"," PORT80);
+	auto_(endpointslice) struct endpointslice *sc = slice("c", "c", READY);
 	auto_(endpointslice) struct endpointslice *sa = slice("a", "a", READY);
 	auto_(endpointslice) struct endpointslice *sb = slice("b", "b", ENDING);
 	const char *want[] = {"TCP 10.96.0.1:80 10.0.0.1:8080\nlocal 10.0.0.1\n",
@@ -343,6 +346,26 @@ START_TEST(test_clash)
 	calc_on_service(c, NULL, outside);
 	strbuf_reset(&t.refused);
 	calc_run(c);
+	ck_assert_ptr_nonnull(strstr(strbuf_str(&t.refused), "d/c: clusterIP 10.97.0.1 is in no"));
+	/* A change of endpoints is no new refusal: of the loser, of the winner, of one outside. */
+	strbuf_reset(&t.refused);
+	calc_on_slice(c, sa, NULL);
+	calc_on_slice(c, NULL, sc);
+	calc_run(c);
+	calc_on_slice(c, NULL, sa);
+	calc_on_slice(c, sb, NULL);
+	calc_run(c);
+	ck_assert_str_eq(strbuf_str(&t.refused), "");
+	/* What ends and begins again is one. */
+	calc_on_service(c, young, NULL);
+	calc_on_service(c, outside, inside);
+	calc_run(c);
+	ck_assert_str_eq(strbuf_str(&t.refused), "");
+	calc_on_service(c, NULL, young);
+	calc_on_service(c, inside, outside);
+	calc_run(c);
+	ck_assert_ptr_nonnull(
+		strstr(strbuf_str(&t.refused), "d/a: TCP 10.96.0.1:80 is served for"));
 	ck_assert_ptr_nonnull(strstr(strbuf_str(&t.refused), "d/c: clusterIP 10.97.0.1 is in no"));
 	calc_free(c);
 	forget(&t);
