@@ -212,9 +212,20 @@ static void on_server_unset(void *arg, const struct ipvs_key *key)
 	vservers_unset(((struct agent *)arg)->servers, key);
 }
 
-static void on_nat_changed(void *arg)
+static void on_local(void *arg, const struct ip *ip, bool there)
 {
-	((struct agent *)arg)->nat_changed = true;
+	struct agent *a = arg;
+
+	if (a->masq)
+		masq_set_local(a->masq, ip, there);
+}
+
+static void on_node_port(void *arg, uint8_t protocol, uint16_t port, bool there)
+{
+	struct agent *a = arg;
+
+	if (a->masq)
+		masq_set_node_port(a->masq, protocol, port, there);
 }
 
 static void on_refused(void *arg, const char *service, const char *why)
@@ -227,7 +238,8 @@ static void on_refused(void *arg, const char *service, const char *why)
 
 static const struct calc_ops calc_ops = {.server_set = on_server_set,
 	.server_unset = on_server_unset,
-	.nat_changed = on_nat_changed,
+	.local = on_local,
+	.node_port = on_node_port,
 	.refused = on_refused};
 
 /* ---- which virtual servers are ours ---- */
@@ -457,8 +469,7 @@ static void want_masq(struct agent *a)
 		.n_pods = a->conf->n_pods,
 		.node_ips = a->wanted_ips.v,
 		.n_node_ips = a->wanted_ips.n,
-		.all = a->conf->masquerade_all,
-		.calc = a->calc};
+		.all = a->conf->masquerade_all};
 
 	if (a->conf->n_pods == 0) {
 		cache_for_each(a->cache, &a->kinds[CACHE_POOLS], add_pool, &pools);

@@ -56,6 +56,8 @@ struct counted {
 	struct hmap_node node;
 	struct fact fact;
 	size_t n;
+	bool told;
+	struct list touched; /* since the last settle */
 };
 
 struct entry {
@@ -75,9 +77,8 @@ struct calc {
 	void *arg;
 	struct endpoints *endpoints;
 	struct hmap entries, fronts, facts;
-	struct list dirty, touched;
+	struct list dirty, touched, touched_facts;
 	VEC(struct ip) node_ips;
-	bool nat_changed;
 	struct service_endpoints scratch;
 };
 
@@ -272,6 +273,12 @@ static struct counted *find_counted(const struct calc *c, const struct fact *fac
 	return NULL;
 }
 
+static void touch_fact(struct calc *c, struct counted *k)
+{
+	list_del(&k->touched);
+	list_add_tail(&c->touched_facts, &k->touched);
+}
+
 static void count(struct calc *c, const struct fact *fact)
 {
 	struct counted *k = find_counted(c, fact);
@@ -279,41 +286,35 @@ static void count(struct calc *c, const struct fact *fact)
 	if (!k) {
 		k = mem_new(struct counted);
 		k->fact = *fact;
+		list_init(&k->touched);
 		hmap_insert(&c->facts, &k->node, hash_bytes(fact, sizeof(*fact)));
-		c->nat_changed = true;
 	}
-	k->n++;
+	if (k->n++ == 0)
+		touch_fact(c, k);
 }
 
 static void uncount(struct calc *c, const struct fact *fact)
 {
 	struct counted *k = find_counted(c, fact);
 
-	if (--k->n > 0)
+	if (--k->n == 0)
+		touch_fact(c, k);
+}
+
+static void settle_fact(struct calc *c, struct counted *k)
+{
+	bool there = k->n > 0;
+
+	list_del(&k->touched);
+	if (k->told != there && k->fact.protocol == 0)
+		c->ops->local(c->arg, &k->fact.ip, there);
+	else if (k->told != there)
+		c->ops->node_port(c->arg, k->fact.protocol, k->fact.port, there);
+	k->told = there;
+	if (there)
 		return;
 	hmap_remove(&c->facts, &k->node);
 	free(k);
-	c->nat_changed = true;
-}
-
-void calc_for_each_local(
-	const struct calc *c, void (*fn)(void *arg, const struct ip *ip), void *arg)
-{
-	const struct counted *k;
-
-	hmap_for_each (k, &c->facts, node)
-		if (k->fact.protocol == 0)
-			fn(arg, &k->fact.ip);
-}
-
-void calc_for_each_node_port(
-	const struct calc *c, void (*fn)(void *arg, uint8_t protocol, uint16_t port), void *arg)
-{
-	const struct counted *k;
-
-	hmap_for_each (k, &c->facts, node)
-		if (k->fact.protocol != 0)
-			fn(arg, k->fact.protocol, k->fact.port);
 }
 
 static bool is_node_ip(const struct calc *c, const struct ip *ip)
@@ -496,7 +497,6 @@ static void run_entry(struct calc *c, struct entry *e)
 	} else {
 		e->outside.n = 0;
 	}
-	/* What stays is counted before it is uncounted, and so never gone. */
 	for (size_t i = 0; i < e->facts.n; i++)
 		count(c, &e->facts.v[i]);
 	for (size_t i = 0; i < old.n; i++)
@@ -510,15 +510,14 @@ void calc_run(struct calc *c)
 {
 	struct entry *e, *tmp;
 	struct front *f, *ftmp;
+	struct counted *k, *ktmp;
 
 	list_for_each_safe (e, tmp, &c->dirty, dirty)
 		run_entry(c, e);
 	list_for_each_safe (f, ftmp, &c->touched, touched)
 		settle_front(c, f);
-	if (c->nat_changed) {
-		c->nat_changed = false;
-		c->ops->nat_changed(c->arg);
-	}
+	list_for_each_safe (k, ktmp, &c->touched_facts, touched)
+		settle_fact(c, k);
 }
 
 /* ---- input ---- */
@@ -561,6 +560,7 @@ struct calc *calc_new(const struct calc_conf *conf, const struct calc_ops *ops, 
 	c->arg = arg;
 	list_init(&c->dirty);
 	list_init(&c->touched);
+	list_init(&c->touched_facts);
 	c->endpoints = endpoints_new(conf->use_weps, on_changed, c);
 	return c;
 }

@@ -37,8 +37,10 @@ struct calc_ops {
 	/* Told once per difference. server is borrowed for the call. */
 	void (*server_set)(void *arg, const struct ipvs_key *key, const struct calc_server *server);
 	void (*server_unset)(void *arg, const struct ipvs_key *key);
-	/* Node ports or local endpoints have changed. */
-	void (*nat_changed)(void *arg);
+	/* Endpoints that may be on this node, other than the node itself, and node ports: each when it
+	 * comes, and when it goes. */
+	void (*local)(void *arg, const struct ip *ip, bool there);
+	void (*node_port)(void *arg, uint8_t protocol, uint16_t port, bool there);
 	/* A Service's address cannot be served: "ns/name", why. Told when that begins. */
 	void (*refused)(void *arg, const char *service, const char *why);
 };
@@ -64,10 +66,3 @@ void calc_on_node_ips(struct calc *c, const struct ip *ips, size_t n);
 
 /* Looks at the Services that were concerned since the last call, and tells. */
 void calc_run(struct calc *c);
-
-/* Endpoints that may be on this node, other than the node itself, and the protocols and ports of
- * node ports; in no order. */
-void calc_for_each_local(
-	const struct calc *c, void (*fn)(void *arg, const struct ip *ip), void *arg);
-void calc_for_each_node_port(
-	const struct calc *c, void (*fn)(void *arg, uint8_t protocol, uint16_t port), void *arg);

@@ -7,10 +7,11 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/hmap.h"
+#include "base/list.h"
 #include "base/log.h"
-#include "base/mem.h"
+#include "base/vec.h"
 #include "kern/nft.h"
-#include "proxy/calc.h"
 
 #define SET_SERVICES "service-ips"
 #define SET_PODS "pod-ips"
@@ -42,16 +43,31 @@ static const struct family families[2] = {
 	{IP_V6, NFPROTO_IPV6, NFT_KEY_IP6, NFT_KEY_IP6_PAIR, IPPROTO_ICMPV6},
 };
 
-struct table {
-	struct nft_ruleset *want; /* NULL = no table */
-	bool dirty;		  /* else the kernel holds what is wanted */
-	struct nft_ruleset *have; /* while dirty: what the kernel holds; NULL = read it */
+/* No padding: comparable and hashable as a whole. */
+struct fact {
+	uint8_t protocol; /* of a node port; 0: ip is a local endpoint */
+	struct ip ip;
+	uint16_t port;
+};
+_Static_assert(sizeof(struct fact) == 20, "no padding");
+
+struct item {
+	struct hmap_node node;
+	struct fact fact;
+	bool wanted;
+	bool was;	     /* wanted at the last apply */
+	struct list changed; /* since then */
 };
 
 struct masq {
 	struct nft *nft;
-	bool wanted;
-	struct table tables[2];
+	bool wanted; /* anything: since the first masq_want() */
+	VEC(struct prefix) ranges, pods;
+	VEC(struct ip) node_ips;
+	bool all;
+	struct hmap items;
+	struct list changed;
+	bool unknown[2]; /* by family; else the kernel holds what was wanted at the last apply */
 };
 
 struct masq *masq_new(struct nft *n)
@@ -59,69 +75,124 @@ struct masq *masq_new(struct nft *n)
 	struct masq *m = mem_new(struct masq);
 
 	m->nft = n;
+	m->unknown[0] = m->unknown[1] = true;
+	list_init(&m->changed);
 	return m;
+}
+
+static void free_item(struct masq *m, struct item *it)
+{
+	hmap_remove(&m->items, &it->node);
+	list_del(&it->changed);
+	free(it);
 }
 
 void masq_free(struct masq *m)
 {
+	struct item *it;
+
 	if (!m)
 		return;
-	for (int i = 0; i < 2; i++) {
-		nft_ruleset_free(m->tables[i].want);
-		nft_ruleset_free(m->tables[i].have);
-	}
+	hmap_for_each (it, &m->items, node)
+		free_item(m, it);
+	hmap_done(&m->items);
+	vec_done(&m->ranges);
+	vec_done(&m->pods);
+	vec_done(&m->node_ips);
 	free(m);
 }
 
 /* ---- what is wanted ---- */
 
-struct fill {
-	const struct family *f;
-	struct nftnl_set *set;
-	uint8_t protocol;
-};
-
-static void add_hairpin(void *arg, const struct ip *ip)
+static void set_fact(struct masq *m, const struct fact *fact, bool wanted)
 {
-	const struct fill *fl = arg;
-	uint8_t pair[32];
-	size_t n = ip_n_bytes(ip);
+	uint64_t hash = hash_bytes(fact, sizeof(*fact));
+	struct item *it, *found = NULL;
 
-	if (ip->family != fl->f->ip)
+	hmap_for_each_hash (it, &m->items, hash, node)
+		if (memcmp(&it->fact, fact, sizeof(*fact)) == 0)
+			found = it;
+	if (!found && !wanted)
 		return;
-	memcpy(pair, ip->b, n);
-	memcpy(pair + n, ip->b, n);
-	nft_key_add(fl->set, pair);
+	if (!found) {
+		found = mem_new(struct item);
+		found->fact = *fact;
+		list_init(&found->changed);
+		hmap_insert(&m->items, &found->node, hash);
+	}
+	found->wanted = wanted;
+	list_del(&found->changed);
+	list_add_tail(&m->changed, &found->changed);
 }
 
-static void add_port(void *arg, uint8_t protocol, uint16_t port)
+void masq_set_local(struct masq *m, const struct ip *ip, bool wanted)
 {
-	const struct fill *fl = arg;
-	uint8_t be[2] = {(uint8_t)(port >> 8), (uint8_t)port};
+	struct fact fact = {.ip = *ip};
 
-	if (protocol == fl->protocol)
-		nft_key_add(fl->set, be);
+	set_fact(m, &fact, wanted);
+}
+
+void masq_set_node_port(struct masq *m, uint8_t protocol, uint16_t port, bool wanted)
+{
+	struct fact fact = {.protocol = protocol, .port = port};
+
+	set_fact(m, &fact, wanted);
+}
+
+/* The sets of a ruleset that facts are in. */
+struct fact_sets {
+	struct nftnl_set *ports[array_size(ports)], *hairpin;
+};
+
+static struct fact_sets add_fact_sets(struct nft_ruleset *rs, const struct family *f)
+{
+	struct fact_sets sets;
+
+	for (size_t i = 0; i < array_size(ports); i++)
+		sets.ports[i] = nft_key_set(rs, ports[i].set, NFT_KEY_PORT);
+	sets.hairpin = nft_key_set(rs, SET_HAIRPIN, f->pair);
+	return sets;
+}
+
+/* Whether it is one of the family's. */
+static bool add_fact(const struct fact_sets *sets, const struct family *f, const struct fact *fact)
+{
+	const uint8_t port[2] = {(uint8_t)(fact->port >> 8), (uint8_t)fact->port};
+	size_t n = ip_n_bytes(&fact->ip);
+	uint8_t pair[32];
+
+	for (size_t i = 0; fact->protocol && i < array_size(ports); i++)
+		if (ports[i].protocol == fact->protocol)
+			nft_key_add(sets->ports[i], port);
+	if (fact->protocol)
+		return true;
+	if (fact->ip.family != f->ip)
+		return false;
+	memcpy(pair, fact->ip.b, n);
+	memcpy(pair + n, fact->ip.b, n);
+	nft_key_add(sets->hairpin, pair);
+	return true;
 }
 
 static void add_sets(
-	struct nft_ruleset *rs, const struct family *f, const struct masq_want *w, bool pods)
+	struct nft_ruleset *rs, const struct family *f, const struct masq *m, bool pods)
 {
-	struct fill fl = {.f = f};
+	struct fact_sets facts;
+	struct nftnl_set *node;
+	const struct item *it;
+	const struct ip *ip;
 
-	nft_prefix_set(rs, SET_SERVICES, f->ip, w->ranges, w->n_ranges);
+	nft_prefix_set(rs, SET_SERVICES, f->ip, m->ranges.v, m->ranges.n);
 	if (pods)
-		nft_prefix_set(rs, SET_PODS, f->ip, w->pods, w->n_pods);
-	fl.set = nft_key_set(rs, SET_NODE, f->addr);
-	for (size_t i = 0; i < w->n_node_ips; i++)
-		if (w->node_ips[i].family == f->ip)
-			nft_key_add(fl.set, w->node_ips[i].b);
-	for (size_t i = 0; i < array_size(ports); i++) {
-		fl.set = nft_key_set(rs, ports[i].set, NFT_KEY_PORT);
-		fl.protocol = ports[i].protocol;
-		calc_for_each_node_port(w->calc, add_port, &fl);
-	}
-	fl.set = nft_key_set(rs, SET_HAIRPIN, f->pair);
-	calc_for_each_local(w->calc, add_hairpin, &fl);
+		nft_prefix_set(rs, SET_PODS, f->ip, m->pods.v, m->pods.n);
+	node = nft_key_set(rs, SET_NODE, f->addr);
+	vec_for_each (&m->node_ips, ip)
+		if (ip->family == f->ip)
+			nft_key_add(node, ip->b);
+	facts = add_fact_sets(rs, f);
+	hmap_for_each (it, &m->items, node)
+		if (it->wanted)
+			(void)add_fact(&facts, f, &it->fact);
 }
 
 static void add_nat(struct nft_ruleset *rs, const struct family *f, bool all, bool pods)
@@ -166,44 +237,46 @@ static void add_filter(struct nft_ruleset *rs, const struct family *f)
 	nft_reject(r, f->ip);
 }
 
-static struct nft_ruleset *build(const struct family *f, const struct masq_want *w)
+static bool has_family(const struct prefix *v, size_t n, enum ip_family family)
 {
-	bool any = false, pods = false;
+	for (size_t i = 0; i < n; i++)
+		if (v[i].addr.family == family)
+			return true;
+	return false;
+}
+
+/* NULL: no table. */
+static struct nft_ruleset *build(const struct family *f, const struct masq *m)
+{
+	bool pods = has_family(m->pods.v, m->pods.n, f->ip);
 	struct nft_ruleset *rs;
 
-	for (size_t i = 0; i < w->n_ranges; i++)
-		any |= w->ranges[i].addr.family == f->ip;
-	for (size_t i = 0; i < w->n_pods; i++)
-		pods |= w->pods[i].addr.family == f->ip;
-	if (!any)
+	if (!has_family(m->ranges.v, m->ranges.n, f->ip))
 		return NULL;
 	rs = nft_ruleset_new(f->nf, MASQ_TABLE);
-	add_sets(rs, f, w, pods);
-	add_nat(rs, f, w->all, pods);
+	add_sets(rs, f, m, pods);
+	add_nat(rs, f, m->all, pods);
 	add_filter(rs, f);
 	return rs;
 }
 
 void masq_want(struct masq *m, const struct masq_want *w)
 {
-	for (int i = 0; i < 2; i++) {
-		struct table *t = &m->tables[i];
-
-		if (!t->dirty)
-			t->have = take_ptr(t->want);
-		nft_ruleset_free(t->want);
-		t->want = build(&families[i], w);
-		t->dirty = true;
-	}
+	m->ranges.n = m->pods.n = m->node_ips.n = 0;
+	for (size_t i = 0; i < w->n_ranges; i++)
+		vec_push(&m->ranges, w->ranges[i]);
+	for (size_t i = 0; i < w->n_pods; i++)
+		vec_push(&m->pods, w->pods[i]);
+	for (size_t i = 0; i < w->n_node_ips; i++)
+		vec_push(&m->node_ips, w->node_ips[i]);
+	m->all = w->all;
 	m->wanted = true;
+	masq_mark_unknown(m);
 }
 
 void masq_mark_unknown(struct masq *m)
 {
-	for (int i = 0; i < 2; i++) {
-		nft_ruleset_free(take_ptr(m->tables[i].have));
-		m->tables[i].dirty = true;
-	}
+	m->unknown[0] = m->unknown[1] = true;
 }
 
 bool masq_event(struct masq *m, const char *table)
@@ -216,42 +289,72 @@ bool masq_event(struct masq *m, const char *table)
 
 /* ---- the kernel ---- */
 
-static int apply_table(struct masq *m, int i, struct err *err)
+static int apply_whole(struct masq *m, const struct family *f, struct err *err)
 {
-	struct table *t = &m->tables[i];
-	int r = 0;
+	auto_(nft_ruleset) struct nft_ruleset *have = NULL, *want = build(f, m);
+	int r = nft_read(m->nft, f->nf, MASQ_TABLE, &have, err);
 
-	if (!t->dirty)
-		return 0;
-	if (!t->have)
-		r = nft_read(m->nft, families[i].nf, MASQ_TABLE, &t->have, err);
 	if (r < 0)
 		return r;
-	if (!t->want)
-		r = t->have->chains.n == 0 && t->have->sets.n == 0
-			    ? 0
-			    : nft_delete_table(m->nft, families[i].nf, MASQ_TABLE, err);
-	else if (!nft_equal(t->have, t->want))
-		r = nft_change(m->nft, t->have, t->want, err);
-	nft_ruleset_free(take_ptr(t->have));
-	t->dirty = r < 0;
-	return r;
+	if (want)
+		return nft_equal(have, want) ? 0 : nft_change(m->nft, have, want, err);
+	if (have->chains.n == 0 && have->sets.n == 0)
+		return 0;
+	return nft_delete_table(m->nft, f->nf, MASQ_TABLE, err);
+}
+
+/* Both sides of the difference are given without what they have in common. */
+static int apply_changes(struct masq *m, const struct family *f, struct err *err)
+{
+	auto_(nft_ruleset) struct nft_ruleset *have = NULL, *want = NULL;
+	struct fact_sets gone, new;
+	const struct item *it;
+	bool any = false;
+
+	if (list_empty(&m->changed) || !has_family(m->ranges.v, m->ranges.n, f->ip))
+		return 0;
+	have = nft_ruleset_new(f->nf, MASQ_TABLE);
+	want = nft_ruleset_new(f->nf, MASQ_TABLE);
+	gone = add_fact_sets(have, f);
+	new = add_fact_sets(want, f);
+	list_for_each (it, &m->changed, changed)
+		if (it->was != it->wanted)
+			any |= add_fact(it->wanted ? &new : &gone, f, &it->fact);
+	return any ? nft_change(m->nft, have, want, err) : 0;
+}
+
+/* What was not written for a family is read there before the next attempt. */
+static void settle(struct masq *m)
+{
+	struct item *it, *tmp;
+
+	list_for_each_safe (it, tmp, &m->changed, changed) {
+		list_del(&it->changed);
+		it->was = it->wanted;
+		if (!it->wanted)
+			free_item(m, it);
+	}
 }
 
 int masq_apply(struct masq *m, struct err *err)
 {
 	int r = 0;
 
+	if (!m->wanted)
+		return 0;
 	/* One family's failure is not the other's. */
-	for (int i = 0; m->wanted && i < 2; i++) {
+	for (int i = 0; i < 2; i++) {
 		struct err e = ERR_INIT;
-		int one = apply_table(m, i, &e);
+		int one = m->unknown[i] ? apply_whole(m, &families[i], &e)
+					: apply_changes(m, &families[i], &e);
 
+		m->unknown[i] = one < 0;
 		if (r < 0 || one == 0)
 			continue;
 		r = one;
 		if (err)
 			*err = e;
 	}
+	settle(m);
 	return r;
 }

@@ -7,16 +7,19 @@
  * would not come back through here. Refused is what arrives at a Service's address and IPVS has not
  * taken (its hook has priority 99): no server of this host's answers there by accident.
  *
- * Lifecycle: new -> any mix of want/event/mark_unknown/apply -> free (the kernel's tables stay).
+ * A local endpoint or a node port that comes or goes costs its element of a set. The rest changes
+ * with the node: the tables are read, and what differs is written.
+ *
+ * Lifecycle: new -> any mix of want/set/event/mark_unknown/apply -> free (the kernel's tables stay).
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "net/prefix.h"
 
-struct calc;
 struct err;
 struct masq;
 struct nft;
@@ -32,7 +35,6 @@ struct masq_want {
 	const struct ip *node_ips; /* where node ports are served */
 	size_t n_node_ips;
 	bool all; /* masquerade everything to a Service */
-	const struct calc *calc;
 };
 
 /* n is borrowed. */
@@ -40,6 +42,9 @@ struct masq *masq_new(struct nft *n);
 void masq_free(struct masq *m);
 /* Copies what it needs. Nothing is written before the first. */
 void masq_want(struct masq *m, const struct masq_want *w);
+/* An endpoint that may be on this node; a node port. In any order, before masq_want() or after. */
+void masq_set_local(struct masq *m, const struct ip *ip, bool wanted);
+void masq_set_node_port(struct masq *m, uint8_t protocol, uint16_t port, bool wanted);
 /* Somebody changed a table of this name (NULL: of any); true: there is something to apply. */
 bool masq_event(struct masq *m, const char *table);
 void masq_mark_unknown(struct masq *m);

@@ -11,13 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "kern/conntrack.h"
 #include "kern/nft.h"
-#include "proxy/calc.h"
 #include "proxy/masq.h"
 
 static struct err err;
@@ -64,37 +64,30 @@ A(const char *s) {
 
 /* ---- the table ---- */
 
-/* calc.c is not linked: what it would tell is here. */
-static struct {
-	size_t n_local, n_ports;
-} facts;
-
-void calc_for_each_local(
-	const struct calc *c, void (*fn)(void *arg, const struct ip *ip), void *arg)
-{
-	(void)c;
-	for (size_t i = 0; i < facts.n_local; i++) {
-		struct ip v4 = ip_from_v4(0x0af40000 + (uint32_t)i + 1), v6 = A("fd44::");
-
-		v6.b[14] = (uint8_t)((i + 1) >> 8);
-		v6.b[15] = (uint8_t)(i + 1);
-		fn(arg, &v4);
-		fn(arg, &v6);
-	}
-}
-
-void calc_for_each_node_port(
-	const struct calc *c, void (*fn)(void *arg, uint8_t protocol, uint16_t port), void *arg)
-{
-	(void)c;
-	for (size_t i = 0; i < facts.n_ports; i++)
-		fn(arg, i % 2 ? IPPROTO_UDP : IPPROTO_TCP, (uint16_t)(30000 + i));
-}
-
 static struct nft *nft;
 static struct nft_monitor *monitor;
 static struct masq *masq;
 static int events;
+
+static size_t n_local, n_ports;
+
+/* As many of each as are wanted, told one by one. */
+static void want_facts(size_t local, size_t n)
+{
+	for (size_t i = local < n_local ? local : n_local; i < local || i < n_local; i++) {
+		struct ip v4 = ip_from_v4(0x0af40000 + (uint32_t)i + 1), v6 = A("fd44::");
+
+		v6.b[14] = (uint8_t)((i + 1) >> 8);
+		v6.b[15] = (uint8_t)(i + 1);
+		masq_set_local(masq, &v4, i < local);
+		masq_set_local(masq, &v6, i < local);
+	}
+	for (size_t i = n < n_ports ? n : n_ports; i < n || i < n_ports; i++)
+		masq_set_node_port(
+			masq, i % 2 ? IPPROTO_UDP : IPPROTO_TCP, (uint16_t)(30000 + i), i < n);
+	n_local = local;
+	n_ports = n;
+}
 
 static void on_event(void *arg, const char *table)
 {
@@ -219,8 +212,7 @@ START_TEST(test_table)
 	set_up();
 	turn();
 	expect("nft list ruleset", "table ip margay-other {\n}\n"); /* nothing is wanted yet */
-	facts.n_local = 1;
-	facts.n_ports = 2;
+	want_facts(1, 2);
 	masq_want(masq, &w);
 	turn();
 	expect(LIST, table4);
@@ -242,6 +234,8 @@ START_TEST(test_table)
 	/* A proxy that starts anew finds it as it wants it. */
 	masq_free(masq);
 	masq = masq_new(nft);
+	n_local = n_ports = 0;
+	want_facts(1, 2);
 	masq_want(masq, &w);
 	ok(system("nft monitor > /tmp/masq-mon.$PPID & echo $! > /tmp/masq-pid.$PPID; sleep 0.3"));
 	turn();
@@ -292,10 +286,9 @@ START_TEST(test_elements)
 	auto_free char *told = NULL;
 
 	set_up();
+	masq_want(masq, &w);
 	for (size_t i = 0; i < array_size(steps); i++) {
-		facts.n_local = steps[i].local;
-		facts.n_ports = steps[i].ports;
-		masq_want(masq, &w);
+		want_facts(steps[i].local, steps[i].ports);
 		if (i == 1)
 			ok(system("nft monitor > /tmp/masq-mon.$PPID & echo $! > "
 				  "/tmp/masq-pid.$PPID; sleep 0.3"));
@@ -316,8 +309,7 @@ START_TEST(test_elements)
 		"%s", told);
 	/* The kernel holds something else than we remember: an error, then all is read. */
 	ok(system("nft delete element ip margay-proxy tcp-node-ports { 30000 }"));
-	facts.n_ports = 0;
-	masq_want(masq, &w);
+	want_facts(700, 0);
 	ck_assert_int_lt(masq_apply(masq, &err), 0);
 	ok(masq_apply(masq, &err));
 	ck_assert_uint_eq(count_elements("tcp-node-ports"), 0);
