@@ -11,6 +11,7 @@
 #include <linux/sock_diag.h>
 #include <linux/veth.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -41,6 +42,11 @@ double now_us(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
+}
+
+void nap(int us)
+{
+	nanosleep(&(struct timespec){.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000}, NULL);
 }
 
 int number(const char *text, const char *what, int min, int max)
@@ -428,6 +434,35 @@ uint32_t rtnl_counted(int fd)
 	return info[SK_MEMINFO_DROPS];
 }
 
+/* Where fib_dump_info() of the kernel puts the destination: after the headers and RTA_TABLE. */
+#define DST_OFFSET (NLMSG_HDRLEN + sizeof(struct rtmsg) + 8 + NLA_HDRLEN)
+
+int rtnl_listen(uint32_t dst)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, DST_OFFSET),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, dst, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog prog = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+	int fd = rtnl_open(RTMGRP_IPV4_ROUTE);
+
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0)
+		die("filter a socket: %s", strerror(errno));
+	return fd;
+}
+
+bool rtnl_heard(int fd, int timeout_ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	char in[8192];
+
+	return poll(&p, 1, timeout_ms) > 0 && recv(fd, in, sizeof(in), 0) > 0;
+}
+
 /* ---- the routes that everybody installs ---- */
 
 uint32_t route_dst(int i)
@@ -438,4 +473,16 @@ uint32_t route_dst(int i)
 int route_ifindex(int i)
 {
 	return ROUTES_IFINDEX + 2 * (i % ROUTES_LINKS);
+}
+
+void routes_add_links(void)
+{
+	int fd = rtnl_open(0);
+	char name[IFNAMSIZ];
+
+	for (int i = 0; i < ROUTES_LINKS; i++) {
+		snprintf(name, sizeof(name), "cali%d", i);
+		rtnl_add_veth(fd, name, route_ifindex(i));
+	}
+	close(fd);
 }

@@ -16,6 +16,7 @@ struct nlmsghdr;
 
 _Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 double now_us(void);
+void nap(int us);
 /* An argument that must be a number from min to max. */
 int number(const char *text, const char *what, int min, int max);
 
@@ -75,6 +76,10 @@ size_t rtnl_count_routes(uint64_t *ret_sum);
 int rtnl_counter(int ifindex);
 uint32_t rtnl_counted(int fd);
 
+/* Hears of new routes to dst alone; true = of one, within the time. */
+int rtnl_listen(uint32_t dst);
+bool rtnl_heard(int fd, int timeout_ms);
+
 #define BENCH_PROTO 80 /* felix's */
 
 /* ---- the routes that everybody installs ---- */
@@ -85,3 +90,5 @@ uint32_t rtnl_counted(int fd);
 /* Route i: 10.64.0.0 + i through the link cali(i % ROUTES_LINKS). */
 uint32_t route_dst(int i);
 int route_ifindex(int i);
+/* Makes the links, in the namespace that was entered. */
+void routes_add_links(void);

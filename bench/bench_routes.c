@@ -17,13 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "bench.h"
 #include "model/key.h"
-#include "model/wep.h"
+#include "objects.h"
 #include "store/store.h"
 
 #define NODE "bench"
@@ -37,67 +36,18 @@ struct contestant {
 	int netns, counter;
 };
 
-static void put_link_name(char *buf, size_t size, int i)
-{
-	snprintf(buf, size, "cali%d", i % ROUTES_LINKS);
-}
-
-/* What the CNI plugin writes of a pod. */
-static char *endpoint(int i, const char *name)
-{
-	auto_(wep) struct wep *w = wep_new("default");
-	struct ip ip = ip_from_v4(route_dst(i));
-	char link[16];
-
-	put_link_name(link, sizeof(link), i);
-	w->meta.name = mem_strdup(name);
-	w->meta.uid = mem_printf("402a7d62-e552-4855-b6db-%012d", i);
-	w->meta.created = mem_strdup("2024-01-01T00:00:00Z");
-	labels_set(&w->meta.labels, "app", "web");
-	labels_set(&w->meta.labels, "projectcalico.org/namespace", "default");
-	labels_set(&w->meta.labels, "projectcalico.org/orchestrator", "k8s");
-	w->orchestrator = mem_strdup("k8s");
-	w->node = mem_strdup(NODE);
-	w->container_id = mem_printf("%064d", i);
-	w->pod = mem_printf("web-%d", i);
-	w->endpoint = mem_strdup("eth0");
-	vec_push(&w->networks, prefix_host(&ip));
-	vec_push(&w->profiles.v, mem_strdup("kns.default"));
-	w->interface = mem_strdup(link);
-	(void)mac_parse("ee:ee:ee:ee:ee:ee", &w->mac, NULL);
-	return wep_encode(w, NULL);
-}
-
-static struct store *open_store(const char *path)
-{
-	struct store_conf conf = {.sqlite_path = path};
-	struct err err = ERR_INIT;
-	struct store *st;
-
-	if (store_open(&conf, NULL, &st, &err) < 0)
-		die("%s", err_text(&err));
-	return st;
-}
-
 static void fill_store(const char *path, int n)
 {
-	auto_(store) struct store *st = open_store(path);
-	struct err err = ERR_INIT;
+	auto_(store) struct store *st = objects_open(path);
 
-	for (int i = 0; i < n; i++) {
-		auto_free char *name = mem_printf(NODE "-k8s-web--%07d-eth0", i);
-		auto_free char *text = endpoint(i, name);
-
-		if (store_create_wait(st, key_str(KIND_WORKLOADENDPOINT, "default", name), text, 0,
-			    NULL, &err) < 0)
-			die("%s", err_text(&err));
-	}
+	for (int i = 0; i < n; i++)
+		objects_put_route(st, NODE, i);
 }
 
 /* Spawns this program once more, which reads the datastore. */
 static int read_store(const char *path)
 {
-	auto_(store) struct store *st = open_store(path);
+	auto_(store) struct store *st = objects_open(path);
 	struct err err = ERR_INIT;
 	struct store_list l;
 
@@ -123,23 +73,10 @@ static void write_batch(const char *path, int n)
 
 static void prepare(struct contestant *c)
 {
-	char name[16];
-	int fd;
-
 	c->netns = netns_new();
 	netns_enter(c->netns);
-	fd = rtnl_open(0);
-	for (int i = 0; i < ROUTES_LINKS; i++) {
-		put_link_name(name, sizeof(name), i);
-		rtnl_add_veth(fd, name, route_ifindex(i));
-	}
-	close(fd);
+	routes_add_links();
 	c->counter = rtnl_counter(route_ifindex(0));
-}
-
-static void nap(void)
-{
-	nanosleep(&(struct timespec){.tv_nsec = NAP_US * 1000}, NULL);
 }
 
 static void wait_for_routes(const struct contestant *c, uint32_t n, uint32_t before, double start,
@@ -149,7 +86,7 @@ static void wait_for_routes(const struct contestant *c, uint32_t n, uint32_t bef
 
 	*ret_first = 0;
 	while (count < n) {
-		nap();
+		nap(NAP_US);
 		count = rtnl_counted(c->counter) - before;
 		*ret = (now_us() - start) / 1e3;
 		if (*ret_first == 0 && count > 0)
