@@ -2,12 +2,13 @@
 /*
  * CNI ADD and DEL, from spawn to exit, of several plugins interleaved in one run:
  *
- *	bench_cni ROUNDS NAME=PLUGIN=NETCONF...
+ *	bench_cni ROUNDS DIR NAME=PLUGIN=NETCONF...
  *
  * Each round gives every plugin a network namespace of its own, and runs ADD then DEL in it. All
  * namespaces are made before the first round and go after the last, because the kernel's clean-up of
  * a namespace would be measured with the next plugin. The first round is cold and not counted.
- * Prints min, p50, p90, p99 in microseconds and the ratio of medians to the first plugin named.
+ * For the same reason there is a rest before each call. The plugin named first is ours: the goals are
+ * its.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,31 +21,18 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench.h"
+
 #define MAX_PLUGINS 8
+#define REST_US 30000
 
 struct plugin {
-	const char *name, *path, *netconf;
-	double *us[2]; /* ADD, DEL; one a round */
+	const char *path, *netconf;
 };
 
-static char dir[] = "/run/bench-cni-XXXXXX";
-
-static _Noreturn void die(const char *what)
-{
-	fprintf(stderr, "bench_cni: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static double now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
-}
+static const char *dir;
 
 static void netns_path(char *path, size_t size, int plugin, int round)
 {
@@ -54,36 +42,36 @@ static void netns_path(char *path, size_t size, int plugin, int round)
 /* A namespace lives as long as the mount of its file. */
 static void make_netns(int plugin, int round)
 {
-	char path[128];
+	char path[300];
 	int fd, self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 
 	netns_path(path, sizeof(path), plugin, round);
 	fd = open(path, O_CREAT | O_RDONLY | O_CLOEXEC, 0600);
 	if (fd < 0 || unshare(CLONE_NEWNET) < 0)
-		die("make a network namespace (root is needed)");
+		die("make a network namespace (root is needed): %s", strerror(errno));
 	if (mount("/proc/thread-self/ns/net", path, "none", MS_BIND, NULL) < 0)
-		die(path);
+		die("%s: %s", path, strerror(errno));
 	if (setns(self, CLONE_NEWNET) < 0)
-		die("return to the first namespace");
+		die("return to the first namespace: %s", strerror(errno));
 	close(fd);
 	close(self);
 }
 
 static void drop_netns(int plugin, int round)
 {
-	char path[128];
+	char path[300];
 
 	netns_path(path, sizeof(path), plugin, round);
 	umount2(path, MNT_DETACH);
 	unlink(path);
 }
 
-static double run(const struct plugin *p, const char *verb, const char *netns, int id)
+static double call(const struct plugin *p, const char *verb, const char *netns, int id)
 {
-	char e_verb[32], e_ns[160], e_id[64], e_floor[128], out[256];
+	char e_verb[32], e_ns[400], e_id[64], e_args[128], e_floor[300], out[300];
 	char ifname[] = "CNI_IFNAME=eth0", path[] = "CNI_PATH=/usr/lib/cni:/opt/cni/bin";
 	char search[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv[] = {NULL, NULL};
-	char *env[] = {e_verb, e_ns, e_id, ifname, path, search, e_floor, NULL};
+	char *env[] = {e_verb, e_ns, e_id, e_args, ifname, path, search, e_floor, NULL};
 	posix_spawn_file_actions_t fa;
 	int status;
 	double start;
@@ -91,7 +79,9 @@ static double run(const struct plugin *p, const char *verb, const char *netns, i
 
 	snprintf(e_verb, sizeof(e_verb), "CNI_COMMAND=%s", verb);
 	snprintf(e_ns, sizeof(e_ns), "CNI_NETNS=%s", netns);
-	snprintf(e_id, sizeof(e_id), "CNI_CONTAINERID=bench%d%s", id, p->name);
+	snprintf(e_id, sizeof(e_id), "CNI_CONTAINERID=bench%d", id);
+	snprintf(e_args, sizeof(e_args),
+		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod-%d", id);
 	snprintf(e_floor, sizeof(e_floor), "FLOOR_DIR=%s", dir);
 	snprintf(out, sizeof(out), "%s/out", dir);
 	argv[0] = strdup(p->path);
@@ -101,9 +91,9 @@ static double run(const struct plugin *p, const char *verb, const char *netns, i
 	start = now_us();
 	errno = posix_spawn(&pid, p->path, &fa, NULL, argv, env);
 	if (errno)
-		die(p->path);
+		die("%s: %s", p->path, strerror(errno));
 	if (waitpid(pid, &status, 0) < 0)
-		die("wait");
+		die("wait: %s", strerror(errno));
 	start = now_us() - start;
 	posix_spawn_file_actions_destroy(&fa);
 	free(argv[0]);
@@ -113,88 +103,52 @@ static double run(const struct plugin *p, const char *verb, const char *netns, i
 
 		if (f)
 			line[fread(line, 1, sizeof(line) - 1, f)] = '\0';
-		fprintf(stderr, "bench_cni: %s %s failed: %s\n", p->name, verb, line);
-		exit(1);
+		die("%s %s failed: %s", p->path, verb, line);
 	}
 	return start;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static void report(struct plugin *plugins, int n_plugins, int verb, int rounds)
-{
-	double first = 0;
-
-	printf("%-6s %-16s %9s %9s %9s %9s %8s\n", verb ? "DEL" : "ADD", "plugin", "min us",
-		"p50 us", "p90 us", "p99 us", "x first");
-	for (int i = 0; i < n_plugins; i++) {
-		double *v = plugins[i].us[verb] + 1; /* without the cold round */
-		int n = rounds - 1;
-
-		qsort(v, (size_t)n, sizeof(*v), by_value);
-		if (i == 0)
-			first = v[n / 2];
-		printf("%-6s %-16s %9.0f %9.0f %9.0f %9.0f %8.2f\n", "", plugins[i].name, v[0],
-			v[n / 2], v[n * 9 / 10], v[n * 99 / 100], v[n / 2] / first);
-	}
 }
 
 int main(int argc, char **argv)
 {
 	struct plugin plugins[MAX_PLUGINS];
-	int rounds = argc > 2 ? atoi(argv[1]) : 0, n = argc - 2;
+	struct series us[2][MAX_PLUGINS] = {0};
+	static const char *const verbs[2] = {"ADD", "DEL"};
+	static const double goals[2] = {1100, 350};
+	int n = argc - 3, rounds;
+	char path[300];
 
-	if (rounds < 2 || n < 1 || n > MAX_PLUGINS) {
-		fputs("usage: bench_cni ROUNDS NAME=PLUGIN=NETCONF...\n", stderr);
-		return 2;
-	}
+	if (n < 1 || n > MAX_PLUGINS)
+		die("want ROUNDS DIR NAME=PLUGIN=NETCONF...");
+	rounds = number(argv[1], "rounds", 2, 2000);
+	dir = argv[2];
 	for (int i = 0; i < n; i++) {
-		char *spec = argv[i + 2], *path = strchr(spec, '='),
-		     *conf = path ? strchr(path + 1, '=') : NULL;
+		char *spec = argv[i + 3], *plugin = strchr(spec, '='),
+		     *conf = plugin ? strchr(plugin + 1, '=') : NULL;
 
-		if (!conf) {
-			fprintf(stderr, "bench_cni: \"%s\": want NAME=PLUGIN=NETCONF\n", spec);
-			return 2;
-		}
-		*path = *conf = '\0';
-		plugins[i] = (struct plugin){.name = spec, .path = path + 1, .netconf = conf + 1};
-		for (int v = 0; v < 2; v++)
-			plugins[i].us[v] = calloc((size_t)rounds, sizeof(double));
+		if (!conf)
+			die("\"%s\": want NAME=PLUGIN=NETCONF", spec);
+		*plugin = *conf = '\0';
+		plugins[i] = (struct plugin){.path = plugin + 1, .netconf = conf + 1};
+		us[0][i].name = us[1][i].name = spec;
 	}
-	if (!mkdtemp(dir)) /* kept, for a look, when a plugin fails */
-		die(dir);
-	for (int r = 0; r < rounds; r++)
+	for (int r = 0; r <= rounds; r++)
 		for (int i = 0; i < n; i++)
 			make_netns(i, r);
-	for (int r = 0; r < rounds; r++) {
-		for (int i = 0; i < n; i++) {
-			char ns[128];
+	for (int r = 0; r <= rounds; r++)
+		for (int v = 0; v < 2; v++)
+			for (int i = 0; i < n; i++) {
+				double took;
 
-			netns_path(ns, sizeof(ns), i, r);
-			plugins[i].us[0][r] = run(&plugins[i], "ADD", ns, r);
-		}
-		for (int i = 0; i < n; i++) {
-			char ns[128];
-
-			netns_path(ns, sizeof(ns), i, r);
-			plugins[i].us[1][r] = run(&plugins[i], "DEL", ns, r);
-		}
-	}
-	for (int r = 0; r < rounds; r++)
+				netns_path(path, sizeof(path), i, r);
+				nap(REST_US);
+				took = call(&plugins[i], verbs[v], path, r);
+				if (r > 0)
+					series_add(&us[v][i], took);
+			}
+	for (int r = 0; r <= rounds; r++)
 		for (int i = 0; i < n; i++)
 			drop_netns(i, r);
-	char path[128];
-	snprintf(path, sizeof(path), "%s/out", dir);
-	unlink(path);
-	snprintf(path, sizeof(path), "%s/counter", dir);
-	unlink(path);
-	rmdir(dir);
-	report(plugins, n, 0, rounds);
-	report(plugins, n, 1, rounds);
+	report("CNI ADD, spawn to exit", "us", us[0], (size_t)n, goals[0]);
+	report("CNI DEL, spawn to exit", "us", us[1], (size_t)n, goals[1]);
 	return 0;
 }
