@@ -31,8 +31,7 @@
 #define V3 "/calico/resources/v3/projectcalico.org/"
 #define TIMEOUT_MS 30000
 #define SETTLE_US 100000
-#define REST_US \
-	200000 /* between deletions of one route: somebody who never stops is not humoured */
+#define REST_US 500000 /* confd tells BIRD at most once in 400 ms */
 
 enum { OURS, FLOOR, N };
 
