@@ -10,20 +10,13 @@
 #include "base/parse.h"
 #include "model/felixconfig.h"
 #include "model/wep.h"
+#include "model/wep_brief.h"
 
-int in_wep_decode(const char *node, const char *key, const char *json, size_t len,
+static int make(const char *ifname, const char *created, const struct prefix *ips, size_t n,
 	struct in_wep **ret, struct err *err)
 {
-	auto_(wep) struct wep *wep = NULL;
-	const char *ifname;
 	struct in_wep *w;
-	size_t n;
-	int r = wep_decode(key, json, len, &wep, err);
 
-	if (r < 0)
-		return r;
-	n = wep->node && strcmp(wep->node, node) == 0 ? wep->networks.n : 0;
-	ifname = wep->interface ? wep->interface : "";
 	if (n > 0 && (ifname[0] == '\0' || strlen(ifname) >= IFNAMSIZ))
 		return err_set(err, -EINVAL,
 			"spec.interfaceName: \"%s\", want a link's name of 1 to %d characters",
@@ -32,12 +25,28 @@ int in_wep_decode(const char *node, const char *key, const char *json, size_t le
 	w->n = n;
 	if (n > 0) {
 		memcpy(w->ifname, ifname, strlen(ifname));
-		memccpy(w->created, wep->meta.created ? wep->meta.created : "", 0,
-			sizeof(w->created) - 1);
-		memcpy(w->ips, wep->networks.v, n * sizeof(w->ips[0]));
+		memccpy(w->created, created, 0, sizeof(w->created) - 1);
+		memcpy(w->ips, ips, n * sizeof(w->ips[0]));
 	}
 	*ret = w;
 	return 0;
+}
+
+int in_wep_decode(const char *node, const char *key, const char *json, size_t len,
+	struct in_wep **ret, struct err *err)
+{
+	auto_(wep) struct wep *wep = NULL;
+	struct wep_brief brief;
+	int r;
+
+	if (wep_brief_read(json, len, &brief))
+		return make(brief.interface, brief.created, brief.networks,
+			strcmp(brief.node, node) == 0 ? brief.n_networks : 0, ret, err);
+	r = wep_decode(key, json, len, &wep, err);
+	if (r < 0)
+		return r;
+	return make(wep->interface ?: "", wep->meta.created ?: "", wep->networks.v,
+		wep->node && strcmp(wep->node, node) == 0 ? wep->networks.n : 0, ret, err);
 }
 
 int in_config_decode(

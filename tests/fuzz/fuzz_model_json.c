@@ -20,6 +20,7 @@
 #include "model/resource.h"
 #include "model/service.h"
 #include "model/wep.h"
+#include "model/wep_brief.h"
 
 static void check(bool ok)
 {
@@ -56,6 +57,24 @@ static void check(bool ok)
 			check(err_.text[0] != '\0');                 \
 		type##_free(x_);                                     \
 	} while (0)
+
+/* What is read in brief is what the decoder reads. */
+static void brief(const char *text, size_t size)
+{
+	struct wep_brief b;
+	struct wep *w = NULL;
+
+	if (!wep_brief_read(text, size, &b))
+		return;
+	check(wep_decode(NULL, text, size, &w, NULL) == 0);
+	check(strcmp(b.node, w->node ? w->node : "") == 0);
+	check(strcmp(b.interface, w->interface ? w->interface : "") == 0);
+	check(strcmp(b.created, w->meta.created ? w->meta.created : "") == 0);
+	check(b.n_networks == w->networks.n);
+	for (size_t i = 0; i < b.n_networks; i++)
+		check(prefix_equal(&b.networks[i], &w->networks.v[i]));
+	wep_free(w);
+}
 
 static void store(const char *text, size_t size)
 {
@@ -107,6 +126,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	DECODE(bgp_config);
 	DECODE(bgp_peer);
 	DECODE(felix_config);
+	brief(text, size);
 	store(text, size);
 	return 0;
 }

@@ -25,6 +25,7 @@
 #include "model/selector.h"
 #include "model/service.h"
 #include "model/wep.h"
+#include "model/wep_brief.h"
 
 #define META(name)                                                                   \
 	"\"metadata\":{\"name\":\"" name                                             \
@@ -827,6 +828,106 @@ START_TEST(the_key_names_the_object)
 }
 END_TEST
 
+/* ---- endpoints in brief ---- */
+
+/* As the CNI plugin writes one, with more than one address. */
+static const char plain_wep[] =
+	"{\"kind\":\"WorkloadEndpoint\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+	"\"name\":\"n-k8s-web--0-eth0\",\"namespace\":\"default\",\"uid\":\"402a7d62\","
+	"\"creationTimestamp\":\"2026-08-01T12:00:00Z\",\"labels\":{\"app\":\"web\"},"
+	"\"annotations\":{}},\"spec\":{\"orchestrator\":\"k8s\",\"node\":\"n\",\"containerID\":\"0f\","
+	"\"pod\":\"web-0\",\"endpoint\":\"eth0\",\"ipNetworks\":[\"10.244.0.140/32\",\"fd00::8c\"],"
+	"\"profiles\":[\"kns.default\"],\"interfaceName\":\"cali0d7763386da\","
+	"\"mac\":\"02:00:00:00:00:01\"}}";
+
+/* True: it has read the text. Then the decoder must have found the same. */
+static bool brief_agrees(const char *text, size_t len)
+{
+	struct wep_brief b;
+	struct err err = ERR_INIT;
+	struct wep *w;
+
+	if (!wep_brief_read(text, len, &b))
+		return false;
+	ck_assert_msg(
+		wep_decode(NULL, text, len, &w, &err) == 0, "%.*s: %s", (int)len, text, err.text);
+	ck_assert_str_eq(b.node, w->node ? w->node : "");
+	ck_assert_str_eq(b.interface, w->interface ? w->interface : "");
+	ck_assert_str_eq(b.created, w->meta.created ? w->meta.created : "");
+	ck_assert_uint_eq(b.n_networks, w->networks.n);
+	for (size_t i = 0; i < b.n_networks; i++)
+		ck_assert(prefix_equal(&b.networks[i], &w->networks.v[i]));
+	wep_free(w);
+	return true;
+}
+
+START_TEST(brief_reads_what_plugins_write)
+{
+	static const char spaced[] = " {\"metadata\" :{\"name\":\"a\"}\n}\t";
+	static const char *const refused[] = {"", "{", "{}", "[]",
+		"{\"metadata\":{\"name\":\"a\"},\"metadata\":{\"name\":\"b\"}}",
+		"{\"metadata\":{\"name\":\"a\"},\"spec\":{\"node\":\"a\",\"node\":\"b\"}}",
+		"{\"metadata\":{\"name\":\"a\"},\"spec\":{\"ipNetworks\":[\"10.0.0.0/24\"]}}",
+		"{\"metadata\":{\"name\":\"a\"},\"spec\":{\"node\":\"\\u0061\"}}",
+		"{\"metadata\":{\"name\":\"a\"},\"spec\":{\"interfaceName\":\"cali012345678901\"}}",
+		"{\"metadata\":{\"name\":\"a\"},\"spec\":{\"ports\":[]}}",
+		"{\"metadata\":{\"name\":\"a\"}} x",
+		"{\"kind\":\"Node\",\"metadata\":{\"name\":\"a\"}}"};
+	struct wep *w;
+	char *text;
+
+	ck_assert(brief_agrees(plain_wep, strlen(plain_wep)));
+	ck_assert(brief_agrees(spaced, strlen(spaced)));
+	ck_assert_int_eq(wep_decode(NULL, plain_wep, strlen(plain_wep), &w, NULL), 0);
+	text = wep_encode(w, NULL);
+	ck_assert(brief_agrees(text, strlen(text)));
+	free(text);
+	wep_free(w);
+	for (size_t i = 0; i < array_size(refused); i++)
+		ck_assert_msg(!brief_agrees(refused[i], strlen(refused[i])), "%s", refused[i]);
+}
+END_TEST
+
+/* Texts that are a few bytes from a good one. */
+START_TEST(brief_never_reads_what_the_decoder_does_not)
+{
+	static const char bytes[] = "{}[]\",:/.\\ \n\t0123456789abcdefnull\x01\x7f\xc3";
+	unsigned seed = (unsigned)time(NULL), n_read = 0;
+
+	printf("seed %u\n", seed);
+	srandom(seed);
+	for (int i = 0; i < 20000; i++) {
+		char text[2 * sizeof(plain_wep)];
+		size_t len = sizeof(plain_wep) - 1;
+
+		memcpy(text, plain_wep, len);
+		for (long n = random() % 3; n >= 0; n--) {
+			size_t at = (size_t)random() % len, from = (size_t)random() % len, size;
+
+			switch (random() % 4) {
+			case 0:
+				text[at] = bytes[(size_t)random() % (sizeof(bytes) - 1)];
+				break;
+			case 1:
+				memmove(text + at, text + at + 1, --len - at);
+				break;
+			case 2:
+				memmove(text + at + 1, text + at, len++ - at);
+				text[at] = bytes[(size_t)random() % (sizeof(bytes) - 1)];
+				break;
+			default: /* a piece of it moves elsewhere, over what is there */
+				size = (size_t)random() % 40;
+				if (at + size < len && from + size < len)
+					memmove(text + at, text + from, size);
+			}
+		}
+		n_read += brief_agrees(text, len);
+	}
+	printf("%u of 20000 were read\n", n_read);
+	ck_assert_uint_gt(n_read, 1000);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("model");
@@ -844,6 +945,8 @@ int main(void)
 	tcase_add_test(tc, keys);
 	tcase_add_test(tc, kinds);
 	tcase_add_test(tc, names_of_endpoints);
+	tcase_add_test(tc, brief_reads_what_plugins_write);
+	tcase_add_test(tc, brief_never_reads_what_the_decoder_does_not);
 	tcase_add_test(tc, selector_table);
 	tcase_add_test(tc, selectors_are_bounded);
 	tcase_add_test(tc, canonical_text_means_the_same);
