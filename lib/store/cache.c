@@ -29,11 +29,11 @@ struct cache {
 	size_t n_refused;
 };
 
-static struct cached *find(const struct cache *c, const char *key)
+static struct cached *find(const struct cache *c, const char *key, uint64_t hash)
 {
 	struct cached *o;
 
-	hmap_for_each_hash (o, &c->objects, hash_str(key), node)
+	hmap_for_each_hash (o, &c->objects, hash, node)
 		if (strcmp(o->key, key) == 0)
 			return o;
 	return NULL;
@@ -48,14 +48,14 @@ static const struct cache_kind *kind_of(const struct cache *c, const char *key)
 	return kind;
 }
 
-static struct cached *add(struct cache *c, const char *key)
+static struct cached *add(struct cache *c, const char *key, uint64_t hash)
 {
 	size_t n = strlen(key) + 1;
 	struct cached *o = mem_zalloc(sizeof(*o) + n);
 
 	memcpy(o->key, key, n);
 	o->kind = kind_of(c, key);
-	hmap_insert(&c->objects, &o->node, hash_str(key));
+	hmap_insert(&c->objects, &o->node, hash);
 	return o;
 }
 
@@ -91,14 +91,15 @@ static void replace(struct cache *c, struct cached *o, void *new)
 static void on_set(void *arg, const char *key, const char *value, size_t len, int64_t rev)
 {
 	struct cache *c = arg;
-	struct cached *o = find(c, key);
+	uint64_t hash = hash_str(key);
+	struct cached *o = find(c, key, hash);
 	struct err err = ERR_INIT;
 	bool was_unknown = o && is_unknown(o);
 	void *new = NULL;
 	int r;
 
 	if (!o)
-		o = add(c, key);
+		o = add(c, key, hash);
 	r = o->kind->decode(key, value, len, &new, &err);
 	set_refused(c, o, r < 0);
 	if (r >= 0)
@@ -114,7 +115,7 @@ static void on_set(void *arg, const char *key, const char *value, size_t len, in
 static void on_del(void *arg, const char *key)
 {
 	struct cache *c = arg;
-	struct cached *o = find(c, key);
+	struct cached *o = find(c, key, hash_str(key));
 	bool was_unknown;
 
 	if (!o)
@@ -181,7 +182,7 @@ void cache_free(struct cache *c)
 
 const void *cache_get(const struct cache *c, const char *key)
 {
-	const struct cached *o = find(c, key);
+	const struct cached *o = find(c, key, hash_str(key));
 
 	return o ? o->obj : NULL;
 }

@@ -33,7 +33,8 @@ struct part {
 	struct store_op *op;
 	struct store_watch *watch;
 	uint32_t list_no;
-	bool listed; /* once, to its end */
+	size_t n_entries, n_seen; /* of the part, and of those in its present list */
+	bool listed;		  /* once, to its end */
 };
 
 struct sync {
@@ -52,11 +53,11 @@ struct sync {
 	struct strbuf state;
 };
 
-static struct entry *entry_find(const struct sync *s, const char *key)
+static struct entry *entry_find(const struct sync *s, const char *key, uint64_t hash)
 {
 	struct entry *e;
 
-	hmap_for_each_hash (e, &s->entries, hash_str(key), node)
+	hmap_for_each_hash (e, &s->entries, hash, node)
 		if (strcmp(e->key, key) == 0)
 			return e;
 	return NULL;
@@ -65,6 +66,7 @@ static struct entry *entry_find(const struct sync *s, const char *key)
 static void entry_del(struct sync *s, struct entry *e, bool tell)
 {
 	hmap_remove(&s->entries, &e->node);
+	e->part->n_entries--;
 	if (tell)
 		s->ops.del(s->arg, e->key);
 	free(e);
@@ -73,8 +75,8 @@ static void entry_del(struct sync *s, struct entry *e, bool tell)
 static struct entry *tell_set(struct part *p, const struct store_kv *kv)
 {
 	struct sync *s = p->s;
-	uint64_t value = hash_bytes(kv->value, kv->len);
-	struct entry *e = entry_find(s, kv->key);
+	uint64_t value = hash_bytes(kv->value, kv->len), hash = hash_str(kv->key);
+	struct entry *e = entry_find(s, kv->key, hash);
 
 	if (!e) {
 		size_t n = strlen(kv->key) + 1;
@@ -82,7 +84,8 @@ static struct entry *tell_set(struct part *p, const struct store_kv *kv)
 		e = mem_zalloc(sizeof(*e) + n);
 		memcpy(e->key, kv->key, n);
 		e->part = p;
-		hmap_insert(&s->entries, &e->node, hash_str(kv->key));
+		p->n_entries++;
+		hmap_insert(&s->entries, &e->node, hash);
 	} else if (e->value == value) {
 		e->rev = kv->rev;
 		return e;
@@ -125,7 +128,7 @@ static void retry_later(struct part *p, int r, const struct err *err)
 static void on_event(void *arg, const struct store_kv *kv)
 {
 	struct part *p = arg;
-	struct entry *e = entry_find(p->s, kv->key);
+	struct entry *e = entry_find(p->s, kv->key, hash_str(kv->key));
 
 	if (e && kv->rev <= e->rev)
 		return;
@@ -145,9 +148,11 @@ static void list_end(struct part *p, int64_t rev)
 	struct sync *s = p->s;
 	struct entry *e;
 
-	hmap_for_each (e, &s->entries, node)
-		if (e->part == p && e->seen != p->list_no)
-			entry_del(s, e, true);
+	/* Nothing is gone as a rule, and other parts may have very many. */
+	if (p->n_seen != p->n_entries)
+		hmap_for_each (e, &s->entries, node)
+			if (e->part == p && e->seen != p->list_no)
+				entry_del(s, e, true);
 	p->op = NULL;
 	p->listed = true;
 	p->watch = store_watch(s->st, p->prefix, rev, on_event, on_end, p);
@@ -170,8 +175,12 @@ static void on_list(void *arg, const struct store_res *res)
 		retry_later(p, res->r, res->err);
 		return;
 	}
-	for (size_t i = 0; i < res->n; i++)
-		tell_set(p, &res->kvs[i])->seen = p->list_no;
+	for (size_t i = 0; i < res->n; i++) {
+		struct entry *e = tell_set(p, &res->kvs[i]);
+
+		p->n_seen += e->part == p && e->seen != p->list_no;
+		e->seen = p->list_no;
+	}
 	if (res->more)
 		return;
 	list_end(p, res->rev);
@@ -186,6 +195,7 @@ static void on_list(void *arg, const struct store_res *res)
 static void part_list(struct part *p)
 {
 	p->list_no++;
+	p->n_seen = 0;
 	p->op = store_start(
 		p->s->st, &(struct store_req){.verb = STORE_LIST, .key = p->prefix}, on_list, p);
 }
@@ -256,9 +266,9 @@ void sync_free(struct sync *s)
 		store_watch_cancel(s->parts[i].watch);
 		free(s->parts[i].prefix);
 	}
-	free(s->parts);
 	hmap_for_each (e, &s->entries, node)
 		entry_del(s, e, false);
+	free(s->parts);
 	hmap_done(&s->entries);
 	event_free(s->timer);
 	strbuf_done(&s->state);
