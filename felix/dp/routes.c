@@ -68,6 +68,7 @@ struct routes {
 	struct hmap by_key, ports;
 	struct list dirty, failed, resting;
 	bool unknown, deletes;
+	bool look; /* the dump may miss something: at a start it cannot */
 	unsigned gen;
 	struct routes_stats stats;
 	struct err failure; /* why the first of `failed` is there */
@@ -430,35 +431,42 @@ static void restart(void *arg)
 {
 	struct routes *rs = arg;
 
+	rs->look = true; /* the first try may have seen one that is gone */
 	rs->gen++;
+}
+
+/* What was believed to be there, and was not seen. */
+static void settle_unseen(struct routes *rs, enum ip_family family)
+{
+	struct route *r;
+
+	hmap_for_each (r, &rs->by_key, by_key)
+		if (r->installed && r->gen != rs->gen && r->key.dst.addr.family == family) {
+			set_installed(rs, r, false);
+			settle(rs, r);
+		}
 }
 
 static int dump(struct routes *rs, struct err *err)
 {
-	struct route *r;
 	int res;
 
+	rs->look = rs->stats.installed > 0;
 	rs->gen++;
 	rs->stats.dumps++;
 	res = rt_route_dump(rs->rt, IP_V4, rs->table, rs->protocol, dumped, restart, rs, err);
 	if (res < 0)
 		return res;
-	hmap_for_each (r, &rs->by_key, by_key)
-		if (r->key.dst.addr.family == IP_V4 && r->gen != rs->gen) {
-			set_installed(rs, r, false);
-			settle(rs, r);
-		}
+	if (rs->look)
+		settle_unseen(rs, IP_V4);
 	rs->gen++;
 	res = rt_route_dump(rs->rt, IP_V6, rs->table, rs->protocol, dumped, restart, rs, err);
 	if (res == -EAFNOSUPPORT || res == -EOPNOTSUPP) /* a kernel without IPv6 */
 		res = 0;
 	if (res < 0)
 		return res;
-	hmap_for_each (r, &rs->by_key, by_key)
-		if (r->key.dst.addr.family == IP_V6 && r->gen != rs->gen) {
-			set_installed(rs, r, false);
-			settle(rs, r);
-		}
+	if (rs->look)
+		settle_unseen(rs, IP_V6);
 	rs->unknown = false;
 	return 0;
 }
