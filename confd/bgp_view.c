@@ -504,6 +504,7 @@ static json_t *peer_view(const struct builder *b, const struct peer *p)
 	set_number(o, "allowed_local_as", p->allowed_local_as);
 	set_text(o, "password", p->password);
 	set_text(o, "rr_cluster_id", p->rr_client ? ip_str(&b->self->rr_cluster_id) : NULL);
+	json_object_set_new(o, "other_as", json_boolean(ebgp));
 	json_object_set_new(o, "add_paths", json_boolean(!ebgp));
 	json_object_set_new(o, "next_hop_self", json_boolean(p->next_hop == NEXT_HOP_SELF));
 	json_object_set_new(o, "next_hop_keep", json_boolean(p->next_hop == NEXT_HOP_KEEP));

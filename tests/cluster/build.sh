@@ -253,10 +253,10 @@ dns_pods() {
 start_knotd() { # POD
 	# shellcheck disable=SC2016
 	pod_daemon "$1" knotd unshare -m bash -c '
-		mkdir -p /var/lib/knot /run/knot
-		mount --bind -o ro "/var/lib/knot-$0" /var/lib/knot
+		mkdir -p /run/knot
 		mount --bind "/run/knot-$0" /run/knot
-		exec knotd -c /var/lib/knot/knot.conf' "$1"
+		mount --bind -o ro "/var/lib/margay/dns-$0" /var/lib/margay
+		exec knotd -c /var/lib/margay/knot.conf' "$1"
 }
 
 # A stock knotd in each coredns pod: what it reads lies on the node, as a hostPath volume would, and
@@ -265,9 +265,9 @@ start_dns() {
 	local pod node f
 	for pod in $(dns_pods); do
 		node=${POD_NODE[$pod]}
-		on "$node" mkdir -p "/var/lib/knot-$pod/zones" "/run/knot-$pod"
+		on "$node" mkdir -p "/var/lib/margay/dns-$pod/zones" "/run/knot-$pod"
 		for f in dns knot; do
-			sed "s|/var/lib/knot|/var/lib/knot-$pod|; s|/run/knot|/run/knot-$pod|" \
+			sed "s|/var/lib/margay|/var/lib/margay/dns-$pod|; s|/run/knot|/run/knot-$pod|" \
 				"$ETC/confd.d/$f.conf" | put "$node" "/etc/margay/confd.d/$f-$pod.conf"
 		done
 	done
@@ -276,7 +276,7 @@ start_dns() {
 		start_confd "$node"
 	done
 	for pod in $(dns_pods); do
-		within 20 on "${POD_NODE[$pod]}" test -s "/var/lib/knot-$pod/knot.conf" || return 1
+		within 20 on "${POD_NODE[$pod]}" test -s "/var/lib/margay/dns-$pod/knot.conf" || return 1
 		start_knotd "$pod"
 	done
 	for pod in $(dns_pods); do

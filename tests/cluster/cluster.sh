@@ -128,7 +128,7 @@ machine() {
 		mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/work" none /etc
 		mount -t tmpfs none /run
 		mount -t tmpfs none /var/lib
-		mkdir -p /run/netns /run/bird /var/lib/cluster /var/lib/margay /etc/netns
+		mkdir -p /run/netns /run/bird /var/lib/cluster /etc/netns
 		mount --bind "$2" /var/lib/cluster
 		mount -t sysfs none /sys
 		ip link set lo up

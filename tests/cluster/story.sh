@@ -212,18 +212,28 @@ count_of() { # NAME PROGRAM: what a server has written of those it answered
 	wc -l <"$T/log/$1.$2"
 }
 
-conns() { # NODE PROTOCOL-FLAG VIP:PORT: ipvsadm's counters, real server by real server
+# ipvsadm's counters, real server by real server. The kernel adds them up every 2 s.
+conns() { # NODE PROTOCOL-FLAG VIP:PORT
 	on "$1" ipvsadm -Ln --stats "$2" "$3" | awk '/ ->/ && NR > 3 { print $2, $3 }'
+}
+
+conns_settled() { # NODE PROTOCOL-FLAG VIP:PORT
+	local was='' now
+	until now=$(conns "$@") && [ "$was" = "$now" ]; do
+		was=$now
+		sleep 2.2
+	done
+	printf '%s\n' "$now"
 }
 
 # shares PLACE NODE VIP PORT SOURCE SERVER...: 60 connections; what each server counted itself, what
 # it saw, and what IPVS on NODE counted. SERVER is LOG-NAME.
 shares() {
-	local place=$1 node=$2 vip=$3 port=$4 source=$5 server bad=0 n
+	local place=$1 node=$2 vip=$3 port=$4 source=$5 server bad=0 n count
 	local -A before=() ipvs=()
 	shift 5
 	for server; do before[$server]=$(wc -l <"$T/log/$server"); done
-	while read -r n count; do ipvs[$n]=$count; done < <(conns "$node" -t "$vip:$port")
+	while read -r n count; do ipvs[$n]=$count; done < <(conns_settled "$node" -t "$vip:$port")
 	at "$place" "$ECHO" ask tcp "$vip" "$port" 60 >"$T/answers" || { echo "not all were answered:"; bad=1; }
 	for server; do
 		tail -n +$((before[$server] + 1)) "$T/log/$server" >"$T/counted"
@@ -238,7 +248,7 @@ shares() {
 	while read -r server count; do
 		echo "ipvsadm: $server has $((count - ${ipvs[$server]:-0}))"
 		n=$((n + count - ${ipvs[$server]:-0}))
-	done < <(conns "$node" -t "$vip:$port")
+	done < <(conns_settled "$node" -t "$vip:$port")
 	((n == 60)) || { echo "ipvsadm has $n in all"; bad=1; }
 	return "$bad"
 }
@@ -264,6 +274,7 @@ dns_shares() { # PLACE NODE PROTOCOL SOURCE
 		capture[$pod]=$LAST
 		within 10 grep -q listening "$T/log/$pod.tcpdump"
 	done
+	conns_settled "$node" "$flag" "$DNS_IP:53" >/dev/null
 	on "$node" ipvsadm -Z "$flag" "$DNS_IP:53"
 	for _ in $(seq 60); do
 		queries+=(web.default.svc.cluster.local A)
@@ -278,7 +289,7 @@ dns_shares() { # PLACE NODE PROTOCOL SOURCE
 		((n >= 15 && n <= 45)) || bad=1
 		[ "$(dns_sources "$pod")" = "$source" ] || { echo "want $source"; bad=1; }
 	done
-	n=$(conns "$node" "$flag" "$DNS_IP:53" | awk '{ print "ipvsadm: " $1 " has " $2; n += $2 }
+	n=$(conns_settled "$node" "$flag" "$DNS_IP:53" | awk '{ print "ipvsadm: " $1 " has " $2; n += $2 }
 		END { print "in all " n }')
 	echo "$n"
 	[ "${n##* }" = 60 ] || bad=1
@@ -541,7 +552,9 @@ leaves() {
 }
 
 sessions_are() { # NODE N: and no other is configured
-	on "$1" birdc show protocols | grep -c ' BGP ' | grep -qx "$2"
+	local out
+	out=$(on "$1" birdc show protocols | grep ' BGP ')
+	[ "$(wc -l <<<"$out")" = "$2" ] || { echo "$1 has other sessions:"; echo "$out"; return 1; }
 }
 
 join() {
