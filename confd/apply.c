@@ -33,7 +33,7 @@
 #define STARTS_IN_VAIN 3
 #define FOREIGN_SUFFIX ".before-margay"
 #define POLL_MS 20
-#define RETRY_FIRST_MS 1000
+#define RETRY_FIRST_MS 200
 #define RETRY_LAST_MS 30000
 #define SETTLE_MS 1000
 

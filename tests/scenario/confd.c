@@ -428,6 +428,19 @@ START_TEST(a_bird_that_starts_in_vain_gets_the_least)
 }
 END_TEST
 
+/* A file that goes after the check and before BIRD reads it is refused for what is right. */
+START_TEST(the_first_attempt_after_a_failure_comes_soon)
+{
+	confd_start();
+	bird_start();
+	want(1, "bad");
+	EVENTUALLY(2000, *apply_n_refused(w.apply) == 1);
+	EVENTUALLY(400, *apply_n_refused(w.apply) == 2);
+	run_for(300);
+	ck_assert_uint_eq(*apply_n_refused(w.apply), 2);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("confd");
@@ -444,6 +457,7 @@ int main(void)
 	tcase_add_test(tc, while_bird_is_away_its_files_are_as_it_ran_them);
 	tcase_add_loop_test(tc, what_bird_cannot_start_with_is_replaced_by_the_least, 0, 4);
 	tcase_add_test(tc, a_bird_that_starts_in_vain_gets_the_least);
+	tcase_add_test(tc, the_first_attempt_after_a_failure_comes_soon);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
