@@ -55,7 +55,16 @@ MODEL_CACHE_FNS(wep);
 enum { K_NODE, K_CONFIG, K_PEER, K_POOL, K_AFFINITY, K_SERVICE, K_SLICE, K_WEP, N_KINDS_MAX };
 
 /* The files of BIRD's configuration, each from the template of its name. */
-static const char *const bird_files[] = {"blocks4.inc", "nodes.inc", "peers.inc", APPLY_TOP};
+enum { BLOCKS, NODES, PEERS, TOP, N_BIRD_FILES };
+static const char *const bird_files[N_BIRD_FILES] = {
+	[BLOCKS] = "blocks4.inc", [NODES] = "nodes.inc", [PEERS] = "peers.inc", [TOP] = APPLY_TOP};
+
+/* One of them as it was rendered last: most changes concern one file, and the largest seldom. */
+struct rendered {
+	char *text; /* NULL: never */
+	size_t len;
+	uint8_t digest[SHA1_SIZE];
+};
 
 struct agent {
 	const struct agent_conf *conf;
@@ -69,7 +78,7 @@ struct agent {
 	struct metrics *metrics;
 	struct loop_task *task;
 	struct loop_timer *pace;
-	char *blocks; /* blocks4.inc as rendered */
+	struct rendered rendered[N_BIRD_FILES]; /* the top one without its generation */
 	int64_t rendered_ms;
 	bool in_sync;
 	char *secret; /* the last one read */
@@ -289,35 +298,30 @@ static int make_view(struct agent *a, const struct bird_version *v, json_t **ret
 	return r;
 }
 
-/* A number that another text would hardly have; not 0, which is what templates are hashed with. */
-static uint32_t generation_of(const struct strbuf *texts, size_t n)
+/* True where it is another text. */
+static bool take_rendered(struct rendered *r, const struct strbuf *text)
 {
-	auto_strbuf all = STRBUF_INIT;
-	uint8_t digest[SHA1_SIZE];
+	if (r->text && r->len == text->len && memcmp(r->text, strbuf_str(text), r->len) == 0)
+		return false;
+	free(r->text);
+	r->text = mem_strndup(strbuf_str(text), text->len);
+	r->len = text->len;
+	sha1(r->text, r->len, r->digest);
+	return true;
+}
+
+/* A number that other texts would hardly have; not 0, which is what templates are hashed with. */
+static uint32_t generation_of(const struct rendered *files)
+{
+	uint8_t all[N_BIRD_FILES][SHA1_SIZE], digest[SHA1_SIZE];
 	uint32_t g = 0;
 
-	for (size_t i = 0; i < n; i++)
-		strbuf_addn(&all, strbuf_str(&texts[i]), texts[i].len + 1);
-	sha1(all.s, all.len, digest);
+	for (size_t i = 0; i < N_BIRD_FILES; i++)
+		memcpy(all[i], files[i].digest, SHA1_SIZE);
+	sha1(all, sizeof(all), digest);
 	for (size_t i = 0; i < 4; i++)
 		g = g << 8 | digest[i];
 	return (g & 0x7fffffff) | 1;
-}
-
-static int render_files(
-	struct agent *a, json_t *view, struct strbuf *texts, uint32_t *ret, struct err *err)
-{
-	struct strbuf *top = &texts[array_size(bird_files) - 1];
-	int r = 0;
-
-	for (size_t i = 0; i < array_size(bird_files) && r == 0; i++)
-		r = templates_render(a->templates, bird_files[i], view, &texts[i], err);
-	if (r < 0)
-		return r;
-	*ret = generation_of(texts, array_size(bird_files));
-	json_object_set_new(view, "generation", json_integer(*ret));
-	strbuf_reset(top);
-	return templates_render(a->templates, APPLY_TOP, view, top, err);
 }
 
 /* What lies in a new block is not announced by itself any more, and again when the block is gone. */
@@ -328,33 +332,39 @@ static void reload_peers(struct agent *a)
 	apply_reload_out(a->apply, "\"Global_*\"", APPLY_SETTLED);
 }
 
-static void take_blocks(struct agent *a, const char *text)
+static int give_to_bird(struct agent *a, json_t *view, struct strbuf *texts, struct err *err)
 {
-	if (a->blocks && strcmp(a->blocks, text) == 0)
-		return;
-	free(a->blocks);
-	a->blocks = mem_strdup(text);
-	reload_peers(a);
+	struct apply_file files[N_BIRD_FILES];
+	bool blocks_changed = take_rendered(&a->rendered[BLOCKS], &texts[BLOCKS]);
+	uint32_t generation;
+	int r;
+
+	for (size_t i = 0; i < N_BIRD_FILES; i++)
+		take_rendered(&a->rendered[i], &texts[i]);
+	generation = generation_of(a->rendered);
+	json_object_set_new(view, "generation", json_integer(generation));
+	strbuf_reset(&texts[TOP]);
+	r = templates_render(a->templates, APPLY_TOP, view, &texts[TOP], err);
+	for (size_t i = 0; i < N_BIRD_FILES; i++)
+		files[i] = (struct apply_file){bird_files[i], strbuf_str(&texts[i]), texts[i].len};
+	if (r == 0)
+		apply_want(a->apply, files, N_BIRD_FILES, generation);
+	if (blocks_changed)
+		reload_peers(a);
+	return r;
 }
 
 static int render_bird(struct agent *a, const struct bird_version *v, struct err *err)
 {
-	struct strbuf texts[array_size(bird_files)] = {0};
-	struct apply_file files[array_size(bird_files)];
+	struct strbuf texts[N_BIRD_FILES] = {0};
 	json_t *view = NULL;
-	uint32_t generation = 0;
 	int r = make_view(a, v, &view, err);
 
+	for (size_t i = 0; i < N_BIRD_FILES && r == 0; i++)
+		r = templates_render(a->templates, bird_files[i], view, &texts[i], err);
 	if (r == 0)
-		r = render_files(a, view, texts, &generation, err);
-	if (r == 0) {
-		for (size_t i = 0; i < array_size(bird_files); i++)
-			files[i] = (struct apply_file){
-				bird_files[i], strbuf_str(&texts[i]), texts[i].len};
-		apply_want(a->apply, files, array_size(bird_files), generation);
-		take_blocks(a, files[0].text);
-	}
-	for (size_t i = 0; i < array_size(bird_files); i++)
+		r = give_to_bird(a, view, texts, err);
+	for (size_t i = 0; i < N_BIRD_FILES; i++)
 		strbuf_done(&texts[i]);
 	json_decref(view);
 	return r;
@@ -644,7 +654,8 @@ void agent_free(struct agent *a)
 	templates_free(a->templates);
 	loop_task_free(a->task);
 	loop_timer_free(a->pace);
-	free(a->blocks);
+	for (size_t i = 0; i < N_BIRD_FILES; i++)
+		free(a->rendered[i].text);
 	for (size_t i = 0; i < a->renderers.n; i++)
 		renderer_free(a->renderers.v[i]);
 	vec_done(&a->renderers);
