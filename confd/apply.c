@@ -322,12 +322,10 @@ static void keep_startable(struct apply *a)
 	struct err err = ERR_INIT;
 	int r = 0;
 
-	if (a->n_starts >= STARTS_IN_VAIN)
+	if (a->n_starts >= STARTS_IN_VAIN || (a->accepted.n == 0 && is_broken(a)))
 		r = put_minimal(a, &err);
 	else if (a->accepted.n > 0)
 		r = put_accepted(a, &err);
-	else if (is_broken(a))
-		r = put_minimal(a, &err);
 	if (r < 0) {
 		log_error("%s", err_text(&err));
 		arm_retry(a);
