@@ -408,10 +408,35 @@ static int plan_reuse(struct ipam_request *rq, struct err *err)
 	return 0;
 }
 
+/*
+ * A block was written, and the answer was lost: it is read again before the handle is counted down,
+ * since an address in use without a handle would never be found again.
+ */
+static int plan_resolve_doubt(struct ipam_request *rq)
+{
+	const struct ipam_block_attr *attr = NULL;
+	struct slot *bs;
+	int r;
+
+	if (!rq->in_doubt)
+		return 0;
+	r = plan_get_block(rq, &rq->doubtful.block, &bs);
+	if (r == PLAN_WAIT)
+		return r;
+	if (r == 0 && slot_block(bs))
+		attr = block_lookup(slot_block(bs), &rq->doubtful.ip);
+	if (attr && attr->handle && strcmp(attr->handle, rq->handle) == 0) {
+		vec_push(&rq->addrs, rq->doubtful);
+		rq->counted = false;
+	}
+	rq->in_doubt = false;
+	return 0;
+}
+
 /* The assignment cannot be completed: what was taken goes back. */
 int plan_undo(struct ipam_request *rq)
 {
-	int r = plan_uncount_reserved(rq);
+	int r = plan_resolve_doubt(rq) ?: plan_uncount_reserved(rq);
 
 	if (r == PLAN_WAIT)
 		return r;

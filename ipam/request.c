@@ -237,6 +237,8 @@ int ipam_request_feed(struct ipam_request *rq, const struct store_res *res, stru
 	if (r < 0 && rq->kind == REQUEST_ASSIGN && rq->failed == 0) {
 		rq->failed = r;
 		rq->failure = e;
+		rq->in_doubt = rq->after == AFTER_ASSIGNED;
+		rq->doubtful = (struct ipam_addr){.ip = rq->after_ip, .block = rq->after_cidr};
 		return 0;
 	}
 	if (r < 0) {

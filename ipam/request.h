@@ -67,6 +67,8 @@ struct ipam_request {
 		uint64_t seq;
 		bool active;
 	} releasing;
+	bool in_doubt; /* whether the write that gave `doubtful` was done is not known */
+	struct ipam_addr doubtful;
 	bool found; /* the handle, or the address, was there */
 	int failed; /* the answer, once what was taken is given back */
 	struct err failure;
