@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -64,20 +63,17 @@ int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err 
 static void set_identity(struct wep *w, const struct call *c, const struct wep *old)
 {
 	struct key key;
-	char created[CLOCK_RFC3339_SIZE], uid[40];
-	uint8_t r[16] = {0};
+	uint8_t random[16];
 
-	if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		abort(); /* cannot be: so few bytes are never interrupted */
-	snprintf(uid, sizeof(uid),
-		"%02x%02x%02x%02x-%02x%02x-4%x%02x-%x%x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1],
-		r[2], r[3], r[4], r[5], r[6] & 15, r[7], 8 | (r[8] & 3), r[9] & 15, r[8], r[10],
-		r[11], r[12], r[13], r[14], r[15]);
-	clock_rfc3339(clock_real_ns(), created);
 	if (key_parse(c->wep_key, &key))
 		w->meta.name = mem_strdup(key.name);
-	w->meta.uid = mem_strdup(old && old->meta.uid ? old->meta.uid : uid);
-	w->meta.created = mem_strdup(old && old->meta.created ? old->meta.created : created);
+	if (old && old->meta.uid)
+		w->meta.uid = mem_strdup(old->meta.uid);
+	if (old && old->meta.created)
+		w->meta.created = mem_strdup(old->meta.created);
+	meta_identify(&w->meta, random, clock_real_ns());
 }
 
 static void set_ports(struct wep *w, const struct call *c)

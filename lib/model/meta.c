@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "model/meta.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 
 void labels_done(struct labels *l)
@@ -112,6 +114,31 @@ void meta_done(struct meta *m)
 	labels_done(&m->labels);
 	labels_done(&m->annotations);
 	*m = (struct meta){0};
+}
+
+const char *meta_uuid(const uint8_t random[static 16], char buf[static META_UUID_SIZE])
+{
+	uint8_t b[16];
+
+	memcpy(b, random, sizeof(b));
+	b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
+	b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
+	for (size_t i = 0, n = 0; i < sizeof(b); i++)
+		n += (size_t)snprintf(buf + n, META_UUID_SIZE - n, "%s%02x",
+			i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", b[i]);
+	return buf;
+}
+
+void meta_identify(struct meta *m, const uint8_t random[static 16], int64_t now_ns)
+{
+	char uid[META_UUID_SIZE], created[CLOCK_RFC3339_SIZE];
+
+	if (!m->uid)
+		m->uid = mem_strdup(meta_uuid(random, uid));
+	if (m->created)
+		return;
+	clock_rfc3339(now_ns, created);
+	m->created = mem_strdup(created);
 }
 
 void strings_done(struct strings *s)

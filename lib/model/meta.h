@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/mem.h"
 #include "base/vec.h"
@@ -51,6 +52,11 @@ struct meta {
 };
 
 void meta_done(struct meta *m);
+/* The UUID (version 4) of these random bytes; returns buf. */
+#define META_UUID_SIZE 37
+const char *meta_uuid(const uint8_t random[static 16], char buf[static META_UUID_SIZE]);
+/* Who made it and when, where that is not said yet. random: for the uid. */
+void meta_identify(struct meta *m, const uint8_t random[static 16], int64_t now_ns);
 
 /* A list of strings that it owns. */
 struct strings {

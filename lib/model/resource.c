@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "model/json.h"
+#include "model/meta.h"
 #include "model/order.h"
 
 static bool is_dns_name(const char *s, size_t max)
@@ -235,21 +236,6 @@ static void default_spec(json_t *j, const struct key *key, const json_t *old)
 	}
 }
 
-static json_t *new_uid(const uint8_t random[static 16])
-{
-	uint8_t b[16];
-	char text[37];
-	size_t n = 0;
-
-	memcpy(b, random, sizeof(b));
-	b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
-	b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
-	for (unsigned i = 0; i < sizeof(b); i++)
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%02x",
-			i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", b[i]);
-	return json_string(text);
-}
-
 void resource_default(json_t *j, const struct key *key, const json_t *old,
 	const uint8_t random[static 16], int64_t now_ns)
 {
@@ -259,7 +245,7 @@ void resource_default(json_t *j, const struct key *key, const json_t *old,
 		"uid", "creationTimestamp", "deletionTimestamp", "ownerReferences", "finalizers"};
 	const json_t *old_meta = json_object_get(old, "metadata");
 	json_t *meta = make_object(j, "metadata");
-	char now[CLOCK_RFC3339_SIZE];
+	char now[CLOCK_RFC3339_SIZE], uid[META_UUID_SIZE];
 
 	for (unsigned i = 0; i < array_size(elsewhere); i++)
 		json_object_del(meta, elsewhere[i]);
@@ -273,7 +259,7 @@ void resource_default(json_t *j, const struct key *key, const json_t *old,
 			json_object_set(meta, kept[i], json_object_get(old_meta, kept[i]));
 	if (!json_object_get(j, "status") && json_object_get(old, "status"))
 		json_object_set(j, "status", json_object_get(old, "status"));
-	default_to(meta, "uid", new_uid(random));
+	default_to(meta, "uid", json_string(meta_uuid(random, uid)));
 	clock_rfc3339(now_ns, now);
 	default_to(meta, "creationTimestamp", json_string(now));
 	default_spec(j, key, old);
