@@ -25,12 +25,13 @@
 #define POOL6 "default-ipv6-ippool"
 #define ATTEMPTS 20 /* lost compare-and-swaps before it gives up until the next run */
 
-/* An object as the store had it. Neither json nor bad: there is none. */
+/* An object as the store had it. text NULL: there is none. */
 struct object {
-	char *key;
-	json_t *json;
-	char *bad; /* why it cannot be decoded */
+	char *key, *text;
 	int64_t rev;
+	struct node *node;   /* of a Node that can be decoded */
+	struct ippool *pool; /* of an IPPool */
+	char *bad;	     /* why it cannot be */
 };
 
 struct start {
@@ -64,32 +65,29 @@ static void step(struct start *s);
 static void object_done(struct object *o)
 {
 	free(o->key);
-	json_decref(o->json);
+	free(o->text);
+	node_free(o->node);
+	ippool_free(o->pool);
 	free(o->bad);
 }
 
+/* value NULL: there is none. */
 static struct object object_read(const char *key, const char *value, size_t len, int64_t rev)
 {
 	struct object o = {.key = mem_strdup(key), .rev = rev};
-	auto_(ippool) struct ippool *pool = NULL;
-	auto_(node) struct node *node = NULL;
 	struct err err = ERR_INIT;
-	json_error_t e;
+	struct key parsed;
 	int r = 0;
 
-	o.json = json_loadb(value, len, 0, &e);
-	if (!o.json)
-		r = err_set(&err, -EINVAL, "%s", e.text);
-	else if (strncmp(key, kind_info(KIND_NODE)->root, strlen(kind_info(KIND_NODE)->root)) == 0)
-		r = node_decode(key, value, len, &node, &err);
-	else if (strncmp(key, kind_info(KIND_IPPOOL)->root, strlen(kind_info(KIND_IPPOOL)->root)) ==
-		 0)
-		r = ippool_decode(key, value, len, &pool, &err);
-	if (r < 0) {
-		json_decref(o.json);
-		o.json = NULL;
+	if (!value)
+		return o;
+	o.text = mem_strndup(value, len);
+	if (key_parse(key, &parsed) && parsed.kind == KIND_NODE)
+		r = node_decode(key, value, len, &o.node, &err);
+	else if (key_parse(key, &parsed) && parsed.kind == KIND_IPPOOL)
+		r = ippool_decode(key, value, len, &o.pool, &err);
+	if (r < 0)
 		o.bad = mem_strdup(err_text(&err));
-	}
 	return o;
 }
 
@@ -167,12 +165,9 @@ static void finish(struct start *s, int r, const struct err *err)
 
 /* ---- operations ---- */
 
-/* value NULL: there is none. */
 static void learn(struct start *s, const char *key, const char *value, size_t len, int64_t rev)
 {
-	struct object new =
-		value ? object_read(key, value, len, rev) : (struct object){.key = mem_strdup(key)};
-	struct object *o;
+	struct object new = object_read(key, value, len, rev), *o;
 
 	vec_for_each (&s->objects, o)
 		if (strcmp(o->key, key) == 0) {
@@ -241,8 +236,9 @@ static void on_answer(void *arg, const struct store_res *res)
 	step(s);
 }
 
+/* value_take: NULL, or text that is consumed. */
 static void operate(
-	struct start *s, enum store_verb verb, const char *key, const json_t *value, int64_t rev)
+	struct start *s, enum store_verb verb, const char *key, char *value_take, int64_t rev)
 {
 	struct store_req req = {.verb = verb, .rev = rev};
 
@@ -250,7 +246,7 @@ static void operate(
 	free(s->value);
 	s->verb = verb;
 	s->key = mem_strdup(key);
-	s->value = value ? json_dumps(value, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+	s->value = value_take;
 	req.key = s->key;
 	req.value = s->value;
 	s->op = store_start(s->st, &req, on_answer, s);
@@ -272,74 +268,56 @@ static bool know(struct start *s, const char *key, struct object **ret)
 
 /* ---- objects ---- */
 
-static void random_uuid(char buf[static 37])
+static void get_random(void *p, size_t n)
 {
-	uint8_t b[16];
-
-	if (getrandom(b, sizeof(b), 0) != sizeof(b))
-		abort();
-	b[6] = (uint8_t)((b[6] & 0x0f) | 0x40);
-	b[8] = (uint8_t)((b[8] & 0x3f) | 0x80);
-	for (size_t i = 0, n = 0; i < sizeof(b); i++)
-		n += (size_t)snprintf(buf + n, 37 - n, "%s%02x",
-			i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", b[i]);
+	if (getrandom(p, n, 0) != (ssize_t)n)
+		abort(); /* cannot be: so few bytes are never interrupted */
 }
 
-/* spec_take is consumed. */
-static json_t *new_object(
-	const struct start *s, const char *kind, const char *name, json_t *spec_take)
+static void identify(const struct start *s, struct meta *m)
 {
-	char created[CLOCK_RFC3339_SIZE], uid[37];
+	uint8_t random[16];
 
-	clock_rfc3339(s->now_ns, created);
-	random_uuid(uid);
-	return json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o}", "kind", kind, "apiVersion",
-		"projectcalico.org/v3", "metadata", "name", name, "uid", uid, "creationTimestamp",
-		created, "spec", spec_take);
+	get_random(random, sizeof(random));
+	meta_identify(m, random, s->now_ns);
 }
 
-/* Creates what is not there. True: it is there. */
-static bool ensure(
-	struct start *s, const char *kind, const char *key, const char *name, json_t *spec_take)
+/* text_take is consumed. Creates what is not there. True: it is there. */
+static bool ensure(struct start *s, const char *kind, const char *key, char *text_take)
 {
+	auto_free char *text = text_take;
 	struct object *o;
-	json_t *j;
 
-	if (!know(s, key, &o)) {
-		json_decref(spec_take);
+	if (!know(s, key, &o))
 		return false;
-	}
-	if (o->json || o->bad) {
-		json_decref(spec_take);
+	if (o->text)
 		return true;
-	}
-	log_info("creating %s %s", kind, name);
-	j = new_object(s, kind, name, spec_take);
-	operate(s, STORE_CREATE, key, j, 0);
-	json_decref(j);
+	log_info("creating %s %s", kind, strrchr(key, '/') + 1);
+	operate(s, STORE_CREATE, key, take_ptr(text), 0);
 	return false;
 }
 
-static const char *bgp_text(const json_t *node, const char *name)
+/* A resource that is written once and never changed. spec_take is consumed. */
+static bool ensure_default(struct start *s, enum kind kind, const char *name, json_t *spec_take)
 {
-	const json_t *bgp = json_object_get(json_object_get(node, "spec"), "bgp");
+	struct meta m = {0};
+	json_t *j;
+	char *text;
 
-	return json_string_value(json_object_get(bgp, name)) ?: "";
-}
-
-/* The object at o->name, made if there is none. */
-static json_t *child(json_t *o, const char *name)
-{
-	if (!json_is_object(json_object_get(o, name)))
-		json_object_set_new(o, name, json_object());
-	return json_object_get(o, name);
+	identify(s, &m);
+	j = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o}", "kind", name, "apiVersion",
+		"projectcalico.org/v3", "metadata", "name", "default", "uid", m.uid,
+		"creationTimestamp", m.created, "spec", spec_take);
+	text = json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	json_decref(j);
+	meta_done(&m);
+	return ensure(s, name, key_str(kind, NULL, "default"), text);
 }
 
 /* 1 = done, 0 = an operation was started, negative = it cannot be. */
 static int check_conflict(struct start *s, const struct prefix *mine, struct err *err)
 {
 	const struct object *o;
-	struct prefix theirs;
 	const char *name;
 
 	if (s->conf->skip_ip_check)
@@ -350,10 +328,8 @@ static int check_conflict(struct start *s, const struct prefix *mine, struct err
 	}
 	vec_for_each (&s->nodes, o) {
 		name = strrchr(o->key, '/') + 1;
-		if (strcmp(name, s->conf->nodename) == 0 ||
-			prefix_parse_host(bgp_text(o->json, "ipv4Address"), &theirs, NULL) < 0)
-			continue;
-		if (ip_equal(&theirs.addr, &mine->addr))
+		if (strcmp(name, s->conf->nodename) != 0 && o->node &&
+			ip_equal(&o->node->ipv4.addr, &mine->addr))
 			return err_set(err, -EADDRINUSE,
 				"node %s: its address %s is node %s's already; give one of them "
 				"another (IP, IP_AUTODETECTION_METHOD), or delete the Node object of a "
@@ -382,12 +358,12 @@ static json_int_t as_number(const char *text)
 
 static int ensure_node(struct start *s, const char *key, struct err *err)
 {
-	const char *stored;
-	char text[PREFIX_TEXT_SIZE];
-	struct object *o;
-	json_t *j, *bgp;
 	json_int_t as = s->conf->as_number[0] ? as_number(s->conf->as_number) : 0;
-	bool new, differs = false;
+	const struct prefix *address = &s->address;
+	auto_(node) struct node *new = NULL;
+	bool differs = false;
+	struct object *o;
+	struct node *n;
 	int r;
 
 	if (as < 0)
@@ -398,37 +374,31 @@ static int ensure_node(struct start *s, const char *key, struct err *err)
 		return err_set(err, -EINVAL,
 			"%s cannot be decoded, %s; mend it, or delete it and it is made anew", key,
 			o->bad);
-	new = !o->json;
-	stored = bgp_text(o->json, "ipv4Address");
-	if (s->address.addr.family == IP_NONE && stored[0] == '\0' && s->why)
+	if (!o->text)
+		new = node_new(s->conf->nodename);
+	n = new ?: o->node;
+	if (address->addr.family == IP_NONE && n->ipv4.addr.family == IP_NONE && s->why)
 		return err_set(
 			err, -ENOENT, "node %s has no address: %s", s->conf->nodename, s->why);
-	if (s->address.addr.family != IP_NONE) {
-		prefix_format(&s->address, text);
-		differs = strcmp(text, stored) != 0;
-		r = check_conflict(s, &s->address, err);
+	if (address->addr.family != IP_NONE) {
+		r = check_conflict(s, address, err);
 		if (r <= 0)
 			return r;
-	}
-	differs |= as && json_integer_value(json_object_get(
-				 json_object_get(json_object_get(o->json, "spec"), "bgp"),
-				 "asNumber")) != as;
-	if (!new && !differs)
-		return 1;
-	j = new ? new_object(s, "Node", s->conf->nodename, json_object()) : json_incref(o->json);
-	if (differs) {
-		bgp = child(child(j, "spec"), "bgp");
-		if (as)
-			json_object_set_new(bgp, "asNumber", json_integer(as));
-		if (s->address.addr.family != IP_NONE) {
-			json_object_set_new(bgp, "ipv4Address", json_string(text));
-			log_info("node %s: address %s", s->conf->nodename, text);
+		if (!prefix_equal(address, &n->ipv4)) {
+			log_info("node %s: address %s", s->conf->nodename, prefix_str(address));
+			n->ipv4 = *address;
+			differs = true;
 		}
 	}
+	if (as && n->as != as) {
+		n->as = (uint32_t)as;
+		differs = true;
+	}
+	if (!new && !differs)
+		return 1;
 	if (new)
-		json_object_set_new(j, "status", json_object());
-	operate(s, new ? STORE_CREATE : STORE_UPDATE, key, j, new ? 0 : o->rev);
-	json_decref(j);
+		identify(s, &n->meta);
+	operate(s, new ? STORE_CREATE : STORE_UPDATE, key, node_encode(n, o->text), o->rev);
 	return 0;
 }
 
@@ -437,16 +407,10 @@ static int ensure_node(struct start *s, const char *key, struct err *err)
 static bool pool_exists(const struct start *s, enum ip_family family)
 {
 	const struct object *o;
-	struct prefix p;
 
-	vec_for_each (&s->pools, o) {
-		const json_t *spec = json_object_get(o->json, "spec");
-
-		if (prefix_parse(json_string_value(json_object_get(spec, "cidr")) ?: "", &p,
-			    NULL) == 0 &&
-			p.addr.family == family)
+	vec_for_each (&s->pools, o)
+		if (o->pool && o->pool->cidr.addr.family == family)
 			return true;
-	}
 	return false;
 }
 
@@ -483,7 +447,7 @@ static int may_create(
 }
 
 /* 192.168.0.0/16, or the first of 172.16-31.0.0/16, that the node's own network is not in. */
-static void choose_cidr(const struct start *s, char buf[static PREFIX_TEXT_SIZE])
+static struct prefix choose_cidr(const struct start *s)
 {
 	struct prefix p, host = {0};
 	struct ip ip;
@@ -496,22 +460,15 @@ static void choose_cidr(const struct start *s, char buf[static PREFIX_TEXT_SIZE]
 		if (host.addr.family == IP_NONE || !prefix_overlap(&p, &host))
 			break;
 	}
-	prefix_format(&p, buf);
-}
-
-static const char *mode_text(const char *s)
-{
-	return strcasecmp(s, "Always") == 0	   ? "Always"
-	       : strcasecmp(s, "CrossSubnet") == 0 ? "CrossSubnet"
-						   : "Never";
+	return p;
 }
 
 /* The pool that was made is in the list of the next run of the plan. */
-static int create_pool(struct start *s, const char *name, json_t *spec_take)
+static int create_pool(struct start *s, const struct ippool *p)
 {
-	auto_free char *key = mem_strdup(key_str(KIND_IPPOOL, NULL, name));
+	auto_free char *key = mem_strdup(key_str(KIND_IPPOOL, NULL, p->meta.name));
 
-	if (!ensure(s, "IPPool", key, name, spec_take))
+	if (!ensure(s, "IPPool", key, ippool_encode(p, NULL)))
 		return 0;
 	s->pools_known = false;
 	for (size_t i = 0; i < s->pools.n; i++)
@@ -522,78 +479,95 @@ static int create_pool(struct start *s, const char *name, json_t *spec_take)
 	return 0;
 }
 
-static int ensure_pools(struct start *s, struct err *err)
+static struct ippool *new_pool(const struct start *s, const char *name, const struct prefix *cidr,
+	uint32_t block_plen, bool nat_outgoing)
+{
+	struct ippool *p = ippool_new(name, cidr);
+
+	identify(s, &p->meta);
+	p->block_plen = (uint8_t)block_plen;
+	p->nat_outgoing = nat_outgoing;
+	return p;
+}
+
+/* As with ensure_pools. */
+static int ensure_pool4(struct start *s, struct err *err)
 {
 	const struct start_conf *c = s->conf;
-	char chosen[PREFIX_TEXT_SIZE];
-	const char *cidr = c->pool4_cidr;
-	struct prefix p;
-	json_t *spec;
+	auto_(ippool) struct ippool *p = NULL;
+	struct prefix cidr;
+	int r;
+
+	if (strcmp(c->pool4_cidr, "none") == 0 || pool_exists(s, IP_V4))
+		return 1;
+	r = may_create(s, POOL4, IP_V4, err);
+	if (r < 0)
+		return r;
+	if (c->pool4_cidr[0] == '\0')
+		cidr = choose_cidr(s);
+	else
+		r = prefix_parse_masked(c->pool4_cidr, &cidr, err);
+	if (r < 0)
+		return err_wrap(err, r, "CALICO_IPV4POOL_CIDR");
+	p = new_pool(s, POOL4, &cidr, c->pool4_block_size, c->pool4_nat_outgoing);
+	(void)encap_mode_parse(c->pool4_ipip, &p->ipip, NULL); /* "Off" is Never */
+	(void)encap_mode_parse(c->pool4_vxlan, &p->vxlan, NULL);
+	p->disable_bgp_export = c->pool4_disable_bgp_export;
+	free(p->node_selector);
+	p->node_selector = mem_strdup(c->pool4_node_selector);
+	return create_pool(s, p);
+}
+
+static int ensure_pool6(struct start *s, struct err *err)
+{
+	const struct start_conf *c = s->conf;
+	auto_(ippool) struct ippool *p = NULL;
+	struct prefix cidr;
+	int r;
+
+	if (c->pool6_cidr[0] == '\0' || strcmp(c->pool6_cidr, "none") == 0 || pool_exists(s, IP_V6))
+		return 1;
+	r = may_create(s, POOL6, IP_V6, err);
+	if (r < 0)
+		return r;
+	r = prefix_parse_masked(c->pool6_cidr, &cidr, err);
+	if (r < 0)
+		return err_wrap(err, r, "CALICO_IPV6POOL_CIDR");
+	p = new_pool(s, POOL6, &cidr, c->pool6_block_size, c->pool6_nat_outgoing);
+	return create_pool(s, p);
+}
+
+/* 1 = done, 0 = an operation was started, negative = it cannot be. */
+static int ensure_pools(struct start *s, struct err *err)
+{
 	int r;
 
 	if (!s->pools_known) {
 		operate(s, STORE_LIST, kind_info(KIND_IPPOOL)->root, NULL, 0);
 		return 0;
 	}
-	if (c->no_default_pools)
+	if (s->conf->no_default_pools)
 		return 1;
-	if (strcmp(cidr, "none") != 0 && !pool_exists(s, IP_V4)) {
-		if (cidr[0] == '\0') {
-			choose_cidr(s, chosen);
-			cidr = chosen;
-		}
-		r = may_create(s, POOL4, IP_V4, err);
-		if (r < 0)
-			return r;
-		r = prefix_parse_masked(cidr, &p, err);
-		if (r < 0)
-			return err_wrap(err, r, "CALICO_IPV4POOL_CIDR");
-		spec = json_pack("{s:s, s:s, s:s, s:b, s:i, s:s, s:[s, s], s:s}", "cidr", cidr,
-			"vxlanMode", mode_text(c->pool4_vxlan), "ipipMode",
-			mode_text(c->pool4_ipip), "natOutgoing", c->pool4_nat_outgoing, "blockSize",
-			(int)c->pool4_block_size, "nodeSelector", c->pool4_node_selector,
-			"allowedUses", "Workload", "Tunnel", "assignmentMode", "Automatic");
-		if (c->pool4_disable_bgp_export)
-			json_object_set_new(spec, "disableBGPExport", json_true());
-		return create_pool(s, POOL4, spec);
-	}
-	cidr = c->pool6_cidr;
-	if (cidr[0] && strcmp(cidr, "none") != 0 && !pool_exists(s, IP_V6)) {
-		r = may_create(s, POOL6, IP_V6, err);
-		if (r < 0)
-			return r;
-		r = prefix_parse_masked(cidr, &p, err);
-		if (r < 0)
-			return err_wrap(err, r, "CALICO_IPV6POOL_CIDR");
-		return create_pool(s, POOL6,
-			json_pack("{s:s, s:s, s:s, s:b, s:i, s:s, s:[s, s], s:s}", "cidr", cidr,
-				"vxlanMode", "Never", "ipipMode", "Never", "natOutgoing",
-				c->pool6_nat_outgoing, "blockSize", (int)c->pool6_block_size,
-				"nodeSelector", "all()", "allowedUses", "Workload", "Tunnel",
-				"assignmentMode", "Automatic"));
-	}
-	return 1;
+	r = ensure_pool4(s, err);
+	return r == 1 ? ensure_pool6(s, err) : r;
 }
 
 static bool ensure_defaults(struct start *s)
 {
-	char guid[37];
+	char guid[META_UUID_SIZE];
+	uint8_t random[16];
 
-	random_uuid(guid);
-	return ensure(s, "ClusterInformation", key_str(KIND_CLUSTERINFORMATION, NULL, "default"),
-		       "default",
-		       json_pack("{s:s, s:s, s:s, s:b}", "clusterGUID", guid, "clusterType",
-			       s->conf->cluster_type, "calicoVersion", "margay-" MARGAY_VERSION,
-			       "datastoreReady", 1)) &&
-	       ensure(s, "FelixConfiguration", key_str(KIND_FELIXCONFIGURATION, NULL, "default"),
-		       "default",
+	get_random(random, sizeof(random));
+	return ensure_default(s, KIND_CLUSTERINFORMATION, "ClusterInformation",
+		       json_pack("{s:s, s:s, s:s, s:b}", "clusterGUID", meta_uuid(random, guid),
+			       "clusterType", s->conf->cluster_type, "calicoVersion",
+			       "margay-" MARGAY_VERSION, "datastoreReady", 1)) &&
+	       ensure_default(s, KIND_FELIXCONFIGURATION, "FelixConfiguration",
 		       json_pack("{s:s, s:s, s:s, s:s}", "bpfLogLevel", "", "floatingIPs",
 			       "Disabled", "logSeverityScreen", "Info", "reportingInterval",
 			       "0s")) &&
-	       ensure(s, "BGPConfiguration", key_str(KIND_BGPCONFIGURATION, NULL, "default"),
-		       "default", json_object()) &&
-	       ensure(s, "IPAMConfiguration", key_str(KIND_IPAMCONFIGURATION, NULL, "default"),
-		       "default",
+	       ensure_default(s, KIND_BGPCONFIGURATION, "BGPConfiguration", json_object()) &&
+	       ensure_default(s, KIND_IPAMCONFIGURATION, "IPAMConfiguration",
 		       json_pack("{s:b, s:b}", "strictAffinity", 0, "autoAllocateBlocks", 1));
 }
 
@@ -643,52 +617,37 @@ static void assign(struct start *s, const char *handle, const char *const *pools
 		.reuse = true,
 		.now_ns = s->now_ns};
 
-	if (getrandom(&a.random, sizeof(a.random), 0) != sizeof(a.random))
-		abort();
+	get_random(&a.random, sizeof(a.random));
 	s->rq = ipam_assign_new(&a);
 	ipam_start(s->st, s->rq, on_ipam, s);
 }
 
 /* Writes the address (IP_NONE: clears it). */
-static void write_tunnel(struct start *s, const struct object *node, const struct ip *ip)
+static void write_tunnel(struct start *s, struct object *o, const struct ip *ip)
 {
-	json_t *bgp = child(child(node->json, "spec"), "bgp");
-
-	if (ip->family == IP_NONE)
-		json_object_del(bgp, "ipv4IPIPTunnelAddr");
-	else
-		json_object_set_new(bgp, "ipv4IPIPTunnelAddr", json_string(ip_str(ip)));
+	o->node->ipip_tunnel4 = *ip;
 	log_info("node %s: tunnel address %s", s->conf->nodename,
 		ip->family == IP_NONE ? "given back" : ip_str(ip));
-	operate(s, STORE_UPDATE, node->key, node->json, node->rev);
+	operate(s, STORE_UPDATE, o->key, node_encode(o->node, o->text), o->rev);
 }
 
 /* The names of the IPIP pools that serve this node's tunnel, and whether ip is in one of them. */
-static size_t tunnel_pools(const struct start *s, const struct object *node, const struct ip *ip,
-	const char **ret, size_t max, bool *ret_fits)
+static size_t tunnel_pools(const struct start *s, const struct node *node, const char **ret,
+	size_t max, bool *ret_fits)
 {
-	auto_free char *text = json_dumps(node->json, JSON_COMPACT);
-	auto_(node) struct node *decoded = NULL;
 	const struct object *o;
-	struct ippool *p;
+	const struct ippool *p;
 	size_t n = 0;
 
 	*ret_fits = false;
-	if (text)
-		(void)node_decode(node->key, text, strlen(text), &decoded, NULL);
 	vec_for_each (&s->pools, o) {
-		auto_free char *json = json_dumps(o->json, JSON_COMPACT);
-
-		if (!json || ippool_decode(o->key, json, strlen(json), &p, NULL) < 0)
-			continue; /* felix's cache has named it */
-		if (p->ipip != ENCAP_NEVER && ippool_enabled(p) &&
+		p = o->pool; /* felix's cache has named those without */
+		if (p && p->ipip != ENCAP_NEVER && ippool_enabled(p) &&
 			(p->allowed_uses & POOL_TUNNEL) && p->cidr.addr.family == IP_V4 &&
-			pool_selects(p->node_selector, decoded ? &decoded->meta.labels : NULL) &&
-			n < max) {
+			pool_selects(p->node_selector, &node->meta.labels) && n < max) {
 			ret[n++] = strrchr(o->key, '/') + 1;
-			*ret_fits |= prefix_contains(&p->cidr, ip);
+			*ret_fits |= prefix_contains(&p->cidr, &node->ipip_tunnel4);
 		}
-		ippool_free(p);
 	}
 	return n;
 }
@@ -698,19 +657,16 @@ static int ensure_tunnel(struct start *s, const char *node_key)
 	auto_free char *handle = mem_printf("ipip-tunnel-addr-%s", s->conf->nodename);
 	const char *pools[64];
 	struct object *node;
-	struct ip stored = {0};
-	const char *text;
-	bool fits;
+	bool stored, fits;
 	size_t n;
 
 	if (!know(s, node_key, &node))
 		return 0;
-	text = bgp_text(node->json, "ipv4IPIPTunnelAddr");
-	(void)ip_parse(text, &stored, NULL);
-	n = tunnel_pools(s, node, &stored, pools, array_size(pools), &fits);
-	if (n == 0 && text[0] == '\0')
+	stored = node->node->ipip_tunnel4.family != IP_NONE;
+	n = tunnel_pools(s, node->node, pools, array_size(pools), &fits);
+	if (n == 0 && !stored)
 		return 1;
-	if (!fits && text[0] && bad_pool(s)) /* it may be of that one */
+	if (!fits && stored && bad_pool(s)) /* it may be of that one */
 		return 1;
 	if (!fits && !s->released) {
 		release(s, handle);
@@ -725,7 +681,7 @@ static int ensure_tunnel(struct start *s, const char *node_key)
 		assign(s, handle, pools, n);
 		return 0;
 	}
-	if (ip_equal(&s->tunnel, &stored))
+	if (ip_equal(&s->tunnel, &node->node->ipip_tunnel4))
 		return 1;
 	write_tunnel(s, node, &s->tunnel);
 	return 0;
