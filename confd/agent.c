@@ -94,12 +94,13 @@ struct agent {
 /* ---- the datastore's objects ---- */
 
 static int affinity_decode(
-	const char *key, const char *value, size_t len, void **ret, struct err *err)
+	void *arg, const char *key, const char *value, size_t len, void **ret, struct err *err)
 {
 	struct ipam_affinity a;
 	struct prefix cidr;
 	int r;
 
+	(void)arg;
 	if (!ipam_key_parse_affinity(key, NULL, &cidr))
 		return err_set(err, -EINVAL, "%s: not the key of a block's affinity", key);
 	r = ipam_affinity_decode(value, len, &a, err);
@@ -164,7 +165,7 @@ static void on_endpoints(void *arg, const char *ns, const char *name)
 }
 
 static void add_kind(struct agent *a, int i, enum kind kind,
-	int (*decode)(const char *, const char *, size_t, void **, struct err *),
+	int (*decode)(void *, const char *, const char *, size_t, void **, struct err *),
 	void (*free_fn)(void *))
 {
 	key_prefix(kind, NULL, a->prefixes[i]);

@@ -104,36 +104,21 @@ static void schedule(struct agent *a)
 
 /* ---- datastore -> calc ---- */
 
-static int decode_pool(const char *key, const char *value, size_t len, void **ret, struct err *err)
-{
-	return ippool_decode(key, value, len, (struct ippool **)ret, err);
-}
+MODEL_CACHE_FNS(ippool);
+MODEL_CACHE_FNS(node);
 
-static void free_pool(void *p)
+static int decode_wep(
+	void *arg, const char *key, const char *value, size_t len, void **ret, struct err *err)
 {
-	ippool_free(p);
-}
+	const struct agent *a = arg;
 
-static int decode_node(const char *key, const char *value, size_t len, void **ret, struct err *err)
-{
-	return node_decode(key, value, len, (struct node **)ret, err);
-}
-
-static void free_node(void *n)
-{
-	node_free(n);
-}
-
-static const char *decoding_node; /* this node's name, for the one decoder that needs it */
-
-static int decode_wep(const char *key, const char *value, size_t len, void **ret, struct err *err)
-{
-	return in_wep_decode(decoding_node, key, value, len, (struct in_wep **)ret, err);
+	return in_wep_decode(a->conf->start.nodename, key, value, len, (struct in_wep **)ret, err);
 }
 
 static int decode_config(
-	const char *key, const char *value, size_t len, void **ret, struct err *err)
+	void *arg, const char *key, const char *value, size_t len, void **ret, struct err *err)
 {
+	(void)arg;
 	return in_config_decode(key, value, len, (struct in_config **)ret, err);
 }
 
@@ -143,11 +128,12 @@ static void free_config(void *c)
 }
 
 static int decode_affinity(
-	const char *key, const char *value, size_t len, void **ret, struct err *err)
+	void *arg, const char *key, const char *value, size_t len, void **ret, struct err *err)
 {
 	struct ipam_affinity aff;
 	int r = ipam_affinity_decode(value, len, &aff, err);
 
+	(void)arg;
 	(void)key;
 	if (r == 0)
 		*ret = mem_dup(&aff, sizeof(aff));
@@ -778,16 +764,16 @@ static void define_kinds(struct agent *a)
 {
 	char buf[IPAM_KEY_SIZE];
 
-	decoding_node = a->conf->start.nodename;
 	a->node_key = mem_strdup(key_str(KIND_NODE, NULL, a->conf->start.nodename));
 	a->affinities[0] =
 		mem_strdup(ipam_key_affinities_of_host(a->conf->start.nodename, IP_V4, buf));
 	a->affinities[1] =
 		mem_strdup(ipam_key_affinities_of_host(a->conf->start.nodename, IP_V6, buf));
 	/* In the order in which they are listed. */
-	a->kinds[IN_POOLS] =
-		(struct cache_kind){kind_info(KIND_IPPOOL)->root, decode_pool, free_pool, on_pool};
-	a->kinds[IN_NODE] = (struct cache_kind){a->node_key, decode_node, free_node, on_node};
+	a->kinds[IN_POOLS] = (struct cache_kind){
+		kind_info(KIND_IPPOOL)->root, ippool_cache_decode, ippool_cache_free, on_pool};
+	a->kinds[IN_NODE] =
+		(struct cache_kind){a->node_key, node_cache_decode, node_cache_free, on_node};
 	a->kinds[IN_WEPS] = (struct cache_kind){
 		kind_info(KIND_WORKLOADENDPOINT)->root, decode_wep, free, on_wep};
 	a->kinds[IN_CONFIGS] = (struct cache_kind){

@@ -69,19 +69,20 @@ bool strings_has(const struct strings *s, const char *what);
  * MODEL_CACHE_FNS(node) defines node_cache_decode and node_cache_free, with the signatures that
  * struct cache_kind (store/cache.h) wants.
  */
-#define MODEL_CACHE_FNS(type)                                                               \
-	static int type##_cache_decode(                                                     \
-		const char *key, const char *text, size_t len, void **ret, struct err *err) \
-	{                                                                                   \
-		struct type *x_ = NULL;                                                     \
-		int r_ = type##_decode(key, text, len, &x_, err);                           \
-                                                                                            \
-		if (r_ == 0)                                                                \
-			*ret = x_;                                                          \
-		return r_;                                                                  \
-	}                                                                                   \
-	static void type##_cache_free(void *x_)                                             \
-	{                                                                                   \
-		type##_free(x_);                                                            \
-	}                                                                                   \
+#define MODEL_CACHE_FNS(type)                                                                     \
+	static int type##_cache_decode(void *arg_, const char *key, const char *text, size_t len, \
+		void **ret, struct err *err)                                                      \
+	{                                                                                         \
+		struct type *x_ = NULL;                                                           \
+		int r_ = type##_decode(key, text, len, &x_, err);                                 \
+                                                                                                  \
+		(void)arg_;                                                                       \
+		if (r_ == 0)                                                                      \
+			*ret = x_;                                                                \
+		return r_;                                                                        \
+	}                                                                                         \
+	static void type##_cache_free(void *x_)                                                   \
+	{                                                                                         \
+		type##_free(x_);                                                                  \
+	}                                                                                         \
 	struct model_semicolon_

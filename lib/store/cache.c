@@ -100,7 +100,7 @@ static void on_set(void *arg, const char *key, const char *value, size_t len, in
 
 	if (!o)
 		o = add(c, key, hash);
-	r = o->kind->decode(key, value, len, &new, &err);
+	r = o->kind->decode(c->arg, key, value, len, &new, &err);
 	set_refused(c, o, r < 0);
 	if (r >= 0)
 		replace(c, o, new);

@@ -23,8 +23,9 @@ struct sync_hooks;
 
 struct cache_kind {
 	const char *prefix; /* "/calico/resources/v3/projectcalico.org/ippools/" */
-	/* *ret is an object that free can free. */
-	int (*decode)(const char *key, const char *value, size_t len, void **ret, struct err *err);
+	/* *ret is an object that free can free. arg: cache_new's. */
+	int (*decode)(void *arg, const char *key, const char *value, size_t len, void **ret,
+		struct err *err);
 	void (*free)(void *obj);
 	/*
 	 * old is NULL for a new object, new for one that is gone. Both are borrowed: old is freed

@@ -1372,8 +1372,10 @@ struct user {
 	char last[64];
 };
 
-static int decode(const char *key, const char *value, size_t len, void **ret, struct err *e)
+static int decode(
+	void *arg, const char *key, const char *value, size_t len, void **ret, struct err *e)
 {
+	(void)arg;
 	(void)key;
 	(void)len;
 	if (strcmp(value, "bad") == 0)
