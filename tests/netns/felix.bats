@@ -341,11 +341,11 @@ masquerades() {
 		curl -s "127.0.0.1:9099/readyz" | grep -q "BAD sysctl"
 	}
 	eventually failing
-	sleep 4 # the pause after a failure has become longer than the rest
+	sleep 8 # the pause after a failure has become longer than the rest
 	for _ in $(seq 200); do
 		ip route del 10.244.0.140 2>/dev/null || true
 	done
-	eventually has_route "10.244.0.140 dev cali123 scope link"
+	within 4 has_route "10.244.0.140 dev cali123 scope link"
 	failing
 	# Nor is another part, that fails for the first time.
 	rm "$MARGAY_MTU_FILE"
@@ -360,7 +360,7 @@ masquerades() {
 	mtu_is() {
 		[ "$(cat "$MARGAY_MTU_FILE" 2>/dev/null)" = "$1" ]
 	}
-	eventually mtu_is 1400
+	within 4 mtu_is 1400
 }
 
 @test "a bad object is refused by name and blocks nothing else" {
