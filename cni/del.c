@@ -7,14 +7,14 @@
 #include "cni/endpoint.h"
 
 /* In the pod if it is there; else by the host's name, which may be a newer sandbox's by now. */
-static int delete_device(struct call *c, const struct wep *w, bool ours, struct err *err)
+static int delete_device(struct call *c, bool ours, struct err *err)
 {
 	int r = call_open_pod(c, err);
 
 	if (r != 0)
 		return r;
 	if (c->pod)
-		r = device_delete_in_pod(c, w, err);
+		r = device_delete_in_pod(c, err);
 	else
 		r = call_open_host(c, err)
 			    ?: device_delete_on_host(
@@ -29,16 +29,15 @@ static int delete_device(struct call *c, const struct wep *w, bool ours, struct 
 int call_del(struct call *c, struct err *err)
 {
 	struct err first = ERR_INIT, e = ERR_INIT;
-	auto_(wep) struct wep *w = NULL;
 	bool ours = false;
 	int code, r;
 
 	code = call_open_store(c, &first);
 	if (code == 0) {
-		r = endpoint_delete(c, &ours, &w, &first);
+		r = endpoint_delete(c, &ours, &first);
 		code = r < 0 ? call_store_code(r) : 0;
 	}
-	r = delete_device(c, w, ours, &e);
+	r = delete_device(c, ours, &e);
 	if (r != 0 && code == 0) {
 		code = r;
 		first = e;

@@ -13,7 +13,6 @@
 #include "base/mem.h"
 #include "cni/call.h"
 #include "kern/rt.h"
-#include "model/wep.h"
 
 /* Tables and rules of a pod's interfaces other than the one with the default route. */
 enum { POD_TABLE_BASE = 1000, POD_RULE_PRIORITY = 1000 };
@@ -370,7 +369,19 @@ int device_delete_on_host(struct rt *host, const char *veth, const char *contain
 	return delete_link(host, link.index, NULL, veth, err);
 }
 
-int device_delete_in_pod(struct call *c, const struct wep *w, struct err *err)
+/* The rules of one of the pod's interfaces are those of its table. */
+static void delete_rules(struct call *c, uint32_t index)
+{
+	struct rt_rule rule = {
+		.family = IP_V4, .priority = POD_RULE_PRIORITY, .table = POD_TABLE_BASE + index};
+
+	rt_rule_del(c->pod, &rule, 0);
+	rule.family = IP_V6;
+	if (c->rq->ipv6_fd >= 0)
+		rt_rule_del(c->pod, &rule, 0);
+}
+
+int device_delete_in_pod(struct call *c, struct err *err)
 {
 	struct rt_link link;
 	int r = rt_link_get(c->pod, c->ifname, 0, &link, err);
@@ -383,13 +394,7 @@ int device_delete_in_pod(struct call *c, const struct wep *w, struct err *err)
 	if (strcmp(link.kind, "veth") != 0)
 		return 0;
 	rt_begin(c->pod, NULL, NULL);
-	for (size_t i = 0; w && i < w->networks.n; i++)
-		rt_rule_del(c->pod,
-			&(struct rt_rule){.family = w->networks.v[i].addr.family,
-				.priority = POD_RULE_PRIORITY,
-				.table = POD_TABLE_BASE + link.index,
-				.src = w->networks.v[i]},
-			0);
+	delete_rules(c, link.index);
 	rt_link_del(c->pod, link.index, NULL, 0);
 	r = rt_commit(c->pod, err);
 	return r < 0 ? err_wrap(err, r, "deleting the pod's %s", c->ifname) : 0;

@@ -22,7 +22,6 @@
 struct call;
 struct err;
 struct rt;
-struct wep;
 
 struct device {
 	const struct ip *ips;
@@ -38,8 +37,8 @@ struct ip device_gateway(enum ip_family family);
 
 /* All of it; on failure nothing stays. Returns 0 or a negative errno. */
 int device_create(struct call *c, const struct device *d, struct err *err);
-/* The pod's end, and with it the host's; w (or NULL): whose addresses' rules go. Absence is success. */
-int device_delete_in_pod(struct call *c, const struct wep *w, struct err *err);
+/* The pod's end with its rules, and with it the host's. Absence is success. */
+int device_delete_in_pod(struct call *c, struct err *err);
 /*
  * The host's end by its name, if it is this container's interface: by the mark that device_create
  * left on it, or (recorded: the endpoint says so) one without any. Absence is success.

@@ -145,19 +145,17 @@ int endpoint_put(
 	return r < 0 ? err_wrap(err, r, "writing %s", c->wep_key) : 0;
 }
 
-int endpoint_delete(struct call *c, bool *ret_ours, struct wep **ret, struct err *err)
+int endpoint_delete(struct call *c, bool *ret_ours, struct err *err)
 {
 	int r = -ESTALE;
 
-	*ret = NULL;
 	*ret_ours = false;
 	for (int i = 0; i < MAX_TRIES && r == -ESTALE; i++) {
-		const char *container_id;
+		auto_(wep) struct wep *w = NULL;
 		struct err e = ERR_INIT;
 		int64_t rev;
 
-		wep_free(take_ptr(*ret));
-		r = endpoint_get(c, ret, &rev, &e);
+		r = endpoint_get(c, &w, &rev, &e);
 		if (r == -EINVAL) {
 			log_warn("left alone: %s: repair it, or delete it", err_text(&e));
 			return 0;
@@ -167,9 +165,8 @@ int endpoint_delete(struct call *c, bool *ret_ours, struct wep **ret, struct err
 				*err = e;
 			break;
 		}
-		container_id = (*ret)->container_id;
-		*ret_ours = container_id && strcmp(container_id, c->container_id) == 0;
-		if (container_id && !*ret_ours)
+		*ret_ours = w->container_id && strcmp(w->container_id, c->container_id) == 0;
+		if (w->container_id && !*ret_ours)
 			return 0;
 		r = store_delete_wait(c->st, c->wep_key, rev, NULL, c->deadline_ms, err);
 	}

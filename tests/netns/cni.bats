@@ -310,6 +310,8 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	# What comes from the second address leaves by the second interface.
 	[ "$(ip -n a -j route get "$b" from "$(address a net1)" | jq -r '.[0].dev')" = net1 ]
 	[ "$(ip -n a -j route get "$b" | jq -r '.[0].dev')" = eth0 ]
+	# Without its endpoint, which an earlier DEL may have deleted.
+	sqlite3 "$DB" "UPDATE kv SET value = NULL WHERE key LIKE '%-a-net1'"
 	cni DEL a net1
 	[ "$(in_use)" = 3 ]
 	[ "$(ip -n a rule | grep -c 'lookup 10')" = 1 ]
