@@ -32,8 +32,14 @@ static int args_set(struct cni_args *a, const char *name, const char *value, str
 		return 0;
 	}
 	if (strcmp(name, "MAC") == 0) {
-		if (value[0] != '\0' && mac_parse(value, &a->mac, err) < 0) {
-			err_wrap(err, -EINVAL, "CNI_ARGS: MAC");
+		if (value[0] == '\0')
+			return 0;
+		if (mac_parse(value, &a->mac, NULL) < 0 || mac_is_multicast(&a->mac) ||
+			mac_is_zero(&a->mac)) {
+			err_set(err, -EINVAL,
+				"CNI_ARGS: MAC: \"%.40s\": want a unicast Ethernet address like "
+				"02:00:00:00:00:01",
+				value);
 			return CNI_E_ENV;
 		}
 		return 0;

@@ -484,6 +484,10 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	code 4 ADD a a-name-of-16-byte
 	CNI_ARGS='K8S_POD_NAME' code 4 ADD a
 	CNI_ARGS='IP=nonsense' code 4 ADD a
+	for mac in nonsense 01:00:5e:00:00:01 00:00:00:00:00:00; do
+		CNI_ARGS="MAC=$mac" code 4 ADD a
+		[[ $msg == *"MAC"*"$mac"* ]]
+	done
 	while IFS='|' read -r want text words; do
 		echo "$text" >"$BATS_TEST_TMPDIR/bad"
 		CONF=$BATS_TEST_TMPDIR/bad code "$want" ADD a || { echo "for: $text"; false; }
