@@ -142,24 +142,29 @@ static int assign(struct call *c, struct assigned *ret, struct err *err)
 
 static int find_mtu(const struct call *c, uint32_t *ret, struct err *err)
 {
+	const char *path = MTU_FILE;
 	auto_free char *text = NULL;
 	int r;
 
 	*ret = c->conf->mtu;
 	if (*ret != 0 && !c->conf->require_mtu_file)
 		return 0;
-	r = file_read(MTU_FILE, 64, &text, NULL, err);
-	if (r == -ENOENT)
-		r = file_read(MTU_FILE_CALICO, 64, &text, NULL, err);
+	r = file_read(path, 64, &text, NULL, err);
+	if (r == -ENOENT) {
+		path = MTU_FILE_CALICO;
+		r = file_read(path, 64, &text, NULL, err);
+	}
 	if (r == -ENOENT && !c->conf->require_mtu_file)
 		return 0;
 	if (r < 0) {
-		err_wrap(err, r, "require_mtu_file: check that margay-felix runs on this node");
+		err_wrap(err, r, "%s",
+			r == -ENOENT ? "require_mtu_file: check that margay-felix runs on this node"
+				     : "the MTU: repair the file, or set mtu");
 		return CNI_E_AGAIN;
 	}
 	text[strcspn(text, " \n")] = '\0';
 	if (*ret == 0 && parse_u32(text, 68, 65535, ret, err) < 0) {
-		err_wrap(err, -EINVAL, MTU_FILE);
+		err_wrap(err, -EINVAL, "%s", path);
 		return CNI_E_CONF;
 	}
 	return 0;

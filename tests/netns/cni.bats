@@ -401,6 +401,25 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	ip -n c -j route | jq -e '[.[].dst] | index("10.0.0.0/8") and (index("default") | not)'
 }
 
+@test "the MTU's file" {
+	pod a
+	mount -t tmpfs none /var/lib
+	conf 1.0.0 ',"require_mtu_file":true' >"$BATS_TEST_TMPDIR/mtu"
+	CONF=$BATS_TEST_TMPDIR/mtu code 11 ADD a
+	[[ $msg == *require_mtu_file*margay-felix* ]]
+	mkdir -p /var/lib/calico /var/lib/margay/mtu
+	code 11 ADD a
+	[[ $msg == *"/var/lib/margay/mtu"* && $msg != *require* ]]
+	rmdir /var/lib/margay/mtu
+	echo large >/var/lib/calico/mtu
+	code 7 ADD a
+	[[ $msg == *"/var/lib/calico/mtu"*large* ]]
+	echo 1400 >/var/lib/margay/mtu
+	CONF=$BATS_TEST_TMPDIR/mtu cni ADD a
+	[ "$(ip -n a -j link show eth0 | jq '.[0].mtu')" = 1400 ]
+	umount /var/lib
+}
+
 @test "IPv6 beside IPv4" {
 	put /calico/resources/v3/projectcalico.org/ippools/six '{"spec":{"cidr":"fd00:10::/64","blockSize":122}}'
 	conf 1.0.0 '' ',"assign_ipv6":"true"' >"$BATS_TEST_TMPDIR/six"
