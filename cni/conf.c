@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/meta.h"
 
 enum { MAX_LIST = 1024, MAX_QUEUES = 4096, MTU_MIN = 68, MTU_MAX = 65535 };
 
@@ -198,8 +199,12 @@ static void get_mac(struct reader *rd, struct cni_conf *c, const char *key)
 
 static void push_label(struct reader *rd, struct cni_conf *c, const char *name, const json_t *value)
 {
-	if (!name || name[0] == '\0' || !json_is_string(value))
+	if (!name || !json_is_string(value))
 		wrong(rd, "args.cni.labels", "{\"name\": \"value\"}, or a list of {key, value}");
+	else if (!label_name_ok(name) || !label_value_ok(json_string_value(value)))
+		wrong(rd, "args.cni.labels",
+			"names and values as Kubernetes has them: at most 63 letters, digits and "
+			"\"-_.\"");
 	else
 		vec_push(&c->labels,
 			(struct cni_pair){mem_strdup(name), mem_strdup(json_string_value(value))});

@@ -1,12 +1,46 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "model/meta.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+
+/* Letters, digits and what is in more; the first and the last a letter or a digit. */
+static bool is_word(const char *s, size_t n, size_t max, const char *more)
+{
+	if (n == 0 || n > max || !isalnum((unsigned char)s[0]) || !isalnum((unsigned char)s[n - 1]))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)s[i]) && !strchr(more, s[i]))
+			return false;
+	return true;
+}
+
+static bool is_subdomain(const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (isupper((unsigned char)s[i]) ||
+			(s[i] == '.' && (i == 0 || strchr(".-", s[i - 1]) || s[i + 1] == '-')))
+			return false;
+	return is_word(s, n, 253, "-.");
+}
+
+bool label_name_ok(const char *s)
+{
+	const char *slash = strchr(s, '/'), *name = slash ? slash + 1 : s;
+
+	return is_word(name, strlen(name), 63, "-_.") &&
+	       (!slash || is_subdomain(s, (size_t)(slash - s)));
+}
+
+bool label_value_ok(const char *s)
+{
+	return *s == '\0' || is_word(s, strlen(s), 63, "-_.");
+}
 
 void labels_done(struct labels *l)
 {

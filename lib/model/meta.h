@@ -41,6 +41,9 @@ void labels_copy(struct labels *to, const struct labels *from);		/* to is empty 
 bool labels_equal(const struct labels *a, const struct labels *b);
 /* Every label of subset stands in l; true for an empty subset. */
 bool labels_cover(const struct labels *l, const struct labels *subset);
+/* As Kubernetes has them: "[prefix/]name", of 63 letters, digits and "-_.", and a value of such or "". */
+bool label_name_ok(const char *s);
+bool label_value_ok(const char *s);
 
 struct meta {
 	char *name;

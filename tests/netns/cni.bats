@@ -524,6 +524,8 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"floppy"}|floppy
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam","ipv4_pools":[1]}}|ipv4_pools
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"ips":["10.0.0.300"]}}}|ips[0]
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"labels":{"bad key!":"x"}}}}|labels
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"labels":[{"key":"a","value":"x y/z"}]}}}|labels
 		11|{"cniVersion":"1.0.0","name":"n","nodename_file":"/nowhere","ipam":{"type":"margay-ipam"}}|margay-felix
 	EOT
 	conf 1.0.0 '' ',"ipv4_pools":["gone"]' >"$BATS_TEST_TMPDIR/bad"

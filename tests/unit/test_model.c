@@ -402,6 +402,44 @@ START_TEST(canonical_text_means_the_same)
 }
 END_TEST
 
+#define LABEL_63 "a23456789012345678901234567890123456789012345678901234567890123"
+static const struct {
+	const char *name, *value;
+	bool ok;
+} label_texts[] = {
+	{"app", "web", true},
+	{"a", "", true},
+	{"A.b_c-9", "X.y_z-9", true},
+	{"projectcalico.org/namespace", "default", true},
+	{"k8s.io/A", "1", true},
+	{LABEL_63, LABEL_63, true},
+	{LABEL_63 "x", "1", false},
+	{"a", LABEL_63 "x", false},
+	{"", "1", false},
+	{"bad key!", "1", false},
+	{"a", "x y/z", false},
+	{"-a", "1", false},
+	{"a", "x-", false},
+	{"a", ".", false},
+	{"/a", "1", false},
+	{"a/", "1", false},
+	{"a/b/c", "1", false},
+	{"Upper.org/a", "1", false},
+	{"a..b/c", "1", false},
+	{"a.-b/c", "1", false},
+	{"a-.b/c", "1", false},
+	{"a_b/c", "1", false},
+	{"\xc3\xa9", "1", false},
+};
+
+START_TEST(label_text)
+{
+	bool ok = label_name_ok(label_texts[_i].name) && label_value_ok(label_texts[_i].value);
+
+	ck_assert_int_eq(ok, label_texts[_i].ok);
+}
+END_TEST
+
 START_TEST(labels)
 {
 	unsigned seed = (unsigned)time(NULL);
@@ -950,6 +988,7 @@ int main(void)
 	tcase_add_test(tc, selector_table);
 	tcase_add_test(tc, selectors_are_bounded);
 	tcase_add_test(tc, canonical_text_means_the_same);
+	tcase_add_loop_test(tc, label_text, 0, array_size(label_texts));
 	tcase_add_test(tc, labels);
 	tcase_add_test(tc, peers);
 	tcase_add_test(tc, services);
