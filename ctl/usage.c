@@ -8,9 +8,9 @@
 
 #include "base/err.h"
 #include "ctl/table.h"
-#include "ipam/pools.h"
 #include "model/ipam.h"
 #include "model/ippool.h"
+#include "model/ipreservation.h"
 #include "model/key.h"
 
 /* 2^n exactly: prefix_size() ends at 2^64. */
@@ -51,7 +51,7 @@ static int add_block(struct usage *u, const char *value, size_t len, struct err 
 
 int usage_add(struct usage *u, const char *key, const char *value, size_t len, struct err *err)
 {
-	struct reservation *res = NULL;
+	struct ipreservation *res = NULL;
 	struct ippool *p = NULL;
 	struct key parsed;
 	int r;
@@ -65,10 +65,11 @@ int usage_add(struct usage *u, const char *key, const char *value, size_t len, s
 		ippool_free(p);
 		return r;
 	} else {
-		r = reservation_decode(value, len, &res, err);
+		r = ipreservation_decode(key, value, len, &res, err);
 		for (size_t i = 0; r == 0 && i < res->cidrs.n; i++)
-			vec_push(&u->reservations, prefix_masked(&res->cidrs.v[i]));
-		reservation_free(res);
+			vec_push(&u->reservations, res->cidrs.v[i]);
+		ipreservation_free(res);
+		return r;
 	}
 	return r < 0 ? err_wrap(err, r, "%s", key) : 0;
 }

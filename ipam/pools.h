@@ -3,14 +3,8 @@
 #pragma once
 
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
-#include "base/vec.h"
 #include "ipam/alloc.h"
-#include "net/prefix.h"
-
-struct err;
 
 struct ippool;
 struct labels;
@@ -20,10 +14,3 @@ bool pool_allows(const struct ippool *p, enum ipam_use use);
 bool pool_selects(const char *selector, const struct labels *labels);
 /* No labels need to be known: the text is all(), or blank, or NULL. */
 bool pool_selector_is_all(const char *selector);
-
-/* An IPReservation's prefixes. */
-struct reservation {
-	VEC(struct prefix) cidrs;
-};
-int reservation_decode(const char *text, size_t len, struct reservation **ret, struct err *err);
-void reservation_free(struct reservation *r);

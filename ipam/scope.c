@@ -13,6 +13,7 @@
 #include "ipam/request.h"
 #include "model/ipam.h"
 #include "model/ippool.h"
+#include "model/ipreservation.h"
 #include "model/kind.h"
 #include "model/meta.h"
 
@@ -139,7 +140,7 @@ int plan_scope_reservations(struct ipam_request *rq, struct scope *sc)
 		return r;
 	n = view_under(&rq->view, root, &slots);
 	for (size_t i = 0; i < n; i++) {
-		const struct reservation *res = slot_reservation(slots[i]);
+		const struct ipreservation *res = slot_reservation(slots[i]);
 
 		for (size_t k = 0; res && k < res->cidrs.n; k++)
 			vec_push(&v, res->cidrs.v[k]);

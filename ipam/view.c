@@ -9,9 +9,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "ipam/pools.h"
 #include "model/ipam.h"
 #include "model/ippool.h"
+#include "model/ipreservation.h"
 #include "model/node.h"
 
 static void slot_forget_obj(struct slot *s)
@@ -28,7 +28,7 @@ static void slot_forget_obj(struct slot *s)
 			ippool_free(s->obj);
 			break;
 		case SLOT_RESERVATION:
-			reservation_free(s->obj);
+			ipreservation_free(s->obj);
 			break;
 		case SLOT_NODE:
 			node_free(s->obj);
@@ -210,7 +210,8 @@ static int decode(struct slot *s, void **ret)
 	case SLOT_POOL:
 		return ippool_decode(s->key, s->text, s->len, (struct ippool **)ret, &s->bad);
 	case SLOT_RESERVATION:
-		return reservation_decode(s->text, s->len, (struct reservation **)ret, &s->bad);
+		return ipreservation_decode(
+			s->key, s->text, s->len, (struct ipreservation **)ret, &s->bad);
 	case SLOT_NODE:
 		return node_decode(s->key, s->text, s->len, (struct node **)ret, &s->bad);
 	case SLOT_AFFINITY:
@@ -272,7 +273,7 @@ struct ippool *slot_pool(struct slot *s)
 	return slot_obj(s);
 }
 
-struct reservation *slot_reservation(struct slot *s)
+struct ipreservation *slot_reservation(struct slot *s)
 {
 	return slot_obj(s);
 }

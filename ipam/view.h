@@ -77,7 +77,7 @@ struct ipam_affinity *slot_affinity(struct slot *s);
 struct ipam_handle *slot_handle(struct slot *s);
 struct ipam_config *slot_config(struct slot *s);
 struct ippool *slot_pool(struct slot *s);
-struct reservation *slot_reservation(struct slot *s);
+struct ipreservation *slot_reservation(struct slot *s);
 struct node *slot_node(struct slot *s);
 /* Present, and cannot be decoded. */
 bool slot_is_bad(struct slot *s);

@@ -12,6 +12,7 @@
 #include "model/endpointslice.h"
 #include "model/felixconfig.h"
 #include "model/ippool.h"
+#include "model/ipreservation.h"
 #include "model/json.h"
 #include "model/node.h"
 #include "model/order.h"
@@ -338,12 +339,11 @@ static void check_ipam_config(struct check *c)
 
 static void check_reservation(struct check *c)
 {
-	json_t *list = read_array(&c->rd, c->spec, "reservedCIDRs"), *e;
-	struct prefix p;
-	size_t i;
+	auto_(ipreservation) struct ipreservation *res = NULL;
+	int r = ipreservation_decode(c->key, c->text, c->len, &res, c->rd.err);
 
-	json_array_foreach (list, i, e)
-		read_element_prefix(&c->rd, e, "reservedCIDRs", &p);
+	if (r < 0)
+		failed(c, r);
 }
 
 /*

@@ -15,6 +15,7 @@
 #include "model/felixconfig.h"
 #include "model/ipam.h"
 #include "model/ippool.h"
+#include "model/ipreservation.h"
 #include "model/json.h"
 #include "model/node.h"
 #include "model/resource.h"
@@ -122,6 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ROUND_TRIP(wep);
 	ROUND_TRIP(cluster_info);
 	ROUND_TRIP(service);
+	DECODE(ipreservation);
 	DECODE(endpointslice);
 	DECODE(bgp_config);
 	DECODE(bgp_peer);

@@ -794,6 +794,9 @@ START_TEST(reserved_is_skipped)
 	put_pool("p", "10.1.0.0/28", 30, "");
 	db_put("/calico/resources/v3/projectcalico.org/ipreservations/r",
 		"{\"spec\":{\"reservedCIDRs\":[\"10.1.0.0/29\",\"10.1.0.9\"]}}");
+	/* One that cannot be read is left out, by name. */
+	db_put("/calico/resources/v3/projectcalico.org/ipreservations/torn",
+		"{\"spec\":{\"reservedCIDRs\":[\"10.1.0.8/29\",\"nonsense\"]}}");
 	for (int i = 0; i < 7; i++) {
 		ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
 		ck_assert_uint_ge(ip.b[3], 8);
