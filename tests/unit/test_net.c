@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* lib/net: address and prefix arithmetic as properties, and the trie against a linear table. */
+/* lib/net: address and prefix arithmetic as properties. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -12,7 +12,6 @@
 #include "net/ip.h"
 #include "net/mac.h"
 #include "net/prefix.h"
-#include "net/trie.h"
 
 static unsigned seed_and_say(void)
 {
@@ -214,67 +213,6 @@ START_TEST(mac_text)
 }
 END_TEST
 
-struct row {
-	struct prefix p;
-	void *value;
-};
-
-static void *naive_match(const struct row *rows, size_t n, const struct ip *ip)
-{
-	const struct row *best = NULL;
-
-	for (size_t i = 0; i < n; i++)
-		if (rows[i].value && prefix_contains(&rows[i].p, ip) &&
-			(!best || rows[i].p.plen > best->p.plen))
-			best = &rows[i];
-	return best ? best->value : NULL;
-}
-
-static bool naive_overlap(const struct row *rows, size_t n, const struct prefix *p)
-{
-	for (size_t i = 0; i < n; i++)
-		if (rows[i].value && prefix_overlap(&rows[i].p, p))
-			return true;
-	return false;
-}
-
-START_TEST(trie_equals_a_table)
-{
-	enum { MAX = 1024, OPS = 6000 };
-	static struct row rows[MAX];
-	size_t n = 0;
-	struct trie *t = trie_new();
-
-	seed_and_say();
-	for (int op = 0; op < OPS; op++) {
-		struct prefix p = random_narrow_prefix(), q = random_narrow_prefix();
-		struct row *row = NULL;
-
-		for (size_t i = 0; i < n && !row; i++)
-			if (prefix_equal(&rows[i].p, &p))
-				row = &rows[i];
-		if (!row) {
-			ck_assert_uint_lt(n, MAX);
-			row = &rows[n++];
-			*row = (struct row){.p = p};
-		}
-		ck_assert_ptr_eq(trie_get(t, &p), row->value);
-		if (random() % 3) {
-			row->value = &rows[random() % MAX];
-			trie_set(t, &p, row->value);
-		} else {
-			ck_assert_ptr_eq(trie_remove(t, &p), row->value);
-			row->value = NULL;
-		}
-		q.addr.b[2] = (uint8_t)random();
-		ck_assert_ptr_eq(trie_match(t, &q.addr), naive_match(rows, n, &q.addr));
-		q = random_narrow_prefix();
-		ck_assert_int_eq(trie_overlap(t, &q) != NULL, naive_overlap(rows, n, &q));
-	}
-	trie_free(t);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *s = suite_create("net");
@@ -287,7 +225,6 @@ int main(void)
 	tcase_add_test(tc, prefix_text);
 	tcase_add_test(tc, prefix_properties);
 	tcase_add_loop_test(tc, mac_text, 0, (int)array_size(macs));
-	tcase_add_test(tc, trie_equals_a_table);
 	suite_add_tcase(s, tc);
 	SRunner *sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
