@@ -178,8 +178,6 @@ int rt_commit(struct rt *rt, struct err *err);
 
 /* Replaces the route of the same dst, table and priority, whoever made it. */
 void rt_route_set(struct rt *rt, const struct rt_route *r, uintptr_t cookie);
-/* EEXIST when dst, table and priority are taken. */
-void rt_route_add(struct rt *rt, const struct rt_route *r, uintptr_t cookie);
 /* The route with these very properties; any: protocol 0, oif 0, type 0, RT_SCOPED_ANY, and for IPv4
  * priority 0. */
 void rt_route_del(struct rt *rt, const struct rt_route *r, uintptr_t cookie);
@@ -207,8 +205,6 @@ struct rt_link_change {
 void rt_link_set(struct rt *rt, const struct rt_link_change *c, uintptr_t cookie);
 void rt_link_configure(struct rt *rt, const struct rt_link_conf *c, uintptr_t cookie);
 void rt_link_del(struct rt *rt, uint32_t index, const char *name, uintptr_t cookie);
-/* Every link of the group at once, which costs one wait of the kernel instead of one each. */
-void rt_link_del_group(struct rt *rt, uint32_t group, uintptr_t cookie);
 
 void rt_addr_set(struct rt *rt, const struct rt_addr *a, uintptr_t cookie);
 void rt_addr_del(struct rt *rt, const struct rt_addr *a, uintptr_t cookie);

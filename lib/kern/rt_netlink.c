@@ -363,11 +363,6 @@ void rt_route_set(struct rt *rt, const struct rt_route *r, uintptr_t cookie)
 	rt_route_encode(verb(rt, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, 0, cookie), r, false);
 }
 
-void rt_route_add(struct rt *rt, const struct rt_route *r, uintptr_t cookie)
-{
-	rt_route_encode(verb(rt, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, 0, cookie), r, false);
-}
-
 void rt_route_del(struct rt *rt, const struct rt_route *r, uintptr_t cookie)
 {
 	rt_route_encode(verb(rt, RTM_DELROUTE, 0, ESRCH, cookie), r, true);
@@ -410,14 +405,6 @@ void rt_link_del(struct rt *rt, uint32_t index, const char *name, uintptr_t cook
 	ifi->ifi_index = (int)index;
 	if (!index)
 		mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
-}
-
-void rt_link_del_group(struct rt *rt, uint32_t group, uintptr_t cookie)
-{
-	struct nlmsghdr *nlh = verb(rt, RTM_DELLINK, 0, ENODEV, cookie);
-
-	mnl_nlmsg_put_extra_header(nlh, sizeof(struct ifinfomsg));
-	mnl_attr_put_u32(nlh, IFLA_GROUP, group);
 }
 
 void rt_addr_set(struct rt *rt, const struct rt_addr *a, uintptr_t cookie)

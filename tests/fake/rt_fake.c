@@ -449,21 +449,6 @@ void rt_route_set(struct rt *rt, const struct rt_route *r, uintptr_t cookie)
 	finish(rt, cookie, res);
 }
 
-void rt_route_add(struct rt *rt, const struct rt_route *r, uintptr_t cookie)
-{
-	int res, wrong = check_route(r);
-
-	if (works(&res)) {
-		if (find_route(r->table, &r->dst, r->priority))
-			res = -EEXIST;
-		else if (wrong)
-			res = wrong;
-		else
-			put_route(rt, r);
-	}
-	finish(rt, cookie, res);
-}
-
 void rt_route_del(struct rt *rt, const struct rt_route *r, uintptr_t cookie)
 {
 	struct rt_route *old = find_route(r->table, &r->dst, r->priority), gone;
@@ -551,20 +536,6 @@ void rt_link_del(struct rt *rt, uint32_t index, const char *name, uintptr_t cook
 
 	if (works(&res) && l)
 		del_link(rt, l);
-	finish(rt, cookie, res);
-}
-
-void rt_link_del_group(struct rt *rt, uint32_t group, uintptr_t cookie)
-{
-	int res;
-
-	if (works(&res)) {
-		for (size_t i = 0; i < k.links.n;)
-			if (k.links.v[i].group == group)
-				del_link(rt, &k.links.v[i]);
-			else
-				i++;
-	}
 	finish(rt, cookie, res);
 }
 

@@ -218,7 +218,6 @@ START_TEST(test_verbs)
 	expect_not("ip route show proto 80", "10.244.1");
 	expect_not("ip rule show", "lookup 200");
 	rt_begin(rt, NULL, NULL);
-	rt_link_del_group(rt, 77, 0);
 	rt_link_del(rt, 4000, NULL, 0);
 	ok(rt_commit(rt, &err));
 	expect_not("ip link show", "cali1");
