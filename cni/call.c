@@ -15,12 +15,12 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/sha1.h"
 #include "cni/ctx.h"
 #include "cni/endpoint.h"
 #include "ipam/alloc.h"
 #include "ipam/run.h"
 #include "kern/rt.h"
+#include "model/wep.h"
 #include "store/store.h"
 
 #define NODENAME_FILE "/var/lib/margay/nodename"
@@ -111,7 +111,6 @@ static void name_veth(struct call *c)
 	bool eth0 = strcmp(c->ifname, "eth0") == 0;
 	size_t n = strspn(c->container_id, "0123456789abcdef");
 	auto_free char *text = NULL;
-	char hex[SHA1_HEX_SIZE];
 
 	/* As Calico: of the pod, or the start of an identifier that is random there. */
 	if (c->k8s && eth0)
@@ -122,8 +121,10 @@ static void name_veth(struct call *c)
 		text = NULL;
 	else
 		text = mem_printf("%s:%s", c->container_id, c->ifname);
-	snprintf(c->veth, sizeof(c->veth), "cali%.11s",
-		text ? sha1_hex(text, hex) : c->container_id);
+	if (text)
+		wep_veth_name("cali", text, c->veth);
+	else
+		snprintf(c->veth, sizeof(c->veth), "cali%.11s", c->container_id);
 }
 
 static int check_env(struct call *c, bool needs_netns, struct err *err)

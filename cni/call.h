@@ -13,6 +13,7 @@
 #include "cni/args.h"
 #include "cni/cni.h"
 #include "cni/conf.h"
+#include "model/wep.h"
 
 struct err;
 struct ipam_request;
@@ -35,7 +36,7 @@ struct call {
 	char *wep_key; /* NULL: it cannot have one, for DEL */
 	bool k8s;      /* the orchestrator: k8s or cni */
 	const char *namespace;
-	char veth[16]; /* the host's end */
+	char veth[WEP_VETH_SIZE]; /* the host's end */
 
 	struct store *st; /* borrowed from the context */
 	struct rt *host;  /* likewise */

@@ -196,10 +196,8 @@ int wep_name(const char *node, const char *orchestrator, const char *id, const c
 	return 0;
 }
 
-const char *wep_veth_name(
-	const char *prefix, const char *ns, const char *pod, char buf[static WEP_VETH_SIZE])
+const char *wep_veth_name(const char *prefix, const char *of, char buf[static WEP_VETH_SIZE])
 {
-	auto_free char *of = mem_printf("%s.%s", ns, pod);
 	char hex[SHA1_HEX_SIZE];
 
 	snprintf(buf, WEP_VETH_SIZE, "%.4s%.11s", prefix, sha1_hex(of, hex));

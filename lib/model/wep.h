@@ -46,6 +46,5 @@ AUTO_DEFINE(wep, struct wep *, wep_free);
  */
 int wep_name(const char *node, const char *orchestrator, const char *id, const char *endpoint,
 	char **ret, struct err *err);
-/* prefix and the first 11 hexadecimal digits of SHA-1 of "ns.pod", as Calico names them. */
-const char *wep_veth_name(
-	const char *prefix, const char *ns, const char *pod, char buf[static WEP_VETH_SIZE]);
+/* prefix and the first 11 hexadecimal digits of SHA-1 of `of`; Calico's are of "ns.pod". */
+const char *wep_veth_name(const char *prefix, const char *of, char buf[static WEP_VETH_SIZE]);

@@ -231,7 +231,7 @@ START_TEST(names_of_endpoints)
 	ck_assert_int_eq(wep_name("n", "k8s", "-a", "eth0", &name, &err), -EINVAL);
 	ck_assert_int_eq(wep_name("n", "k8s", "", "eth0", &name, &err), -EINVAL);
 	ck_assert_int_eq(wep_name("n", NULL, "a", "eth0", &name, &err), -EINVAL);
-	ck_assert_str_eq(wep_veth_name("cali", "default", "web-0", buf), "cali0d7763386da");
+	ck_assert_str_eq(wep_veth_name("cali", "default.web-0", buf), "cali0d7763386da");
 }
 END_TEST
 
