@@ -1008,7 +1008,7 @@ START_TEST(interleaved_on_one_handle)
 	seed_and_say();
 	db_reset();
 	put_pool("p", "10.1.0.0/28", 30, "");
-	while (done < 3000) {
+	while (done < 1000) {
 		int i = (int)(random() % (long)array_size(rqs));
 		const char *handle = handles[random() % 2];
 		struct err err = ERR_INIT;
