@@ -2,8 +2,8 @@
 /*
  * Which virtual servers outside of the service ranges are ours: those of node ports. IPVS has no room
  * for a mark, so each is written to a file before it is made; the file is in a directory that, like
- * IPVS's table, does not survive the machine. Without the file (somebody removed it) such a server
- * that nobody wants any more stays.
+ * IPVS's table, does not survive the machine. A file that somebody removed is written again at the next
+ * start; what nobody wants any more by then stays.
  */
 #pragma once
 

@@ -470,11 +470,13 @@ static void write_server(struct vservers *vs, struct server *s, int64_t now_ms)
 		return;
 	}
 	if (wanted > 0) {
-		r = s->have ? 0 : vs->own(vs->arg, &s->key, &err);
+		/* Also one that is there already: who made it may not have remembered it. */
+		r = vs->own(vs->arg, &s->key, &err);
 		if (r < 0) {
 			fail(vs, s, r, &err);
 			mark_dirty(vs, s);
-			return;
+			if (!s->have)
+				return;
 		}
 		write_service(vs, s);
 		for (size_t i = 0; i < s->reals.n; i++)

@@ -32,7 +32,7 @@ struct vservers;
 
 /* Whether a virtual server that nobody wants may be deleted. */
 typedef bool vservers_ours_fn(void *arg, const struct ipvs_key *key);
-/* Called before a virtual server is first written: remember it. Negative: it cannot be, do not. */
+/* Called before a virtual server is written: remember it. Negative: one that is not there is not made. */
 typedef int vservers_own_fn(void *arg, const struct ipvs_key *key, struct err *err);
 
 /* ct (NULL: UDP connections are left) is borrowed. scheduler: "rr". */

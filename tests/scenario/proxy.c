@@ -371,6 +371,18 @@ static void tell(void)
 	put_service("web", WEB);
 	expect(SERVERS(A1, B1, A1 B1));
 
+	step("a state file that somebody removed is written again");
+	stop();
+	(void)unlink(state_file);
+	start();
+	expect(SERVERS(A1, B1, A1 B1));
+	stop();
+	del_service("web");
+	start();
+	expect(IPVS("", "", ""));
+	put_service("web", WEB);
+	expect(SERVERS(A1, B1, A1 B1));
+
 	step("what others change is repaired by the next reading");
 	(void)ipvs_fake_gone(&vip_udp);
 	(void)ipvs_fake_dest_gone(&vip, &ip_b, 8080);
