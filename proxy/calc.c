@@ -3,7 +3,7 @@
  *	struct entry	a Service, with the claims that it has made
  *	struct plan	what one of its ports balances to, in one family; shared by its addresses
  *	struct front	an address and port: the claims to it, and the plan that was told
- *	struct counted	a local endpoint or a node port, and how many Services have it
+ *	struct counted	a local endpoint or a node port, and how many ports of Services have it
  */
 #include "proxy/calc.h"
 
@@ -67,7 +67,7 @@ struct entry {
 	struct list dirty;
 	bool node_ports;
 	VEC(struct front *) fronts;
-	VEC(struct fact) facts;
+	VEC(struct fact) facts; /* once for each port that has it */
 	VEC(struct ip) outside; /* of all ranges, as told */
 };
 
@@ -385,14 +385,6 @@ static bool in_ranges(const struct calc *c, const struct ip *ip)
 	return false;
 }
 
-static void add_fact(struct entry *e, const struct fact *fact)
-{
-	for (size_t i = 0; i < e->facts.n; i++)
-		if (memcmp(&e->facts.v[i], fact, sizeof(*fact)) == 0)
-			return;
-	vec_push(&e->facts, *fact);
-}
-
 static void add_local(struct calc *c, struct entry *e)
 {
 	const struct service_endpoint *se;
@@ -402,7 +394,7 @@ static void add_local(struct calc *c, struct entry *e)
 
 		if ((!se->node || strcmp(se->node, c->conf.nodename) == 0) &&
 			!is_node_ip(c, &se->ip))
-			add_fact(e, &fact);
+			vec_push(&e->facts, fact);
 	}
 }
 
@@ -421,7 +413,7 @@ static void plan_port(struct calc *c, struct entry *e, const struct service *s,
 	}
 	if (port->node_port && s->type != SERVICE_CLUSTER_IP) {
 		e->node_ports = true;
-		add_fact(e, &fact);
+		vec_push(&e->facts, fact);
 		key.port = port->node_port;
 		for (size_t i = 0; i < c->node_ips.n; i++) {
 			key.ip = c->node_ips.v[i];

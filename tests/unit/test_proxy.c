@@ -419,6 +419,66 @@ START_TEST(test_cost)
 }
 END_TEST
 
+static void on_any_set(void *arg, const struct ipvs_key *key, const struct calc_server *server)
+{
+	(void)arg;
+	(void)key;
+	(void)server;
+}
+
+static void on_any_unset(void *arg, const struct ipvs_key *key)
+{
+	(void)arg;
+	(void)key;
+}
+
+static void on_any_local(void *arg, const struct ip *ip, bool there)
+{
+	(void)arg;
+	(void)ip;
+	(void)there;
+}
+
+static int64_t cost_of(int n_endpoints)
+{
+	static const struct calc_ops deaf = {.server_set = on_any_set,
+		.server_unset = on_any_unset,
+		.local = on_any_local,
+		.node_port = on_port,
+		.refused = on_refused};
+	const struct prefix range = {.addr = A("10.96.0.0"), .plen = 16};
+	const struct calc_conf conf = {.nodename = "n1", .ranges = &range, .n_ranges = 1};
+	struct calc *c = calc_new(&conf, &deaf, NULL);
+	auto_(service) struct service *s = service("s", "", IP1 PORT80);
+	auto_(endpointslice) struct endpointslice *sl = NULL;
+	struct strbuf sb = STRBUF_INIT;
+	int64_t took;
+
+	for (int i = 0; i < n_endpoints; i++)
+		strbuf_addf(&sb, "%s{\"addresses\":[\"10.0.%d.%d\"],\"nodeName\":\"n1\"}",
+			i > 0 ? "," : "", i / 256, i % 256);
+	sl = slice("s", "s", strbuf_str(&sb));
+	strbuf_done(&sb);
+	calc_on_service(c, NULL, s);
+	calc_on_slice(c, NULL, sl);
+	took = -clock();
+	calc_run(c);
+	took += clock();
+	calc_free(c);
+	return took;
+}
+
+/* A Service that is eight times as large costs about eight times as much. */
+START_TEST(test_large)
+{
+	int64_t small = cost_of(1000), large = cost_of(8000);
+
+	printf("one Service: %lld us with 1000 endpoints, %lld us with 8000\n", (long long)small,
+		(long long)large);
+	ck_assert_int_lt(large, 30 * small + 1000);
+}
+END_TEST
+
 /* ---- at random ---- */
 
 enum { N_SERVICES = 10, N_SLICES = 10, N_WEPS = 20 };
@@ -756,6 +816,7 @@ int main(void)
 	tcase_add_test(tc, test_cases);
 	tcase_add_test(tc, test_clash);
 	tcase_add_test(tc, test_cost);
+	tcase_add_test(tc, test_large);
 	tcase_add_test(tc, test_random);
 	tcase_add_test(tc, test_owned);
 	tcase_add_test(tc, test_torn);
