@@ -177,8 +177,8 @@ background() {
 	exec nsenter --net="/run/netns/$NS-$1" -- "${@:2}"
 }
 
-start_proxy() {
-	background n "$BIN/margay-proxy" >>"$T/proxy.log" 2>&1 &
+start_proxy() { # OPTION...
+	background n "$BIN/margay-proxy" "$@" >>"$T/proxy.log" 2>&1 &
 	PROXY=$!
 	PIDS+=("$PROXY")
 }
@@ -405,13 +405,14 @@ check "nor to the routes" nothing_else "$T/ip-monitor" 203.0.113.0/24
 kill -9 "$PROXY"
 wait "$PROXY" 2>/dev/null
 no_endpoint c
-start_proxy
+# From here on it reads the kernel again only when the kernel tells it something.
+start_proxy --ipvs-sync-period 0
 check "what changed meanwhile is done" within 30 servers "10.244.0.11:8080 Masq 1"
 check "an endpoint that went meanwhile has gone" within 10 no_servers "10.244.0.12:8080 Masq 1"
 endpoint c 10.244.0.12
 within 10 servers "10.244.0.12:8080 Masq 1"
 
-# ---- tampering ----
+# ---- tampering, told by the kernel: there is no timer ----
 on n ip route del local 10.96.0.0/16 dev lo
 route_is_back() {
 	on n ip route show table local | grep -q 'local 10.96.0.0/16 dev lo.*src 10.130.29.80'
@@ -426,6 +427,12 @@ for what in "delete table ip margay-proxy" "flush chain ip margay-proxy filter-i
 	rules_are_back() { [ "$(on n nft -s list table ip margay-proxy)" = "$rules" ]; }
 	check "nft $what: repaired by event" within 1 rules_are_back
 done
+
+# ---- tampering with IPVS, which the kernel tells nobody: it is read again every 30 s ----
+kill -9 "$PROXY"
+wait "$PROXY" 2>/dev/null
+start_proxy
+check "ready with the timer" within 30 ready
 on n ipvsadm -D -t $VIP:80
 on n ipvsadm -d -u $VIP:80 -r 10.244.0.11:8080
 on n ipvsadm -e -t $NODE:30080 -r 10.244.0.10:8080 -m -w 7
