@@ -55,7 +55,7 @@ struct agent {
 
 	struct rt *rt;
 	struct rt_monitor *monitor;
-	struct nft *nft;
+	struct nft *nft; /* NULL: not yet */
 	struct nft_monitor *nft_monitor;
 	struct loop_fd *monitor_fd, *nft_fd;
 	struct ipvs *ipvs; /* NULL: not yet */
@@ -78,7 +78,7 @@ struct agent {
 	bool addrs_unknown, nat_changed, sysctl_unknown;
 
 	struct loop_task *task;
-	struct loop_timer *retry_timer, *sync_timer;
+	struct loop_timer *retry_timer, *drain_timer, *sync_timer;
 	int64_t retry_delay_ms;
 	struct part parts[N_PARTS];
 	struct metrics *metrics;
@@ -214,18 +214,12 @@ static void on_server_unset(void *arg, const struct ipvs_key *key)
 
 static void on_local(void *arg, const struct ip *ip, bool there)
 {
-	struct agent *a = arg;
-
-	if (a->masq)
-		masq_set_local(a->masq, ip, there);
+	masq_set_local(((struct agent *)arg)->masq, ip, there);
 }
 
 static void on_node_port(void *arg, uint8_t protocol, uint16_t port, bool there)
 {
-	struct agent *a = arg;
-
-	if (a->masq)
-		masq_set_node_port(a->masq, protocol, port, there);
+	masq_set_node_port(((struct agent *)arg)->masq, protocol, port, there);
 }
 
 static void on_refused(void *arg, const char *service, const char *why)
@@ -483,13 +477,9 @@ static void want_masq(struct agent *a)
 
 static void arm_retry(struct agent *a, bool failed)
 {
-	int64_t next = vservers_next_ms(a->servers);
-
 	if (!failed) {
 		a->retry_delay_ms = 0;
 		loop_timer_cancel(a->retry_timer);
-		if (next != INT64_MAX)
-			loop_timer_set(a->retry_timer, next - a->now_ms());
 		return;
 	}
 	if (loop_timer_is_set(a->retry_timer)) /* an event came meanwhile; it changes no delay */
@@ -498,6 +488,16 @@ static void arm_retry(struct agent *a, bool failed)
 	if (a->retry_delay_ms > RETRY_MAX_MS)
 		a->retry_delay_ms = RETRY_MAX_MS;
 	loop_timer_set(a->retry_timer, a->retry_delay_ms);
+}
+
+static void arm_drain(struct agent *a)
+{
+	int64_t next = vservers_next_ms(a->servers);
+
+	if (next == INT64_MAX)
+		loop_timer_cancel(a->drain_timer);
+	else
+		loop_timer_set(a->drain_timer, next - a->now_ms());
 }
 
 static int open_ipvs(struct agent *a, struct err *err)
@@ -510,6 +510,37 @@ static int open_ipvs(struct agent *a, struct err *err)
 	if (r == 0)
 		vservers_use(a->servers, a->ipvs);
 	return r;
+}
+
+/* Its module may not be loaded yet. */
+static int open_nft(struct agent *a, struct err *err)
+{
+	int r;
+
+	if (a->nft)
+		return 0;
+	r = nft_open(&a->nft, err);
+	if (r == 0)
+		r = nft_monitor_open(a->nft, &a->nft_monitor, err);
+	if (r < 0) {
+		nft_close(take_ptr(a->nft));
+		return r;
+	}
+	a->nft_fd =
+		loop_fd_new(a->base, nft_monitor_fd(a->nft_monitor), LOOP_READ, on_nft_monitor, a);
+	masq_use(a->masq, a->nft);
+	return 0;
+}
+
+static int apply_masq(struct agent *a, struct err *err)
+{
+	int r = open_nft(a, err);
+
+	if (r < 0)
+		return r;
+	if (a->nat_changed)
+		want_masq(a);
+	return masq_apply(a->masq, err);
 }
 
 /* Deletions are over, so what is still in the file and not in the kernel can be forgotten. */
@@ -564,21 +595,18 @@ static void on_task(void *arg)
 	}
 	addr_r = read_addrs(a, &addr_err);
 	calc_run(a->calc);
-	if (a->masq) {
-		if (a->nat_changed)
-			want_masq(a);
-		r = masq_apply(a->masq, &err);
-		set_part(a, PART_NFT, r, &err);
-		failed |= r < 0;
-	}
+	r = apply_masq(a, &err);
+	set_part(a, PART_NFT, r, &err);
+	failed |= r < 0;
 	r = addr_r < 0 ? addr_r : vips_apply(a->vips, &err);
 	set_part(a, PART_VIPS, r, addr_r < 0 ? &addr_err : &err);
 	failed |= r < 0;
 	failed |= apply_servers(a) < 0;
 	arm_retry(a, failed);
+	arm_drain(a);
 }
 
-static void on_retry_timer(void *arg)
+static void on_timer(void *arg)
 {
 	schedule(arg);
 }
@@ -588,8 +616,7 @@ void agent_reread(struct agent *a)
 	a->sysctl_unknown = a->addrs_unknown = true;
 	vips_mark_unknown(a->vips);
 	vservers_mark_unknown(a->servers);
-	if (a->masq)
-		masq_mark_unknown(a->masq);
+	masq_mark_unknown(a->masq);
 	schedule(a);
 }
 
@@ -646,22 +673,6 @@ static void add_metrics(struct agent *a)
 	metrics_counter(m, "margay_proxy_applies_total", NULL, "Turns of work.", &a->n_applies);
 }
 
-static void open_nft(struct agent *a)
-{
-	struct err err = ERR_INIT;
-	int r = nft_open(&a->nft, &err);
-
-	if (r == 0)
-		r = nft_monitor_open(a->nft, &a->nft_monitor, &err);
-	if (r < 0) {
-		set_part(a, PART_NFT, r, &err);
-		return;
-	}
-	a->nft_fd =
-		loop_fd_new(a->base, nft_monitor_fd(a->nft_monitor), LOOP_READ, on_nft_monitor, a);
-	a->masq = masq_new(a->nft);
-}
-
 static int open_kernel(struct agent *a, struct err *err)
 {
 	struct err e = ERR_INIT;
@@ -673,7 +684,6 @@ static int open_kernel(struct agent *a, struct err *err)
 	if (r < 0)
 		return r;
 	a->monitor_fd = loop_fd_new(a->base, rt_monitor_fd(a->monitor), LOOP_READ, on_monitor, a);
-	open_nft(a);
 	if (conntrack_open(&a->ct, &e) < 0)
 		log_warn("UDP connections to endpoints that go will stay: %s", err_text(&e));
 	return owned_new(a->conf->state_file, &a->owned, err);
@@ -708,9 +718,11 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 		return r;
 	}
 	a->task = loop_task_new(base, on_task, a);
-	a->retry_timer = loop_timer_new(base, on_retry_timer, a);
+	a->retry_timer = loop_timer_new(base, on_timer, a);
+	a->drain_timer = loop_timer_new(base, on_timer, a);
 	a->sync_timer = loop_timer_new(base, on_sync_timer, a);
 	a->calc = calc_new(&cc, &calc_ops, a);
+	a->masq = masq_new();
 	a->vips = vips_new(a->rt);
 	a->servers = vservers_new(a->ct, conf->scheduler, is_ours, own, a);
 	a->addrs_unknown = a->nat_changed = a->sysctl_unknown = true;
@@ -741,6 +753,7 @@ void agent_free(struct agent *a)
 	calc_free(a->calc);
 	cache_free(a->cache);
 	loop_timer_free(a->retry_timer);
+	loop_timer_free(a->drain_timer);
 	loop_timer_free(a->sync_timer);
 	loop_task_free(a->task);
 	loop_fd_free(a->monitor_fd);

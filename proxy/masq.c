@@ -70,14 +70,18 @@ struct masq {
 	bool unknown[2]; /* by family; else the kernel holds what was wanted at the last apply */
 };
 
-struct masq *masq_new(struct nft *n)
+struct masq *masq_new(void)
 {
 	struct masq *m = mem_new(struct masq);
 
-	m->nft = n;
 	m->unknown[0] = m->unknown[1] = true;
 	list_init(&m->changed);
 	return m;
+}
+
+void masq_use(struct masq *m, struct nft *n)
+{
+	m->nft = n;
 }
 
 static void free_item(struct masq *m, struct item *it)

@@ -37,8 +37,9 @@ struct masq_want {
 	bool all; /* masquerade everything to a Service */
 };
 
-/* n is borrowed. */
-struct masq *masq_new(struct nft *n);
+struct masq *masq_new(void);
+/* The kernel, borrowed: before the first apply. */
+void masq_use(struct masq *m, struct nft *n);
 void masq_free(struct masq *m);
 /* Copies what it needs. Nothing is written before the first. */
 void masq_want(struct masq *m, const struct masq_want *w);

@@ -175,7 +175,8 @@ static void set_up(void)
 {
 	ok(nft_open(&nft, &err));
 	ok(nft_monitor_open(nft, &monitor, &err));
-	masq = masq_new(nft);
+	masq = masq_new();
+	masq_use(masq, nft);
 }
 
 static void done(void)
@@ -233,7 +234,8 @@ START_TEST(test_table)
 
 	/* A proxy that starts anew finds it as it wants it. */
 	masq_free(masq);
-	masq = masq_new(nft);
+	masq = masq_new();
+	masq_use(masq, nft);
 	n_local = n_ports = 0;
 	want_facts(1, 2);
 	masq_want(masq, &w);

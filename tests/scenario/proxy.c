@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "fake/ipvs_fake.h"
+#include "fake/nft_fake.h"
 #include "fake/rt_fake.h"
 #include "fake/store_fake.h"
 #include "proxy/agent.h"
@@ -503,6 +504,7 @@ static void test_absent(void)
 {
 	const struct fault none = {0};
 	struct strbuf sb = {0};
+	unsigned opens;
 
 	w.base = loop_base_new();
 	w.st = store_fake_new(w.base);
@@ -520,6 +522,12 @@ static void test_absent(void)
 	step("which gets it");
 	ipvs_fake_absent(false);
 	expect(SERVERS(A1, B1, A1 B1));
+	step("nor nftables, which is tried again");
+	opens = nft_fake_opens();
+	agent_retry(w.agent);
+	spin();
+	if (nft_fake_opens() == opens)
+		fail("it is not");
 	stop();
 	store_close(w.st);
 	event_base_free(w.base);
