@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,7 @@ struct part {
 	const char *name;
 	struct health_check *check;
 	bool failing;
+	char why[ERR_TEXT_MAX];
 };
 
 enum { PART_SYSCTL, PART_NFT, PART_VIPS, PART_IPVS, N_PARTS };
@@ -408,7 +410,9 @@ static void set_part(struct agent *a, int part, int r, const struct err *err)
 			log_info("%s: in order again", p->name);
 		health_set_ok(p->check);
 	} else {
-		log_warn("%s: %s", p->name, err_text(err));
+		if (!p->failing || strcmp(p->why, err_text(err)) != 0)
+			log_warn("%s: %s", p->name, err_text(err));
+		snprintf(p->why, sizeof(p->why), "%s", err_text(err));
 		health_set_bad(p->check, "%s", err_text(err));
 	}
 	p->failing = r < 0;

@@ -500,11 +500,35 @@ static void make_sysctls(void)
 	}
 }
 
+/* What is logged by some retries, in lines. */
+static unsigned log_lines_of_retries(void)
+{
+	int kept = dup(STDERR_FILENO);
+	FILE *f = tmpfile();
+	unsigned n = 0;
+
+	if (!f || kept < 0 || dup2(fileno(f), STDERR_FILENO) < 0)
+		fail("no file for the log");
+	log_set_level(LOG_LEVEL_WARN);
+	for (int i = 0; i < 3; i++) {
+		agent_retry(w.agent);
+		spin();
+	}
+	log_set_level(LOG_LEVEL_ERROR);
+	(void)dup2(kept, STDERR_FILENO);
+	close(kept);
+	rewind(f);
+	for (int c = fgetc(f); c != EOF; c = fgetc(f))
+		n += c == '\n';
+	fclose(f);
+	return n;
+}
+
 static void test_absent(void)
 {
 	const struct fault none = {0};
 	struct strbuf sb = {0};
-	unsigned opens;
+	unsigned opens, n_lines;
 
 	w.base = loop_base_new();
 	w.st = store_fake_new(w.base);
@@ -528,6 +552,10 @@ static void test_absent(void)
 	spin();
 	if (nft_fake_opens() == opens)
 		fail("it is not");
+	step("without a word that says nothing new");
+	n_lines = log_lines_of_retries();
+	if (n_lines > 0)
+		fail("%u lines are logged", n_lines);
 	stop();
 	store_close(w.st);
 	event_base_free(w.base);
