@@ -39,6 +39,10 @@ static bool is_ours(const struct call *c, const struct ipam_block_attr *a)
 
 	if (!a->handle || strncmp(a->handle, c->conf->name, n) != 0 || a->handle[n] != '.')
 		return false;
+	/* With one more dot it may be that of a network with a longer name: left to DEL. */
+	n += 1 + strcspn(a->handle + n + 1, ".:");
+	if (a->handle[n] == '.')
+		return false;
 	vec_for_each (&a->secondary, kv)
 		if (strcmp(kv->name, "node") == 0 && strcmp(kv->value, c->node) == 0)
 			return true;

@@ -584,6 +584,13 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	CONF=$BATS_TEST_TMPDIR/gc2 cni GC -
 	CONF=$BATS_TEST_TMPDIR/gc3 cni GC -
 	[ "$(in_use)" = 1 ]
+	# Nor of one whose name begins alike.
+	sed 's/"name":"net"/"name":"net.x"/' "$BATS_TEST_TMPDIR/conf" >"$BATS_TEST_TMPDIR/longer"
+	pod d
+	CONF=$BATS_TEST_TMPDIR/longer cni ADD d
+	CONF=$BATS_TEST_TMPDIR/gc cni GC -
+	[ "$(in_use)" = 2 ]
+	reaches host "$(address d)"
 }
 
 @test "a full pool is said, and nothing leaks" {
