@@ -3,8 +3,8 @@
 #
 # margay-proxy on a kernel with IPVS: one node with three pods, and a host outside, each a network
 # namespace. ipvsadm, nft, conntrack and what clients see are the oracles. For the bed:
-# `tests/cluster/bed run tests/cluster/proxy.sh`, or as root where the host's kernel has ip_vs. $BIN
-# holds the programs, $ECHO is tests/cluster/echo.c.
+# `tests/cluster/bed BIN=... ECHO=... tests/cluster/proxy.sh`, or as root where the host's kernel has
+# ip_vs. $BIN holds the programs, $ECHO is tests/cluster/echo.c.
 set -u
 : "${BIN:?the directory of the programs}" "${ECHO:?tests/cluster/echo.c, compiled}"
 
