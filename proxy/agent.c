@@ -673,7 +673,7 @@ static void add_metrics(struct agent *a)
 	metrics_counter(m, "margay_proxy_connections_deleted_total", NULL,
 		"UDP connections to endpoints that are gone, deleted.", &st->connections);
 	metrics_counter(m, "margay_proxy_refused_total", NULL,
-		"Times that an address of a Service could not be served.", &a->n_refused);
+		"Times that a Service was not served as it asks.", &a->n_refused);
 	metrics_counter(m, "margay_proxy_applies_total", NULL, "Turns of work.", &a->n_applies);
 }
 

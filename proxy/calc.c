@@ -69,6 +69,7 @@ struct entry {
 	VEC(struct front *) fronts;
 	VEC(struct fact) facts; /* once for each port that has it */
 	VEC(struct ip) outside; /* of all ranges, as told */
+	unsigned lacks;		/* bits of lacks[], as told */
 };
 
 struct calc {
@@ -450,6 +451,51 @@ static void tell_outside(struct calc *c, struct entry *e, const struct service *
 			vec_push(&e->outside, s->cluster_ips.v[i]);
 }
 
+static bool has_external_ips(const struct service *s)
+{
+	return s->external_ips.n > 0;
+}
+
+static bool has_lb_ips(const struct service *s)
+{
+	return s->lb_ips.n > 0;
+}
+
+static bool is_internal_local(const struct service *s)
+{
+	return s->internal_local;
+}
+
+static bool is_external_local(const struct service *s)
+{
+	return s->external_local && s->type != SERVICE_CLUSTER_IP;
+}
+
+/* What a Service may ask for and does not get. */
+static const struct {
+	bool (*asks)(const struct service *s);
+	const char *why;
+} lacks[] = {
+	{has_external_ips, "externalIPs are not served: use its clusterIP or node ports"},
+	{has_lb_ips, "status.loadBalancer is not served: use its clusterIP or node ports"},
+	{is_internal_local, "internalTrafficPolicy Local is taken for Cluster"},
+	{is_external_local,
+		"externalTrafficPolicy Local is taken for Cluster: its endpoints do not see their "
+		"clients' addresses"},
+};
+
+static void tell_lacks(struct calc *c, struct entry *e, const struct service *s)
+{
+	unsigned now = 0;
+
+	for (size_t i = 0; i < array_size(lacks); i++)
+		now |= lacks[i].asks(s) ? 1U << i : 0;
+	for (size_t i = 0; i < array_size(lacks); i++)
+		if (now & ~e->lacks & 1U << i)
+			c->ops->refused(c->arg, e->name, lacks[i].why);
+	e->lacks = now;
+}
+
 static void plan_service(struct calc *c, struct entry *e, const struct service *s)
 {
 	const struct service_port *port;
@@ -458,6 +504,7 @@ static void plan_service(struct calc *c, struct entry *e, const struct service *
 	for (size_t i = 0; i < s->cluster_ips.n; i++)
 		has[s->cluster_ips.v[i].family == IP_V6] = true;
 	tell_outside(c, e, s);
+	tell_lacks(c, e, s);
 	vec_for_each (&s->ports, port) {
 		endpoints_of_port(c->endpoints, s, port, &c->scratch);
 		add_local(c, e);
@@ -488,6 +535,7 @@ static void run_entry(struct calc *c, struct entry *e)
 		plan_service(c, e, s);
 	} else {
 		e->outside.n = 0;
+		e->lacks = 0;
 	}
 	for (size_t i = 0; i < e->facts.n; i++)
 		count(c, &e->facts.v[i]);

@@ -41,7 +41,7 @@ struct calc_ops {
 	 * comes, and when it goes. */
 	void (*local)(void *arg, const struct ip *ip, bool there);
 	void (*node_port)(void *arg, uint8_t protocol, uint16_t port, bool there);
-	/* A Service's address cannot be served: "ns/name", why. Told when that begins. */
+	/* A Service is not served as it asks: "ns/name", why. Told when that begins. */
 	void (*refused)(void *arg, const char *service, const char *why);
 };
 

@@ -385,6 +385,57 @@ START_TEST(test_clash)
 }
 END_TEST
 
+/* What a Service asks for and does not get is told, once. */
+START_TEST(test_lacks)
+{
+	static const struct {
+		const char *spec, *status, *told;
+	} rows[] = {
+		{"", "", ""},
+		{",\"internalTrafficPolicy\":\"Cluster\",\"externalTrafficPolicy\":\"Cluster\"", "",
+			""},
+		/* Of a Service without node ports nobody asks from outside. */
+		{",\"externalTrafficPolicy\":\"Local\"", "", ""},
+		{",\"type\":\"NodePort\",\"externalTrafficPolicy\":\"Local\"", "",
+			"d/s: externalTrafficPolicy Local is taken for Cluster"},
+		{",\"internalTrafficPolicy\":\"Local\"", "",
+			"d/s: internalTrafficPolicy Local is taken for Cluster"},
+		{",\"externalIPs\":[\"192.0.2.1\"]", "", "d/s: externalIPs are not served"},
+		{",\"type\":\"LoadBalancer\"",
+			"},\"status\":{\"loadBalancer\":{\"ingress\":[{\"ip\":\"192.0.2.1\"}]}",
+			"d/s: status.loadBalancer is not served"},
+	};
+
+	for (size_t i = 0; i < array_size(rows); i++) {
+		auto_free char *spec = mem_printf(IP1 PORT80 "%s%s", rows[i].spec, rows[i].status);
+		auto_(service) struct service *s = service("s", "", spec),
+					      *plain = service("s", "", IP1 PORT80);
+		struct told t;
+		struct calc *c = new_calc(&t);
+
+		for (int k = 0; k < 2; k++) {
+			const char *told;
+
+			calc_on_service(c, k ? plain : NULL, s);
+			calc_run(c);
+			told = strbuf_str(&t.refused);
+			ck_assert_msg(strncmp(told, rows[i].told, strlen(rows[i].told)) == 0 &&
+					      (*told == '\0') == (*rows[i].told == '\0'),
+				"%s: %s", rows[i].spec, told);
+			strbuf_reset(&t.refused);
+			calc_on_service(c, s, s);
+			calc_run(c);
+			ck_assert_str_eq(strbuf_str(&t.refused), "");
+			calc_on_service(c, s, plain);
+			calc_run(c);
+			ck_assert_str_eq(strbuf_str(&t.refused), "");
+		}
+		calc_free(c);
+		forget(&t);
+	}
+}
+END_TEST
+
 /* A change is told for those whom it concerns, and for nobody else. */
 START_TEST(test_cost)
 {
@@ -815,6 +866,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_cases);
 	tcase_add_test(tc, test_clash);
+	tcase_add_test(tc, test_lacks);
 	tcase_add_test(tc, test_cost);
 	tcase_add_test(tc, test_large);
 	tcase_add_test(tc, test_random);
