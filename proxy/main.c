@@ -97,7 +97,7 @@ static const struct param table[] = {
 	{.name = "IPVS_SYNC_PERIOD",
 		.type = PARAM_DURATION,
 		.ms = &conf.sync_ms,
-		.def = "30s",
+		.def = "20s",
 		.unit = "seconds",
 		.doc = "How often the kernel is read again, since it does not tell who changes IPVS; 0: "
 		       "never"},

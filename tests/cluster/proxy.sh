@@ -428,7 +428,7 @@ for what in "delete table ip margay-proxy" "flush chain ip margay-proxy filter-i
 	check "nft $what: repaired by event" within 1 rules_are_back
 done
 
-# ---- tampering with IPVS, which the kernel tells nobody: it is read again every 30 s ----
+# ---- tampering with IPVS, which the kernel tells nobody: it is read again every 20 s ----
 kill -9 "$PROXY"
 wait "$PROXY" 2>/dev/null
 start_proxy
