@@ -38,7 +38,6 @@ by_hand() {
 	hand "the tunnel, set down" "ip link set tunl0 down" \
 		"ip link show tunl0 up | grep . && ip route show $block | grep 'tunl0 proto bird'"
 	hand "the tunnel's MTU" "ip link set tunl0 mtu 1000" "ip link show tunl0 | grep 'mtu 1480'"
-	hand "a setting of the kernel" "sysctl -qw net.ipv4.ip_forward=0" "sysctl -n net.ipv4.ip_forward | grep 1"
 	hand "the route of the Services" "ip route del local $SERVICE_RANGE dev lo table local" \
 		"ip route show table local | grep '$SERVICE_RANGE'"
 	for table in margay margay-proxy; do
@@ -113,7 +112,7 @@ start_flows() {
 	pod_daemon "$b" sink socat -u -b 131072 TCP-LISTEN:9001,reuseaddr "CREATE:$T/received"
 	# shellcheck disable=SC2016
 	pod_daemon "$a" source bash -c '
-		exec 3<>"/dev/tcp/$1/9001" || exit 1
+		until { exec 3<>"/dev/tcp/$1/9001"; } 2>/dev/null; do sleep 0.1; done
 		while [ ! -e "$2.stop" ]; do
 			cat "$2" >&3 || exit 1
 			echo x >>"$2.sent"

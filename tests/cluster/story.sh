@@ -537,8 +537,8 @@ leaves() {
 	done
 	started=${EPOCHREALTIME/./}
 	stop "$name" bird
-	margayctl delete node "$name" || return 1
 	kill_machine "$name"
+	margayctl delete node "$name" || return 1
 	unset "NODE_IP[$name]"
 	for node in $(node_names) tor; do
 		for block; do

@@ -397,7 +397,7 @@ masquerades() {
 @test "tunl0 and its address: tests/cluster, where the kernel has IP in IP" {
 	modprobe -q ipip 2>/dev/null || true
 	ip link add tunl0 type ipip 2>/dev/null || ip link show tunl0 2>/dev/null ||
-		skip "this kernel has no ipip: the golden scenario in tests/cluster covers it"
+		skip "this kernel has no ipip: covered by cluster_faults"
 	stop
 	export FELIX_IPINIPENABLED=true
 	start
