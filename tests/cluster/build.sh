@@ -10,6 +10,9 @@ POD_PORT=8080
 # shellcheck source=tests/cluster/golden.conf
 . "${1:-$here/golden.conf}"
 
+# What margayctl has from the environment, and nodes from margay.conf.
+export SERVICE_CLUSTER_IP_RANGE=$SERVICE_RANGE
+
 n_steps=0 n_failed=0
 declare -A NODE_IP=()
 

@@ -13,7 +13,9 @@
 : "${BIN:?the directory of the programs}" "${ECHO:?tests/cluster/echo.c, compiled}"
 export PATH=$BIN:$PATH
 
+# A tmpfs, since an overlay cannot lie on another, outside of what nodes have of their own.
 T=$(mktemp -d /tmp/margay-cluster.XXXXXX)
+mount -t tmpfs none "$T"
 mkdir "$T/shared" "$T/log" "$T/pods"
 export MARGAY_SQLITE_PATH=$T/shared/margay.db
 ETC=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../etc" && pwd)
@@ -29,7 +31,8 @@ cluster_end() {
 	wait 2>/dev/null
 	umount /run/netns
 	[ -z "${BED_OUT:-}" ] || cp -r "$T/log" "$BED_OUT" 2>/dev/null
-	rm -rf "$T"
+	umount -l "$T"
+	rmdir "$T"
 }
 trap cluster_end EXIT
 

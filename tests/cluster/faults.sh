@@ -86,22 +86,44 @@ watch_node() { # NODE
 		done'
 }
 
+# removals NODE: what its monitors have seen of them
+removals() {
+	grep -E '^(\[[^]]*\] *)?Deleted ' "$T/log/$1.ip-monitor"
+	grep -E '^delete ' "$T/log/$1.nft-monitor"
+	grep 'gone: ' "$T/log/$1.ipvs-monitor"
+}
+
 nothing_removed() {
-	local node bad=0
+	local node seen bad=0
 	for node in $(node_names); do
-		for what in ip nft ipvs; do
-			stop "$node" "$what-monitor"
-		done
-		if grep -E '^(\[[^]]*\] *)?Deleted ' "$T/log/$node.ip-monitor" |
-			grep -v -e ' dev eth0 lladdr ' -e 'table cache'; then
-			bad=1
-		fi
-		! grep -E '^delete ' "$T/log/$node.nft-monitor" || bad=1
-		! grep 'gone: ' "$T/log/$node.ipvs-monitor" || bad=1
+		seen=$(removals "$node")
+		[ -z "$seen" ] || { echo "$node: $seen"; bad=1; }
 		echo "$node: $(wc -l <"$T/log/$node.ip-monitor") lines of ip monitor," \
 			"$(wc -l <"$T/log/$node.nft-monitor") of nft monitor"
 	done
 	return "$bad"
+}
+
+# That they would have seen one.
+monitors_see() {
+	local node
+	for node in $(node_names); do
+		on "$node" ip route del "$(blocks_of "$node" | head -n 1)" proto 80
+		on "$node" nft delete table ip margay
+		on "$node" ipvsadm -D -t "$WEB_IP:80"
+		within 5 sees_three "$node" || return 1
+		removals "$node" | head -n 1
+	done
+}
+
+sees_three() { # NODE
+	local seen
+	seen=$(removals "$1")
+	if ! grep -q 'Deleted blackhole' <<<"$seen" || ! grep -q 'delete table ip margay' <<<"$seen" ||
+		! grep -q "gone: .*$WEB_IP:80" <<<"$seen"; then
+		echo "$1: $seen"
+		return 1
+	fi
 }
 
 start_flows() {
@@ -166,6 +188,7 @@ kills() {
 	sleep "$TAIL"
 	step "The flows, $TAIL s after the last start" "no packet is lost" flows_whole
 	step "What the monitors saw on every node" "no removal of anything" nothing_removed
+	step "A route, a table and a virtual server are removed by hand" "the monitors see it" monitors_see
 }
 
 build
