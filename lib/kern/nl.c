@@ -27,6 +27,7 @@
 #define RX_BYTES (64 * 1024)	 /* the kernel fills at most 32 kB of a dump at once */
 #define WAIT_MS 10000
 #define RECEIVE_MAX 1000 /* datagrams per nl_receive, so that a storm starves nobody */
+#define RECEIVE_MAX_LOST 1000000 /* after a loss all that waits is passed over, as it is older */
 
 struct pending {
 	uintptr_t cookie;
@@ -48,8 +49,6 @@ struct nl {
 	uint32_t first_seq;
 	VEC(struct pending) pending;
 	struct err failure; /* the batch's first */
-
-	bool lost; /* events; what waits to be read is older than that, and of no use */
 };
 
 /* ---- sockets ---- */
@@ -451,7 +450,7 @@ int nl_dump(struct nl *nl, nl_msg_fn *fn, void (*restart)(void *arg), void *arg,
 		if (!restart)
 			break;
 	}
-	return err_set(err, -EAGAIN, "the kernel's data changes faster than it can be read");
+	return err_set(err, -EBUSY, "the kernel's data changes faster than it can be read");
 }
 
 /* ---- monitors ---- */
@@ -494,24 +493,17 @@ int nl_receive(struct nl *nl, nl_msg_fn *fn, void *arg, struct err *err)
 {
 	const struct nlmsghdr *nlh;
 	int told = 0, left, r;
+	bool lost = false;
 	ssize_t n;
 
-	for (int i = 0; i < RECEIVE_MAX; i++) {
+	for (int i = 0; i < (lost ? RECEIVE_MAX_LOST : RECEIVE_MAX); i++) {
 		n = receive(nl, err);
+		if (n == 0)
+			break;
 		if (n < 0 && n != -ENOBUFS)
 			return (int)n;
-		if (n < 0) {
-			nl->lost = true;
-			continue;
-		}
-		if (n == 0 && !nl->lost)
-			break;
-		if (n == 0) {
-			nl->lost = false;
-			r = fn(arg, NULL, err);
-			return r < 0 ? r : told + 1;
-		}
-		if (nl->lost)
+		lost |= n < 0;
+		if (lost)
 			continue;
 		left = (int)n;
 		for (nlh = (const void *)nl->rx; mnl_nlmsg_ok(nlh, left);
@@ -524,7 +516,10 @@ int nl_receive(struct nl *nl, nl_msg_fn *fn, void *arg, struct err *err)
 			told++;
 		}
 	}
-	return told;
+	if (!lost)
+		return told;
+	r = fn(arg, NULL, err);
+	return r < 0 ? r : told + 1;
 }
 
 /* ---- attributes ---- */

@@ -76,7 +76,7 @@ int nl_ask(struct nl *nl, nl_msg_fn *fn, void *arg, struct err *err);
 /*
  * Everything. Where the kernel says that the data changed while it was read (NLM_F_DUMP_INTR),
  * restart is called (to forget what fn was told) and it is done again, NL_DUMP_TRIES times in all;
- * then -EAGAIN: what is there is unknown. restart NULL = never told twice, -EAGAIN at once.
+ * then -EBUSY: what is there is unknown. restart NULL = never told twice, -EBUSY at once.
  */
 int nl_dump(struct nl *nl, nl_msg_fn *fn, void (*restart)(void *arg), void *arg, struct err *err);
 
@@ -91,7 +91,8 @@ int nl_ignore_port(struct nl *nl, uint32_t port, struct err *err);
 /*
  * Tells all that is waiting, without blocking. nlh is NULL where events were lost: anything may have
  * changed. The kernel reports a loss before the events that it kept, which are older: they are not
- * told, so that nobody takes them for changes of what he reads on account of the loss. Returns how many were told, or an error of the socket or of fn.
+ * told, so that nobody takes them for changes of what he reads on account of the loss. Returns how
+ * many were told, or an error of the socket or of fn.
  */
 int nl_receive(struct nl *nl, nl_msg_fn *fn, void *arg, struct err *err);
 

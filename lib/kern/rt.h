@@ -139,7 +139,7 @@ struct rt_link_conf {
 
 /* ---- reading ---- */
 
-/* Each calls fn per object; a dump that cannot be had in one piece is -EAGAIN after some tries, and
+/* Each calls fn per object; a dump that cannot be had in one piece is -EBUSY after some tries, and
  * then restart was called before fn saw anything twice. restart may be NULL: then no retries. */
 typedef void rt_restart_fn(void *arg);
 typedef void rt_route_fn(void *arg, const struct rt_route *r);
