@@ -121,12 +121,16 @@ static int apply_family(struct nat *nat, int i, struct err *err)
 
 int nat_apply(struct nat *nat, struct err *err)
 {
-	int r = 0;
+	int first = 0;
 
 	if (!nat->wanted || !nat->dirty)
 		return 0;
-	for (int i = 0; r == 0 && i < 2; i++)
-		r = apply_family(nat, i, err);
-	nat->dirty = r < 0;
-	return r;
+	/* One family's failure is not the other's. */
+	for (int i = 0; i < 2; i++) {
+		int r = apply_family(nat, i, first < 0 ? NULL : err);
+
+		first = first < 0 ? first : r;
+	}
+	nat->dirty = first < 0;
+	return first;
 }
