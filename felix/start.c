@@ -664,19 +664,20 @@ static int ensure_tunnel(struct start *s, const char *node_key)
 		return 0;
 	stored = node->node->ipip_tunnel4.family != IP_NONE;
 	n = tunnel_pools(s, node->node, pools, array_size(pools), &fits);
-	if (n == 0 && !stored)
-		return 1;
 	if (!fits && stored && bad_pool(s)) /* it may be of that one */
 		return 1;
+	/* Unpublished before it is free for a pod. */
+	if (!fits && stored) {
+		write_tunnel(s, node, &(struct ip){0});
+		return 0;
+	}
 	if (!fits && !s->released) {
 		release(s, handle);
 		return 0;
 	}
 	s->released = true;
-	if (n == 0) {
-		write_tunnel(s, node, &(struct ip){0});
-		return 0;
-	}
+	if (n == 0)
+		return 1;
 	if (!s->assigned) {
 		assign(s, handle, pools, n);
 		return 0;
