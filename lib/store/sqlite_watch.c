@@ -149,9 +149,6 @@ static void tail_deliver(struct sq *sq, struct tail *t)
 		store_watch_end(w, r, &err);
 	}
 	deliver(sq, t->kvs.v, t->kvs.n, t->last);
-	for (size_t i = 0; i < t->kvs.n; i++)
-		store_kv_done(&t->kvs.v[i]);
-	vec_done(&t->kvs);
 }
 
 /*
@@ -163,6 +160,7 @@ static int tail_read(struct sq *sq, bool lock)
 	struct tail t = {0};
 	struct err err = ERR_INIT;
 	struct store_watch *w;
+	struct store_kv *kv;
 	int rc, r;
 
 	list_for_each (w, &sq->st.watches, node)
@@ -177,12 +175,15 @@ static int tail_read(struct sq *sq, bool lock)
 		r = rc == SQLITE_OK ? 0 : sq_fail(sq, rc, &err);
 		sq_rollback(sq);
 	}
+	if (r >= 0)
+		tail_deliver(sq, &t);
+	vec_for_each (&t.kvs, kv)
+		store_kv_done(kv);
+	vec_done(&t.kvs);
 	if (r < 0 && r != -EAGAIN) {
 		end_watches(sq, r, &err);
 		return r;
 	}
-	if (r >= 0)
-		tail_deliver(sq, &t);
 	return t.n == TAIL_MAX ? -EAGAIN : r;
 }
 
