@@ -5,7 +5,8 @@
 # ./check.sh LABEL	one layer: style tidy unit golden scenario netns fuzz cluster interop
 #
 # unit, golden, scenario, netns and fuzz run under ASan and UBSan, the rest from the release build.
-# Tests of the namespace layers need root: where this is not root's shell they run through sudo.
+# Tests under the sanitizers need root, for the namespaces: where this is not root's shell they run
+# through sudo.
 # A skipped test is a failure, unless its reason says "covered by NAME", NAME being a test that the
 # release build has (and that passed, where everything ran).
 set -euo pipefail
@@ -122,7 +123,9 @@ run_tests() { # PRESET LABEL...
 	local preset=$1 root=() pattern
 	shift
 	pattern="^($(tr ' ' '|' <<<"$*"))\$"
-	[ "$(id -u)" = 0 ] || root=(sudo --preserve-env=PATH)
+	# The bed needs no root.
+	[ "$(id -u)" = 0 ] || [ "$preset" = release ] ||
+		root=(sudo "--preserve-env=PATH,UBSAN_OPTIONS,ASAN_SYMBOLIZER_PATH")
 	"${root[@]}" ctest --test-dir "build/$preset" -L "$pattern" --output-on-failure -j "$JOBS" \
 		--no-tests=ignore --output-junit junit.xml --test-output-size-passed 1000000 2>&1 |
 		tee "build/ctest-$preset.log"

@@ -26,7 +26,7 @@
 #define STREAM_BYTES (32 * 1024) /* a piece is sent when it is that long */
 #define RX_BYTES (64 * 1024)	 /* the kernel fills at most 32 kB of a dump at once */
 #define WAIT_MS 10000
-#define RECEIVE_MAX 1000 /* datagrams per nl_receive, so that a storm starves nobody */
+#define RECEIVE_MAX 1000	 /* datagrams per nl_receive, so that a storm starves nobody */
 #define RECEIVE_MAX_LOST 1000000 /* after a loss all that waits is passed over, as it is older */
 
 struct pending {

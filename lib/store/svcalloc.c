@@ -283,6 +283,9 @@ static int read_claim(
 		return r;
 	j = model_json_load(key, kv.value, kv.len, NULL);
 	json_unpack(j, "{s:s, s:I}", "service", &owner, "time", &made_s);
+	/* A time that is none, or far ahead of any clock that is a little wrong: that is old. */
+	if (made_s < 0 || made_s > clock_real_ns() / 1000000000 + 3600)
+		made_s = 0;
 	*ret = (struct held){.owner = mem_strdup(owner),
 		.age_ms = clock_real_ns() / 1000000 - made_s * 1000,
 		.rev = kv.rev};

@@ -129,6 +129,7 @@ machine() {
 	background "$1.machine" unshare -m -n --propagation private bash -c '
 		set -e
 		mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/work" none /etc
+		mount -t tmpfs none /etc/bird # whose files are not for every user of the host
 		mount -t tmpfs none /run
 		mount -t tmpfs none /var/lib
 		mkdir -p /run/netns /run/bird /var/lib/cluster /etc/netns
@@ -302,8 +303,9 @@ has_route() {
 }
 
 has_no_route() {
-	[ -z "$(on "$1" ip route show "$2")" ] ||
-		{ echo "$1 has it still: $(on "$1" ip route show "$2")"; return 1; }
+	local out
+	out=$(on "$1" ip route show "$2") || return 1
+	[ -z "$out" ] || { echo "$1 has it still: $out"; return 1; }
 }
 
 established() { # MACHINE N: so many BGP sessions are

@@ -64,7 +64,14 @@ grep -qs QEMU /sys/class/dmi/id/sys_vendor && slow=10
 
 # within SECONDS COMMAND...: until it succeeds, at an attempt that begins in time
 within() {
-	local end=$(($(now_us) + $1 * slow * 1000000))
+	local seconds=$1
+	shift
+	within_real $((seconds * slow)) "$@"
+}
+
+# The same, however slow the machine is.
+within_real() {
+	local end=$(($(now_us) + $1 * 1000000))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		if (($(now_us) > end)); then
@@ -292,7 +299,7 @@ outside_hidden() {
 	local out
 	out=$(sources x $VIP 80; sources x $NODE 30080)
 	printf '%s\n' "$out"
-	! grep -q '10.130.29.100' <<<"$out"
+	[ -n "$out" ] && ! grep -q '10.130.29.100' <<<"$out"
 }
 check "the address outside is hidden" outside_hidden
 
@@ -325,7 +332,9 @@ still_talks() {
 }
 check "its connection lives on" still_talks
 no_stale() {
-	! on n conntrack -L -p udp --dst $VIP 2>/dev/null | grep "src=$victim_ip "
+	local out
+	out=$(on n conntrack -L -p udp --dst $VIP 2>/dev/null) || return 1
+	! grep "src=$victim_ip " <<<"$out"
 }
 check "no UDP connection leads to it" no_stale
 endpoint "$victim" "$victim_ip"
@@ -342,7 +351,8 @@ flow=$(on x "$ECHO" ask udp $VIP 80 5 40000 | cut -d' ' -f1 | sort -u)
 check "a flow of UDP has one endpoint" grep -qx '[abc]' <<<"$flow"
 no_endpoint "$flow"
 no_udp_server() {
-	! on n ipvsadm -Ln -u $VIP:80 | grep -q "$1"
+	local out
+	out=$(on n ipvsadm -Ln -u $VIP:80) && ! grep -q "$1" <<<"$out"
 }
 flow_moves() {
 	local out
@@ -440,7 +450,7 @@ on n ipvsadm -E -t 10.96.0.1:443 -s wrr
 ipvs_is_back() {
 	diff <(grep -e '^-[Aa]' "$T/before") <(on n ipvsadm -Sn | sort | grep -e '^-[Aa]')
 }
-check "IPVS is repaired by the paced reading" within 31 ipvs_is_back
+check "IPVS is repaired by the paced reading" within_real 30 ipvs_is_back
 
 # ---- the node's address ----
 on n ip addr add 10.130.29.180/24 dev eth0

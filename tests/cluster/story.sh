@@ -474,7 +474,10 @@ no_query_lost() { # POD
 	local asked lost asking i
 	# shellcheck disable=SC2016
 	background asking nsenter -t "${MACHINE[${POD_NODE[$1]}]}" -m -n -- ip netns exec "$1" bash -c '
-		while :; do kdig +short +retry=0 +timeout=2 web.default.svc.cluster.local A; done'
+		while :; do
+			answer=$(kdig +short +retry=0 +timeout=2 web.default.svc.cluster.local A)
+			echo "${answer:-none}"
+		done'
 	asking=$LAST
 	for i in 1 2 3 4 5; do
 		apply >/dev/null <<-Y || return 1
@@ -517,6 +520,7 @@ joins() {
 	within 60 is_ready "$name" >/dev/null || { is_ready "$name"; return 1; }
 	echo "$name is ready after $(ms_since "$started") ms"
 	start_pods "${JOINER_PODS[@]}" || return 1
+	[ "$(blocks_of "$name")" ] || { echo "$name has no block"; return 1; }
 	started=${EPOCHREALTIME/./}
 	for node in $(node_names) tor; do
 		for block in $(blocks_of "$name"); do
@@ -532,6 +536,7 @@ joins() {
 leaves() {
 	local name=$1 started node block pod
 	shift
+	[ $# -gt 0 ] || { echo "$name has no block"; return 1; }
 	for pod in $(all_pods); do
 		[ "${POD_NODE[$pod]}" != "$name" ] || no_pod "$pod" || return 1
 	done
@@ -572,6 +577,7 @@ join() {
 
 falls_silent() {
 	local node block started=${EPOCHREALTIME/./}
+	[ "$(blocks_of "$SILENT")" ] || { echo "$SILENT has no block"; return 1; }
 	stop "$SILENT" bird
 	for node in $(node_names) tor; do
 		[ "$node" != "$SILENT" ] || continue

@@ -144,7 +144,8 @@ serial() {
 	service default web '{"clusterIP":"10.96.0.20","clusterIPs":["10.96.0.20"],"ports":[{"port":80}]}'
 	start
 	while echo asked >>"$T/asked"; do
-		ask web.default.svc.cluster.local A >>"$T/answers" || echo lost >>"$T/answers"
+		answer=$(ask web.default.svc.cluster.local A)
+		echo "${answer:-none}" >>"$T/answers"
 	done 3>&- 4>&- &
 	asking=$!
 	before=$(serial)
