@@ -17,18 +17,21 @@
 #include "model/wep.h"
 #include "store/store.h"
 
-/* The handle of an attachment that the runtime still has. */
-static bool is_valid(const struct call *c, const char *handle)
+static int compare(const void *a, const void *b)
 {
-	const struct cni_attachment *a;
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
-	vec_for_each (&c->conf->attachments, a) {
-		auto_free char *h = call_handle(c->conf->name, a->container_id, a->ifname);
+static void sort(struct strings *s)
+{
+	if (s->v.n > 1)
+		qsort(s->v.v, s->v.n, sizeof(*s->v.v), compare);
+}
 
-		if (strcmp(h, handle) == 0)
-			return true;
-	}
-	return false;
+/* In what sort() has sorted. */
+static bool has(const struct strings *s, const char *what)
+{
+	return s->v.n > 0 && bsearch(&what, s->v.v, s->v.n, sizeof(what), compare);
 }
 
 /* Of this network and this node, by what its addresses say. */
@@ -49,10 +52,11 @@ static bool is_ours(const struct call *c, const struct ipam_block_attr *a)
 	return false;
 }
 
-/* What is released: each handle once. */
 struct garbage {
-	struct strings handles;
-	int code; /* of the first failure */
+	struct strings valid;	/* handles of the attachments that the runtime still has, sorted */
+	struct strings used;	/* those that addresses have, of every node; sorted */
+	struct strings handles; /* what is released: each once, sorted */
+	int code;		/* of the first failure */
 	struct err err;
 };
 
@@ -64,9 +68,41 @@ static void note(struct garbage *g, int code, const struct err *e)
 	}
 }
 
-/* used: the handles that addresses have, of every node; *ret_all: every block could be read. */
-static int find_garbage(
-	struct call *c, struct garbage *g, struct strings *used, bool *ret_all, struct err *err)
+static void garbage_done(struct garbage *g)
+{
+	strings_done(&g->valid);
+	strings_done(&g->used);
+	strings_done(&g->handles);
+}
+
+static void find_valid(const struct call *c, struct garbage *g)
+{
+	const struct cni_attachment *a;
+
+	vec_for_each (&c->conf->attachments, a)
+		vec_push(&g->valid.v, call_handle(c->conf->name, a->container_id, a->ifname));
+	sort(&g->valid);
+}
+
+/* An attachment with two addresses has two attributes, of two blocks. */
+static void sort_handles(struct garbage *g)
+{
+	size_t n = 0;
+
+	sort(&g->handles);
+	for (size_t i = 0; i < g->handles.v.n; i++) {
+		char *handle = g->handles.v.v[i];
+
+		if (n > 0 && strcmp(g->handles.v.v[n - 1], handle) == 0)
+			free(handle);
+		else
+			g->handles.v.v[n++] = handle;
+	}
+	g->handles.v.n = n;
+}
+
+/* *ret_all: every block could be read. */
+static int find_garbage(struct call *c, struct garbage *g, bool *ret_all, struct err *err)
 {
 	struct store_list list;
 	int r = store_list_wait(c->st, IPAM_KEY_BLOCKS, c->deadline_ms, &list, err);
@@ -84,19 +120,15 @@ static int find_garbage(
 		}
 		vec_for_each (&b->attrs, a) {
 			if (a->handle)
-				vec_push(&used->v, mem_strdup(a->handle));
-			if (is_ours(c, a) && !is_valid(c, a->handle) &&
-				!strings_has(&g->handles, a->handle))
+				vec_push(&g->used.v, mem_strdup(a->handle));
+			if (is_ours(c, a) && !has(&g->valid, a->handle))
 				vec_push(&g->handles.v, mem_strdup(a->handle));
 		}
 	}
 	store_list_done(&list);
+	sort(&g->used);
+	sort_handles(g);
 	return 0;
-}
-
-static int compare(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 /* Without its addresses, if an ADD has taken some meanwhile. */
@@ -112,8 +144,7 @@ static void drop(struct call *c, const char *handle, struct garbage *g)
 }
 
 /* Handles of this network without an address: an ADD or a DEL, of whichever node, has died there. */
-static int drop_empty(
-	struct call *c, struct garbage *g, const struct strings *used, struct err *err)
+static int drop_empty(struct call *c, struct garbage *g, struct err *err)
 {
 	auto_free char *prefix = mem_printf(IPAM_KEY_HANDLES "%s.", c->conf->name);
 	struct store_list list;
@@ -121,14 +152,10 @@ static int drop_empty(
 
 	if (r < 0)
 		return call_store_code(r);
-	if (used->v.n > 1)
-		qsort(used->v.v, used->v.n, sizeof(*used->v.v), compare);
 	for (size_t i = 0; i < list.n; i++) {
 		const char *handle = list.v[i].key + strlen(IPAM_KEY_HANDLES);
 
-		if (!is_valid(c, handle) &&
-			(used->v.n == 0 ||
-				!bsearch(&handle, used->v.v, used->v.n, sizeof(handle), compare)))
+		if (!has(&g->used, handle) && !has(&g->valid, handle))
 			drop(c, handle, g);
 	}
 	store_list_done(&list);
@@ -142,7 +169,7 @@ static bool is_garbage(const struct call *c, const struct wep *w, const struct g
 	if (!w->container_id || !w->endpoint || !w->node || strcmp(w->node, c->node) != 0)
 		return false;
 	handle = call_handle(c->conf->name, w->container_id, w->endpoint);
-	return strings_has(&g->handles, handle);
+	return has(&g->handles, handle);
 }
 
 /* Endpoints and devices before addresses, as DEL: what is left over is found again. */
@@ -180,7 +207,6 @@ static int remove_endpoints(struct call *c, struct garbage *g, struct err *err)
 /* Everything of this node and network whose attachment the runtime does not have any more. */
 int call_gc(struct call *c, struct err *err)
 {
-	struct strings used = {0};
 	struct garbage g = {0};
 	bool all = false;
 	char **handle;
@@ -191,13 +217,14 @@ int call_gc(struct call *c, struct err *err)
 			"netconf: cni.dev/valid-attachments is missing: without it nothing is garbage");
 		return CNI_E_CONF;
 	}
+	find_valid(c, &g);
 	r = call_open_store(c, err);
 	if (r == 0)
-		r = find_garbage(c, &g, &used, &all, err);
+		r = find_garbage(c, &g, &all, err);
 	if (r == 0 && g.handles.v.n > 0)
 		r = remove_endpoints(c, &g, err);
 	if (r == 0 && all)
-		r = drop_empty(c, &g, &used, err);
+		r = drop_empty(c, &g, err);
 	if (r == 0) {
 		vec_for_each (&g.handles.v, handle) {
 			struct err e = ERR_INIT;
@@ -208,7 +235,6 @@ int call_gc(struct call *c, struct err *err)
 		if (r != 0 && err)
 			*err = g.err;
 	}
-	strings_done(&g.handles);
-	strings_done(&used);
+	garbage_done(&g);
 	return r;
 }
