@@ -245,7 +245,7 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 undo_device:
 	(void)device_delete_on_host(c->host, c->veth, c->container_id, c->ifname, false, NULL);
 undo_address:
-	(void)call_release(c, c->handle, NULL);
+	release_new(c, &a);
 	return r;
 }
 

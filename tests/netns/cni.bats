@@ -254,6 +254,22 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(count /calico/ipam/v2/handle/)" = 0 ]
 }
 
+@test "ADD again that fails: the pod keeps its address" {
+	pod a
+	pod b
+	cni ADD a
+	a=$(address a)
+	# In another namespace, where the name is taken.
+	ip -n b link add eth0 type bridge
+	NETNS=/run/netns/b code 102 ADD a
+	[ "$(in_use)" = 1 ]
+	[ "$(count /calico/ipam/v2/handle/net.c-a)" = 1 ]
+	cni ADD a
+	[ "$(address a)" = "$a" ]
+	cni DEL a
+	[ "$(in_use)" = 0 ]
+}
+
 @test "CHECK: well after ADD, and says what is missing" {
 	pod a
 	result=$(cni ADD a)
