@@ -71,7 +71,9 @@ static void set_identity(struct wep *w, const struct call *c, const struct wep *
 		w->meta.name = mem_strdup(key.name);
 	if (old && old->meta.uid)
 		w->meta.uid = mem_strdup(old->meta.uid);
-	if (old && old->meta.created)
+	/* Of those that have an address, the routes follow the youngest: a new sandbox is one. */
+	if (old && old->meta.created && old->container_id &&
+		strcmp(old->container_id, c->container_id) == 0)
 		w->meta.created = mem_strdup(old->meta.created);
 	meta_identify(&w->meta, random, clock_real_ns());
 }

@@ -186,6 +186,20 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+@test "a new sandbox makes the endpoint younger, and another ADD of the same one does not" {
+	pod old
+	pod new
+	export CNI_ARGS='K8S_POD_NAMESPACE=ns;K8S_POD_NAME=same'
+	wep=/calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-same-eth0
+	cni ADD old
+	uid=$(value "$wep" | jq -r .metadata.uid)
+	put "$wep" "$(value "$wep" | jq -c '.metadata.creationTimestamp = "2020-01-01T00:00:00Z"')"
+	cni ADD old
+	value "$wep" | jq -e '.metadata.creationTimestamp == "2020-01-01T00:00:00Z"'
+	cni ADD new
+	value "$wep" | jq -e --arg uid "$uid" '.metadata | .uid == $uid and .creationTimestamp > "2020-01-02"'
+}
+
 @test "DEL of an old sandbox leaves the new one's device alone, whatever the endpoint says" {
 	pod old
 	pod new
