@@ -109,22 +109,19 @@ char *call_handle(const char *network, const char *container_id, const char *ifn
 static void name_veth(struct call *c)
 {
 	bool eth0 = strcmp(c->ifname, "eth0") == 0;
-	size_t n = strspn(c->container_id, "0123456789abcdef");
 	auto_free char *text = NULL;
 
-	/* As Calico: of the pod, or the start of an identifier that is random there. */
+	/*
+	 * Of a pod, as Calico. Of another container Calico takes the identifier's first 11, which two
+	 * may have in common: UUIDs that begin with the time, numbers with leading zeros.
+	 */
 	if (c->k8s && eth0)
 		text = mem_printf("%s.%s", c->namespace, c->args.pod);
 	else if (c->k8s)
 		text = mem_printf("%s.%s:%s", c->namespace, c->args.pod, c->ifname);
-	else if (eth0 && n >= 32 && c->container_id[n] == '\0')
-		text = NULL;
 	else
 		text = mem_printf("%s:%s", c->container_id, c->ifname);
-	if (text)
-		wep_veth_name("cali", text, c->veth);
-	else
-		snprintf(c->veth, sizeof(c->veth), "cali%.11s", c->container_id);
+	wep_veth_name("cali", text, c->veth);
 }
 
 static int check_env(struct call *c, bool needs_netns, struct err *err)

@@ -678,6 +678,24 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+@test "identifiers that begin alike have devices of their own" {
+	attach() { # VERB POD: its identifier is a version 7 UUID, which begins with the time
+		CNI_COMMAND=$1 CNI_CONTAINERID=0190163d8694739ba000000000000$2 CNI_NETNS=/run/netns/a$2 \
+			CNI_IFNAME=eth0 "$BIN/margay" <"$BATS_TEST_TMPDIR/conf"
+	}
+	for i in 001 002; do
+		pod a$i
+		attach ADD $i
+	done
+	[ "$(ip -j link show type veth | jq length)" = 2 ]
+	reaches host "$(address a001)"
+	reaches host "$(address a002)"
+	attach DEL 002
+	reaches host "$(address a001)"
+	attach DEL 001
+	[ "$(in_use)" = 0 ]
+}
+
 @test "margay-ipam alone" {
 	export PROGRAM=margay-ipam NETNS=/nowhere
 	result=$(cni ADD a)
