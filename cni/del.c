@@ -6,20 +6,13 @@
 #include "cni/device.h"
 #include "cni/endpoint.h"
 
-/* In the pod if it is there; else by the host's name, which may be a newer sandbox's by now. */
 static int delete_device(struct call *c, bool ours, struct err *err)
 {
-	int r = call_open_pod(c, err);
+	int r = call_open_pod(c, err) ?: call_open_host(c, err);
 
 	if (r != 0)
 		return r;
-	if (c->pod)
-		r = device_delete_in_pod(c, err);
-	else
-		r = call_open_host(c, err)
-			    ?: device_delete_on_host(
-				       c->host, c->veth, c->container_id, c->ifname, ours, err);
-	return r == 0 ? 0 : CNI_E_KERNEL;
+	return device_delete(c, ours, err) < 0 ? CNI_E_KERNEL : 0;
 }
 
 /*

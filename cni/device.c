@@ -381,23 +381,63 @@ static void delete_rules(struct call *c, uint32_t index)
 		rt_rule_del(c->pod, &rule, 0);
 }
 
-int device_delete_in_pod(struct call *c, struct err *err)
+/* The host's end of the pair by its name, or by what the pod's says: somebody may have renamed it. */
+static int find_host_end(
+	struct call *c, const struct rt_link *pod, struct rt_link *ret, struct err *err)
 {
-	struct rt_link link;
-	int r = rt_link_get(c->pod, c->ifname, 0, &link, err);
+	int r = rt_link_get(c->host, c->veth, 0, ret, err);
 
-	if (r == -ENOENT || r == -ENODEV)
-		return 0;
+	return r == -ENOENT && pod->link != 0 ? rt_link_get(c->host, NULL, pod->link, ret, err) : r;
+}
+
+/*
+ * Whether the pod's end is of this container. Where it has none in the host, which may have been moved
+ * away, recorded is what there is to go by.
+ */
+static int is_own_in_pod(
+	struct call *c, const struct rt_link *pod, bool recorded, bool *ret, struct err *err)
+{
+	char have[RT_ALIAS_SIZE], ours[RT_ALIAS_SIZE];
+	struct rt_link host;
+	int r = find_host_end(c, pod, &host, err);
+
+	*ret = r == -ENOENT && recorded;
+	if (r == 0)
+		r = rt_link_alias(c->host, host.index, have, err);
 	if (r < 0)
-		return err_wrap(err, r, "the pod's %s", c->ifname);
-	/* Not a veth: somebody else's, whatever its name. */
-	if (strcmp(link.kind, "veth") != 0)
-		return 0;
+		return r == -ENOENT ? 0 : r;
+	mark(c->container_id, c->ifname, ours);
+	/* One without a mark was made before there were any, or by an ADD that was killed. */
+	*ret = pod->link == host.index && host.link == pod->index &&
+	       (strcmp(have, ours) == 0 ||
+		       (strncmp(have, "margay ", 7) != 0 && strcmp(host.name, c->veth) == 0));
+	return 0;
+}
+
+static int delete_in_pod(struct call *c, const struct rt_link *pod, struct err *err)
+{
+	int r;
+
 	rt_begin(c->pod, NULL, NULL);
-	delete_rules(c, link.index);
-	rt_link_del(c->pod, link.index, NULL, 0);
+	delete_rules(c, pod->index);
+	rt_link_del(c->pod, pod->index, NULL, 0);
 	r = rt_commit(c->pod, err);
 	return r < 0 ? err_wrap(err, r, "deleting the pod's %s", c->ifname) : 0;
+}
+
+int device_delete(struct call *c, bool recorded, struct err *err)
+{
+	struct rt_link pod;
+	bool own = false;
+	int r = c->pod ? rt_link_get(c->pod, c->ifname, 0, &pod, err) : -ENOENT;
+
+	if (r == 0 && strcmp(pod.kind, "veth") == 0)
+		r = is_own_in_pod(c, &pod, recorded, &own, err);
+	if (r < 0 && r != -ENOENT && r != -ENODEV)
+		return err_wrap(err, r, "the pod's %s", c->ifname);
+	if (own)
+		return delete_in_pod(c, &pod, err);
+	return device_delete_on_host(c->host, c->veth, c->container_id, c->ifname, recorded, err);
 }
 
 /*

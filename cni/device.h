@@ -37,8 +37,12 @@ struct ip device_gateway(enum ip_family family);
 
 /* All of it; on failure nothing stays. Returns 0 or a negative errno. */
 int device_create(struct call *c, const struct device *d, struct err *err);
-/* The pod's end with its rules, and with it the host's. Absence is success. */
-int device_delete_in_pod(struct call *c, struct err *err);
+/*
+ * Both ends with the pod's rules, if they are this container's: the pod's end may be anybody's, as
+ * CNI_NETNS may lead to another pod by now, or an ADD have found the name taken. Then, and where
+ * there is no pod, as device_delete_on_host. c->host is open. Absence is success.
+ */
+int device_delete(struct call *c, bool recorded, struct err *err);
 /*
  * The host's end by its name, if it is this container's interface: by the mark that device_create
  * left on it, or (recorded: the endpoint says so) one without any. Absence is success.

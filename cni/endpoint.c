@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -170,6 +171,8 @@ int endpoint_delete(struct call *c, bool *ret_ours, struct err *err)
 		*ret_ours = w->container_id && strcmp(w->container_id, c->container_id) == 0;
 		if (w->container_id && !*ret_ours)
 			return 0;
+		if (*ret_ours && w->interface && strncmp(w->interface, "cali", 4) == 0)
+			snprintf(c->veth, sizeof(c->veth), "%s", w->interface);
 		r = store_delete_wait(c->st, c->wep_key, rev, NULL, c->deadline_ms, err);
 	}
 	if (r == -ENOENT)

@@ -23,6 +23,7 @@ int endpoint_put(
 	struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac, struct err *err);
 /*
  * Deletes it unless it says that it is another container's, or cannot be decoded: whose it is, is not
- * known then. *ret_ours: it said that it is this container's. Returns 0 or a negative errno.
+ * known then. *ret_ours: it said that it is this container's, and c->veth is the device that it names.
+ * Returns 0 or a negative errno.
  */
 int endpoint_delete(struct call *c, bool *ret_ours, struct err *err);

@@ -242,6 +242,56 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+@test "DEL leaves an interface alone that another made, in whatever namespace" {
+	pod a
+	pod b
+	cni ADD a
+	cni ADD b
+	b=$(address b)
+	# A process of that number is another pod's by now.
+	NETNS=/run/netns/b cni DEL a
+	reaches host "$b"
+	[ "$(in_use)" = 1 ]
+	[ "$(ip -j link show type veth | jq length)" = 1 ]
+	run ! ip -n a link show eth0
+	# Another plugin's, with its end in the host, for which ADD was refused.
+	pod c
+	ip link add other0 type veth peer name eth0 netns c
+	code 102 ADD c
+	cni DEL c
+	ip -n c link show eth0
+	ip link show other0
+	[ "$(in_use)" = 1 ]
+	ip link del other0
+}
+
+@test "DEL finds the device by its endpoint: the host's end has another name, is away, or no mark" {
+	wep=/calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-a-eth0
+	pod a
+	pod far
+	cni ADD a
+	veth=$(ip -j link show type veth | jq -r '.[0].ifname')
+	ip link set "$veth" down name calielse
+	cni DEL a
+	run ! ip link show calielse
+	cni ADD a
+	ip link set "$veth" netns far
+	cni DEL a
+	run ! ip -n a link show eth0
+	cni ADD a
+	ip link set "$veth" alias ''
+	cni DEL a
+	run ! ip -n a link show eth0
+	# By a name that is not made any more.
+	cni ADD a
+	ip link set "$veth" down
+	ip link set "$veth" alias '' name caliold up
+	put "$wep" "$(value "$wep" | jq -c '.spec.interfaceName = "caliold"')"
+	cni DEL a
+	run ! ip link show caliold
+	[ "$(in_use)" = 0 ]
+}
+
 @test "DEL while the datastore is away: the device goes, and the rest when it is called again" {
 	pod a
 	cni ADD a
