@@ -10,6 +10,7 @@
 #include "base/vec.h"
 #include "cni/call.h"
 #include "cni/device.h"
+#include "cni/endpoint.h"
 #include "ipam/alloc.h"
 #include "model/ipam.h"
 #include "model/kind.h"
@@ -52,11 +53,17 @@ static bool is_ours(const struct call *c, const struct ipam_block_attr *a)
 	return false;
 }
 
+struct gone {
+	char *handle; /* first: compare() is of strings */
+	char *key;    /* of its endpoint; NULL: its parts make none */
+	bool kept;    /* the endpoint or the device is still there, and so the address is taken */
+};
+
 struct garbage {
-	struct strings valid;	/* handles of the attachments that the runtime still has, sorted */
-	struct strings used;	/* those that addresses have, of every node; sorted */
-	struct strings handles; /* what is released: each once, sorted */
-	int code;		/* of the first failure */
+	struct strings valid;  /* handles of the attachments that the runtime still has, sorted */
+	struct strings used;   /* those that addresses have, of every node; sorted */
+	VEC(struct gone) gone; /* each handle once, sorted */
+	int code;	       /* of the first failure */
 	struct err err;
 };
 
@@ -68,11 +75,21 @@ static void note(struct garbage *g, int code, const struct err *e)
 	}
 }
 
+static void gone_done(struct gone *gone)
+{
+	free(gone->handle);
+	free(gone->key);
+}
+
 static void garbage_done(struct garbage *g)
 {
+	struct gone *gone;
+
+	vec_for_each (&g->gone, gone)
+		gone_done(gone);
+	vec_done(&g->gone);
 	strings_done(&g->valid);
 	strings_done(&g->used);
-	strings_done(&g->handles);
 }
 
 static void find_valid(const struct call *c, struct garbage *g)
@@ -85,20 +102,56 @@ static void find_valid(const struct call *c, struct garbage *g)
 }
 
 /* An attachment with two addresses has two attributes, of two blocks. */
-static void sort_handles(struct garbage *g)
+static void sort_gone(struct garbage *g)
 {
 	size_t n = 0;
 
-	sort(&g->handles);
-	for (size_t i = 0; i < g->handles.v.n; i++) {
-		char *handle = g->handles.v.v[i];
-
-		if (n > 0 && strcmp(g->handles.v.v[n - 1], handle) == 0)
-			free(handle);
+	if (g->gone.n > 1)
+		qsort(g->gone.v, g->gone.n, sizeof(*g->gone.v), compare);
+	for (size_t i = 0; i < g->gone.n; i++) {
+		if (n > 0 && strcmp(g->gone.v[n - 1].handle, g->gone.v[i].handle) == 0)
+			gone_done(&g->gone.v[i]);
 		else
-			g->handles.v.v[n++] = handle;
+			g->gone.v[n++] = g->gone.v[i];
 	}
-	g->handles.v.n = n;
+	g->gone.n = n;
+}
+
+static const char *attribute(const struct ipam_block_attr *a, const char *name)
+{
+	const struct ipam_kv *kv;
+
+	vec_for_each (&a->secondary, kv)
+		if (strcmp(kv->name, name) == 0)
+			return kv->value;
+	return NULL;
+}
+
+/* The key that ADD gave the endpoint of such an address. */
+static char *endpoint_of(const struct call *c, const struct ipam_block_attr *a)
+{
+	const char *id = a->handle + strlen(c->conf->name) + 1;
+	size_t n = strcspn(id, ":");
+	auto_free char *container_id = mem_strndup(id, n);
+	auto_free char *pod = mem_strdup(attribute(a, "pod") ?: "");
+	const char *namespace = attribute(a, "namespace");
+	const struct call of = {.node = c->node,
+		.k8s = pod[0] != '\0' && namespace,
+		.namespace = pod[0] != '\0' && namespace ? namespace : "default",
+		.args = {.pod = pod},
+		.container_id = container_id,
+		.ifname = id[n] == ':' ? id + n + 1 : "eth0"};
+	char *key = NULL;
+
+	(void)endpoint_key(&of, &key, NULL);
+	return key;
+}
+
+static void add_gone(const struct call *c, const struct ipam_block_attr *a, struct garbage *g)
+{
+	struct gone gone = {.handle = mem_strdup(a->handle), .key = endpoint_of(c, a)};
+
+	vec_push(&g->gone, gone);
 }
 
 /* *ret_all: every block could be read. */
@@ -122,12 +175,12 @@ static int find_garbage(struct call *c, struct garbage *g, bool *ret_all, struct
 			if (a->handle)
 				vec_push(&g->used.v, mem_strdup(a->handle));
 			if (is_ours(c, a) && !has(&g->valid, a->handle))
-				vec_push(&g->handles.v, mem_strdup(a->handle));
+				add_gone(c, a, g);
 		}
 	}
 	store_list_done(&list);
 	sort(&g->used);
-	sort_handles(g);
+	sort_gone(g);
 	return 0;
 }
 
@@ -162,17 +215,54 @@ static int drop_empty(struct call *c, struct garbage *g, struct err *err)
 	return 0;
 }
 
-static bool is_garbage(const struct call *c, const struct wep *w, const struct garbage *g)
+static struct gone *find_gone(const struct call *c, const struct wep *w, struct garbage *g)
 {
 	auto_free char *handle = NULL;
 
-	if (!w->container_id || !w->endpoint || !w->node || strcmp(w->node, c->node) != 0)
-		return false;
+	if (!w->container_id || !w->endpoint || !w->node || strcmp(w->node, c->node) != 0 ||
+		g->gone.n == 0)
+		return NULL;
 	handle = call_handle(c->conf->name, w->container_id, w->endpoint);
-	return has(&g->handles, handle);
+	return bsearch(&handle, g->gone.v, g->gone.n, sizeof(*g->gone.v), compare);
 }
 
-/* Endpoints and devices before addresses, as DEL: what is left over is found again. */
+/* Whose it is cannot be read: it may be that of any attachment which would have it. */
+static void keep_by_key(struct garbage *g, const char *key, const struct err *e)
+{
+	struct gone *gone;
+
+	vec_for_each (&g->gone, gone)
+		if (gone->key && strcmp(gone->key, key) == 0) {
+			gone->kept = true;
+			note(g, CNI_E_STORE, e);
+		}
+}
+
+/*
+ * The device first: by the endpoint alone does the next GC find it. A new sandbox's has another mark,
+ * and is not up before it has it.
+ */
+static int remove_endpoint(
+	struct call *c, const struct store_kv *kv, const struct wep *w, struct err *err)
+{
+	int r;
+
+	if (w->interface && strncmp(w->interface, "cali", 4) == 0) {
+		r = call_open_host(c, err);
+		if (r != 0)
+			return r;
+		if (device_delete_on_host(
+			    c->host, w->interface, w->container_id, w->endpoint, true, err) < 0)
+			return CNI_E_KERNEL;
+	}
+	r = store_delete_wait(c->st, kv->key, kv->rev, NULL, c->deadline_ms, err);
+	/* It has a new sandbox by now, or is gone. */
+	if (r == 0 || r == -ESTALE || r == -ENOENT)
+		return 0;
+	return call_store_code(err_wrap(err, r, "deleting %s", kv->key));
+}
+
+/* Before addresses, as DEL. The address of what could not be removed stays, and leads here again. */
 static int remove_endpoints(struct call *c, struct garbage *g, struct err *err)
 {
 	struct store_list list;
@@ -185,20 +275,20 @@ static int remove_endpoints(struct call *c, struct garbage *g, struct err *err)
 		const struct store_kv *kv = &list.v[i];
 		auto_(wep) struct wep *w = NULL;
 		struct err e = ERR_INIT;
+		struct gone *gone;
 
-		if (wep_decode(kv->key, kv->value, kv->len, &w, NULL) < 0 || !is_garbage(c, w, g))
+		r = wep_decode(kv->key, kv->value, kv->len, &w, &e);
+		if (r < 0) {
+			err_wrap(&e, r, "%s: repair it, or delete it", kv->key);
+			keep_by_key(g, kv->key, &e);
 			continue;
-		/* ESTALE, ENOENT: it has a new sandbox by now, or is gone. */
-		r = store_delete_wait(c->st, kv->key, kv->rev, NULL, c->deadline_ms, &e);
-		if (r < 0 && r != -ESTALE && r != -ENOENT)
-			note(g, call_store_code(r), &e);
-		if (r == 0 && w->interface && strncmp(w->interface, "cali", 4) == 0) {
-			r = call_open_host(c, &e);
-			if (r == 0 && device_delete_on_host(c->host, w->interface, w->container_id,
-					      w->endpoint, true, &e) < 0)
-				r = CNI_E_KERNEL;
-			note(g, r, &e);
 		}
+		gone = find_gone(c, w, g);
+		if (!gone)
+			continue;
+		r = remove_endpoint(c, kv, w, &e);
+		gone->kept |= r != 0;
+		note(g, r, &e);
 	}
 	store_list_done(&list);
 	return 0;
@@ -209,7 +299,7 @@ int call_gc(struct call *c, struct err *err)
 {
 	struct garbage g = {0};
 	bool all = false;
-	char **handle;
+	struct gone *gone;
 	int r;
 
 	if (!c->conf->has_attachments) {
@@ -221,15 +311,16 @@ int call_gc(struct call *c, struct err *err)
 	r = call_open_store(c, err);
 	if (r == 0)
 		r = find_garbage(c, &g, &all, err);
-	if (r == 0 && g.handles.v.n > 0)
+	if (r == 0 && g.gone.n > 0)
 		r = remove_endpoints(c, &g, err);
 	if (r == 0 && all)
 		r = drop_empty(c, &g, err);
 	if (r == 0) {
-		vec_for_each (&g.handles.v, handle) {
+		vec_for_each (&g.gone, gone) {
 			struct err e = ERR_INIT;
 
-			note(&g, call_release(c, *handle, &e), &e);
+			if (!gone->kept)
+				note(&g, call_release(c, gone->handle, &e), &e);
 		}
 		r = g.code;
 		if (r != 0 && err)

@@ -673,6 +673,35 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	reaches host "$(address d)"
 }
 
+@test "GC: an address stays while its endpoint or device cannot be removed" {
+	for i in a b; do
+		pod $i
+		cni ADD $i
+	done
+	CNI_ARGS='' cni ADD b net1
+	weps=/calico/resources/v3/projectcalico.org/workloadendpoints
+	conf 1.1.0 ',"cni.dev/valid-attachments":[]' >"$BATS_TEST_TMPDIR/gc"
+	# The datastore refuses to delete one endpoint; two others cannot be read.
+	sqlite3 "$DB" "CREATE TRIGGER no_wep BEFORE UPDATE ON kv WHEN new.key LIKE '%-k8s-a-eth0' AND new.value IS NULL BEGIN SELECT RAISE(ABORT, 'refused'); END
+		; CREATE TRIGGER no_wep2 BEFORE DELETE ON kv WHEN old.key LIKE '%-k8s-a-eth0' BEGIN SELECT RAISE(ABORT, 'refused'); END"
+	b=$(value "$weps/ns/node--1-k8s-b-eth0") net1=$(value "$weps/default/node--1-cni-c--b-net1")
+	put "$weps/ns/node--1-k8s-b-eth0" nonsense
+	put "$weps/default/node--1-cni-c--b-net1" nonsense
+	CONF=$BATS_TEST_TMPDIR/gc code 100 GC -
+	[ "$(in_use)" = 3 ]
+	[ "$(count "$weps/")" = 3 ]
+	put "$weps/ns/node--1-k8s-b-eth0" "$b"
+	put "$weps/default/node--1-cni-c--b-net1" "$net1"
+	CONF=$BATS_TEST_TMPDIR/gc code 11 GC -
+	[ "$(in_use)" = 1 ]
+	[ "$(count "$weps/")" = 1 ]
+	sqlite3 "$DB" 'DROP TRIGGER no_wep; DROP TRIGGER no_wep2'
+	CONF=$BATS_TEST_TMPDIR/gc cni GC -
+	[ "$(in_use)" = 0 ]
+	[ "$(count "$weps/")" = 0 ]
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+}
+
 @test "a full pool is said, and nothing leaks" {
 	put /calico/resources/v3/projectcalico.org/ippools/p '{"spec":{"cidr":"10.244.0.0/29","blockSize":30}}'
 	for i in 1 2 3 4 5 6 7 8; do
