@@ -77,6 +77,7 @@ struct agent {
 
 	VEC(struct ip) node_ips, wanted_ips; /* as the kernel has them; as they were last wanted */
 	struct ip node4, node6;		     /* as the datastore has them */
+	bool addrs_known;		     /* they were read once */
 	bool addrs_unknown, nat_changed, sysctl_unknown;
 
 	struct loop_task *task;
@@ -384,6 +385,7 @@ static int read_addrs(struct agent *a, struct err *err)
 		return err_wrap(err, r, "read this node's addresses");
 	sort_node_ips(a);
 	a->addrs_unknown = false;
+	a->addrs_known = true;
 	if (a->wanted_ips.n != a->node_ips.n ||
 		(a->node_ips.n > 0 && memcmp(a->wanted_ips.v, a->node_ips.v,
 					      a->node_ips.n * sizeof(struct ip)) != 0)) {
@@ -598,6 +600,12 @@ static void on_task(void *arg)
 		failed |= r < 0;
 	}
 	addr_r = read_addrs(a, &addr_err);
+	if (!a->addrs_known) {
+		/* No node port would be wanted anywhere: those that are there would be deleted. */
+		set_part(a, PART_VIPS, addr_r, &addr_err);
+		arm_retry(a, true);
+		return;
+	}
 	calc_run(a->calc);
 	r = apply_masq(a, &err);
 	set_part(a, PART_NFT, r, &err);

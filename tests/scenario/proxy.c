@@ -561,6 +561,48 @@ static void test_absent(void)
 	event_base_free(w.base);
 }
 
+/* A world of its own, without faults. */
+static void begin(void)
+{
+	const struct fault none = {0};
+
+	w.base = loop_base_new();
+	w.st = store_fake_new(w.base);
+	set_up();
+	arm(&none);
+	step("a start");
+	start();
+	expect(SERVERS(A1, B1, A1 B1));
+}
+
+static void end(void)
+{
+	stop();
+	store_close(w.st);
+	event_base_free(w.base);
+}
+
+static void test_addresses_unread(void)
+{
+	unsigned deletes;
+
+	begin();
+	step("a restart that cannot read this node's addresses at once");
+	stop();
+	deletes = ipvs_fake_deletes();
+	rt_fake_fail_nth(1, -EIO);
+	start();
+	spin();
+	if (ipvs_fake_deletes() != deletes)
+		fail("%u virtual servers are deleted", ipvs_fake_deletes() - deletes);
+	if (health_print(w.health, HEALTH_READY, NULL))
+		fail("it is ready");
+	expect(SERVERS(A1, B1, A1 B1));
+	if (ipvs_fake_deletes() != deletes)
+		fail("they are deleted when it can");
+	end();
+}
+
 int main(void)
 {
 	static const int kernel_errors[] = {-ENOBUFS, -EBUSY, -ETIMEDOUT};
@@ -575,6 +617,7 @@ int main(void)
 		fail("range");
 	make_sysctls();
 	test_absent();
+	test_addresses_unread();
 	run(&none);
 	sweep("IPVS", kernel_errors, array_size(kernel_errors));
 	sweep("route", kernel_errors, array_size(kernel_errors));
