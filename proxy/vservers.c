@@ -537,6 +537,9 @@ static void on_done(void *arg, uintptr_t cookie, int r, const struct err *err)
 		read_again(vs, s);
 		/* What the kernel was told and whether it did so is not known. */
 		vs->unknown |= r == -ENOBUFS;
+		/* The virtual server that was believed there may be gone with it. */
+		vs->unknown |= r == -ENOENT && s->have &&
+			       (op->kind == OP_REAL_ADD || op->kind == OP_REAL_EDIT);
 		return;
 	}
 	if (op->kind == OP_DEL) {

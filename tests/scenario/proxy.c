@@ -603,6 +603,18 @@ static void test_addresses_unread(void)
 	end();
 }
 
+static void test_removed(void)
+{
+	const struct ipvs_key vip = K(IPPROTO_TCP, "10.96.0.10", 80);
+
+	begin();
+	step("a virtual server that somebody removed is made again by the write that finds out");
+	(void)ipvs_fake_gone(&vip);
+	put_pod("c", "10.244.0.3");
+	expect(SERVERS(A1, B1 " 10.244.0.3:8080*1", A1 B1 " 10.244.0.3:8080*1"));
+	end();
+}
+
 int main(void)
 {
 	static const int kernel_errors[] = {-ENOBUFS, -EBUSY, -ETIMEDOUT};
@@ -618,6 +630,7 @@ int main(void)
 	make_sysctls();
 	test_absent();
 	test_addresses_unread();
+	test_removed();
 	run(&none);
 	sweep("IPVS", kernel_errors, array_size(kernel_errors));
 	sweep("route", kernel_errors, array_size(kernel_errors));
