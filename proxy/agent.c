@@ -74,6 +74,8 @@ struct agent {
 	struct cache *cache;
 	struct health_check *sync_check;
 	bool in_sync;
+	bool whole;    /* since the start there was a time when no object was unknown */
+	char *unknown; /* until then: the key of one */
 
 	VEC(struct ip) node_ips, wanted_ips; /* as the kernel has them; as they were last wanted */
 	struct ip node4, node6;		     /* as the datastore has them */
@@ -168,14 +170,49 @@ static void on_sync_state(void *arg)
 
 	if (!a->cache) /* before cache_new has returned */
 		return;
-	if (sync_up(cache_sync(a->cache)))
-		health_set_ok(a->sync_check);
-	else
+	if (!sync_up(cache_sync(a->cache)))
 		health_set_bad(a->sync_check, "datastore %s: %s", store_name(a->st),
 			sync_state(cache_sync(a->cache)));
+	else if (a->unknown)
+		health_set_bad(a->sync_check,
+			"%s cannot be decoded (the log says why), so that no virtual server is "
+			"deleted; mend it or delete it",
+			a->unknown);
+	else
+		health_set_ok(a->sync_check);
 }
 
-static const struct cache_ops cache_ops = {.in_sync = on_in_sync, .state = on_sync_state};
+static void on_unknown(void *arg)
+{
+	schedule(arg);
+}
+
+static const struct cache_ops cache_ops = {
+	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown};
+
+static void note_unknown(void *arg, const char *key)
+{
+	char **ret = arg;
+
+	if (!*ret)
+		*ret = mem_strdup(key);
+}
+
+/* What is there may be asked for by an object of which no version is known. */
+static void allow_deletes(struct agent *a)
+{
+	static const int inputs[] = {CACHE_SERVICES, CACHE_SLICES, CACHE_WEPS};
+
+	if (a->whole)
+		return;
+	free(take_ptr(a->unknown));
+	for (size_t i = 0; i < array_size(inputs); i++)
+		cache_for_each_unknown(a->cache, &a->kinds[inputs[i]], note_unknown, &a->unknown);
+	a->whole = !a->unknown;
+	if (a->whole)
+		vservers_allow_deletes(a->servers);
+	on_sync_state(a);
+}
 
 static void define_kinds(struct agent *a)
 {
@@ -571,7 +608,7 @@ static int apply_servers(struct agent *a)
 		return 0;
 	}
 	set_part(a, PART_IPVS, r, &err);
-	if (r == 0)
+	if (r == 0 && a->whole)
 		prune_owned(a);
 	return r;
 }
@@ -587,6 +624,7 @@ static void on_task(void *arg)
 	if (!a->in_sync)
 		return;
 	a->n_applies++;
+	allow_deletes(a);
 	r = open_ipvs(a, &err);
 	if (r < 0) {
 		/* Without IPVS nothing serves the addresses: they are not taken. */
@@ -783,6 +821,7 @@ void agent_free(struct agent *a)
 	vec_done(&a->node_ips);
 	vec_done(&a->wanted_ips);
 	free(a->node_key);
+	free(a->unknown);
 	free(a);
 }
 

@@ -54,6 +54,7 @@ struct vservers {
 	vservers_own_fn *own;
 	void *arg;
 	bool unknown;
+	bool deletes; /* virtual servers may be deleted */
 	struct hmap servers;
 	struct list dirty, draining;
 	VEC(struct op) ops;
@@ -229,6 +230,12 @@ void vservers_unset(struct vservers *vs, const struct ipvs_key *key)
 bool vservers_has(const struct vservers *vs, const struct ipvs_key *key)
 {
 	return find(vs, key);
+}
+
+void vservers_allow_deletes(struct vservers *vs)
+{
+	vs->deletes = true;
+	vs->unknown = true; /* those that were kept are looked at again */
 }
 
 void vservers_mark_unknown(struct vservers *vs)
@@ -462,6 +469,8 @@ static void write_server(struct vservers *vs, struct server *s, int64_t now_ms)
 	int r;
 
 	list_del(&s->dirty);
+	if (wanted == 0 && s->have && !vs->deletes)
+		return;
 	if (!s->wanted) {
 		if (s->have)
 			delete_service(vs, s);

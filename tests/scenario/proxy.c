@@ -615,6 +615,25 @@ static void test_removed(void)
 	end();
 }
 
+static void test_undecodable(void)
+{
+	struct strbuf sb = {0};
+
+	begin();
+	step("a restart with a Service that cannot be decoded: what it had stays");
+	stop();
+	put_service("web", "\"clusterIP\":7");
+	start();
+	expect(SERVERS(A1, B1, A1 B1));
+	if (health_print(w.health, HEALTH_READY, &sb) || !strstr(sb.s, "services/default/web"))
+		fail("it is not named: %s", sb.s);
+	strbuf_done(&sb);
+	step("it is deleted, and what it had with it");
+	del_service("web");
+	expect(IPVS("", "", ""));
+	end();
+}
+
 int main(void)
 {
 	static const int kernel_errors[] = {-ENOBUFS, -EBUSY, -ETIMEDOUT};
@@ -631,6 +650,7 @@ int main(void)
 	test_absent();
 	test_addresses_unread();
 	test_removed();
+	test_undecodable();
 	run(&none);
 	sweep("IPVS", kernel_errors, array_size(kernel_errors));
 	sweep("route", kernel_errors, array_size(kernel_errors));
