@@ -613,7 +613,10 @@ static int apply_servers(struct agent *a)
 	return r;
 }
 
-/* The rules first, and the addresses, so that nothing is ever sent to a Service unmasqueraded. */
+/*
+ * The rules first, and the addresses: where they can be applied, nothing is sent to a Service
+ * unmasqueraded. Where they cannot, Services are served without, and readiness says so.
+ */
 static void on_task(void *arg)
 {
 	struct agent *a = arg;
