@@ -680,24 +680,25 @@ int64_t vservers_next_ms(const struct vservers *vs)
 
 /* ---- apply ---- */
 
-static int read_some(struct vservers *vs, bool *more, struct err *err)
+/* One that cannot be read is not written, and holds up no other. */
+static void read_some(struct vservers *vs, bool *more)
 {
 	struct server *s, *tmp;
 	unsigned n = 0;
-	int r;
 
 	list_for_each_safe (s, tmp, &vs->dirty, dirty) {
 		if (!s->unread)
 			continue;
 		if (n++ == VSERVERS_READS) {
 			*more = true;
-			return 0;
+			return;
 		}
-		r = read_reals(vs, s, err);
+		struct err err = ERR_INIT;
+		int r = read_reals(vs, s, &err);
+
 		if (r < 0)
-			return r;
+			fail(vs, s, r, &err);
 	}
-	return 0;
 }
 
 static int delete_stale(struct vservers *vs, struct err *err)
@@ -726,9 +727,7 @@ int vservers_apply(struct vservers *vs, int64_t now_ms, struct err *err)
 	if (r < 0)
 		return r;
 	drain_due(vs, now_ms);
-	r = read_some(vs, &more, err);
-	if (r < 0)
-		return r;
+	read_some(vs, &more);
 	(void)write_dirty(vs, now_ms, &more);
 	r = delete_stale(vs, err);
 	if (vs->failed < 0) {

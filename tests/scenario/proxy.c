@@ -634,6 +634,24 @@ static void test_undecodable(void)
 	end();
 }
 
+static void test_one_unread(void)
+{
+	unsigned writes;
+
+	begin();
+	step("one virtual server that cannot be read holds up no other");
+	stop();
+	put_pod("c", "10.244.0.3");
+	writes = ipvs_fake_writes();
+	ipvs_fake_fail_nth(2, -EBUSY); /* behind the virtual servers, the first's real servers */
+	start();
+	spin();
+	if (ipvs_fake_writes() == writes)
+		fail("it does");
+	expect(SERVERS(A1, B1 " 10.244.0.3:8080*1", A1 B1 " 10.244.0.3:8080*1"));
+	end();
+}
+
 int main(void)
 {
 	static const int kernel_errors[] = {-ENOBUFS, -EBUSY, -ETIMEDOUT};
@@ -651,6 +669,7 @@ int main(void)
 	test_addresses_unread();
 	test_removed();
 	test_undecodable();
+	test_one_unread();
 	run(&none);
 	sweep("IPVS", kernel_errors, array_size(kernel_errors));
 	sweep("route", kernel_errors, array_size(kernel_errors));
