@@ -80,11 +80,11 @@ static uint64_t hash_ip(const struct ip *ip)
 	return hash_bytes(ip, sizeof(*ip));
 }
 
-/* What BIRD's strings can hold. */
+/* What BIRD's strings can hold, and JSON's: there bytes that are no UTF-8 are no string at all. */
 static bool is_clean(const char *s)
 {
 	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f || *s == '"')
+		if (*s < 0x20 || *s > 0x7e || *s == '"')
 			return false;
 	return true;
 }
@@ -229,8 +229,8 @@ static int take_password(struct builder *b, const char *kind, const char *object
 			name, key ? key : "");
 	else if (!is_clean(s) || strlen(s) > MD5_MAX)
 		problems_add(b->problems, kind, object,
-			"the password in secret %s, key %s: want at most %d bytes without '\"' and "
-			"control characters; left out",
+			"the password in secret %s, key %s: want at most %d printable ASCII "
+			"characters without '\"'; left out",
 			name, key, MD5_MAX);
 	else
 		*ret = mem_strdup(s);
