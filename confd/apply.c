@@ -62,6 +62,7 @@ struct apply {
 	void *arg;
 	struct bird_version version;
 	bool up;
+	bool silent; /* the connection was given up, not by BIRD: it may be at work on what it was told */
 	unsigned n_starts; /* of BIRD's since it answered last */
 
 	VEC(struct file) wanted;
@@ -80,6 +81,8 @@ struct apply {
 	int inotify; /* of the directory: who else writes there? */
 	struct loop_fd *touched;
 	int64_t retry_ms;
+	uint32_t lost_generation; /* BIRD went while it loaded this one; 0: none */
+	struct bird_version lost_version;
 	char *state;
 	uint64_t n_loaded, n_refused;
 };
@@ -459,12 +462,30 @@ static void refuse(struct apply *a, const struct err *err)
 	retry_later(a);
 }
 
-/* NULL in err: no answer, since BIRD went; what follows is up to its return. */
+/* What BIRD may have died of is not given to the next one at once, and ever more rarely. */
+static bool is_suspect(const struct apply *a)
+{
+	return a->lost_generation != 0 && a->lost_generation == a->generation &&
+	       bird_version_compare(&a->lost_version, a->version.major, a->version.minor) == 0 &&
+	       a->lost_version.patch == a->version.patch;
+}
+
+static void note_lost(struct apply *a)
+{
+	if (a->step != CONFIGURING)
+		return;
+	a->lost_generation = a->running_generation;
+	a->lost_version = a->version;
+}
+
+/* No answer, since BIRD went; what follows is up to its return. */
 static bool is_lost(struct apply *a, const struct bird_reply *reply)
 {
-	if (!reply)
-		finish(a);
-	return !reply;
+	if (reply)
+		return false;
+	note_lost(a);
+	finish(a);
+	return true;
 }
 
 static void verify(struct apply *a);
@@ -537,6 +558,7 @@ static void on_verified(void *arg, const struct bird_reply *reply, const struct 
 		if (a->loaded)
 			flush(a);
 		a->retry_ms = RETRY_FIRST_MS;
+		a->lost_generation = 0;
 		take_accepted(a);
 		set_state(a, true, "BIRD runs what was rendered");
 		loop_timer_set(a->settle, SETTLE_MS);
@@ -626,8 +648,10 @@ static void work(void *arg)
 		a->again = true;
 	else if (loop_timer_is_set(a->retry))
 		return;
-	else if (!a->up)
+	else if (!a->up && !a->silent)
 		keep_startable(a);
+	else if (!a->up)
+		return;
 	else if (a->wanted.n > 0)
 		run(a);
 }
@@ -661,9 +685,13 @@ static void on_up(void *arg, const struct bird_version *v)
 
 	log_info("connected to BIRD %u.%u.%u", v->major, v->minor, v->patch);
 	a->up = true;
+	a->silent = false;
 	a->n_starts = 0;
 	a->version = *v;
-	retry_now(a);
+	if (is_suspect(a))
+		arm_retry(a);
+	else
+		retry_now(a);
 	send_reloads(a, APPLY_AT_ONCE);
 	set_state(a, false, "waiting for a configuration to give to BIRD");
 	a->ops->bird_up(a->arg, v);
@@ -677,11 +705,17 @@ static void on_down(void *arg, const struct err *err)
 	loop_timer_cancel(a->poll);
 	loop_timer_cancel(a->retry);
 	loop_timer_cancel(a->settle);
-	if (a->step != IDLE) /* waiting between two polls */
+	if (a->step != IDLE) { /* waiting between two polls */
+		note_lost(a);
 		finish(a);
+	}
 	log_warn("BIRD is away: %s", err_text(err));
 	set_state(a, false, "waiting for BIRD: %s", err_text(err));
-	retry_now(a);
+	a->silent = err->code == -ETIMEDOUT;
+	if (is_suspect(a))
+		loop_task_schedule(a->task);
+	else
+		retry_now(a);
 }
 
 /* BIRD's own words are on its stderr alone. */
@@ -690,6 +724,10 @@ static void on_began(void *arg)
 	struct apply *a = arg;
 
 	a->n_starts++;
+	if (a->silent) { /* that was another one, and this one is not to find what it died of */
+		a->silent = false;
+		loop_task_schedule(a->task);
+	}
 	if (a->n_starts != STARTS_IN_VAIN)
 		return;
 	log_error("BIRD has started %u times and never come up", a->n_starts);

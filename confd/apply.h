@@ -10,7 +10,9 @@
  * not known, a file that BIRD cannot start with is replaced by a minimal one, and so it is, in any case,
  * after BIRD has started three times in vain, for one of another version may read another language.
  * Files that have the bytes already are not written, and a BIRD that runs them is not reloaded. What
- * fails or is refused is tried again, ever more rarely, and at once when it or BIRD is another one.
+ * fails or is refused is tried again, ever more rarely, and at once when it or BIRD is another one; one
+ * that BIRD went away over, at once only when it or BIRD's version is another. A BIRD that does not answer
+ * in time is not away: it may have just loaded what is in place, which stays.
  */
 #pragma once
 

@@ -32,9 +32,10 @@ static struct world {
 	int listener, conn;
 	struct loop_fd *accepting, *reading;
 	unsigned running;
-	bool dies; /* at the next "reload" */
-	unsigned n_checks;
-	struct strbuf reloads; /* "kernel1 kernel1 " */
+	bool dies;		   /* at the next "reload" */
+	unsigned dies_of;	   /* when it is to run this generation */
+	unsigned n_checks, n_read; /* "configure check"s, and those that are none */
+	struct strbuf reloads;	   /* "kernel1 kernel1 " */
 } w;
 
 static char *path_of(const char *name)
@@ -102,7 +103,11 @@ static void bird_read(const char *command, bool check)
 	at = strstr(text, "generation ");
 	if (!check)
 		w.running = at ? (unsigned)strtoul(at + strlen("generation "), NULL, 10) : 0;
-	dprintf(w.conn, check ? "0020 Configuration OK\n" : "0003 Reconfigured\n");
+	w.n_read += !check;
+	if (!check && w.dies_of > 0 && w.running == w.dies_of)
+		bird_die();
+	else
+		dprintf(w.conn, check ? "0020 Configuration OK\n" : "0003 Reconfigured\n");
 }
 
 static void bird_hear(void *arg)
@@ -441,6 +446,34 @@ START_TEST(the_first_attempt_after_a_failure_comes_soon)
 }
 END_TEST
 
+START_TEST(what_bird_dies_of_is_tried_ever_more_rarely)
+{
+	int64_t until;
+
+	confd_start();
+	bird_start();
+	want(1, "");
+	EVENTUALLY(2000, apply_is_done(w.apply));
+	w.dies_of = 2;
+	w.n_read = 0;
+	want(2, "");
+	until = clock_mono_ms() + 2000;
+	while (clock_mono_ms() < until) {
+		if (w.listener < 0 && file_is("bird.conf", "generation 1"))
+			bird_start();
+		run_for(2);
+	}
+	/* At 0, 200, 600, 1400 ms and later. */
+	ck_assert_uint_ge(w.n_read, 2);
+	ck_assert_uint_le(w.n_read, 4);
+	want(3, "");
+	if (w.listener < 0)
+		bird_start();
+	EVENTUALLY(2000, apply_is_done(w.apply));
+	ck_assert_uint_eq(w.running, 3);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("confd");
@@ -458,6 +491,7 @@ int main(void)
 	tcase_add_loop_test(tc, what_bird_cannot_start_with_is_replaced_by_the_least, 0, 4);
 	tcase_add_test(tc, a_bird_that_starts_in_vain_gets_the_least);
 	tcase_add_test(tc, the_first_attempt_after_a_failure_comes_soon);
+	tcase_add_test(tc, what_bird_dies_of_is_tried_ever_more_rarely);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
