@@ -81,7 +81,9 @@ struct agent {
 	struct rendered rendered[N_BIRD_FILES]; /* the top one without its generation */
 	int64_t rendered_ms;
 	bool in_sync;
-	char *secret; /* the last one read */
+	bool was_given; /* BIRD got a configuration from this run */
+	char *unknown;	/* the key that this waits for, or NULL */
+	char *secret;	/* the last one read */
 	VEC(struct renderer *) renderers;
 	struct endpoints *endpoints; /* NULL: no zone is rendered */
 	struct loop_task *dns_task;
@@ -371,6 +373,47 @@ static int render_bird(struct agent *a, const struct bird_version *v, struct err
 	return r;
 }
 
+/* One of another node or peer is one session's; all others shall not wait for it. */
+static void note_unknown(void *arg, const char *key)
+{
+	struct agent *a = arg;
+	const char *name = strrchr(key, '/') + 1;
+	bool is_node = strncmp(key, a->prefixes[K_NODE], strlen(a->prefixes[K_NODE])) == 0;
+	bool is_config = strncmp(key, a->prefixes[K_CONFIG], strlen(a->prefixes[K_CONFIG])) == 0;
+
+	if (is_node && strcmp(name, a->conf->nodename) != 0)
+		return;
+	if (is_config && strcmp(name, "default") != 0 &&
+		(strncmp(name, "node.", 5) != 0 || strcmp(name + 5, a->conf->nodename) != 0))
+		return;
+	if (!a->unknown)
+		a->unknown = mem_strdup(key);
+}
+
+/*
+ * After a start an object of which no version is known looks like one that is not there: another AS, no
+ * encapsulation, a block withdrawn. What BIRD runs stays until it is mended or gone.
+ */
+static bool is_waiting(struct agent *a)
+{
+	auto_free char *before = take_ptr(a->unknown);
+
+	for (int i = K_NODE; i <= K_AFFINITY && !a->was_given; i++)
+		if (i != K_PEER)
+			cache_for_each_unknown(a->cache, &a->kinds[i], note_unknown, a);
+	if (!a->unknown)
+		return false;
+	health_set_bad(a->health_view,
+		"%s cannot be decoded (the log says why), so that what BIRD runs is kept as it is; "
+		"mend it or delete it",
+		a->unknown);
+	if (!before || strcmp(before, a->unknown) != 0)
+		log_warn("%s cannot be decoded: BIRD is given nothing new until it is mended or "
+			 "deleted",
+			a->unknown);
+	return true;
+}
+
 /* Once per turn. */
 static void render(void *arg)
 {
@@ -387,12 +430,13 @@ static void render(void *arg)
 	}
 	a->rendered_ms = now;
 	a->n_rendered++;
-	if (!v)
+	if (!v || is_waiting(a))
 		return;
 	if (render_bird(a, v, &err) < 0) {
 		log_warn("BIRD's configuration: %s", err_text(&err));
 		health_set_bad(a->health_view, "%s", err_text(&err));
 	} else {
+		a->was_given = true;
 		health_set_ok(a->health_view);
 	}
 }
@@ -497,6 +541,13 @@ static void on_in_sync(void *arg)
 		loop_task_schedule(a->dns_task);
 }
 
+static void on_unknown(void *arg)
+{
+	struct agent *a = arg;
+
+	loop_task_schedule(a->task);
+}
+
 static void on_sync_state(void *arg)
 {
 	struct agent *a = arg;
@@ -542,7 +593,8 @@ static int64_t count_routes(void *arg)
 	return (int64_t)routes_count(a->routes);
 }
 
-static const struct cache_ops cache_ops = {.in_sync = on_in_sync, .state = on_sync_state};
+static const struct cache_ops cache_ops = {
+	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown};
 static const struct apply_ops apply_ops = {.bird_up = on_bird_up, .state = on_bird_state};
 
 /* ---- the control socket ---- */
@@ -665,5 +717,6 @@ void agent_free(struct agent *a)
 	problems_done(&a->bird_problems);
 	problems_done(&a->dns_problems);
 	free(a->secret);
+	free(a->unknown);
 	free(a);
 }

@@ -291,6 +291,23 @@ two_nodes() {
 	[ "$(grep -c Reconfigured "$T/n1/bird.log")" = "$loaded" ]
 }
 
+# Without its old version it would look like one that is not there.
+@test "confd started with an object that it cannot decode: what BIRD runs stays, and it is named" {
+	two_nodes
+	eventually 3 is_done n1
+	loaded=$(grep -c Reconfigured "$T/n1/bird.log")
+	stop_confd
+	put /calico/resources/v3/projectcalico.org/ippools/pool-a '{"spec":'
+	block n1 10.244.8.0/24
+	confd_start n1
+	eventually 3 grep -q 'ippools/pool-a cannot be decoded: BIRD' "$T/n1/confd.log"
+	[ "$(grep -c Reconfigured "$T/n1/bird.log")" = "$loaded" ]
+	run ! is_done n1
+	pool pool-a 10.244.0.0/16 Never
+	eventually 3 is_done n1
+	eventually 3 route n2 10.244.8.0/24 bird
+}
+
 tunnelled() { # NODE PREFIX NEXT-HOP
 	ip -n "$1" -j route show "$2" |
 		jq -e --arg via "$3" '.[0].dev == "tunl0" and .[0].gateway == $via and (.[0].flags | index("onlink"))' >/dev/null
