@@ -185,15 +185,23 @@ static int save_foreign(struct apply *a, const char *text, size_t len, struct er
 {
 	auto_free char *path = path_of(a, "", APPLY_TOP);
 	auto_free char *beside = mem_printf("%s" FOREIGN_SUFFIX, path);
+	int r;
 
 	if (!text || !is_foreign(text))
 		return 0;
-	if (access(beside, F_OK) < 0) {
-		int r = file_write_atomic(beside, text, len, FILE_MODE, err);
+	for (unsigned i = 1; access(beside, F_OK) == 0; i++) {
+		auto_free char *kept = NULL;
+		size_t kept_len = 0;
 
-		if (r < 0)
-			return err_wrap(err, r, "keep %s", path);
+		if (file_read(beside, FILE_MAX, &kept, &kept_len, NULL) == 0 && kept_len == len &&
+			memcmp(kept, text, len) == 0)
+			return 0;
+		free(beside);
+		beside = mem_printf("%s" FOREIGN_SUFFIX ".%u", path, i);
 	}
+	r = file_write_atomic(beside, text, len, FILE_MODE, err);
+	if (r < 0)
+		return err_wrap(err, r, "keep %s", path);
 	log_info("%s was not written by margay-confd; it is kept as %s", path, beside);
 	return 0;
 }

@@ -368,6 +368,14 @@ START_TEST(while_bird_is_away_its_files_are_as_it_ran_them)
 	write_text("bird.conf", "protocol device mine { }\n");
 	EVENTUALLY(500, file_is("bird.conf", "generation 1"));
 	ck_assert(file_is("bird.conf.before-margay", "mine"));
+	/* Another one does not take its place, nor a third that of that. */
+	write_text("bird.conf", "protocol device other { }\n");
+	EVENTUALLY(500, file_is("bird.conf", "generation 1"));
+	write_text("bird.conf", "protocol device mine { }\n");
+	EVENTUALLY(500, file_is("bird.conf", "generation 1"));
+	ck_assert(file_is("bird.conf.before-margay", "mine"));
+	ck_assert(file_is("bird.conf.before-margay.1", "other"));
+	ck_assert(file_is("bird.conf.before-margay.2", "(none)"));
 	bird_start();
 	want(3, "");
 	EVENTUALLY(2000, apply_is_done(w.apply));
