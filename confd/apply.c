@@ -574,12 +574,15 @@ static void on_verified(void *arg, const struct bird_reply *reply, const struct 
 	} else if (!a->loaded) {
 		configure(a);
 	} else {
+		auto_free char *before = mem_strdup(a->state);
+
 		set_state(a, false,
 			"BIRD has read %s/%s and does not run it: want " BGP_VIEW_GENERATION
 			" %u, got \"%s\"; does the template define it?",
 			a->dir, APPLY_TOP, a->running_generation,
 			value ? value : reply->lines[0].text);
-		log_error("%s", a->state);
+		if (strcmp(before, a->state) != 0)
+			log_error("%s", a->state);
 		retry_later(a);
 	}
 }
@@ -592,8 +595,11 @@ static void verify(struct apply *a)
 
 static void fail(struct apply *a, const struct err *err)
 {
-	log_error("%s", err_text(err));
+	auto_free char *before = mem_strdup(a->state);
+
 	set_state(a, false, "%s", err_text(err));
+	if (strcmp(before, a->state) != 0)
+		log_error("%s", a->state);
 	retry_later(a);
 }
 
