@@ -30,7 +30,8 @@
 #define FILE_MAX (64 * 1024 * 1024)
 #define STAGED ".margay-new"
 #define NAME_MARK "{name}"
-#define RETRY_MS 5000
+#define RETRY_FIRST_MS 5000
+#define RETRY_LAST_MS 60000
 #define CONTENT_LEN 16
 #define COMM_MAX 15 /* TASK_COMM_LEN less its NUL */
 
@@ -61,7 +62,7 @@ struct renderer {
 	struct command *command;
 	struct loop_task *task;
 	struct loop_timer *pace;
-	int64_t started_ms;
+	int64_t started_ms, retry_ms;
 	bool adopted; /* what earlier runs have left */
 	bool done;
 	char *state;
@@ -377,6 +378,18 @@ static int send_signals(const struct renderer *r, struct err *err)
 
 static void step(struct renderer *r);
 
+static void retry_later(struct renderer *r)
+{
+	loop_timer_set(r->pace, r->retry_ms);
+	r->retry_ms = 2 * r->retry_ms > RETRY_LAST_MS ? RETRY_LAST_MS : 2 * r->retry_ms;
+}
+
+static void settled(struct renderer *r)
+{
+	r->retry_ms = RETRY_FIRST_MS;
+	set_state(r, true, "%s: all files are as they should be", r->conf_path);
+}
+
 static void end(struct renderer *r)
 {
 	bool outdated = r->working != r->view;
@@ -398,9 +411,9 @@ static void end(struct renderer *r)
 	if (outdated)
 		loop_task_schedule(r->task);
 	else if (r->failed)
-		loop_timer_set(r->pace, RETRY_MS);
+		retry_later(r);
 	else
-		set_state(r, true, "%s: all files are as they should be", r->conf_path);
+		settled(r);
 }
 
 static void on_reloaded(void *arg, int e, const struct err *err)
@@ -533,6 +546,7 @@ void renderer_set(struct renderer *r, json_t *view)
 		return;
 	json_decref(r->view);
 	r->view = json_incref(view);
+	r->retry_ms = RETRY_FIRST_MS;
 	loop_task_schedule(r->task);
 }
 
@@ -656,6 +670,7 @@ int renderer_new(struct event_base *base, struct templates *templates, const cha
 	r->changed = changed;
 	r->arg = arg;
 	r->conf_path = mem_strdup(path);
+	r->retry_ms = RETRY_FIRST_MS;
 	r->signal = SIGHUP;
 	r->mode = 0644;
 	r->owe_reload = true; /* one before may have ended between a rename and the signal */
