@@ -21,6 +21,38 @@ static int set_affinity(struct ipam_request *rq, struct slot *s, enum ipam_affin
 	return view_update(&rq->view, s, ipam_affinity_encode(&a));
 }
 
+/* Written by this request as about to go, and as far as is known by nobody since. */
+static bool is_marked(struct slot *as)
+{
+	const struct ipam_affinity *a = slot_affinity(as);
+
+	return a && as->written && a->state == IPAM_PENDING_DELETION;
+}
+
+/* Marks what may be marked already, by somebody who has died: only one's own mark is one's to act on. */
+static int plan_mark(struct ipam_request *rq, struct slot *as, struct slot *bs)
+{
+	struct ipam_affinity a = {.state = IPAM_PENDING_DELETION};
+
+	rq->after = AFTER_GUARDED;
+	rq->after_slot = bs;
+	if (as->state == SLOT_ABSENT)
+		return view_create(&rq->view, as, ipam_affinity_encode(&a));
+	return set_affinity(rq, as, a.state);
+}
+
+/*
+ * The affinity exists, and the block is not the host's. It may have become so since it was read, so
+ * it is read once more under the mark: its owner has to write the affinity before he creates it.
+ */
+static int plan_drop_stale(struct ipam_request *rq, struct slot *as, struct slot *bs)
+{
+	if (is_marked(as))
+		return view_delete(&rq->view, as);
+	view_forget(&rq->view, bs->key);
+	return plan_mark(rq, as, bs);
+}
+
 int plan_update_block(struct ipam_request *rq, struct slot *s, struct ipam_block *b)
 {
 	block_bump(b);
@@ -46,7 +78,11 @@ static int plan_claim_absent(
 {
 	auto_(ipam_block) struct ipam_block *b = NULL;
 
-	/* Pending, even if it is already: whoever is releasing it has lost the race then. */
+	/*
+	 * Pending, even if it is already: whoever has marked it before can delete it no more. Whoever
+	 * marks it between this and the creation can: the block has no affinity then until the
+	 * confirmation has failed, and no address before one has succeeded.
+	 */
 	if (!bs->guarded) {
 		rq->after = AFTER_GUARDED;
 		rq->after_slot = bs;
@@ -63,6 +99,7 @@ static int plan_claim_absent(
 int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
 {
 	struct ipam_affinity pending = {.state = IPAM_PENDING};
+	char key[IPAM_KEY_SIZE];
 	struct ipam_affinity *a;
 	struct slot *as, *bs;
 	struct ipam_block *b;
@@ -73,8 +110,12 @@ int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 		return r;
 	if (as->state == SLOT_ABSENT && is_foreign(rq, cidr, err))
 		return -EEXIST;
-	if (as->state == SLOT_ABSENT)
+	if (as->state == SLOT_ABSENT) {
+		/* The block may have gone with the affinity. */
+		if (view_find(&rq->view, ipam_key_block(cidr, key)))
+			view_forget(&rq->view, key);
 		return view_create(&rq->view, as, ipam_affinity_encode(&pending));
+	}
 	r = plan_get_block(rq, cidr, &bs);
 	if (r != 0)
 		return r;
@@ -86,7 +127,7 @@ int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 	if (!b)
 		return plan_claim_absent(rq, cidr, as, bs);
 	if (is_foreign(rq, cidr, NULL))
-		return view_delete(&rq->view, as);
+		return plan_drop_stale(rq, as, bs);
 	switch (a->state) {
 	case IPAM_CONFIRMED:
 		return 0;
@@ -95,24 +136,30 @@ int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 	case IPAM_PENDING_DELETION:
 		break;
 	}
-	/* Somebody may be about to delete the block: an update of it makes that fail. */
-	if (!bs->written) {
+	/*
+	 * Somebody may be about to delete the block: an update of it makes that fail, if it is made
+	 * after the mark has been seen.
+	 */
+	if (!as->guarded) {
 		auto_(ipam_block) struct ipam_block *copy = ipam_block_dup(b);
 
+		rq->after = AFTER_GUARDED;
+		rq->after_slot = as;
 		return plan_update_block(rq, bs, copy);
 	}
 	return set_affinity(rq, as, IPAM_PENDING);
 }
 
 /*
- * The block is not the host's any more: deleted when it is empty, else without affinity. EBUSY: it
- * has to be empty and is not, or is another block than it was (releasing.seq).
+ * Of a block that is the host's, in this order: it is read, the affinity is marked, it is written as
+ * it was read, and the affinity is deleted as it was marked. Whoever confirms the affinity in between
+ * has written one of them. seq: it has to be this one still, and an affinity without it is not ours
+ * to delete; or NULL.
  */
-int plan_unclaim(struct ipam_request *rq, const char *host, const struct prefix *cidr,
-	bool must_be_empty, struct err *err)
+static int plan_take_away(struct ipam_request *rq, const char *host, const struct prefix *cidr,
+	bool must_be_empty, const uint64_t *seq, struct err *err)
 {
 	struct slot *as, *bs;
-	struct ipam_affinity *a;
 	struct ipam_block *b;
 	int r;
 
@@ -122,25 +169,33 @@ int plan_unclaim(struct ipam_request *rq, const char *host, const struct prefix 
 	r = slot_check(bs, err);
 	if (r < 0)
 		return r;
-	a = slot_affinity(as);
 	b = slot_block(bs);
 	if (b && !block_affine_to(b, host))
 		b = NULL; /* a stale affinity, which goes */
-	if (b && must_be_empty && !block_is_empty(b))
+	if (b && ((must_be_empty && !block_is_empty(b)) || (seq && b->seq != *seq))) {
+		/* Its owner, who has not seen the mark, keeps what he has: nobody else takes it off. */
+		if (is_marked(as))
+			return set_affinity(rq, as, IPAM_CONFIRMED);
 		return err_set(err, -EBUSY, "block %s has addresses in use", prefix_str(cidr));
-	if (a && b && a->state != IPAM_PENDING_DELETION)
-		return set_affinity(rq, as, IPAM_PENDING_DELETION);
-	if (b && block_is_empty(b))
-		return view_delete(&rq->view, bs);
-	if (b) {
-		auto_(ipam_block) struct ipam_block *copy = ipam_block_dup(b);
-
-		block_orphan(copy);
-		return plan_update_block(rq, bs, copy);
 	}
-	if (as->state == SLOT_PRESENT)
-		return view_delete(&rq->view, as);
-	return 0;
+	if (!b && seq && !is_marked(as) && as->state == SLOT_PRESENT)
+		return err_set(err, -EBUSY, "block %s is claimed again", prefix_str(cidr));
+	if (!b)
+		return as->state == SLOT_ABSENT ? 0 : plan_drop_stale(rq, as, bs);
+	if (!is_marked(as) || !bs->guarded)
+		return plan_mark(rq, as, bs);
+	if (block_is_empty(b))
+		return view_delete(&rq->view, bs);
+	auto_(ipam_block) struct ipam_block *copy = ipam_block_dup(b);
+
+	block_orphan(copy);
+	return plan_update_block(rq, bs, copy);
+}
+
+int plan_unclaim(struct ipam_request *rq, const char *host, const struct prefix *cidr,
+	bool must_be_empty, struct err *err)
+{
+	return plan_take_away(rq, host, cidr, must_be_empty, NULL, err);
 }
 
 void request_give_back(struct ipam_request *rq, const struct ipam_block *b)
@@ -154,18 +209,12 @@ void request_give_back(struct ipam_request *rq, const struct ipam_block *b)
 
 int plan_give_back(struct ipam_request *rq)
 {
-	struct slot *bs;
 	int r;
 
 	if (!rq->releasing.active)
 		return 0;
-	r = plan_get_block(rq, &rq->releasing.cidr, &bs);
-	if (r != 0)
-		return r;
-	if (slot_is_bad(bs) || (slot_block(bs) && slot_block(bs)->seq != rq->releasing.seq))
-		r = -EBUSY;
-	else
-		r = plan_unclaim(rq, rq->releasing.host, &rq->releasing.cidr, true, NULL);
+	r = plan_take_away(
+		rq, rq->releasing.host, &rq->releasing.cidr, true, &rq->releasing.seq, NULL);
 	if (r == PLAN_WAIT)
 		return r;
 	rq->releasing.active = false;

@@ -53,13 +53,16 @@ int plan_sweep(struct ipam_request *rq, struct slot *s, struct err *err);
 int plan_update_block(struct ipam_request *rq, struct slot *s, struct ipam_block *b);
 /* The block is the host's and the affinity confirmed. EEXIST: it is another's. */
 int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *err);
-/* The block is not the host's any more. EBUSY: it must be empty and is not. */
+/*
+ * The block is not the host's any more: deleted when it is empty, else without affinity. EBUSY: it
+ * must be empty and is not; it stays the host's then, confirmed, if this request alone has touched it.
+ */
 int plan_unclaim(struct ipam_request *rq, const char *host, const struct prefix *cidr,
 	bool must_be_empty, struct err *err);
 
 /*
- * An empty block, as it is now, is to be taken from its host; and what is due of that. Whoever uses
- * the block meanwhile keeps it.
+ * An empty block, as it is now, is to be taken from its host; and what is due of that. Its host keeps
+ * it who uses it meanwhile, or claims it again.
  */
 void request_give_back(struct ipam_request *rq, const struct ipam_block *b);
 int plan_give_back(struct ipam_request *rq);

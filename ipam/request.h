@@ -29,7 +29,7 @@ enum request_after {
 	AFTER_ASSIGNED,	 /* after_ip is taken */
 	AFTER_RELEASED,	 /* the addresses in `freeing` are free, and to be counted off */
 	AFTER_SWEPT,	 /* whoever has read block after_cidr before can write it no more */
-	AFTER_GUARDED,	 /* after_slot's affinity is pending, and whoever released it has lost */
+	AFTER_GUARDED,	 /* after_slot's affinity, or its block, is written */
 };
 
 struct ipam_request {

@@ -40,7 +40,8 @@ struct slot {
 	void *obj;	/* decoded text, by kind; NULL: not yet, or bad */
 	struct err bad; /* why it cannot be decoded */
 	bool written;	/* by this request, and not read since */
-	bool guarded;	/* absent, and its affinity was written since that was read */
+	bool guarded;	/* since this was read, this request has written the other one of block and
+			   affinity, which whoever has read that before can write no more */
 };
 
 struct view {

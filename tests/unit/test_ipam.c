@@ -1052,6 +1052,125 @@ START_TEST(interleaved_on_one_handle)
 }
 END_TEST
 
+/* A block with addresses has its affinity at every instant, and one that is confirmed its block. */
+static void check_owned(bool confirmed, const char *when)
+{
+	struct mem_kv *kv;
+
+	vec_for_each (&db.v, kv) {
+		char host[IPAM_KEY_SIZE], key[IPAM_KEY_SIZE];
+		struct ipam_affinity a = {0};
+		struct ipam_block *b;
+		struct prefix cidr;
+		const char *text;
+
+		if (ipam_key_parse_affinity(kv->key, host, &cidr)) {
+			ck_assert_int_eq(
+				ipam_affinity_decode(kv->value, strlen(kv->value), &a, NULL), 0);
+			text = key_text(ipam_key_block(&cidr, key));
+			ck_assert_msg(text || a.state != IPAM_CONFIRMED, "%s: %s: no block", when,
+				kv->key);
+		}
+		if (!ipam_key_parse_block(kv->key, &cidr))
+			continue;
+		ck_assert_int_eq(ipam_block_decode(kv->value, strlen(kv->value), &b, NULL), 0);
+		if (block_host(b) && !block_is_empty(b)) {
+			text = key_text(ipam_key_affinity(block_host(b), &cidr, key));
+			ck_assert_msg(text, "%s: %s: no affinity", when, kv->key);
+			ck_assert_int_eq(ipam_affinity_decode(text, strlen(text), &a, NULL), 0);
+			ck_assert_msg(!confirmed || a.state == IPAM_CONFIRMED, "%s: %s: %s", when,
+				kv->key, text);
+		}
+		ipam_block_free(b);
+	}
+}
+
+enum { MAX_TURNS = 3 };
+
+/* What takes the only block from n1. */
+static struct ipam_request *releaser(int kind)
+{
+	struct ipam_assign a = assign_args("n2", "other");
+
+	a.now_ns = NOW + 3600 * S;
+	return kind == 2 ? ipam_assign_new(&a) : ipam_unclaim_new(NULL, "n1", kind == 0, a.now_ns);
+}
+
+/* Turns change before the steps in `at`. How many steps there were. */
+static int take_turns(int kind, bool stale, const int at[MAX_TURNS], int first)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct ipam_request *rqs[2];
+	bool done[2] = {false};
+	char when[80];
+	int step, who = first;
+
+	db_reset();
+	put_pool("p", "10.1.0.0/30", 30, "");
+	assign("n1", "x");
+	run_and_free(ipam_release_handle_new("x", NOW));
+	if (stale) {
+		db_del(db_find(IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-30"));
+		db_put(IPAM_KEY_AFFINITIES "n1/ipv4/block/10.1.0.0-30", "{\"state\":\"pending\"}");
+	}
+	a.now_ns = NOW + 3600 * S + 1;
+	rqs[0] = releaser(kind);
+	rqs[1] = ipam_assign_new(&a);
+	snprintf(when, sizeof(when), "releaser %d%s, first %d, turns at %d %d %d", kind,
+		stale ? ", stale" : "", first, at[0], at[1], at[2]);
+	for (step = 0; !done[0] || !done[1]; step++) {
+		struct err err = ERR_INIT;
+		struct store_req req;
+		int r;
+
+		for (int i = 0; i < MAX_TURNS; i++)
+			who ^= at[i] == step;
+		if (done[who])
+			who = !who;
+		ck_assert_msg(step < 200, "%s: no end", when);
+		r = ipam_request_step(rqs[who], &req, &err);
+		if (r > 0) {
+			ck_assert_int_eq(db_do(rqs[who], &req, &err), 0);
+			check_owned(false, when);
+		} else {
+			ck_assert_msg(r == 0 || (who == 0 && (r == -EBUSY || r == -ENOENT)),
+				"%s: %s", when, err.text);
+			done[who] = true;
+		}
+	}
+	ipam_request_free(rqs[0]);
+	ipam_request_free(rqs[1]);
+	check_consistent();
+	check_owned(true, when);
+	ck_assert_uint_eq(count_in_use("h"), 1);
+	return step;
+}
+
+/* Every order of the turns from the k-th on. */
+static void take_all_turns(int kind, bool stale, int at[MAX_TURNS], int k, int first)
+{
+	int steps;
+
+	for (int i = k; i < MAX_TURNS; i++)
+		at[i] = -1;
+	steps = take_turns(kind, stale, at, first);
+	for (int p = k > 0 ? at[k - 1] + 1 : 1; k < MAX_TURNS && p < steps; p++) {
+		at[k] = p;
+		take_all_turns(kind, stale, at, k + 1, first);
+	}
+}
+
+/* A node takes an address while its empty block is taken away: whoever is how far. */
+START_TEST(taken_away_while_claimed)
+{
+	/* Two assignments have too many steps for more than two turns. */
+	int at[MAX_TURNS] = {-1}, from = _i / 2 == 2 ? 1 : 0;
+
+	take_all_turns(_i / 2, _i % 2, at, from, 0);
+	take_all_turns(_i / 2, _i % 2, at, from, 1);
+}
+END_TEST
+
 /* A small world in which assigning needs every kind of write, one after the other. */
 static void crash_setup(int kind)
 {
@@ -1484,6 +1603,10 @@ int main(void)
 	t = tcase_create("large");
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, large_is_quick);
+	suite_add_tcase(s, t);
+	t = tcase_create("turns");
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(t, taken_away_while_claimed, 0, 6);
 	suite_add_tcase(s, t);
 	t = tcase_create("alloc");
 	tcase_set_timeout(t, 60);
