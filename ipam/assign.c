@@ -322,7 +322,7 @@ static int plan_any(struct ipam_request *rq, struct scope *sc, struct err *err)
 	return r;
 }
 
-/* The address rq->ip, in the block of its pool; a block that does not exist is claimed. */
+/* The address rq->ip, in the block of its pool; which is claimed unless it is another's. */
 static int plan_specific(struct ipam_request *rq, struct scope *sc, struct err *err)
 {
 	auto_free struct slot **slots = NULL;
@@ -340,7 +340,8 @@ static int plan_specific(struct ipam_request *rq, struct scope *sc, struct err *
 			p ? " that allows this use" : "");
 	cidr = prefix_of(&rq->ip, p->block_plen);
 	r = plan_get_block(rq, &cidr, &bs);
-	if (r == 0 && bs->state == SLOT_ABSENT)
+	if (r == 0 && (bs->state == SLOT_ABSENT ||
+			      (slot_block(bs) && block_affine_to(slot_block(bs), rq->host))))
 		r = plan_claim(rq, &cidr, err);
 	if (r != 0)
 		return r;

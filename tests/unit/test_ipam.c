@@ -814,6 +814,27 @@ START_TEST(reserved_is_skipped)
 }
 END_TEST
 
+/* A block that is claimed for a named address is announced like any other. */
+START_TEST(named_is_confirmed)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	const char *key = IPAM_KEY_AFFINITIES "n1/ipv4/block/10.244.7.64-26";
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	setup();
+	a.ip = ip_of("10.244.7.65");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_ptr_nonnull(key_text(key));
+	ck_assert_msg(strstr(key_text(key), "\"confirmed\""), "%s", key_text(key));
+	/* One that was left half-way is completed. */
+	db_put(key, "{\"state\":\"pending\"}");
+	a.ip = ip_of("10.244.7.66");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_msg(strstr(key_text(key), "\"confirmed\""), "%s", key_text(key));
+}
+END_TEST
+
 START_TEST(both_families_or_none)
 {
 	struct ipam_assign a = assign_args("n1", "h");
@@ -1615,6 +1636,7 @@ int main(void)
 	tcase_add_test(t, pools_are_chosen);
 	tcase_add_test(t, pools_select_nodes);
 	tcase_add_test(t, reserved_is_skipped);
+	tcase_add_test(t, named_is_confirmed);
 	tcase_add_test(t, both_families_or_none);
 	tcase_add_test(t, claims);
 	tcase_add_test(t, reserved_together);
