@@ -25,6 +25,14 @@ static int not_free(struct err *err, const struct ipam_block *b)
 	return err_set(err, -ENOSPC, "block %s is full", prefix_str(&b->cidr));
 }
 
+static bool has_cooling(const struct ipam_block *b)
+{
+	for (size_t i = 0; i < b->attrs.n; i++)
+		if (b->attrs.v[i].released_s != 0)
+			return true;
+	return false;
+}
+
 /* An address of the block: ip, or (IP_NONE) any. ENOSPC: none is free; EEXIST: that one is not. */
 static int plan_take(struct ipam_request *rq, const struct scope *sc, struct slot *bs,
 	const struct ip *ip, struct err *err)
@@ -34,7 +42,8 @@ static int plan_take(struct ipam_request *rq, const struct scope *sc, struct slo
 	struct ip got = *ip;
 	int r;
 
-	if (ip->family == IP_NONE && have->free.n == 0 && sc->config.cooldown_s == 0)
+	/* Also without a cool-down now: what was released under one waits until it is collected. */
+	if (ip->family == IP_NONE && have->free.n == 0 && !has_cooling(have))
 		return not_free(err, have);
 	b = ipam_block_dup(have);
 	block_collect(b, sc->config.cooldown_s, rq->now_ns);

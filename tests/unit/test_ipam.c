@@ -835,6 +835,27 @@ START_TEST(named_is_confirmed)
 }
 END_TEST
 
+/* What waits is free once there is no cool-down any more. */
+START_TEST(cooldown_switched_off)
+{
+	struct ipam_block *b;
+	struct mem_kv *kv;
+
+	db_reset();
+	put_pool("p", "10.1.0.0/30", 30, "");
+	for (int i = 0; i < 4; i++)
+		assign("n1", "h");
+	kv = db_find(IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-30");
+	ck_assert_int_eq(ipam_block_decode(kv->value, strlen(kv->value), &b, NULL), 0);
+	ck_assert_uint_eq(block_release_handle(b, "h", 3600, NOW - S), 4);
+	free(kv->value);
+	kv->value = ipam_block_encode(b);
+	ipam_block_free(b);
+	db_del(db_find(IPAM_KEY_HANDLES "h"));
+	assign("n1", "again");
+}
+END_TEST
+
 START_TEST(both_families_or_none)
 {
 	struct ipam_assign a = assign_args("n1", "h");
@@ -1637,6 +1658,7 @@ int main(void)
 	tcase_add_test(t, pools_select_nodes);
 	tcase_add_test(t, reserved_is_skipped);
 	tcase_add_test(t, named_is_confirmed);
+	tcase_add_test(t, cooldown_switched_off);
 	tcase_add_test(t, both_families_or_none);
 	tcase_add_test(t, claims);
 	tcase_add_test(t, reserved_together);
