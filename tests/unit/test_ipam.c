@@ -3,6 +3,7 @@
  * ipam: block operations against a naive model, the allocator's writes in Calico's order, requests
  * of several nodes interleaved at random, a crash after each write, and several processes on SQLite.
  */
+#include <assert.h>
 #include <check.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -112,6 +113,7 @@ static void db_put(const char *key, const char *value)
 
 static void db_del(struct mem_kv *kv)
 {
+	assert(kv);
 	free(kv->key);
 	free(kv->value);
 	vec_swap_remove(&db.v, (size_t)(kv - db.v.v));
@@ -846,6 +848,7 @@ START_TEST(cooldown_switched_off)
 	for (int i = 0; i < 4; i++)
 		assign("n1", "h");
 	kv = db_find(IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-30");
+	assert(kv);
 	ck_assert_int_eq(ipam_block_decode(kv->value, strlen(kv->value), &b, NULL), 0);
 	ck_assert_uint_eq(block_release_handle(b, "h", 3600, NOW - S), 4);
 	free(kv->value);
