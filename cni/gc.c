@@ -38,14 +38,17 @@ static bool has(const struct strings *s, const char *what)
 /* Of this network and this node, by what its addresses say. */
 static bool is_ours(const struct call *c, const struct ipam_block_attr *a)
 {
-	size_t n = strlen(c->conf->name);
+	const char *name = c->conf->name, *s = a->handle;
 	const struct ipam_kv *kv;
 
-	if (!a->handle || strncmp(a->handle, c->conf->name, n) != 0 || a->handle[n] != '.')
+	if (!s)
+		return false;
+	for (; *name && *s == *name; s++)
+		name++;
+	if (*name || *s != '.')
 		return false;
 	/* With one more dot it may be that of a network with a longer name: left to DEL. */
-	n += 1 + strcspn(a->handle + n + 1, ".:");
-	if (a->handle[n] == '.')
+	if (s[1 + strcspn(s + 1, ".:")] == '.')
 		return false;
 	vec_for_each (&a->secondary, kv)
 		if (strcmp(kv->name, "node") == 0 && strcmp(kv->value, c->node) == 0)

@@ -658,16 +658,14 @@ static void work(void *arg)
 {
 	struct apply *a = arg;
 
-	if (a->step != IDLE)
+	if (a->step != IDLE) {
 		a->again = true;
-	else if (loop_timer_is_set(a->retry))
-		return;
-	else if (!a->up && !a->silent)
-		keep_startable(a);
-	else if (!a->up)
-		return;
-	else if (a->wanted.n > 0)
-		run(a);
+	} else if (!loop_timer_is_set(a->retry)) {
+		if (!a->up && !a->silent)
+			keep_startable(a);
+		else if (a->up && a->wanted.n > 0)
+			run(a);
+	}
 }
 
 /* Our own renames, too: then all is as it should be, or the next attempt is set. */
