@@ -611,6 +611,17 @@ silent() {
 # A file of numbers may have something happen behind the story's back.
 declare -F meanwhile >/dev/null || meanwhile() { :; }
 
+# A word that is no step must not count as one that is ok.
+for s in "${STEPS[@]}"; do
+	case $s in
+	tables | traffic | tunnels | wire | services | outside | repair | dns | join | silent) ;;
+	*)
+		echo "story.sh: STEPS has $s, which is no step" >&2
+		exit 2
+		;;
+	esac
+done
+
 build
 meanwhile
 for s in "${STEPS[@]}"; do

@@ -5,6 +5,7 @@
 # stays below its prefix, units name programs that are there, margay.conf names parameters that some
 # program has, with their defaults.
 set -euo pipefail
+export LC_ALL=C
 
 build=$1
 dir=$(mktemp -d)
@@ -26,7 +27,11 @@ diff <(cd "$dir/dest$prefix" && find . -type f | sort) <(cd "$dir/own" && find .
 	complain "another prefix gives other files"
 
 programs=("$dir"/own/bin/*)
-[ -x "${programs[0]}" ] || complain "no programs in bin"
+[ "${programs[*]##*/}" = "margay margay-confd margay-felix margay-ipam margay-proxy margayctl" ] ||
+	complain "bin has ${programs[*]##*/}"
+for program in "${programs[@]}"; do
+	[ -x "$program" ] || complain "$program cannot be executed"
+done
 for unit in "$dir"/own/lib/systemd/system/margay-*.service; do
 	[ -f "$unit" ] || continue
 	program=$(sed -n 's/^ExecStart=//p' "$unit")
