@@ -175,8 +175,8 @@ static void on_sync_state(void *arg)
 			sync_state(cache_sync(a->cache)));
 	else if (a->unknown)
 		health_set_bad(a->sync_check,
-			"%s cannot be decoded (the log says why), so that no virtual server is "
-			"deleted; mend it or delete it",
+			"%s cannot be decoded (the log says why), so that no virtual server and no "
+			"element of nftables' sets is deleted; mend it or delete it",
 			a->unknown);
 	else
 		health_set_ok(a->sync_check);
@@ -201,16 +201,20 @@ static void note_unknown(void *arg, const char *key)
 /* What is there may be asked for by an object of which no version is known. */
 static void allow_deletes(struct agent *a)
 {
-	static const int inputs[] = {CACHE_SERVICES, CACHE_SLICES, CACHE_WEPS};
+	static const int inputs[] = {CACHE_SERVICES, CACHE_SLICES, CACHE_WEPS, CACHE_POOLS};
 
 	if (a->whole)
 		return;
 	free(take_ptr(a->unknown));
 	for (size_t i = 0; i < array_size(inputs); i++)
-		cache_for_each_unknown(a->cache, &a->kinds[inputs[i]], note_unknown, &a->unknown);
+		if (inputs[i] != CACHE_POOLS || a->conf->n_pods == 0)
+			cache_for_each_unknown(
+				a->cache, &a->kinds[inputs[i]], note_unknown, &a->unknown);
 	a->whole = !a->unknown;
-	if (a->whole)
+	if (a->whole) {
 		vservers_allow_deletes(a->servers);
+		masq_allow_deletes(a->masq);
+	}
 	on_sync_state(a);
 }
 

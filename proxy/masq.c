@@ -65,9 +65,11 @@ struct masq {
 	VEC(struct prefix) ranges, pods;
 	VEC(struct ip) node_ips;
 	bool all;
+	bool deletes; /* else elements are only added */
 	struct hmap items;
 	struct list changed;
-	bool unknown[2]; /* by family; else the kernel holds what was wanted at the last apply */
+	bool unknown
+		[2]; /* by family; else the kernel holds what was wanted at the last apply, and what is kept */
 };
 
 struct masq *masq_new(void)
@@ -178,6 +180,15 @@ static bool add_fact(const struct fact_sets *sets, const struct family *f, const
 	return true;
 }
 
+/* What comes from the datastore. */
+static void keep_sets(struct nft_ruleset *rs, const struct nft_ruleset *have)
+{
+	nft_keep(rs, have, SET_PODS);
+	nft_keep(rs, have, SET_HAIRPIN);
+	for (size_t i = 0; i < array_size(ports); i++)
+		nft_keep(rs, have, ports[i].set);
+}
+
 static void add_sets(
 	struct nft_ruleset *rs, const struct family *f, const struct masq *m, bool pods)
 {
@@ -250,15 +261,19 @@ static bool has_family(const struct prefix *v, size_t n, enum ip_family family)
 }
 
 /* NULL: no table. */
-static struct nft_ruleset *build(const struct family *f, const struct masq *m)
+static struct nft_ruleset *build(
+	const struct family *f, const struct masq *m, const struct nft_ruleset *have)
 {
-	bool pods = has_family(m->pods.v, m->pods.n, f->ip);
+	bool pods = has_family(m->pods.v, m->pods.n, f->ip) ||
+		    (!m->deletes && nft_has_set(have, SET_PODS));
 	struct nft_ruleset *rs;
 
 	if (!has_family(m->ranges.v, m->ranges.n, f->ip))
 		return NULL;
 	rs = nft_ruleset_new(f->nf, MASQ_TABLE);
 	add_sets(rs, f, m, pods);
+	if (!m->deletes)
+		keep_sets(rs, have);
 	add_nat(rs, f, m->all, pods);
 	add_filter(rs, f);
 	return rs;
@@ -278,6 +293,12 @@ void masq_want(struct masq *m, const struct masq_want *w)
 	masq_mark_unknown(m);
 }
 
+void masq_allow_deletes(struct masq *m)
+{
+	m->deletes = true;
+	masq_mark_unknown(m); /* what was kept is looked at again */
+}
+
 void masq_mark_unknown(struct masq *m)
 {
 	m->unknown[0] = m->unknown[1] = true;
@@ -295,11 +316,12 @@ bool masq_event(struct masq *m, const char *table)
 
 static int apply_whole(struct masq *m, const struct family *f, struct err *err)
 {
-	auto_(nft_ruleset) struct nft_ruleset *have = NULL, *want = build(f, m);
+	auto_(nft_ruleset) struct nft_ruleset *have = NULL, *want = NULL;
 	int r = nft_read(m->nft, f->nf, MASQ_TABLE, &have, err);
 
 	if (r < 0)
 		return r;
+	want = build(f, m, have);
 	if (want)
 		return nft_equal(have, want) ? 0 : nft_change(m->nft, have, want, err);
 	if (have->chains.n == 0 && have->sets.n == 0)
@@ -322,7 +344,7 @@ static int apply_changes(struct masq *m, const struct family *f, struct err *err
 	gone = add_fact_sets(have, f);
 	new = add_fact_sets(want, f);
 	list_for_each (it, &m->changed, changed)
-		if (it->was != it->wanted)
+		if (it->was != it->wanted && (it->wanted || m->deletes))
 			any |= add_fact(it->wanted ? &new : &gone, f, &it->fact);
 	return any ? nft_change(m->nft, have, want, err) : 0;
 }

@@ -8,7 +8,8 @@
  * taken (its hook has priority 99): no server of this host's answers there by accident.
  *
  * A local endpoint or a node port that comes or goes costs its element of a set. The rest changes
- * with the node: the tables are read, and what differs is written.
+ * with the node: the tables are read, and what differs is written. Until deletions are allowed, what
+ * the sets of pods, local endpoints and node ports hold stays there.
  *
  * Lifecycle: new -> any mix of want/set/event/mark_unknown/apply -> free (the kernel's tables stay).
  */
@@ -46,6 +47,8 @@ void masq_want(struct masq *m, const struct masq_want *w);
 /* An endpoint that may be on this node; a node port. In any order, before masq_want() or after. */
 void masq_set_local(struct masq *m, const struct ip *ip, bool wanted);
 void masq_set_node_port(struct masq *m, uint8_t protocol, uint16_t port, bool wanted);
+/* All that may ask for an element is known. */
+void masq_allow_deletes(struct masq *m);
 /* Somebody changed a table of this name (NULL: of any); true: there is something to apply. */
 bool masq_event(struct masq *m, const char *table);
 void masq_mark_unknown(struct masq *m);

@@ -388,6 +388,97 @@ static bool is_key_set(const struct nftnl_set *s)
 	return !(nftnl_set_get_u32(s, NFTNL_SET_FLAGS) & NFT_SET_INTERVAL);
 }
 
+/* Where it is, or NULL. */
+static struct nftnl_set **find_set(const struct nft_ruleset *rs, const char *name)
+{
+	for (size_t i = 0; i < rs->sets.n; i++)
+		if (strcmp(nftnl_set_get_str(rs->sets.v[i], NFTNL_SET_NAME), name) == 0)
+			return &rs->sets.v[i];
+	return NULL;
+}
+
+bool nft_has_set(const struct nft_ruleset *rs, const char *name)
+{
+	return find_set(rs, name);
+}
+
+static bool is_same_kind(const struct nftnl_set *a, const struct nftnl_set *b)
+{
+	static const uint16_t attrs[] = {NFTNL_SET_FLAGS, NFTNL_SET_KEY_TYPE, NFTNL_SET_KEY_LEN};
+
+	for (size_t i = 0; i < array_size(attrs); i++)
+		if (nftnl_set_get_u32(a, attrs[i]) != nftnl_set_get_u32(b, attrs[i]))
+			return false;
+	return true;
+}
+
+/* Ends before starts, so that ranges which touch stay two. */
+static int compare_bounds(const void *a, const void *b)
+{
+	const struct element *x = a, *y = b;
+	int r = memcmp(x->key, y->key, x->len);
+
+	return r ? r : (int)y->flags - (int)x->flags;
+}
+
+/* The union of ranges that are given by their bounds. */
+static void add_ranges(struct nftnl_set *to, const struct elements *bounds)
+{
+	size_t depth = 0;
+
+	qsort(bounds->v.v, bounds->v.n, sizeof(bounds->v.v[0]), compare_bounds);
+	for (size_t i = 0; i < bounds->v.n; i++) {
+		const struct element *x = &bounds->v.v[i];
+		bool end = x->flags & NFT_SET_ELEM_INTERVAL_END;
+
+		if (end && depth == 0)
+			continue;
+		depth = end ? depth - 1 : depth + 1;
+		if (depth == !end)
+			add_element(to, x->key, x->len, x->flags);
+	}
+}
+
+/* The union of values. */
+static void add_values(struct nftnl_set *to, const struct elements *all)
+{
+	const struct element *v = all->v.v;
+
+	qsort(all->v.v, all->v.n, sizeof(*v), compare_elements);
+	for (size_t i = 0; i < all->v.n; i++)
+		if (i == 0 || compare_elements(&v[i - 1], &v[i]) != 0)
+			add_element(to, v[i].key, v[i].len, 0);
+}
+
+void nft_keep(struct nft_ruleset *rs, const struct nft_ruleset *have, const char *name)
+{
+	struct nftnl_set **slot = find_set(rs, name), **from = find_set(have, name), *old;
+	struct nft_ruleset *tmp;
+	struct elements all, more;
+	const struct element *x;
+
+	if (!slot || !from || !is_same_kind(*slot, *from))
+		return;
+	old = *slot;
+	all = elements_of(old);
+	more = elements_of(*from);
+	vec_for_each (&more.v, x)
+		vec_push(&all.v, *x);
+	tmp = nft_ruleset_new(rs->family, rs->table);
+	*slot = add_set(tmp, name, nftnl_set_get_u32(old, NFTNL_SET_FLAGS),
+		nftnl_set_get_u32(old, NFTNL_SET_KEY_TYPE),
+		nftnl_set_get_u32(old, NFTNL_SET_KEY_LEN));
+	nftnl_set_set_u32(*slot, NFTNL_SET_ID, nftnl_set_get_u32(old, NFTNL_SET_ID));
+	if (all.v.n > 0 && is_key_set(old))
+		add_values(*slot, &all);
+	else if (all.v.n > 0)
+		add_ranges(*slot, &all);
+	tmp->sets.v[0] = old;
+	nft_ruleset_free(tmp);
+	vec_done(&all.v);
+	vec_done(&more.v);
+}
+
 static void add_set_text(struct strbuf *sb, const struct nftnl_set *s, bool frame)
 {
 	struct elements els;
@@ -719,14 +810,6 @@ static void add_difference(struct nft *n, uint16_t type, const struct nft_rulese
 	vec_done(&y.v);
 }
 
-static const struct nftnl_set *find_set(const struct nft_ruleset *rs, const char *name)
-{
-	for (size_t i = 0; i < rs->sets.n; i++)
-		if (strcmp(nftnl_set_get_str(rs->sets.v[i], NFTNL_SET_NAME), name) == 0)
-			return rs->sets.v[i];
-	return NULL;
-}
-
 int nft_change(struct nft *n, const struct nft_ruleset *have, const struct nft_ruleset *rs,
 	struct err *err)
 {
@@ -738,10 +821,11 @@ int nft_change(struct nft *n, const struct nft_ruleset *have, const struct nft_r
 	add_batch(n, NFNL_MSG_BATCH_BEGIN);
 	for (size_t i = 0; i < rs->sets.n; i++) {
 		const struct nftnl_set *s = rs->sets.v[i];
-		const struct nftnl_set *old = find_set(have, nftnl_set_get_str(s, NFTNL_SET_NAME));
+		const struct nftnl_set *old;
 
 		if (!is_key_set(s))
 			continue;
+		old = *find_set(have, nftnl_set_get_str(s, NFTNL_SET_NAME));
 		add_difference(n, NFT_MSG_DELSETELEM, rs, old, s);
 		add_difference(n, NFT_MSG_NEWSETELEM, rs, s, old);
 	}

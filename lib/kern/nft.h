@@ -56,6 +56,10 @@ enum nft_key {
 struct nftnl_set *nft_key_set(struct nft_ruleset *rs, const char *name, enum nft_key key);
 /* bytes: as long as the key. Each value once. */
 void nft_key_add(struct nftnl_set *s, const void *bytes);
+/* Whether it has a set of this name. */
+bool nft_has_set(const struct nft_ruleset *rs, const char *name);
+/* Adds to rs's set of this name what have's, if it has one, holds besides. */
+void nft_keep(struct nft_ruleset *rs, const struct nft_ruleset *have, const char *name);
 /* The next rule of a chain, to be filled in by the expressions below. Owned by rs. */
 struct nftnl_rule *nft_rule(struct nft_ruleset *rs, const char *chain);
 

@@ -177,6 +177,7 @@ static void set_up(void)
 	ok(nft_monitor_open(nft, &monitor, &err));
 	masq = masq_new();
 	masq_use(masq, nft);
+	masq_allow_deletes(masq);
 }
 
 static void done(void)
@@ -236,6 +237,7 @@ START_TEST(test_table)
 	masq_free(masq);
 	masq = masq_new();
 	masq_use(masq, nft);
+	masq_allow_deletes(masq);
 	n_local = n_ports = 0;
 	want_facts(1, 2);
 	masq_want(masq, &w);
@@ -337,6 +339,52 @@ START_TEST(test_overlap)
 }
 END_TEST
 
+#define ELEMENTS(set) "nft list set ip margay-proxy " set " | awk '/elements/,/}/' | tr -d '\t\n'"
+
+/* Until deletions are allowed, what a proxy before us has left stays. */
+START_TEST(test_kept)
+{
+	const struct prefix range = P("10.96.0.0/16");
+	const struct prefix before[] = {P("10.244.0.0/16"), P("10.245.0.0/24"), P("10.245.1.0/24")};
+	const struct prefix after[] = {P("10.244.3.0/24"), P("10.245.0.0/23"), P("10.250.0.0/16")};
+	struct masq_want w = {.ranges = &range, .n_ranges = 1, .pods = before, .n_pods = 3};
+
+	set_up();
+	want_facts(2, 2);
+	masq_want(masq, &w);
+	turn();
+	masq_free(masq);
+	masq = masq_new();
+	masq_use(masq, nft);
+	n_local = n_ports = 0;
+	w.pods = after;
+	masq_want(masq, &w);
+	masq_set_node_port(masq, IPPROTO_TCP, 31000, true);
+	for (int i = 0; i < 2; i++) { /* it comes, goes by element, and comes back */
+		turn();
+		masq_set_node_port(masq, IPPROTO_TCP, 31000, i);
+	}
+	turn();
+	expect(ELEMENTS("pod-ips"),
+		"elements = { 10.244.0.0/16, 10.245.0.0/23,     10.250.0.0/16 }");
+	expect(ELEMENTS("tcp-node-ports"), "elements = { 30000, 31000 }");
+	expect(ELEMENTS("hairpin"),
+		"elements = { 10.244.0.1 . 10.244.0.1,     10.244.0.2 . 10.244.0.2 }");
+	w.n_pods = 0; /* the rule stays */
+	masq_want(masq, &w);
+	turn();
+	ok(system("nft list table ip margay-proxy | grep -q 'ip saddr != @pod-ips'"));
+	ck_assert_uint_eq(count_elements("pod-ips"), 3);
+
+	masq_allow_deletes(masq);
+	turn();
+	expect(ELEMENTS("tcp-node-ports"), "elements = { 31000 }");
+	expect(ELEMENTS("hairpin"), "");
+	ok(system("! nft list set ip margay-proxy pod-ips 2>/dev/null"));
+	done();
+}
+END_TEST
+
 /* A table that cannot be written keeps nobody from the other family's. */
 START_TEST(test_one_fails)
 {
@@ -423,6 +471,7 @@ int main(void)
 	tcase_add_test(tc, test_table);
 	tcase_add_test(tc, test_elements);
 	tcase_add_test(tc, test_overlap);
+	tcase_add_test(tc, test_kept);
 	tcase_add_test(tc, test_one_fails);
 	tcase_add_test(tc, test_connections);
 	suite_add_tcase(s, tc);

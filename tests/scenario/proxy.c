@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <event2/event.h>
+#include <linux/netfilter.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@
 #include "fake/rt_fake.h"
 #include "fake/store_fake.h"
 #include "proxy/agent.h"
+#include "proxy/masq.h"
 #include "proxy/vips.h"
 #include "proxy/vservers.h"
 #include "store/store.h"
@@ -634,6 +636,89 @@ static void test_undecodable(void)
 	end();
 }
 
+static void expect_set(const char *set, const char *want)
+{
+	auto_free char *have = NULL;
+
+	settle();
+	have = nft_fake_set(NFPROTO_IPV4, MASQ_TABLE, set);
+	if (strcmp(have ?: "none", want) != 0)
+		fail("the set %s holds %s, want %s", set, have ?: "none", want);
+}
+
+#define POOLS "/calico/resources/v3/projectcalico.org/ippools/"
+#define POOL_KIND "{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\","
+
+static void put_pool(const char *name, const char *cidr)
+{
+	auto_free char *key = mem_printf(POOLS "%s", name);
+	auto_free char *text = mem_printf(
+		POOL_KIND "\"metadata\":{\"name\":\"%s\"},\"spec\":{\"cidr\":%s}}", name, cidr);
+
+	store_fake_put(w.st, key, text);
+}
+
+static void expect_sets(const char *pods, const char *ports, const char *hairpin)
+{
+	expect_set("pod-ips", pods);
+	expect_set("tcp-node-ports", ports);
+	expect_set("hairpin", hairpin);
+}
+
+#define SELF_81 "10.130.29.81.10.130.29.81 " /* of the Service kubernetes, it may be here */
+#define SELF_A SELF_81 "10.244.0.1.10.244.0.1"
+#define SELF_B "10.244.0.2.10.244.0.2"
+#define SELF_C "10.244.0.3.10.244.0.3"
+
+/* What another Service's endpoint and port are, beside those of web. */
+#define OTHER                                                                                \
+	"\"type\":\"NodePort\",\"clusterIP\":\"10.96.0.20\",\"selector\":{\"app\":\"web\"}," \
+	"\"ports\":[{\"port\":81,\"nodePort\":30081}]"
+
+static void test_undecodable_masq(void)
+{
+	nft_fake_reset(true);
+	begin();
+	put_pool("one", "\"10.244.0.0/16\"");
+	put_pool("two", "\"10.245.0.0/16\"");
+	expect_sets("10.244.0.0/16 10.245.0.0/16", "117.128", SELF_A " " SELF_B);
+	step("a restart with a Service that cannot be decoded: what nftables' sets hold stays");
+	stop();
+	put_service("web", "\"clusterIP\":7");
+	start();
+	expect_sets("10.244.0.0/16 10.245.0.0/16", "117.128", SELF_A " " SELF_B);
+	step("what comes is added, and what goes meanwhile stays");
+	put_service("other", OTHER);
+	put_pod("c", "10.244.0.3");
+	expect_sets("10.244.0.0/16 10.245.0.0/16", "117.128 117.129", SELF_A " " SELF_B " " SELF_C);
+	del_pod("c");
+	expect_set("hairpin", SELF_A " " SELF_B " " SELF_C);
+	step("it is mended, and what is not wanted goes");
+	put_service("web", WEB);
+	expect_sets("10.244.0.0/16 10.245.0.0/16", "117.128 117.129", SELF_A " " SELF_B);
+	del_service("other");
+	expect_set("tcp-node-ports", "117.128");
+	step("a restart with a pool that cannot be decoded: its pods stay known");
+	stop();
+	put_pool("two", "7");
+	put_pool("three", "\"10.246.0.0/16\"");
+	start();
+	expect_set("pod-ips", "10.244.0.0/16 10.245.0.0/16 10.246.0.0/16");
+	step("nor can the others");
+	stop();
+	put_pool("one", "7");
+	put_pool("three", "7");
+	start();
+	expect_set("pod-ips", "10.244.0.0/16 10.245.0.0/16 10.246.0.0/16");
+	step("which are deleted");
+	store_fake_put(w.st, POOLS "one", NULL);
+	store_fake_put(w.st, POOLS "three", NULL);
+	put_pool("two", "\"10.245.0.0/16\"");
+	expect_set("pod-ips", "10.245.0.0/16");
+	end();
+	nft_fake_reset(false);
+}
+
 static void test_one_unread(void)
 {
 	unsigned writes;
@@ -669,6 +754,7 @@ int main(void)
 	test_addresses_unread();
 	test_removed();
 	test_undecodable();
+	test_undecodable_masq();
 	test_one_unread();
 	run(&none);
 	sweep("IPVS", kernel_errors, array_size(kernel_errors));
