@@ -605,14 +605,14 @@ static void prune_owned(struct agent *a)
 static int apply_servers(struct agent *a)
 {
 	struct err err = ERR_INIT;
-	int r = vservers_apply(a->servers, a->now_ms(), &err);
+	bool more;
+	int r = vservers_apply(a->servers, a->now_ms(), &more, &err);
 
-	if (r == -EAGAIN) {
+	if (more)
 		schedule(a);
-		return 0;
-	}
-	set_part(a, PART_IPVS, r, &err);
-	if (r == 0 && a->whole)
+	else
+		set_part(a, PART_IPVS, r, &err);
+	if (r == 0 && !more && a->whole)
 		prune_owned(a);
 	return r;
 }
@@ -663,7 +663,15 @@ static void on_task(void *arg)
 	arm_drain(a);
 }
 
-static void on_timer(void *arg)
+static void on_retry_timer(void *arg)
+{
+	struct agent *a = arg;
+
+	vservers_retry(a->servers);
+	schedule(a);
+}
+
+static void on_drain_timer(void *arg)
 {
 	schedule(arg);
 }
@@ -775,8 +783,8 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 		return r;
 	}
 	a->task = loop_task_new(base, on_task, a);
-	a->retry_timer = loop_timer_new(base, on_timer, a);
-	a->drain_timer = loop_timer_new(base, on_timer, a);
+	a->retry_timer = loop_timer_new(base, on_retry_timer, a);
+	a->drain_timer = loop_timer_new(base, on_drain_timer, a);
 	a->sync_timer = loop_timer_new(base, on_sync_timer, a);
 	a->calc = calc_new(&cc, &calc_ops, a);
 	a->masq = masq_new();
@@ -851,5 +859,6 @@ void agent_retry(struct agent *a)
 {
 	sync_retry(cache_sync(a->cache));
 	loop_timer_cancel(a->retry_timer);
+	vservers_retry(a->servers);
 	schedule(a);
 }

@@ -32,6 +32,7 @@ struct server {
 	bool have;		/* it is in the kernel, as far as known */
 	bool seen;		/* by the dump under way */
 	bool unread;		/* its real servers are to be read */
+	bool failed;		/* since the last retry; it stays dirty, and waits for that */
 	struct ipvs_service is; /* as the kernel has it */
 	VEC(struct real) reals;
 	struct list dirty, draining;
@@ -59,9 +60,9 @@ struct vservers {
 	struct list dirty, draining;
 	VEC(struct op) ops;
 	VEC(struct conntrack_stale) stale;
-	int failed;
-	unsigned n_failed;
+	int failed; /* since the last retry: the first, */
 	struct err err;
+	unsigned n_failed; /* and how many */
 	struct vservers_stats stats;
 };
 
@@ -210,6 +211,7 @@ void vservers_set(struct vservers *vs, const struct ipvs_key *key, const struct 
 	s->affinity_s = server->affinity_s;
 	vs->stats.wanted += !s->wanted;
 	s->wanted = true;
+	s->failed = false;
 	mark_dirty(vs, s);
 }
 
@@ -222,7 +224,7 @@ void vservers_unset(struct vservers *vs, const struct ipvs_key *key)
 	for (size_t i = 0; i < s->reals.n; i++)
 		s->reals.v[i].wanted = false;
 	prune_reals(s);
-	s->wanted = false;
+	s->wanted = s->failed = false;
 	vs->stats.wanted--;
 	mark_dirty(vs, s);
 }
@@ -446,8 +448,9 @@ static size_t n_wanted(const struct server *s)
 	return n;
 }
 
-static void fail(struct vservers *vs, const struct server *s, int r, const struct err *err)
+static void fail(struct vservers *vs, struct server *s, int r, const struct err *err)
 {
+	s->failed = true;
 	vs->stats.failed++;
 	if (vs->n_failed++ > 0)
 		return;
@@ -592,14 +595,14 @@ static void finish(struct vservers *vs)
 	}
 }
 
-static int write_dirty(struct vservers *vs, int64_t now_ms, bool *more)
+static void write_dirty(struct vservers *vs, int64_t now_ms, bool *more)
 {
 	struct server *s, *tmp;
 	struct list todo;
 
 	list_init(&todo);
 	list_for_each_safe (s, tmp, &vs->dirty, dirty) {
-		if (s->unread)
+		if (s->unread || s->failed)
 			continue;
 		list_del(&s->dirty);
 		list_add_tail(&todo, &s->dirty);
@@ -616,7 +619,6 @@ static int write_dirty(struct vservers *vs, int64_t now_ms, bool *more)
 	}
 	(void)ipvs_commit(vs->k, NULL); /* on_done has heard of each */
 	finish(vs);
-	return vs->failed;
 }
 
 /* ---- draining ---- */
@@ -687,7 +689,7 @@ static void read_some(struct vservers *vs, bool *more)
 	unsigned n = 0;
 
 	list_for_each_safe (s, tmp, &vs->dirty, dirty) {
-		if (!s->unread)
+		if (!s->unread || s->failed)
 			continue;
 		if (n++ == VSERVERS_READS) {
 			*more = true;
@@ -715,27 +717,33 @@ static int delete_stale(struct vservers *vs, struct err *err)
 	return 0;
 }
 
-int vservers_apply(struct vservers *vs, int64_t now_ms, struct err *err)
+void vservers_retry(struct vservers *vs)
 {
-	bool more = false;
-	int r = 0;
+	struct server *s;
 
+	list_for_each (s, &vs->dirty, dirty)
+		s->failed = false;
 	vs->failed = 0;
 	vs->n_failed = 0;
+}
+
+int vservers_apply(struct vservers *vs, int64_t now_ms, bool *ret_more, struct err *err)
+{
+	int r = 0;
+
+	*ret_more = false;
 	if (vs->unknown)
 		r = read_services(vs, err);
 	if (r < 0)
 		return r;
 	drain_due(vs, now_ms);
-	read_some(vs, &more);
-	(void)write_dirty(vs, now_ms, &more);
+	read_some(vs, ret_more);
+	write_dirty(vs, now_ms, ret_more);
 	r = delete_stale(vs, err);
-	if (vs->failed < 0) {
-		if (vs->n_failed > 1)
-			err_wrap(&vs->err, vs->failed, "%u failures, the first", vs->n_failed);
-		if (err)
-			*err = vs->err;
-		return vs->failed;
-	}
-	return r < 0 ? r : more ? -EAGAIN : 0;
+	if (vs->failed == 0)
+		return r;
+	if (err)
+		*err = vs->err;
+	return vs->n_failed > 1 ? err_wrap(err, vs->failed, "%u failures, the first", vs->n_failed)
+				: vs->failed;
 }

@@ -54,11 +54,13 @@ void vservers_allow_deletes(struct vservers *vs);
 void vservers_mark_unknown(struct vservers *vs);
 
 /*
- * Moves the kernel towards the wanted set. 0 when equal or only draining, -EAGAIN when more work is
- * ready now, else the first error; err names that virtual server and how many others failed. What
- * failed is tried again by the next call.
+ * Moves the kernel towards the wanted set. 0, or the first failure since the last retry; err names that
+ * virtual server and how many others failed. What failed is left alone until it is wanted otherwise, or
+ * vservers_retry(): it holds up nobody. *ret_more: call again now, whatever is returned.
  */
-int vservers_apply(struct vservers *vs, int64_t now_ms, struct err *err);
+int vservers_apply(struct vservers *vs, int64_t now_ms, bool *ret_more, struct err *err);
+/* The next apply tries again what failed. */
+void vservers_retry(struct vservers *vs);
 /* When apply has something to do without a change: draining. INT64_MAX = never. */
 int64_t vservers_next_ms(const struct vservers *vs);
 

@@ -35,6 +35,8 @@ static struct {
 	struct strbuf deletions;
 	unsigned calls, writes, deletes, touched, fail_nth;
 	int fail_r;
+	uint16_t fail_port;
+	int fail_port_r;
 	bool absent;
 } k;
 
@@ -65,6 +67,12 @@ void ipvs_fake_fail_nth(unsigned n, int r)
 	k.fail_r = r;
 }
 
+void ipvs_fake_fail_port(uint16_t port, int r)
+{
+	k.fail_port = port;
+	k.fail_port_r = r;
+}
+
 unsigned ipvs_fake_calls(void)
 {
 	return k.calls;
@@ -92,6 +100,13 @@ static int call(void)
 	if (k.fail_nth == 0 || --k.fail_nth > 0)
 		return 0;
 	return k.fail_r;
+}
+
+static int call_for(const struct ipvs_key *key)
+{
+	int r = call();
+
+	return r == 0 && k.fail_port && key->port == k.fail_port ? k.fail_port_r : r;
 }
 
 static struct server *find(const struct ipvs_key *key, size_t *ret_i)
@@ -242,7 +257,7 @@ int ipvs_dests(
 	struct ipvs *v, const struct ipvs_key *key, ipvs_dest_fn *fn, void *arg, struct err *err)
 {
 	const struct server *s = find(key, NULL);
-	int r = call();
+	int r = call_for(key);
 
 	(void)v;
 	for (size_t i = 0; s && i < (r < 0 ? s->dests.n / 2 : s->dests.n); i++)
@@ -327,7 +342,7 @@ static int execute(enum what what, const struct ipvs_key *key, const struct ipvs
 static void verb(struct ipvs *v, enum what what, const struct ipvs_key *key,
 	const struct ipvs_service *is, const struct ipvs_dest *d, uintptr_t cookie)
 {
-	int fault = call(), r = 0;
+	int fault = call_for(key), r = 0;
 
 	if (fault == 0 || fault == -ENOBUFS)
 		r = execute(what, key, is, d);

@@ -33,6 +33,8 @@ char *conntrack_fake_text(void);
 /* The n-th call from now (verbs, readings, deletions) fails with r; 0 = none will. ENOBUFS: it is
  * done and its outcome lost. */
 void ipvs_fake_fail_nth(unsigned n, int r);
+/* Whatever is asked of virtual servers at this port fails with r, and is not done; 0 = none does. */
+void ipvs_fake_fail_port(uint16_t port, int r);
 unsigned ipvs_fake_calls(void);	  /* since the reset */
 unsigned ipvs_fake_writes(void);  /* verbs that changed something */
 unsigned ipvs_fake_deletes(void); /* of them, deletions */

@@ -737,6 +737,77 @@ static void test_one_unread(void)
 	end();
 }
 
+/* Every second Service at a port that fails; each is a virtual server and two real ones. */
+static void put_many(unsigned n, unsigned port)
+{
+	for (unsigned i = 0; i < n; i++) {
+		auto_free char *name = mem_printf("many-%u", i);
+		auto_free char *spec = mem_printf(
+			"\"clusterIP\":\"10.96.%u.%u\",\"selector\":{\"app\":\"web\"},\"ports\":"
+			"[{\"port\":%u}]",
+			1 + i / 200, 1 + i % 200, i % 2 ? 80 : port);
+
+		put_service(name, spec);
+	}
+}
+
+static unsigned count_servers(const char *port)
+{
+	auto_free char *have = ipvs_fake_text();
+	unsigned n = 0;
+
+	for (const char *s = have; (s = strstr(s, port)); s++)
+		n++;
+	return n;
+}
+
+/* More than one turn reads, and several times what one writes. */
+#define N_MANY (4 * VSERVERS_READS)
+
+static void test_many_fail(void)
+{
+	unsigned calls;
+
+	begin();
+	step("virtual servers that cannot be made hold up no other");
+	ipvs_fake_fail_port(99, -EBUSY);
+	put_many(N_MANY, 99);
+	spin();
+	if (count_servers(":80 rr: 10.244.0.1:80*1 10.244.0.2:80*1\n") != N_MANY / 2)
+		fail("%u are made", count_servers(":80 rr: 10.244.0.1:80"));
+	if (health_print(w.health, HEALTH_READY, NULL))
+		fail("it is ready");
+	step("and wait for the retry");
+	calls = ipvs_fake_calls();
+	put_pod("c", "10.244.0.3");
+	del_pod("c");
+	spin();
+	calls = ipvs_fake_calls();
+	agent_reread(w.agent);
+	spin();
+	if (ipvs_fake_calls() - calls > N_MANY)
+		fail("%u calls for reading", ipvs_fake_calls() - calls);
+	ipvs_fake_fail_port(0, 0);
+	settle();
+	if (count_servers(":99 rr: 10.244.0.1:99*1 10.244.0.2:99*1\n") != N_MANY / 2)
+		fail("%u are made", count_servers(":99 rr: 10.244.0.1:99"));
+
+	step("nor do those that cannot be read");
+	stop();
+	put_pod("c", "10.244.0.3");
+	ipvs_fake_fail_port(99, -EBUSY);
+	start();
+	spin();
+	if (count_servers(":80 rr: 10.244.0.1:80*1 10.244.0.2:80*1 10.244.0.3:80*1\n") !=
+		N_MANY / 2)
+		fail("%u are written", count_servers("10.244.0.3:80*1\n"));
+	ipvs_fake_fail_port(0, 0);
+	settle();
+	if (count_servers(" 10.244.0.3:99*1\n") != N_MANY / 2)
+		fail("%u are written at last", count_servers("10.244.0.3:99*1\n"));
+	end();
+}
+
 int main(void)
 {
 	static const int kernel_errors[] = {-ENOBUFS, -EBUSY, -ETIMEDOUT};
@@ -756,6 +827,7 @@ int main(void)
 	test_undecodable();
 	test_undecodable_masq();
 	test_one_unread();
+	test_many_fail();
 	run(&none);
 	sweep("IPVS", kernel_errors, array_size(kernel_errors));
 	sweep("route", kernel_errors, array_size(kernel_errors));
