@@ -461,6 +461,14 @@ static void set_part(struct agent *a, int part, int r, const struct err *err)
 	p->failing = r < 0;
 }
 
+/* Parts (by bit) that were not attempted, and for want of what. */
+static void hold(struct agent *a, unsigned parts, const char *what)
+{
+	for (int i = 0; i < N_PARTS; i++)
+		if (parts & 1U << i)
+			health_set_bad(a->parts[i].check, "waiting for %s", what);
+}
+
 static int apply_sysctl(struct agent *a, struct err *err)
 {
 	static const char *const names[] = {
@@ -636,6 +644,7 @@ static void on_task(void *arg)
 	if (r < 0) {
 		/* Without IPVS nothing serves the addresses: they are not taken. */
 		set_part(a, PART_IPVS, r, &err);
+		hold(a, ~(1U << PART_IPVS), "IPVS");
 		arm_retry(a, true);
 		return;
 	}
@@ -648,6 +657,7 @@ static void on_task(void *arg)
 	if (!a->addrs_known) {
 		/* No node port would be wanted anywhere: those that are there would be deleted. */
 		set_part(a, PART_VIPS, addr_r, &addr_err);
+		hold(a, 1U << PART_NFT | 1U << PART_IPVS, "this node's addresses");
 		arm_retry(a, true);
 		return;
 	}

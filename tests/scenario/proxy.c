@@ -542,6 +542,8 @@ static void test_absent(void)
 	settle();
 	if (health_print(w.health, HEALTH_READY, &sb) || !strstr(sb.s, "this kernel has no IPVS"))
 		fail("it is ready: %s", sb.s);
+	if (strstr(sb.s, "the datastore") || !strstr(sb.s, "BAD vips: waiting for IPVS\n"))
+		fail("it waits for something else: %s", sb.s);
 	strbuf_done(&sb);
 	if (rt_fake_n_routes() != 0)
 		fail("it takes the Services' addresses, which nobody serves");
@@ -586,6 +588,7 @@ static void end(void)
 
 static void test_addresses_unread(void)
 {
+	struct strbuf sb = {0};
 	unsigned deletes;
 
 	begin();
@@ -597,8 +600,10 @@ static void test_addresses_unread(void)
 	spin();
 	if (ipvs_fake_deletes() != deletes)
 		fail("%u virtual servers are deleted", ipvs_fake_deletes() - deletes);
-	if (health_print(w.health, HEALTH_READY, NULL))
-		fail("it is ready");
+	if (health_print(w.health, HEALTH_READY, &sb) ||
+		!strstr(sb.s, "BAD ipvs: waiting for this node's addresses\n"))
+		fail("it is ready: %s", sb.s);
+	strbuf_done(&sb);
 	expect(SERVERS(A1, B1, A1 B1));
 	if (ipvs_fake_deletes() != deletes)
 		fail("they are deleted when it can");
