@@ -59,8 +59,8 @@ struct vservers {
 	struct hmap servers;
 	struct list dirty, draining;
 	VEC(struct op) ops;
-	VEC(struct conntrack_stale) stale;
-	int failed; /* since the last retry: the first, */
+	VEC(struct conntrack_stale) stale; /* each once, after a failure */
+	int failed;			   /* since the last retry: the first, */
 	struct err err;
 	unsigned n_failed; /* and how many */
 	struct vservers_stats stats;
@@ -703,6 +703,36 @@ static void read_some(struct vservers *vs, bool *more)
 	}
 }
 
+static bool is_same_target(const struct conntrack_stale *a, const struct conntrack_stale *b)
+{
+	return ip_equal(&a->dst, &b->dst) && a->port == b->port;
+}
+
+/* By target; the one from anywhere first. */
+static int compare_stale(const void *a, const void *b)
+{
+	const struct conntrack_stale *x = a, *y = b;
+	int r = ip_compare(&x->dst, &y->dst);
+
+	if (r == 0)
+		r = (int)x->port - (int)y->port;
+	return r ? r : ip_compare(&x->from, &y->from);
+}
+
+/* While deletions fail, an endpoint that comes and goes adds nothing to them. */
+static void merge_stale(struct vservers *vs)
+{
+	struct conntrack_stale *v = vs->stale.v;
+	size_t n = 1;
+
+	qsort(v, vs->stale.n, sizeof(*v), compare_stale);
+	for (size_t i = 1; i < vs->stale.n; i++)
+		if (!is_same_target(&v[n - 1], &v[i]) ||
+			(v[n - 1].from.family != IP_NONE && !ip_equal(&v[n - 1].from, &v[i].from)))
+			v[n++] = v[i];
+	vs->stale.n = n;
+}
+
 static int delete_stale(struct vservers *vs, struct err *err)
 {
 	int r;
@@ -710,8 +740,10 @@ static int delete_stale(struct vservers *vs, struct err *err)
 	if (vs->stale.n == 0)
 		return 0;
 	r = conntrack_delete_udp(vs->ct, vs->stale.v, vs->stale.n, err);
-	if (r < 0)
+	if (r < 0) {
+		merge_stale(vs);
 		return r;
+	}
 	vs->stats.connections += (uint64_t)r;
 	vs->stale.n = 0;
 	return 0;

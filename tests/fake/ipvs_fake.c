@@ -36,7 +36,7 @@ static struct {
 	unsigned calls, writes, deletes, touched, fail_nth;
 	int fail_r;
 	uint16_t fail_port;
-	int fail_port_r;
+	int fail_port_r, fail_conntrack;
 	bool absent;
 } k;
 
@@ -404,12 +404,18 @@ int conntrack_delete_udp(
 	int r = call();
 
 	(void)ct;
+	r = r ?: k.fail_conntrack;
 	if (r < 0)
 		return err_sys(err, r, "delete stale UDP connections");
 	for (size_t i = 0; i < n; i++)
 		strbuf_addf(&k.deletions, "%s:%u<%s ", ip_str(&stale[i].dst), stale[i].port,
 			stale[i].from.family == IP_NONE ? "*" : ip_str(&stale[i].from));
 	return (int)n;
+}
+
+void conntrack_fake_fail(int r)
+{
+	k.fail_conntrack = r;
 }
 
 char *conntrack_fake_text(void)

@@ -27,6 +27,8 @@ bool ipvs_fake_dest_gone(const struct ipvs_key *key, const struct ip *ip, uint16
  * scheduler where persistent; the caller's to free.
  */
 char *ipvs_fake_text(void);
+/* Deletions from the connection table fail with r; 0 = they do not. */
+void conntrack_fake_fail(int r);
 /* "10.96.0.10:53<10.0.0.1 ...": the deletions asked for since the last call; the caller's. */
 char *conntrack_fake_text(void);
 

@@ -813,6 +813,35 @@ static void test_many_fail(void)
 	end();
 }
 
+static void test_connections_kept(void)
+{
+	begin();
+	expect_deleted("10.96.0.10:80<10.96.0.10 ");
+	step("connections that cannot be deleted are remembered once");
+	conntrack_fake_fail(-EBUSY);
+	for (int i = 0; i < 20; i++) {
+		del_pod("a");
+		settle();
+		put_pod("a", "10.244.0.1");
+		settle();
+	}
+	if (health_print(w.health, HEALTH_READY, NULL))
+		fail("it is ready");
+	del_pod("b");
+	settle();
+	conntrack_fake_fail(0);
+	settle();
+	expect_deleted("10.96.0.10:80<10.244.0.1 10.96.0.10:80<10.244.0.2 ");
+	step("and those of a virtual server that is gone all together");
+	conntrack_fake_fail(-EBUSY);
+	del_pod("a");
+	settle();
+	conntrack_fake_fail(0);
+	settle();
+	expect_deleted("10.96.0.10:80<* ");
+	end();
+}
+
 int main(void)
 {
 	static const int kernel_errors[] = {-ENOBUFS, -EBUSY, -ETIMEDOUT};
@@ -833,6 +862,7 @@ int main(void)
 	test_undecodable_masq();
 	test_one_unread();
 	test_many_fail();
+	test_connections_kept();
 	run(&none);
 	sweep("IPVS", kernel_errors, array_size(kernel_errors));
 	sweep("route", kernel_errors, array_size(kernel_errors));
