@@ -311,13 +311,23 @@ static bool is_there(void *arg, const struct ipvs_key *key)
 
 /* ---- the kernel's events ---- */
 
+/* Pods' interfaces come and go with addresses that are not. */
+static bool is_served(const struct agent *a, const struct rt_addr *addr)
+{
+	const struct ip *ip = &addr->prefix.addr;
+
+	/* Not loopback, not link-local; and not the Services' own. */
+	return ip_is_global_unicast(ip) && !in_ranges(a, ip);
+}
+
 static void on_rt_event(void *arg, const struct rt_event *ev)
 {
 	struct agent *a = arg;
 	bool work = vips_event(a->vips, ev);
 
-	if (ev->type == RT_EVENT_ADDR_SET || ev->type == RT_EVENT_ADDR_DEL ||
-		ev->type == RT_EVENT_OVERFLOW) {
+	if (ev->type == RT_EVENT_OVERFLOW ||
+		((ev->type == RT_EVENT_ADDR_SET || ev->type == RT_EVENT_ADDR_DEL) &&
+			is_served(a, &ev->addr))) {
 		a->addrs_unknown = true;
 		work = true;
 	}
@@ -359,14 +369,6 @@ static void on_nft_monitor(void *arg)
 }
 
 /* ---- this node's addresses ---- */
-
-static bool is_served(const struct agent *a, const struct rt_addr *addr)
-{
-	const struct ip *ip = &addr->prefix.addr;
-
-	/* Not loopback, not link-local; and not the Services' own. */
-	return ip_is_global_unicast(ip) && !in_ranges(a, ip);
-}
 
 static void on_addr(void *arg, const struct rt_addr *addr)
 {

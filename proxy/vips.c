@@ -55,13 +55,35 @@ void vips_want(struct vips *v, const struct prefix *ranges, size_t n, const stru
 	v->wanted = v->dirty = true;
 }
 
+/* Also one that took the place of ours, which is told of itself alone. */
+static bool concerns_route(const struct vips *v, const struct rt_route *r)
+{
+	const struct rt_route *want;
+
+	if (r->table != TABLE_LOCAL || r->protocol == VIPS_PROTOCOL)
+		return r->table == TABLE_LOCAL;
+	vec_for_each (&v->routes, want)
+		if (prefix_equal(&want->dst, &r->dst))
+			return true;
+	return false;
+}
+
+static bool is_source(const struct vips *v, const struct ip *ip)
+{
+	const struct rt_route *want;
+
+	vec_for_each (&v->routes, want)
+		if (ip_equal(&want->src, ip))
+			return true;
+	return false;
+}
+
 bool vips_event(struct vips *v, const struct rt_event *ev)
 {
 	switch (ev->type) {
 	case RT_EVENT_ROUTE_SET:
 	case RT_EVENT_ROUTE_DEL:
-		v->dirty |= ev->route.table == TABLE_LOCAL &&
-			    (ev->route.protocol == VIPS_PROTOCOL || ev->type == RT_EVENT_ROUTE_SET);
+		v->dirty |= concerns_route(v, &ev->route);
 		break;
 	case RT_EVENT_LINK_SET:
 	case RT_EVENT_LINK_DEL:
@@ -69,6 +91,8 @@ bool vips_event(struct vips *v, const struct rt_event *ev)
 		break;
 	case RT_EVENT_ADDR_SET:
 	case RT_EVENT_ADDR_DEL: /* routes go with their source address, without a word */
+		v->dirty |= is_source(v, &ev->addr.prefix.addr);
+		break;
 	case RT_EVENT_OVERFLOW:
 		v->dirty = true;
 		break;

@@ -29,7 +29,7 @@ void vips_free(struct vips *v);
 /* Copies. src4, src6: addresses of this node, IP_NONE = none. Nothing is done before the first. */
 void vips_want(struct vips *v, const struct prefix *ranges, size_t n, const struct ip *src4,
 	const struct ip *src6);
-/* Takes route and link events and overflows; true: there is something to apply. */
+/* Takes events of routes, links and addresses, and overflows; true: there is something to apply. */
 bool vips_event(struct vips *v, const struct rt_event *ev);
 void vips_mark_unknown(struct vips *v);
 /* 0, or the first failure; the next call tries again. */

@@ -259,23 +259,29 @@ static void others(void)
 #define IPVS(node_port, tcp, udp) node_port OTHER1 tcp KUBERNETES OTHER2 udp
 #define KUBERNETES "TCP 10.96.0.1:443 rr: 10.130.29.80:6443*1 10.130.29.81:6443*1\n"
 
-static void set_up(void)
+/* By somebody else. */
+static void set_addr(uint32_t index, const char *text, bool there)
 {
-	struct rt_addr addr = {.index = 2};
+	struct rt_addr addr = {.index = index};
 	struct rt *rt = NULL;
 
+	if (prefix_parse(text, &addr.prefix, NULL) < 0 || rt_open(&rt, NULL) < 0)
+		fail("no kernel");
+	rt_begin(rt, NULL, NULL);
+	(there ? rt_addr_set : rt_addr_del)(rt, &addr, 0);
+	(void)rt_commit(rt, NULL);
+	rt_close(rt);
+}
+
+static void set_up(void)
+{
 	ipvs_fake_reset();
 	rt_fake_reset();
 	(void)unlink(state_file);
 	others();
 	rt_fake_link("lo", 1, true);
 	rt_fake_link("eth0", 2, true);
-	if (prefix_parse("10.130.29.80/24", &addr.prefix, NULL) < 0 || rt_open(&rt, NULL) < 0)
-		fail("no kernel");
-	rt_begin(rt, NULL, NULL);
-	rt_addr_set(rt, &addr, 0);
-	(void)rt_commit(rt, NULL);
-	rt_close(rt);
+	set_addr(2, "10.130.29.80/24", true);
 	put_service("kubernetes",
 		"\"clusterIP\":\"10.96.0.1\",\"ports\":[{\"port\":443,\"targetPort\":6443}]");
 	put_slice("kubernetes",
@@ -842,6 +848,36 @@ static void test_connections_kept(void)
 	end();
 }
 
+static void test_pods_links(void)
+{
+	struct rt_route local = {.table = 255, .protocol = 2, .type = RT_TYPE_LOCAL};
+	unsigned calls;
+
+	begin();
+	step("pods' interfaces come and go, and the kernel is not read for them");
+	(void)prefix_parse("fe80::eeee/128", &local.dst, NULL);
+	calls = rt_fake_calls();
+	for (uint32_t i = 10; i < 30; i++) {
+		auto_free char *name = mem_printf("cali%u", i);
+
+		rt_fake_link(name, i, true);
+		local.oif = i;
+		rt_fake_route(&local);
+		set_addr(i, "fe80::eeee/64", true);
+		spin();
+		set_addr(i, "fe80::eeee/64", false);
+		rt_fake_link_gone(name);
+		spin();
+	}
+	if (rt_fake_calls() - calls > 2 * 20) /* the addresses' own */
+		fail("%u calls", rt_fake_calls() - calls - 2 * 20);
+	step("an address of this node's own is served");
+	set_addr(2, "10.130.30.80/24", true);
+	expect(IPVS(NODE_PORT A1 B1 "\n",
+		"TCP 10.130.30.80:30080 rr:" A1 B1 "\n" TCP_VIP A1 B1 "\n", UDP_VIP A1 B1 "\n"));
+	end();
+}
+
 int main(void)
 {
 	static const int kernel_errors[] = {-ENOBUFS, -EBUSY, -ETIMEDOUT};
@@ -863,6 +899,7 @@ int main(void)
 	test_one_unread();
 	test_many_fail();
 	test_connections_kept();
+	test_pods_links();
 	run(&none);
 	sweep("IPVS", kernel_errors, array_size(kernel_errors));
 	sweep("route", kernel_errors, array_size(kernel_errors));
