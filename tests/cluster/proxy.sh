@@ -438,6 +438,16 @@ for what in "delete table ip margay-proxy" "flush chain ip margay-proxy filter-i
 	check "nft $what: repaired by event" within 1 rules_are_back
 done
 
+# ---- at rest, for the record: bench/run has no IPVS. The timer, which is not set here, adds its own ----
+wakeups() {
+	awk '/^voluntary_ctxt_switches/ { print $2 }' "/proc/$PROXY/status"
+}
+sleep 5
+n_wakeups=$(wakeups)
+sleep 60
+echo "# in a minute without a change: $(($(wakeups) - n_wakeups)) wakeups, PSS" \
+	"$(awk '/^Pss:/ { print $2 }' "/proc/$PROXY/smaps_rollup") kB"
+
 # ---- tampering with IPVS, which the kernel tells nobody: it is read again every 20 s ----
 kill -9 "$PROXY"
 wait "$PROXY" 2>/dev/null
