@@ -444,8 +444,8 @@ wakeups() {
 }
 sleep 5
 n_wakeups=$(wakeups)
-sleep 60
-echo "# in a minute without a change: $(($(wakeups) - n_wakeups)) wakeups, PSS" \
+sleep 20
+echo "# in 20 s without a change: $(($(wakeups) - n_wakeups)) wakeups, PSS" \
 	"$(awk '/^Pss:/ { print $2 }' "/proc/$PROXY/smaps_rollup") kB"
 
 # ---- tampering with IPVS, which the kernel tells nobody: it is read again every 20 s ----
