@@ -15,20 +15,35 @@ set -euo pipefail
 caller=$PWD
 cd "$(dirname "$0")"
 
-bed=() keep='' file=tests/cluster/golden.conf
+die() {
+	echo "demo.sh: $*" >&2
+	exit 2
+}
+
+bed=() keep='' file=
 for argument; do
 	case $argument in
 	--keep) keep=1 ;;
 	--native) bed+=(--native) ;;
-	-*)
+	--help)
 		sed -n '4,15s/^# \?//p' "$0"
-		[ "$argument" = --help ]
 		exit
 		;;
-	*) file=$(cd "$caller" && realpath -- "$argument") ;;
+	-*) die "there is no option $argument; --help lists them" ;;
+	*)
+		[ -z "$file" ] || die "one FILE is wanted, and $file and $argument are given"
+		file=$argument
+		;;
 	esac
 done
-[ -r "$file" ] || { echo "demo.sh: $file: there is no such file" >&2; exit 2; }
+case $file in
+'') file=tests/cluster/golden.conf ;;
+/*) ;;
+*) file=$(realpath -m -- "$caller/$file") ;;
+esac
+[ -e "$file" ] || die "there is no file $file; tests/cluster/golden.conf and second.conf are two to start from"
+[ -f "$file" ] || die "$file is no file of numbers, as tests/cluster/golden.conf is"
+[ -r "$file" ] || die "$file may not be read by $(id -un)"
 
 tools/install-packages build run bed
 command -v ccache >/dev/null && export CMAKE_C_COMPILER_LAUNCHER=ccache
