@@ -147,6 +147,5 @@ int call_status(struct call *c, struct err *err)
 	store_kv_done(&kv);
 	if (r == 0 || r == -ENOENT)
 		return 0;
-	err_wrap(err, r, "datastore %s", store_name(c->st));
 	return CNI_E_UNAVAILABLE;
 }

@@ -32,7 +32,8 @@
 #define SCHEMA 1
 #define KEEP 10000	 /* revisions for which a deletion is remembered */
 #define PRUNE_EVERY 1024 /* revisions */
-#define WAL_PAGES 500	 /* per checkpoint; a first opener may have to read them all */
+#define FOREIGN "the database of another program"
+#define WAL_PAGES 500 /* per checkpoint; a first opener may have to read them all */
 
 static const char *const query_text[Q_N] = {
 	[Q_BEGIN] = "BEGIN",
@@ -88,20 +89,30 @@ void sq_disconnect(struct sq *sq)
 
 /* ---- errors ---- */
 
+/* A file that cannot be used: why, where it is, and how another is named, by a daemon and by a plugin. */
+static int unusable(const struct sq *sq, int code, const char *why, struct err *err)
+{
+	const char *name = strrchr(sq->path, '/') + 1;
+
+	return err_set(err, code,
+		"datastore %s: %s (ls -ld shows the file and its directory %.*s); another file is named "
+		"by MARGAY_SQLITE_PATH, in a CNI configuration by sqlite_path",
+		sq->path, why, (int)(name - sq->path), sq->path);
+}
+
 static int fail_sys(struct sq *sq, int e, struct err *err)
 {
+	char why[160];
+
 	switch (e) {
 	case EACCES:
 	case EPERM:
-		return err_set(err, -EACCES,
-			"datastore %s: permission denied for uid %d: run as its owner (ls -l shows "
-			"whom), or set MARGAY_SQLITE_PATH",
-			sq->path, (int)geteuid());
+		snprintf(why, sizeof(why), "%s for uid %d", strerror(e), (int)geteuid());
+		return unusable(sq, -EACCES, why, err);
 	case EROFS:
-		return err_set(err, -EACCES,
-			"datastore %s: the file system is read-only: mount it read-write, or set "
-			"MARGAY_SQLITE_PATH",
-			sq->path);
+		return unusable(sq, -EACCES, strerror(e), err);
+	case EISDIR:
+		return unusable(sq, -EINVAL, strerror(e), err);
 	case ENOSPC:
 	case EDQUOT:
 	case EFBIG:
@@ -110,8 +121,7 @@ static int fail_sys(struct sq *sq, int e, struct err *err)
 			"nothing stored was harmed",
 			sq->path);
 	default:
-		return err_sys(err, -EHOSTUNREACH, "datastore %s: cannot be opened (errno %d)",
-			sq->path, e);
+		return unusable(sq, -EHOSTUNREACH, strerror(e), err);
 	}
 }
 
@@ -119,6 +129,7 @@ static int fail_io(struct sq *sq, int rc, struct err *err)
 {
 	bool io = (rc & 0xff) == SQLITE_CANTOPEN || (rc & 0xff) == SQLITE_IOERR;
 	int e = io && sq->db ? sqlite3_system_errno(sq->db) : 0;
+	char why[160];
 
 	if (e)
 		return fail_sys(sq, e, err);
@@ -127,12 +138,14 @@ static int fail_io(struct sq *sq, int rc, struct err *err)
 			"datastore %s: a write failed: a quota, a limit on file sizes, or the disk "
 			"(dmesg tells)",
 			sq->path);
-	return err_set(err, -EHOSTUNREACH, "datastore %s: %s (SQLite code %d)", sq->path,
+	snprintf(why, sizeof(why), "%s (SQLite code %d)",
 		sq->db ? sqlite3_errmsg(sq->db) : sqlite3_errstr(rc), rc);
+	return unusable(sq, -EHOSTUNREACH, why, err);
 }
 
 int sq_fail(struct sq *sq, int rc, struct err *err)
 {
+	char why[160];
 	int r;
 
 	switch (rc & 0xff) {
@@ -145,16 +158,13 @@ int sq_fail(struct sq *sq, int rc, struct err *err)
 	case SQLITE_READONLY:
 	case SQLITE_PERM:
 	case SQLITE_AUTH:
-		r = err_set(err, -EACCES,
-			"datastore %s: it, or its -wal or -shm beside it, cannot be written to by uid "
-			"%d: give write permission or run as its owner",
-			sq->path, (int)geteuid());
+		snprintf(why, sizeof(why),
+			"it, or its -wal or -shm beside it, is not writable by uid %d: give write permission, or run as its owner",
+			(int)geteuid());
+		r = unusable(sq, -EACCES, why, err);
 		break;
 	case SQLITE_NOTADB:
-		r = err_set(err, -EINVAL,
-			"datastore %s: the file is not a database: move it away, or set "
-			"MARGAY_SQLITE_PATH to another",
-			sq->path);
+		r = unusable(sq, -EINVAL, "the file is not a database: move it away", err);
 		break;
 	case SQLITE_CORRUPT:
 		r = err_set(err, -EINVAL,
@@ -306,10 +316,7 @@ static int create_schema(struct sq *sq, struct err *err)
 		if (rc == SQLITE_OK && n > 0) {
 			sq_rollback(sq);
 			sq_disconnect(sq);
-			return err_set(err, -EINVAL,
-				"datastore %s: this is the database of another program: set "
-				"MARGAY_SQLITE_PATH to another file",
-				sq->path);
+			return unusable(sq, -EINVAL, FOREIGN, err);
 		}
 		snprintf(pragmas, sizeof(pragmas),
 			"PRAGMA user_version = %d; PRAGMA application_id = %d", SCHEMA, APP_ID);
@@ -338,10 +345,7 @@ static int check_schema(struct sq *sq, struct err *err)
 	if (version == 0 && app == 0)
 		return create_schema(sq, err);
 	if (app != APP_ID)
-		r = err_set(err, -EINVAL,
-			"datastore %s: this is the database of another program: set "
-			"MARGAY_SQLITE_PATH to another file",
-			sq->path);
+		r = unusable(sq, -EINVAL, FOREIGN, err);
 	else if (version != SCHEMA)
 		r = err_set(err, -EINVAL,
 			"datastore %s: its schema is version %lld, this program knows %d: use the "
@@ -407,9 +411,10 @@ int sq_connect(struct sq *sq, struct err *err)
 		if (stat(sq->path, &sq->file) < 0)
 			return fail_sys(sq, errno, err);
 	}
+	if (S_ISDIR(sq->file.st_mode))
+		return fail_sys(sq, EISDIR, err);
 	if (!S_ISREG(sq->file.st_mode))
-		return err_set(err, -EINVAL,
-			"datastore %s: not a file: set MARGAY_SQLITE_PATH to one", sq->path);
+		return unusable(sq, -EINVAL, "Not a regular file", err);
 	rc = sqlite3_open_v2(sq->path, &sq->db,
 		SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
 	if (rc != SQLITE_OK)

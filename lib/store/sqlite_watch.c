@@ -254,9 +254,9 @@ static int inotify_start(struct sq *sq, struct err *err)
 		return 0;
 	sq->ino = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (sq->ino < 0)
-		return err_sys(err, -EHOSTUNREACH,
-			"datastore %s: inotify (raise fs.inotify.max_user_instances?), errno %d",
-			sq->path, errno);
+		return err_set(err, -EHOSTUNREACH,
+			"datastore %s: inotify: %s (raise fs.inotify.max_user_instances?)",
+			sq->path, strerror(errno));
 	if (inotify_add_watch(sq->ino, sq->path, gone) < 0 ||
 		inotify_add_watch(sq->ino, wal, gone | IN_MODIFY) < 0) {
 		int e = errno;

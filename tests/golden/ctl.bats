@@ -326,7 +326,8 @@ claims() {
 	pool a 10.1.0.0/16 | ctl apply -f -
 	run ctl apply -f <(pool b 10.2.0.0/16) --margay-sqlite-path /proc/nowhere/margay.db
 	[ "$status" -eq 1 ]
-	has "/proc/nowhere/margay.db"
+	has "datastore /proc/nowhere/margay.db: No such file or directory"
+	has MARGAY_SQLITE_PATH
 	# No room: nothing is stored, and what is there stays.
 	run bash -c "trap '' XFSZ; ulimit -f 0; exec '$BIN/margayctl' apply -f '$SAMPLES'"
 	[ "$status" -eq 1 ]

@@ -619,6 +619,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	CONF=$BATS_TEST_TMPDIR/s cni STATUS -
 	sed "s,$DB,/proc/nowhere/db," "$BATS_TEST_TMPDIR/s" >"$BATS_TEST_TMPDIR/s2"
 	CONF=$BATS_TEST_TMPDIR/s2 code 50 STATUS -
+	[[ $msg == "datastore /proc/nowhere/db: No such file or directory ("*" directory /proc/nowhere/)"*sqlite_path ]]
 	code 1 STATUS -
 	# Before the agent has been here: as ADD.
 	pod a

@@ -944,9 +944,62 @@ START_TEST(what_is_no_datastore_is_refused)
 	fails(store_get_wait(st, "/a", 0, &kv, &err), -EINVAL);
 	said("its schema is version 2, this program knows 1");
 	unlink(path);
+}
+END_TEST
+
+/* To somebody who may read nothing and write nothing of root's. */
+static void become_nobody(void)
+{
+	if (geteuid() == 0)
+		ck_assert_int_eq(seteuid(65534), 0);
+}
+
+/* Why, which file, its directory, and how another is named: in a daemon, and in a plugin. */
+static void cannot_be_used(int code, const char *why)
+{
+	auto_(store) struct store *st = open_sqlite(NULL);
+	struct store_kv kv;
+	char text[160];
+
+	fails(store_get_wait(st, "/a", 0, &kv, &err), code);
+	snprintf(text, sizeof(text), "datastore %s: %s", path, why);
+	said(text);
+	snprintf(text, sizeof(text), "its directory %.*s)", (int)(strrchr(path, '/') + 1 - path),
+		path);
+	said(text);
+	said("MARGAY_SQLITE_PATH");
+	said("sqlite_path");
+	ck_assert_ptr_null(strstr(err.text, "No route to host"));
+}
+
+START_TEST(a_file_that_cannot_be_used_is_named_with_the_reason)
+{
+	char file[96];
+
+	snprintf(path, sizeof(path), "/proc/nowhere/margay.db");
+	cannot_be_used(-EHOSTUNREACH, "No such file or directory");
+	snprintf(file, sizeof(file), "%s/file", dir);
+	fclose(fopen(file, "w"));
+	snprintf(path, sizeof(path), "%s/file/margay.db", dir);
+	cannot_be_used(-EHOSTUNREACH, "Not a directory");
+	snprintf(path, sizeof(path), "/dev/null");
+	cannot_be_used(-EINVAL, "Not a regular file");
+	snprintf(path, sizeof(path), "%s/directory", dir);
 	mkdir(path, 0700);
-	fails(store_get_wait(st, "/a", 0, &kv, &err), -EINVAL);
-	said("not a file");
+	cannot_be_used(-EINVAL, "Is a directory");
+	own_mounts();
+	ck_assert_int_eq(mount("margay", path, "tmpfs", MS_RDONLY, NULL), 0);
+	snprintf(path, sizeof(path), "%s/directory/margay.db", dir);
+	cannot_be_used(-EACCES, "Read-only file system");
+	snprintf(file, sizeof(file), "%s/directory", dir);
+	ck_assert_int_eq(umount(file), 0);
+	/* nor may somebody else */
+	snprintf(path, sizeof(path), "%s/margay.db", dir);
+	chmod(dir, 0700);
+	become_nobody();
+	snprintf(file, sizeof(file), "Permission denied for uid %d", (int)geteuid());
+	cannot_be_used(-EACCES, file);
+	ck_assert_int_eq(geteuid() == 65534 ? seteuid(0) : 0, 0);
 }
 END_TEST
 
@@ -1047,13 +1100,6 @@ START_TEST(a_file_limit_is_reported_and_survived)
 }
 END_TEST
 
-/* To somebody who may read nothing and write nothing of root's. */
-static void become_nobody(void)
-{
-	if (geteuid() == 0)
-		ck_assert_int_eq(seteuid(65534), 0);
-}
-
 START_TEST(missing_permission_is_reported)
 {
 	struct store *st = open_sqlite(NULL);
@@ -1067,7 +1113,7 @@ START_TEST(missing_permission_is_reported)
 	st = open_sqlite(NULL);
 	fails(store_get_wait(st, "/a", 0, &kv, &err), -EACCES);
 	said(path);
-	said("permission denied for uid");
+	said("Permission denied for uid");
 	store_close(st);
 	/* may read the files, not write them */
 	ck_assert_int_eq(geteuid() == 65534 ? seteuid(0) : 0, 0);
@@ -1080,7 +1126,7 @@ START_TEST(missing_permission_is_reported)
 	st = open_sqlite(NULL);
 	fails(store_update_wait(st, "/a", "2", 0, 0, NULL, &err), -EACCES);
 	said(path);
-	said("write");
+	said("is not writable by uid");
 	store_close(st);
 	/* a directory in which nothing may be made */
 	snprintf(path, sizeof(path), "/proc/1/margay.db");
@@ -1549,6 +1595,7 @@ int main(void)
 	tcase_add_test(sqlite, a_damaged_file_is_reported);
 	tcase_add_test(sqlite, a_full_disk_is_reported_and_survived);
 	tcase_add_test(sqlite, a_file_limit_is_reported_and_survived);
+	tcase_add_test(sqlite, a_file_that_cannot_be_used_is_named_with_the_reason);
 	tcase_add_test(sqlite, missing_permission_is_reported);
 	tcase_add_test(sqlite, an_exchanged_file_is_not_taken_for_deletions);
 	tcase_add_test(sqlite, a_write_never_goes_to_a_removed_file);
