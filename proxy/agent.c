@@ -52,7 +52,6 @@ enum { PART_SYSCTL, PART_NFT, PART_VIPS, PART_IPVS, N_PARTS };
 struct agent {
 	const struct agent_conf *conf;
 	struct event_base *base;
-	struct store *st;
 	int64_t (*now_ms)(void);
 
 	struct rt *rt;
@@ -171,8 +170,7 @@ static void on_sync_state(void *arg)
 	if (!a->cache) /* before cache_new has returned */
 		return;
 	if (!sync_up(cache_sync(a->cache)))
-		health_set_bad(a->sync_check, "datastore %s: %s", store_name(a->st),
-			sync_state(cache_sync(a->cache)));
+		health_set_bad(a->sync_check, "%s", sync_state(cache_sync(a->cache)));
 	else if (a->unknown)
 		health_set_bad(a->sync_check,
 			"%s cannot be decoded (the log says why), so that no virtual server and no "
@@ -780,7 +778,6 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 
 	a->conf = conf;
 	a->base = base;
-	a->st = st;
 	a->now_ms = now_ms ? now_ms : clock_mono_ms;
 	a->metrics = metrics;
 	a->sync_check = health_add(health, "datastore", HEALTH_READY, "the datastore to be read");

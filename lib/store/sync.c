@@ -8,8 +8,11 @@
 
 #include <event2/event.h>
 
+#define LOG_MODULE "datastore"
 #include "base/err.h"
 #include "base/hmap.h"
+#include "base/log.h"
+#include "base/mem.h"
 #include "base/strbuf.h"
 #include "store/store.h"
 
@@ -50,6 +53,8 @@ struct sync {
 	bool armed;
 	bool in_sync;
 	struct err why; /* the last failure */
+	char *told;	/* the one that the log has heard of last; NULL: none since all was well */
+	bool told_of_list;
 	struct strbuf state;
 };
 
@@ -102,7 +107,27 @@ static void state_changed(struct sync *s)
 		s->ops.state(s->arg);
 }
 
-static void retry_later(struct part *p, int r, const struct err *err)
+/* Once, and again when it is another one. That what is watched is too old is no failure. */
+static void tell_failure(struct sync *s, bool of_list)
+{
+	if (s->why.code == -ESTALE || (s->told && strcmp(s->told, err_text(&s->why)) == 0))
+		return;
+	log_warn("%s", err_text(&s->why));
+	free(s->told);
+	s->told = mem_strdup(err_text(&s->why));
+	s->told_of_list = of_list;
+}
+
+/* Not of a watch's failure, for every watch may fail where lists succeed. */
+static void tell_success(struct sync *s)
+{
+	if (!s->told || !s->told_of_list)
+		return;
+	log_info("%s: answers again", store_name(s->st));
+	free(take_ptr(s->told));
+}
+
+static void retry_later(struct part *p, bool of_list, int r, const struct err *err)
 {
 	struct sync *s = p->s;
 	int64_t delay = BACKOFF_MIN_MS;
@@ -111,6 +136,7 @@ static void retry_later(struct part *p, int r, const struct err *err)
 	p->watch = NULL;
 	s->why = err ? *err : ERR_INIT;
 	s->why.code = r;
+	tell_failure(s, of_list);
 	for (unsigned i = 0; i < s->failures && delay < BACKOFF_MAX_MS; i++)
 		delay *= 2;
 	if (delay > BACKOFF_MAX_MS)
@@ -140,7 +166,7 @@ static void on_event(void *arg, const struct store_kv *kv)
 
 static void on_end(void *arg, int r, const struct err *err)
 {
-	retry_later(arg, r, err);
+	retry_later(arg, false, r, err);
 }
 
 static void list_end(struct part *p, int64_t rev)
@@ -172,7 +198,7 @@ static void on_list(void *arg, const struct store_res *res)
 	struct sync *s = p->s;
 
 	if (res->r < 0) {
-		retry_later(p, res->r, res->err);
+		retry_later(p, true, res->r, res->err);
 		return;
 	}
 	for (size_t i = 0; i < res->n; i++) {
@@ -185,6 +211,7 @@ static void on_list(void *arg, const struct store_res *res)
 		return;
 	list_end(p, res->rev);
 	s->failures = 0;
+	tell_success(s);
 	if (!s->in_sync && all_listed(s)) {
 		s->in_sync = true;
 		s->ops.in_sync(s->arg);
@@ -272,6 +299,7 @@ void sync_free(struct sync *s)
 	hmap_done(&s->entries);
 	event_free(s->timer);
 	strbuf_done(&s->state);
+	free(s->told);
 	free(s);
 }
 

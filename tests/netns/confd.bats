@@ -442,6 +442,8 @@ tunnel() {
 	real=$DB
 	DB=/proc/nowhere/db confd_start n1
 	eventually 3 says n1 'BAD *datastore'
+	sleep 0.5
+	[ "$(grep -c 'warn datastore: datastore /proc/nowhere/db: No such file or directory .*MARGAY_SQLITE_PATH' "$T/n1/confd.log")" = 1 ]
 	[ "$(stat -c '%n %i' "$T"/n1/*.inc "$T/n1/bird.conf")" = "$before" ]
 	established n1 Mesh_10_9_0_2
 	route n1 10.244.2.0/24 bird
