@@ -18,6 +18,7 @@
 #include "confd/dns_view.h"
 #include "confd/render.h"
 #include "confd/routes.h"
+#include "confd/secrets.h"
 #include "confd/templates.h"
 #include "kern/rt.h"
 #include "model/bgp.h"
@@ -41,7 +42,6 @@
 
 /* The first change is rendered at once, what follows within this time together. */
 #define PACE_MS 8
-#define SECRET_MAX 4096
 
 MODEL_CACHE_FNS(node);
 MODEL_CACHE_FNS(bgp_config);
@@ -74,6 +74,7 @@ struct agent {
 	struct templates *templates;
 	struct apply *apply;
 	struct routes *routes;
+	struct secrets *secrets;
 	struct ctl_server *ctl;
 	struct metrics *metrics;
 	struct loop_task *task;
@@ -83,7 +84,6 @@ struct agent {
 	bool in_sync;
 	bool was_given; /* BIRD got a configuration from this run */
 	char *unknown;	/* the key that this waits for, or NULL */
-	char *secret;	/* the last one read */
 	VEC(struct renderer *) renderers;
 	struct endpoints *endpoints; /* NULL: no zone is rendered */
 	struct loop_task *dns_task;
@@ -220,24 +220,11 @@ static void all_of(const struct agent *a, int kind, objects *ret)
 	cache_for_each(a->cache, &a->kinds[kind], on_object, ret);
 }
 
-/* A secret is a file, as Kubernetes mounts them. */
 static const char *read_secret(void *arg, const char *name, const char *key)
 {
 	struct agent *a = arg;
-	auto_free char *path = mem_printf("%s/%s/%s", a->conf->secret_dir, name, key ? key : "");
-	struct err err = ERR_INIT;
-	size_t len;
 
-	free(take_ptr(a->secret));
-	if (!key || strchr(name, '/') || strchr(key, '/') || name[0] == '.' || key[0] == '.')
-		return NULL;
-	if (file_read(path, SECRET_MAX, &a->secret, &len, &err) < 0) {
-		log_debug("%s", err_text(&err));
-		return NULL;
-	}
-	while (len > 0 && (a->secret[len - 1] == '\n' || a->secret[len - 1] == '\r'))
-		a->secret[--len] = '\0';
-	return strlen(a->secret) == len ? a->secret : NULL;
+	return secrets_get(a->secrets, name, key);
 }
 
 /* Takes fresh; each problem is logged when it appears and when it has gone. */
@@ -548,6 +535,13 @@ static void on_unknown(void *arg)
 	loop_task_schedule(a->task);
 }
 
+static void on_secret(void *arg)
+{
+	struct agent *a = arg;
+
+	loop_task_schedule(a->task);
+}
+
 static void on_sync_state(void *arg)
 {
 	struct agent *a = arg;
@@ -686,6 +680,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 		r = ctl_server_new(base, ctl_path, verbs, array_size(verbs), a, &a->ctl, err);
 	if (r < 0)
 		return r;
+	a->secrets = secrets_new(base, conf->secret_dir, on_secret, a);
 	a->apply = apply_new(base, conf->bird_ctl, conf->bird_dir, &apply_ops, a);
 	add_renderers(a, base, health);
 	add_kinds(a);
@@ -716,7 +711,7 @@ void agent_free(struct agent *a)
 	loop_task_free(a->dns_task);
 	problems_done(&a->bird_problems);
 	problems_done(&a->dns_problems);
-	free(a->secret);
+	secrets_free(a->secrets);
 	free(a->unknown);
 	free(a);
 }

@@ -112,6 +112,10 @@ cli() { # NODE COMMAND...
 	birdc -s "$T/$1/bird.ctl" "${@:2}"
 }
 
+no_protocol() { # NODE NAME
+	! cli "$1" show protocols "$2"
+}
+
 eventually() { # SECONDS COMMAND...: until it succeeds
 	local until=$((${EPOCHREALTIME/./} + $1 * 1000000))
 	shift
@@ -241,6 +245,27 @@ two_nodes() {
 	run ! grep -q quote "$T/n1/peers.inc"
 	[ "$(cli n1 show protocols | grep -c Global_)" = 1 ]
 	is_done n1
+}
+
+@test "a password that comes, and one that is exchanged as Kubernetes does it" {
+	two_nodes
+	peer router '{"peerIP":"10.9.0.50","asNumber":65001,"password":{"secretKeyRef":{"name":"bgp","key":"tor"}}}'
+	eventually 2 grep -q 'BGPPeer router: the password: there is no secret' "$T/n1/confd.log"
+	mkdir -p "$T/secrets/bgp/..1"
+	echo first >"$T/secrets/bgp/..1/tor"
+	ln -s ..1 "$T/secrets/bgp/..data"
+	ln -s ..data/tor "$T/secrets/bgp/tor"
+	eventually 2 grep -q '"first"' "$T/n1/peers.inc"
+	eventually 2 cli n1 show protocols Global_10_9_0_50
+	mkdir "$T/secrets/bgp/..2"
+	echo second >"$T/secrets/bgp/..2/tor"
+	ln -s ..2 "$T/secrets/bgp/..new"
+	mv -T "$T/secrets/bgp/..new" "$T/secrets/bgp/..data"
+	eventually 2 grep -q '"second"' "$T/n1/peers.inc"
+	eventually 2 is_done n1
+	# Gone, and with it the session, rather than one without a password.
+	rm -r "$T/secrets"
+	eventually 2 no_protocol n1 Global_10_9_0_50
 }
 
 @test "a configuration that BIRD refuses is reported with its place, and the one before stays" {

@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What of confd is pure and has no golden file. */
+/* What of confd is pure and has no golden file, and its secrets. */
 #include <check.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "confd/bgp_view.h"
+#include "confd/secrets.h"
 #include "confd/sha256.h"
 #include "confd/templates.h"
+#include "svc/loop.h"
 
 /* FIPS 180-4's examples, and each length around a block's end. */
 START_TEST(sha256_of_known_texts)
@@ -81,6 +87,83 @@ START_TEST(templates_lie_beside_the_program)
 }
 END_TEST
 
+/* ---- secrets ---- */
+
+static struct event_base *base;
+static struct secrets *secrets;
+static char dir[] = "/tmp/margay-secrets-XXXXXX";
+static unsigned n_changes;
+
+static void on_change(void *arg)
+{
+	(void)arg;
+	n_changes++;
+}
+
+static void sh(const char *command)
+{
+	auto_free char *line = mem_printf("cd %s && %s", dir, command);
+
+	ck_assert_int_eq(system(line), 0);
+}
+
+/* What is told, after at least one change; then nothing more is. */
+static const char *told(const char *command)
+{
+	int64_t until = clock_mono_ms() + 2000;
+
+	n_changes = 0;
+	sh(command);
+	while (n_changes == 0 && clock_mono_ms() < until) {
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		usleep(500);
+	}
+	ck_assert_msg(n_changes > 0, "%s: not told", command);
+	return secrets_get(secrets, "bgp", "key");
+}
+
+START_TEST(secrets_are_told)
+{
+	auto_free char *path = NULL;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	path = mem_printf("%s/a/secrets/", dir);
+	base = loop_base_new();
+	secrets = secrets_new(base, path, on_change, NULL);
+	ck_assert_ptr_null(secrets_get(secrets, "bgp", "key"));
+	ck_assert_ptr_null(told("mkdir a"));
+	ck_assert_ptr_null(told("mkdir a/secrets"));
+	ck_assert_ptr_null(told("mkdir a/secrets/bgp"));
+	ck_assert_str_eq(told("echo 1 >a/secrets/bgp/key"), "1");
+	ck_assert_str_eq(told("echo 2 >a/secrets/bgp/key"), "2");
+	ck_assert_str_eq(told("mv a/secrets/bgp a/secrets/old; mkdir a/secrets/..2; "
+			      "echo 3 >a/secrets/..2/key; ln -s ..2 a/secrets/bgp"),
+		"3");
+	/* What Kubernetes renames is in the directory of the name. */
+	ck_assert_str_eq(told("cd a/secrets/bgp/ && mkdir ..4 && echo 4 >..4/key && rm key && "
+			      "ln -s ..4 ..data && ln -s ..data/key key"),
+		"4");
+	(void)told("mkdir a/secrets/bgp/..5 && echo 5 >a/secrets/bgp/..5/key");
+	ck_assert_str_eq(told("cd a/secrets/bgp/ && ln -s ..5 ..new && mv -T ..new ..data"), "5");
+	/* All at once, and again from nothing. */
+	ck_assert_ptr_null(told("rm -r a"));
+	ck_assert_str_eq(told("mkdir -p a/secrets/bgp && echo 6 >a/secrets/bgp/key"), "6");
+	event_base_loop(base, EVLOOP_NONBLOCK);
+	n_changes = 0;
+	ck_assert_str_eq(secrets_get(secrets, "bgp", "key"), "6");
+	ck_assert_ptr_null(secrets_get(secrets, "..", "key"));
+	ck_assert_ptr_null(secrets_get(secrets, "bgp", NULL));
+	for (int i = 0; i < 20; i++) {
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		usleep(1000);
+	}
+	ck_assert_uint_eq(n_changes, 0);
+	secrets_free(secrets);
+	event_base_free(base);
+	sh("rm -r $PWD");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("confd");
@@ -92,6 +175,7 @@ int main(void)
 	tcase_add_loop_test(tc, router_ids_of_names, 0, 4);
 	tcase_add_test(tc, router_ids_that_may_be);
 	tcase_add_loop_test(tc, templates_lie_beside_the_program, 0, 3);
+	tcase_add_test(tc, secrets_are_told);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
