@@ -84,6 +84,7 @@ struct apply {
 	uint32_t lost_generation; /* BIRD went while it loaded this one; 0: none */
 	struct bird_version lost_version;
 	char *state;
+	char *failure; /* that the log has heard of; NULL: none since BIRD came or was done */
 	uint64_t n_loaded, n_refused;
 };
 
@@ -457,17 +458,27 @@ static void retry_now(struct apply *a)
 	loop_task_schedule(a->task);
 }
 
+/* Logged once, whatever state is between two attempts. */
+static void fail(struct apply *a, const char *why)
+{
+	set_state(a, false, "%s", why);
+	if (!a->failure || strcmp(a->failure, why) != 0) {
+		log_error("%s", why);
+		free(a->failure);
+		a->failure = mem_strdup(why);
+	}
+	retry_later(a);
+}
+
 /* What it refuses today may be no fault of the text: a file that BIRD cannot read, an interface. */
 static void refuse(struct apply *a, const struct err *err)
 {
-	auto_free char *before = mem_strdup(a->state);
+	auto_free char *why = mem_printf(
+		"BIRD refuses its new configuration, and runs on with the one before: %s",
+		err_text(err));
 
 	a->n_refused++;
-	set_state(a, false, "BIRD refuses its new configuration: %s", err_text(err));
-	if (strcmp(before, a->state) != 0)
-		log_error("BIRD refuses its new configuration, and runs on with the one before: %s",
-			err_text(err));
-	retry_later(a);
+	fail(a, why);
 }
 
 /* What BIRD may have died of is not given to the next one at once, and ever more rarely. */
@@ -567,6 +578,7 @@ static void on_verified(void *arg, const struct bird_reply *reply, const struct 
 			flush(a);
 		a->retry_ms = RETRY_FIRST_MS;
 		a->lost_generation = 0;
+		free(take_ptr(a->failure));
 		take_accepted(a);
 		set_state(a, true, "BIRD runs what was rendered");
 		loop_timer_set(a->settle, SETTLE_MS);
@@ -574,16 +586,13 @@ static void on_verified(void *arg, const struct bird_reply *reply, const struct 
 	} else if (!a->loaded) {
 		configure(a);
 	} else {
-		auto_free char *before = mem_strdup(a->state);
-
-		set_state(a, false,
+		auto_free char *why = mem_printf(
 			"BIRD has read %s/%s and does not run it: want " BGP_VIEW_GENERATION
 			" %u, got \"%s\"; does the template define it?",
 			a->dir, APPLY_TOP, a->running_generation,
 			value ? value : reply->lines[0].text);
-		if (strcmp(before, a->state) != 0)
-			log_error("%s", a->state);
-		retry_later(a);
+
+		fail(a, why);
 	}
 }
 
@@ -591,16 +600,6 @@ static void verify(struct apply *a)
 {
 	a->step = VERIFYING;
 	ask(a, "eval " BGP_VIEW_GENERATION, on_verified, a);
-}
-
-static void fail(struct apply *a, const struct err *err)
-{
-	auto_free char *before = mem_strdup(a->state);
-
-	set_state(a, false, "%s", err_text(err));
-	if (strcmp(before, a->state) != 0)
-		log_error("%s", a->state);
-	retry_later(a);
 }
 
 static void on_checked(void *arg, const struct bird_reply *reply, const struct err *lost)
@@ -615,7 +614,7 @@ static void on_checked(void *arg, const struct bird_reply *reply, const struct e
 		refuse(a, &err);
 	} else if (swap(a, &err) < 0) {
 		swap_back(a);
-		fail(a, &err);
+		fail(a, err_text(&err));
 	} else {
 		configure(a);
 	}
@@ -631,7 +630,7 @@ static void check(struct apply *a)
 	if (r == 0)
 		r = bird_cmd_configure(&command, true, top, &err);
 	if (r < 0) {
-		fail(a, &err);
+		fail(a, err_text(&err));
 		return;
 	}
 	a->step = CHECKING;
@@ -699,6 +698,7 @@ static void on_up(void *arg, const struct bird_version *v)
 	a->up = true;
 	a->silent = false;
 	a->n_starts = 0;
+	free(take_ptr(a->failure));
 	a->version = *v;
 	if (is_suspect(a))
 		arm_retry(a);
@@ -793,6 +793,7 @@ void apply_free(struct apply *a)
 	files_done(&a->running);
 	files_done(&a->accepted);
 	free(a->state);
+	free(a->failure);
 	free(a->dir);
 	free(a);
 }

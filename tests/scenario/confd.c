@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/strbuf.h"
 #include "confd/apply.h"
 #include "svc/loop.h"
@@ -32,8 +33,11 @@ static struct world {
 	int listener, conn;
 	struct loop_fd *accepting, *reading;
 	unsigned running;
-	bool dies;		   /* at the next "reload" */
-	unsigned dies_of;	   /* when it is to run this generation */
+	bool dies;	  /* at the next "reload" */
+	unsigned dies_of; /* when it is to run this generation */
+	bool slow;	  /* a configuration is in progress when it answers */
+	bool forgets;	  /* what generation it was */
+	bool busy;	  /* with a configuration: it answers nothing, and accepts nobody */
 	unsigned n_checks, n_read; /* "configure check"s, and those that are none */
 	struct strbuf reloads;	   /* "kernel1 kernel1 " */
 } w;
@@ -104,8 +108,14 @@ static void bird_read(const char *command, bool check)
 	if (!check)
 		w.running = at ? (unsigned)strtoul(at + strlen("generation "), NULL, 10) : 0;
 	w.n_read += !check;
+	if (!check && w.forgets)
+		w.running = 0;
 	if (!check && w.dies_of > 0 && w.running == w.dies_of)
 		bird_die();
+	else if (!check && w.busy)
+		loop_fd_free(take_ptr(w.accepting));
+	else if (!check && w.slow)
+		dprintf(w.conn, "0004 Reconfiguration in progress\n");
 	else
 		dprintf(w.conn, check ? "0020 Configuration OK\n" : "0003 Reconfigured\n");
 }
@@ -122,7 +132,9 @@ static void bird_hear(void *arg)
 	}
 	command[n] = '\0';
 	command[strcspn(command, "\n")] = '\0';
-	if (strncmp(command, "configure", strlen("configure")) == 0) {
+	if (strcmp(command, "configure status") == 0) {
+		dprintf(w.conn, "0003 Reconfiguration done\n");
+	} else if (strncmp(command, "configure", strlen("configure")) == 0) {
 		bird_read(command, strstr(command, "check") != NULL);
 	} else if (strncmp(command, "eval ", strlen("eval ")) == 0) {
 		dprintf(w.conn, "0023 %u\n", w.running);
@@ -161,13 +173,18 @@ static void bird_bind(void)
 	ck_assert_int_eq(listen(w.listener, 8), 0);
 }
 
+static void bird_listen(void)
+{
+	w.accepting = loop_fd_new(w.base, w.listener, LOOP_READ, bird_accept, NULL);
+}
+
 static void bird_start(void)
 {
 	auto_free char *top = read_text("bird.conf");
 
 	bird_bind();
 	ck_assert_ptr_null(strstr(top, "bad"));
-	w.accepting = loop_fd_new(w.base, w.listener, LOOP_READ, bird_accept, NULL);
+	bird_listen();
 	if (strstr(top, "generation "))
 		w.running = (unsigned)strtoul(strstr(top, "generation ") + 11, NULL, 10);
 }
@@ -482,6 +499,49 @@ START_TEST(what_bird_dies_of_is_tried_ever_more_rarely)
 }
 END_TEST
 
+/* BIRD answers when its other work lets it, and has one thread. */
+START_TEST(what_a_bird_loads_that_does_not_answer_stays_in_place)
+{
+	confd_start();
+	bird_start();
+	want(1, "");
+	EVENTUALLY(2000, apply_is_done(w.apply));
+	w.busy = true;
+	want(2, "");
+	EVENTUALLY(2000, !w.accepting);
+	EVENTUALLY(BIRD_TIMEOUT_MS + 2000, !apply_bird(w.apply));
+	run_for(100);
+	ck_assert(file_is("bird.conf", "generation 2"));
+	ck_assert(file_is("peers.inc", "peers of 2"));
+	w.busy = false;
+	bird_listen();
+	EVENTUALLY(2000, apply_is_done(w.apply));
+	ck_assert_uint_eq(w.running, 2);
+}
+END_TEST
+
+START_TEST(a_failure_is_logged_once)
+{
+	uint64_t before;
+
+	confd_start();
+	bird_start();
+	w.slow = true;
+	w.forgets = true;
+	before = log_error_count();
+	want(1, "");
+	EVENTUALLY(2000, w.n_read >= 3);
+	EVENTUALLY(500, strstr(apply_state(w.apply), "does not run it") != NULL);
+	ck_assert_uint_eq(log_error_count() - before, 1);
+	w.forgets = false;
+	EVENTUALLY(5000, apply_is_done(w.apply));
+	w.forgets = true;
+	want(2, "");
+	EVENTUALLY(2000, strstr(apply_state(w.apply), "does not run it") != NULL);
+	ck_assert_uint_eq(log_error_count() - before, 2);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("confd");
@@ -500,6 +560,8 @@ int main(void)
 	tcase_add_test(tc, a_bird_that_starts_in_vain_gets_the_least);
 	tcase_add_test(tc, the_first_attempt_after_a_failure_comes_soon);
 	tcase_add_test(tc, what_bird_dies_of_is_tried_ever_more_rarely);
+	tcase_add_test(tc, what_a_bird_loads_that_does_not_answer_stays_in_place);
+	tcase_add_test(tc, a_failure_is_logged_once);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
