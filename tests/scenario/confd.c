@@ -6,7 +6,6 @@
  */
 #include <check.h>
 #include <errno.h>
-#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,20 +14,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "confd/apply.h"
 #include "svc/loop.h"
+#include "world.h"
 
-static char dir[] = "/tmp/margay-confd-scn-XXXXXX";
+#define STATE apply_state(w.apply)
 
 static struct world {
-	struct event_base *base;
 	struct apply *apply;
-	struct loop_timer *tick;
 	/* BIRD */
 	int listener, conn;
 	struct loop_fd *accepting, *reading;
@@ -41,36 +38,6 @@ static struct world {
 	unsigned n_checks, n_read; /* "configure check"s, and those that are none */
 	struct strbuf reloads;	   /* "kernel1 kernel1 " */
 } w;
-
-static char *path_of(const char *name)
-{
-	return mem_printf("%s/%s", dir, name);
-}
-
-static char *read_text(const char *name)
-{
-	auto_free char *path = path_of(name);
-	char *text = NULL;
-
-	return file_read(path, 1 << 20, &text, NULL, NULL) < 0 ? mem_strdup("(none)") : text;
-}
-
-static void write_text(const char *name, const char *text)
-{
-	auto_free char *path = path_of(name);
-	FILE *f = fopen(path, "w");
-
-	ck_assert_ptr_nonnull(f);
-	fputs(text, f);
-	fclose(f);
-}
-
-static void remove_file(const char *name)
-{
-	auto_free char *path = path_of(name);
-
-	ck_assert_int_eq(unlink(path), 0);
-}
 
 /* ---- BIRD ---- */
 
@@ -155,7 +122,7 @@ static void bird_accept(void *arg)
 	bird_hang_up();
 	w.conn = accept(w.listener, NULL, NULL);
 	ck_assert_int_ge(w.conn, 0);
-	w.reading = loop_fd_new(w.base, w.conn, LOOP_READ, bird_hear, NULL);
+	w.reading = loop_fd_new(world_base, w.conn, LOOP_READ, bird_hear, NULL);
 	dprintf(w.conn, "0001 BIRD 2.0.12 ready.\n");
 }
 
@@ -175,7 +142,7 @@ static void bird_bind(void)
 
 static void bird_listen(void)
 {
-	w.accepting = loop_fd_new(w.base, w.listener, LOOP_READ, bird_accept, NULL);
+	w.accepting = loop_fd_new(world_base, w.listener, LOOP_READ, bird_accept, NULL);
 }
 
 static void bird_start(void)
@@ -191,11 +158,6 @@ static void bird_start(void)
 
 /* ---- the world ---- */
 
-static void nothing(void *arg)
-{
-	(void)arg;
-}
-
 static void on_bird_up(void *arg, const struct bird_version *v)
 {
 	(void)arg;
@@ -208,7 +170,7 @@ static void confd_start(void)
 {
 	auto_free char *ctl = path_of("bird.ctl");
 
-	w.apply = apply_new(w.base, ctl, dir, &ops, NULL);
+	w.apply = apply_new(world_base, ctl, world_dir, &ops, NULL);
 }
 
 static void confd_stop(void)
@@ -229,49 +191,18 @@ static void want(unsigned generation, const char *more)
 	apply_want(w.apply, files, array_size(files), generation);
 }
 
-static void run_for(int64_t ms)
-{
-	int64_t until = clock_mono_ms() + ms;
-
-	while (clock_mono_ms() < until) {
-		loop_timer_set(w.tick, 2);
-		event_base_loop(w.base, EVLOOP_ONCE);
-	}
-}
-
-#define EVENTUALLY(ms, cond)                                                                      \
-	do {                                                                                      \
-		int64_t until_ = clock_mono_ms() + (ms);                                          \
-		while (!(cond) && clock_mono_ms() < until_)                                       \
-			run_for(1);                                                               \
-		ck_assert_msg(cond, "not within %d ms: %s; %s", ms, #cond, apply_state(w.apply)); \
-	} while (0)
-
-static bool file_is(const char *name, const char *with)
-{
-	auto_free char *text = read_text(name);
-
-	return strstr(text, with) != NULL;
-}
-
 static void setup(void)
 {
-	strcpy(strrchr(dir, '-'), "-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	w = (struct world){.base = loop_base_new(), .listener = -1, .conn = -1};
-	w.tick = loop_timer_new(w.base, nothing, NULL);
+	world_setup();
+	w = (struct world){.listener = -1, .conn = -1};
 }
 
 static void teardown(void)
 {
-	auto_free char *command = mem_printf("rm -r %s", dir);
-
 	confd_stop();
 	bird_die();
-	loop_timer_free(w.tick);
 	strbuf_done(&w.reloads);
-	event_base_free(w.base);
-	ck_assert_int_eq(system(command), 0);
+	world_teardown();
 }
 
 START_TEST(a_refused_configuration_is_tried_again)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The generic renderer (confd/render.h) over restarts and clocks, with a reader that counts signals. */
 #include <check.h>
-#include <event2/event.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
@@ -13,55 +12,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/err.h"
-#include "base/file.h"
-#include "base/strbuf.h"
 #include "confd/render.h"
 #include "confd/templates.h"
-#include "svc/loop.h"
+#include "world.h"
 
-static char dir[] = "/tmp/margay-render-scn-XXXXXX";
+#define STATE renderer_state(w.renderer)
 
 static struct world {
-	struct event_base *base;
-	struct loop_timer *tick;
 	struct templates *templates;
 	struct renderer *renderer;
 	pid_t reader;
 	int told; /* a byte for each signal */
 	unsigned n_told;
 } w;
-
-static char *path_of(const char *name)
-{
-	return mem_printf("%s/%s", dir, name);
-}
-
-static char *read_text(const char *name)
-{
-	auto_free char *path = path_of(name);
-	char *text = NULL;
-
-	return file_read(path, 1 << 20, &text, NULL, NULL) < 0 ? mem_strdup("(none)") : text;
-}
-
-static void write_text(const char *name, const char *text)
-{
-	auto_free char *path = path_of(name);
-	FILE *f = fopen(path, "w");
-
-	ck_assert_ptr_nonnull(f);
-	fputs(text, f);
-	fclose(f);
-}
-
-static bool file_is(const char *name, const char *with)
-{
-	auto_free char *text = read_text(name);
-
-	return strstr(text, with) != NULL;
-}
 
 /* ---- the reader ---- */
 
@@ -113,30 +77,6 @@ static unsigned n_told(void)
 
 /* ---- the world ---- */
 
-static void nothing(void *arg)
-{
-	(void)arg;
-}
-
-static void run_for(int64_t ms)
-{
-	int64_t until = clock_mono_ms() + ms;
-
-	while (clock_mono_ms() < until) {
-		loop_timer_set(w.tick, 2);
-		event_base_loop(w.base, EVLOOP_ONCE);
-	}
-}
-
-#define EVENTUALLY(ms, cond)                                                                      \
-	do {                                                                                      \
-		int64_t until_ = clock_mono_ms() + (ms);                                          \
-		while (!(cond) && clock_mono_ms() < until_)                                       \
-			run_for(1);                                                               \
-		ck_assert_msg(                                                                    \
-			cond, "not within %d ms: %s; %s", ms, #cond, renderer_state(w.renderer)); \
-	} while (0)
-
 static void renderer_stop(void)
 {
 	renderer_free(take_ptr(w.renderer));
@@ -146,7 +86,7 @@ static void renderer_start(void)
 {
 	auto_free char *path = path_of("zones.conf");
 	struct err err = ERR_INIT;
-	int r = renderer_new(w.base, w.templates, path, nothing, NULL, &w.renderer, &err);
+	int r = renderer_new(world_base, w.templates, path, nothing, NULL, &w.renderer, &err);
 
 	ck_assert_msg(r == 0, "%s", err_text(&err));
 }
@@ -172,35 +112,29 @@ static void show_one(const char *text)
 
 static void setup(void)
 {
-	const char *dirs[] = {dir};
+	const char *dirs[] = {world_dir};
 	auto_free char *conf = NULL;
 
-	strcpy(strrchr(dir, '-'), "-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	world_setup();
 	conf = mem_printf("view = dns\ntemplate = zone\neach = zones\ndestination = %s/{name}zone\n"
 			  "reload_pid_file = %s/reader.pid\n",
-		dir, dir);
+		world_dir, world_dir);
 	write_text("zones.conf", conf);
 	write_text("zone.mustache", "; {{content}}\nserial {{serial}}\n{{name}} {{text}}\n");
-	w = (struct world){.base = loop_base_new(), .told = -1};
-	w.tick = loop_timer_new(w.base, nothing, NULL);
+	w = (struct world){.told = -1};
 	w.templates = templates_new(dirs, 1);
 }
 
 static void teardown(void)
 {
-	auto_free char *command = mem_printf("rm -r %s", dir);
-
 	renderer_stop();
 	templates_free(w.templates);
-	loop_timer_free(w.tick);
-	event_base_free(w.base);
 	if (w.reader > 0) {
 		kill(w.reader, SIGKILL);
 		waitpid(w.reader, NULL, 0);
 		close(w.told);
 	}
-	ck_assert_int_eq(system(command), 0);
+	world_teardown();
 }
 
 START_TEST(the_reader_is_told_at_each_start)
