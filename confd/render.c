@@ -59,6 +59,7 @@ struct renderer {
 	size_t at;	 /* element of `each` */
 	struct output *checking;
 	bool written, owe_reload, failed;
+	bool nameless; /* an element has no name: any file may be its */
 	struct command *command;
 	struct loop_task *task;
 	struct loop_timer *pace;
@@ -390,6 +391,10 @@ static void settled(struct renderer *r)
 	set_state(r, true, "%s: all files are as they should be", r->conf_path);
 }
 
+/*
+ * What nobody wants goes, whatever failed of the others: but not while its reader was not told, or it may
+ * be that of an element without a name.
+ */
 static void end(struct renderer *r)
 {
 	bool outdated = r->working != r->view;
@@ -399,7 +404,7 @@ static void end(struct renderer *r)
 	for (size_t i = 0; i < r->outputs.n; i++) {
 		struct output *o = r->outputs.v[i];
 
-		if (o->wanted || r->failed) {
+		if (o->wanted || r->owe_reload || r->nameless) {
 			r->outputs.v[kept++] = o;
 			continue;
 		}
@@ -494,6 +499,7 @@ static void step(struct renderer *r)
 			err_set(&err, -EINVAL,
 				"view %s: an element of \"%s\" has no `name` for a file",
 				r->view_name, r->each);
+			r->nameless = true;
 			failed(r, &err);
 			continue;
 		}
@@ -531,7 +537,7 @@ static void work(void *arg)
 	r->started_ms = now;
 	r->working = json_incref(r->view);
 	r->at = 0;
-	r->written = r->failed = false;
+	r->written = r->failed = r->nameless = false;
 	if (!r->adopted)
 		adopt(r);
 	r->adopted = true;

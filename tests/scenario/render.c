@@ -266,6 +266,34 @@ START_TEST(files_of_earlier_runs_go_when_nobody_wants_them)
 }
 END_TEST
 
+START_TEST(a_file_that_fails_keeps_no_other_that_nobody_wants)
+{
+	static const char *const all[] = {"a.", "b.", "c."}, *const nameless[] = {"a.", ""};
+	auto_free char *conf = read_text("zones.conf");
+	auto_free char *more = mem_printf("%scheck = /bin/sh %s/check {}\n", conf, world_dir);
+
+	write_text("zones.conf", more);
+	write_text("check", "true\n");
+	renderer_start();
+	show("one", all, 3);
+	EVENTUALLY(2000, renderer_is_done(w.renderer));
+	ck_assert(file_is("c.zone", "c. one"));
+	write_text("check", "case $1 in */b.zone*) exit 1; esac\n");
+	show("two", all, 2);
+	EVENTUALLY(3000, strstr(STATE, "b.zone is refused") != NULL);
+	EVENTUALLY(500, file_is("c.zone", "(none)"));
+	ck_assert(file_is("a.zone", "a. two"));
+	ck_assert(file_is("b.zone", "b. one"));
+	/* Any of them may be the one that has no name. */
+	write_text("check", "true\n");
+	show("three", nameless, 2);
+	EVENTUALLY(3000, strstr(STATE, "has no `name`") != NULL);
+	EVENTUALLY(500, file_is("a.zone", "a. three"));
+	run_for(50);
+	ck_assert(file_is("b.zone", "b. one"));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("render");
@@ -281,6 +309,7 @@ int main(void)
 	tcase_add_test(tc, a_reader_that_does_not_run_reads_when_it_starts);
 	tcase_add_test(tc, serials_grow_whatever_the_clock_says);
 	tcase_add_test(tc, files_of_earlier_runs_go_when_nobody_wants_them);
+	tcase_add_test(tc, a_file_that_fails_keeps_no_other_that_nobody_wants);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
