@@ -15,9 +15,9 @@ typedef void command_done_fn(void *arg, int r, const struct err *err);
 
 /*
  * argv ends with NULL. done is never called before this returns; the command is freed after it. A
- * program that takes longer than timeout_ms is killed: ETIMEDOUT.
+ * program that takes longer than timeout_ms is killed, with what it has started: ETIMEDOUT.
  */
 int command_start(struct event_base *base, const char *const *argv, int64_t timeout_ms,
 	command_done_fn *done, void *arg, struct command **ret, struct err *err);
-/* Kills it; done is not called. */
+/* Kills it, with what it has started; done is not called. */
 void command_cancel(struct command *c);

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What of confd is pure and has no golden file, and its secrets. */
+/* What of confd is pure and has no golden file, its secrets and its commands. */
 #include <check.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "confd/bgp_view.h"
+#include "confd/command.h"
 #include "confd/secrets.h"
 #include "confd/sha256.h"
 #include "confd/templates.h"
@@ -164,6 +168,107 @@ START_TEST(secrets_are_told)
 }
 END_TEST
 
+/* ---- commands ---- */
+
+static struct ended {
+	bool is;
+	int r;
+	char text[ERR_TEXT_MAX];
+} ended;
+
+static void on_ended(void *arg, int r, const struct err *e)
+{
+	(void)arg;
+	ended.is = true;
+	ended.r = r;
+	snprintf(ended.text, sizeof(ended.text), "%s", e->text);
+}
+
+static struct command *sh_start(const char *text, int64_t timeout_ms)
+{
+	const char *const argv[] = {"sh", "-c", text, NULL};
+	struct command *c = NULL;
+	struct err err = ERR_INIT;
+
+	ended = (struct ended){0};
+	ck_assert_int_eq(command_start(base, argv, timeout_ms, on_ended, NULL, &c, &err), 0);
+	return c;
+}
+
+static void wait_end(void)
+{
+	int64_t until = clock_mono_ms() + 5000;
+
+	while (!ended.is && clock_mono_ms() < until) {
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		usleep(500);
+	}
+	ck_assert(ended.is);
+}
+
+START_TEST(commands)
+{
+	/* Of a file in memory, too. */
+	struct rlimit limit = {.rlim_cur = 1 << 20, .rlim_max = RLIM_INFINITY};
+
+	base = loop_base_new();
+	signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	sh_start("echo none", 5000);
+	wait_end();
+	ck_assert_int_eq(ended.r, 0);
+	sh_start("printf 'line one\nline two'; exit 7", 5000);
+	wait_end();
+	ck_assert_int_eq(ended.r, -EINVAL);
+	ck_assert_str_eq(ended.text, "sh failed with 7: line one line two");
+	/* Much output: its end is kept. */
+	sh_start("head -c 5000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 3", 5000);
+	wait_end();
+	ck_assert_ptr_nonnull(strstr(ended.text, "sh failed with 3: xxx"));
+	ck_assert_ptr_nonnull(strstr(ended.text, "x the end"));
+	ck_assert_uint_lt(strlen(ended.text), 350);
+	/* One that is left behind and writes holds up nobody. */
+	sh_start("yes & exit 3", 5000);
+	wait_end();
+	ck_assert_ptr_nonnull(strstr(ended.text, "sh failed with 3"));
+	event_base_free(base);
+}
+END_TEST
+
+/* Whether a process has the other end of this one's pipe for writing. */
+static bool is_held(int fd)
+{
+	char c;
+
+	return read(fd, &c, 1) < 0 && errno == EAGAIN;
+}
+
+START_TEST(a_command_is_killed_with_what_it_has_started)
+{
+	struct command *c;
+	int fds[2], until = 2000;
+
+	base = loop_base_new();
+	ck_assert_int_eq(pipe(fds), 0);
+	ck_assert_int_eq(fcntl(fds[0], F_SETFD, FD_CLOEXEC), 0);
+	ck_assert_int_eq(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+	c = sh_start("sleep 1000 & sleep 1000", _i ? 5000 : 300);
+	close(fds[1]);
+	ck_assert(is_held(fds[0]));
+	if (_i) {
+		command_cancel(c);
+	} else {
+		wait_end();
+		ck_assert_int_eq(ended.r, -ETIMEDOUT);
+	}
+	while (is_held(fds[0]) && until-- > 0)
+		usleep(1000);
+	ck_assert(!is_held(fds[0]));
+	close(fds[0]);
+	event_base_free(base);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("confd");
@@ -176,6 +281,8 @@ int main(void)
 	tcase_add_test(tc, router_ids_that_may_be);
 	tcase_add_loop_test(tc, templates_lie_beside_the_program, 0, 3);
 	tcase_add_test(tc, secrets_are_told);
+	tcase_add_test(tc, commands);
+	tcase_add_loop_test(tc, a_command_is_killed_with_what_it_has_started, 0, 2);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
