@@ -738,6 +738,8 @@ static void add_metrics(struct agent *a)
 		"Route changes that the kernel refused.", &st->failed);
 	metrics_counter(m, "margay_felix_route_repairs_total", NULL,
 		"Routes that somebody else changed or removed, put back.", &st->repaired);
+	metrics_counter(m, "margay_felix_route_quarrels_total", NULL,
+		"Times that somebody else began to change a route again and again.", &st->quarrels);
 	metrics_counter(m, "margay_felix_route_dumps_total", NULL,
 		"Times that all routes were read.", &st->dumps);
 	metrics_counter(m, "margay_felix_kernel_events_total", NULL,
@@ -849,7 +851,7 @@ void agent_free(struct agent *a)
 	if (a->routes) {
 		const struct routes_stats *st = routes_stats(a->routes);
 		const void *const values[] = {&st->written, &st->deleted, &st->failed,
-			&st->repaired, &st->dumps, &a->n_events, &a->n_applies, a};
+			&st->repaired, &st->quarrels, &st->dumps, &a->n_events, &a->n_applies, a};
 
 		for (size_t i = 0; i < array_size(values); i++)
 			metrics_remove(a->metrics, values[i]);

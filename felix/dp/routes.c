@@ -53,6 +53,7 @@ struct route {
 	struct hop have;
 	bool wanted, installed, waiting;
 	bool tampered;	   /* somebody changed or removed it */
+	bool quarrel;	   /* somebody keeps doing so, and was reported */
 	bool shadowed;	   /* ours is there, behind another's of the same key */
 	unsigned gen;	   /* of the dump that has seen it last */
 	uint8_t repairs;   /* since repair_ms */
@@ -485,6 +486,8 @@ static bool may_delete(const struct routes *rs, const struct route *r)
 static bool must_rest(struct routes *rs, struct route *r, int64_t now_ms)
 {
 	if (now_ms - r->repair_ms >= ROUTES_REPAIRS_MS) {
+		if (r->repairs < ROUTES_REPAIRS || now_ms - r->repair_ms >= 2 * ROUTES_REPAIRS_MS)
+			r->quarrel = false;
 		r->repair_ms = now_ms;
 		r->repairs = 0;
 	}
@@ -494,9 +497,13 @@ static bool must_rest(struct routes *rs, struct route *r, int64_t now_ms)
 		r->tampered = false;
 		return false;
 	}
-	log_warn(
-		"route %s: somebody keeps changing it, %d times in %d ms (ip monitor route shows it)",
-		prefix_str(&r->key.dst), ROUTES_REPAIRS, ROUTES_REPAIRS_MS);
+	if (!r->quarrel) {
+		rs->stats.quarrels++;
+		log_warn("route %s: somebody keeps changing it, %d times in %d ms (ip monitor "
+			 "route shows it)",
+			prefix_str(&r->key.dst), ROUTES_REPAIRS, ROUTES_REPAIRS_MS);
+	}
+	r->quarrel = true;
 	list_del(&r->dirty);
 	list_add_tail(&rs->resting, &r->dirty);
 	return true;

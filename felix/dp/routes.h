@@ -83,5 +83,6 @@ struct routes_stats {
 	int64_t installed; /* of ours in the kernel, as far as known */
 	int64_t waiting;   /* for an interface */
 	uint64_t written, deleted, failed, repaired, dumps;
+	uint64_t quarrels; /* of which somebody began to change one again and again */
 };
 const struct routes_stats *routes_stats(const struct routes *rs);

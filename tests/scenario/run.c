@@ -14,6 +14,8 @@
  *	link NAME INDEX up|down|gone	the kernel, by another's hand
  *	route DST dev NAME|blackhole proto N [metric N]
  *	noroute DST [metric N]
+ *	quarrel DST N			somebody removes it, and waits for felix, N times
+ *	expect-quarrels N		felix has told of so many
  *	lose				the next change's event is lost, with those that wait
  *	start | kill			felix
  *	expect-opens N			since the start it tried so often, or oftener, to open nftables
@@ -43,6 +45,7 @@
 #include "fake/rt_fake.h"
 #include "fake/store_fake.h"
 #include "felix/agent.h"
+#include "felix/dp/routes.h"
 #include "store/store.h"
 #include "svc/health.h"
 #include "svc/loop.h"
@@ -289,6 +292,16 @@ static void execute(char *line)
 	} else if (strcmp(verb, "noroute") == 0) {
 		dst = dst_of(word(&rest));
 		(void)rt_fake_route_gone(&dst, metric_of(&rest));
+	} else if (strcmp(verb, "quarrel") == 0) {
+		dst = dst_of(word(&rest));
+		for (int i = atoi(need(&rest, "number")); i > 0; i--) {
+			(void)rt_fake_route_gone(&dst, 0);
+			spin();
+		}
+	} else if (strcmp(verb, "expect-quarrels") == 0) {
+		s = need(&rest, "number");
+		if (agent_routes(w.agent)->quarrels != (unsigned)atoi(s) && !w.fault.where)
+			fail("%u, want %s", (unsigned)agent_routes(w.agent)->quarrels, s);
 	} else if (strcmp(verb, "lose") == 0) {
 		rt_fake_lose_events();
 	} else if (strcmp(verb, "start") == 0) {
