@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "felix/agent.h"
 #include "felix/detect.h"
+#include "model/bgp.h"
 #include "store/store.h"
 #include "svc/common_params.h"
 #include "svc/health.h"
@@ -36,6 +37,13 @@ static int check_method(const char *value, struct err *err)
 	return detect_check(value, err);
 }
 
+static int check_as(const char *value, struct err *err)
+{
+	uint32_t as;
+
+	return bgp_as_parse(value, &as, err);
+}
+
 static const struct param table[] = {
 	{.name = "IP",
 		.type = PARAM_STRING,
@@ -56,6 +64,7 @@ static const struct param table[] = {
 	{.name = "AS",
 		.type = PARAM_STRING,
 		.str = &as_number,
+		.check = check_as,
 		.doc = "This node's AS number; empty: the cluster's"},
 	{.name = "CLUSTER_TYPE",
 		.type = PARAM_STRING,
@@ -185,7 +194,8 @@ static void fill_conf(const char *nodename)
 	conf.mtu_iface_pattern = pattern;
 	conf.ipip_enabled = ipip_enabled - 1;
 	conf.start.nodename = nodename;
-	conf.start.as_number = as_number;
+	if (as_number[0])
+		(void)bgp_as_parse(as_number, &conf.start.as, NULL);
 	conf.start.cluster_type = cluster_type;
 	conf.start.pool4_cidr = pool4_cidr;
 	conf.start.pool4_ipip = pool_modes[pool4_ipip_mode];

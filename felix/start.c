@@ -339,26 +339,8 @@ static int check_conflict(struct start *s, const struct prefix *mine, struct err
 	return 1;
 }
 
-/* asNumber as Calico takes it: a number or "1.10". -1: neither. */
-static json_int_t as_number(const char *text)
-{
-	unsigned long high, low;
-	char *end;
-
-	high = strtoul(text, &end, 10);
-	if (end == text || high > UINT32_MAX)
-		return -1;
-	if (*end == '\0')
-		return (json_int_t)high;
-	if (*end != '.' || high > UINT16_MAX)
-		return -1;
-	low = strtoul(end + 1, &end, 10);
-	return *end == '\0' && low <= UINT16_MAX ? (json_int_t)(high << 16 | low) : -1;
-}
-
 static int ensure_node(struct start *s, const char *key, struct err *err)
 {
-	json_int_t as = s->conf->as_number[0] ? as_number(s->conf->as_number) : 0;
 	const struct prefix *address = &s->address;
 	auto_(node) struct node *new = NULL;
 	bool differs = false;
@@ -366,8 +348,6 @@ static int ensure_node(struct start *s, const char *key, struct err *err)
 	struct node *n;
 	int r;
 
-	if (as < 0)
-		return err_set(err, -EINVAL, "AS: \"%s\" is no AS number", s->conf->as_number);
 	if (!know(s, key, &o))
 		return 0;
 	if (o->bad)
@@ -390,8 +370,8 @@ static int ensure_node(struct start *s, const char *key, struct err *err)
 			differs = true;
 		}
 	}
-	if (as && n->as != as) {
-		n->as = (uint32_t)as;
+	if (s->conf->as && n->as != s->conf->as) {
+		n->as = s->conf->as;
 		differs = true;
 	}
 	if (!new && !differs)

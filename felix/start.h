@@ -20,7 +20,7 @@ struct store;
 
 struct start_conf {
 	const char *nodename;
-	const char *as_number;	  /* AS: "" = not set */
+	uint32_t as;		  /* AS: 0 = not set */
 	const char *cluster_type; /* CLUSTER_TYPE */
 	bool no_default_pools;
 	const char *pool4_cidr; /* "" = chosen; "none" = no pool */

@@ -293,6 +293,16 @@ masquerades() {
 	done
 }
 
+@test "an AS number that is none is refused by name" {
+	run env AS=1.2.3 timeout 5 "$BIN/margay-felix"
+	[ "$status" = 1 ]
+	[[ "$output" == *'AS '*'"1.2.3": want an AS number'* ]]
+	stop
+	AS=1.10 start
+	number_is() { [ "$(value $V3/nodes/node-80 | jq .spec.bgp.asNumber)" = "$1" ]; }
+	eventually number_is 65546
+}
+
 @test "can-reach looks a name up at the start, and then no more" {
 	stop
 	echo "10.9.0.1 far.example" >"$BATS_TEST_TMPDIR/hosts"

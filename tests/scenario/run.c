@@ -117,7 +117,6 @@ static struct agent_conf conf = {
 	.ipip_enabled = -1,
 	.mtu_iface_pattern = "",
 	.start = {.nodename = "node-80",
-		.as_number = "",
 		.cluster_type = "bgp",
 		.no_default_pools = true,
 		.pool4_cidr = "",
