@@ -3,6 +3,7 @@
 #include "felix/agent.h"
 
 #include <errno.h>
+#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include "felix/dp/routes.h"
 #include "felix/dp/sysctl.h"
 #include "felix/dp/tunnels.h"
+#include "felix/pattern.h"
 #include "kern/nft.h"
 #include "kern/rt.h"
 #include "model/ipam.h"
@@ -69,6 +71,8 @@ struct agent {
 	struct cache_kind kinds[N_INPUTS];
 	struct cache *cache;
 	bool wants_changed, mtu_unknown;
+	char *pattern; /* that host_links was compiled from */
+	regex_t host_links;
 	bool pools_known; /* the datastore was read whole: calc's wants are true */
 	/*
 	 * Of an object that could not be decoded nothing is known, which is not absence: what its kind
@@ -189,6 +193,23 @@ static void on_wep(void *arg, const char *key, const void *old, const void *now)
 	schedule(a);
 }
 
+/* Once per pattern, which was checked where it came from. */
+static void compile_pattern(struct agent *a)
+{
+	struct in_config c = calc_config_in_force(a->calc);
+	const char *pattern = c.mtu_iface_pattern ?: DETECT_HOST_LINKS;
+
+	if (a->pattern && strcmp(a->pattern, pattern) == 0)
+		return;
+	if (a->pattern)
+		regfree(&a->host_links);
+	free(a->pattern);
+	a->pattern = mem_strdup(pattern);
+	if (pattern_compile(pattern, &a->host_links, NULL) < 0)
+		abort();
+	a->mtu_unknown = true;
+}
+
 static void on_config(void *arg, const char *key, const void *old, const void *now)
 {
 	struct agent *a = arg;
@@ -200,7 +221,7 @@ static void on_config(void *arg, const char *key, const void *old, const void *n
 		calc_config(a->calc, CALC_CONFIG_NODE, now);
 	else if (strcmp(name, "default") == 0)
 		calc_config(a->calc, CALC_CONFIG_DEFAULT, now);
-	a->mtu_unknown = true;
+	compile_pattern(a);
 	schedule(a);
 }
 
@@ -416,15 +437,13 @@ static void on_link(void *arg, const struct rt_link *old, const struct rt_link *
 {
 	struct agent *a = arg;
 	const char *name = (now ?: old)->name;
-	struct in_config c;
 
 	if (strcmp(name, TUNNELS_IPIP) == 0)
 		a->parts[PART_TUNNEL].failing = false; /* worth a try at once */
 	if (strncmp(name, a->conf->pod_prefix, strlen(a->conf->pod_prefix)) == 0 || a->mtu_unknown)
 		return;
-	c = calc_config_in_force(a->calc);
 	if (!old || !now || old->mtu != now->mtu || old->flags != now->flags)
-		a->mtu_unknown = detect_is_host_link(c.mtu_iface_pattern, name);
+		a->mtu_unknown = pattern_matches(&a->host_links, name);
 }
 
 /* ---- the task ---- */
@@ -451,12 +470,10 @@ static void set_part(struct agent *a, int part, int r, const struct err *err)
 
 static void apply_mtu(struct agent *a)
 {
-	struct in_config c = calc_config_in_force(a->calc);
-
 	if (!a->mtu_unknown)
 		return;
 	a->mtu_unknown = false;
-	calc_host_mtu(a->calc, detect_host_mtu(a->ifaces, c.mtu_iface_pattern));
+	calc_host_mtu(a->calc, detect_host_mtu(a->ifaces, &a->host_links));
 }
 
 /* In a directory that is made where there is none. */
@@ -831,7 +848,8 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->tunnels = tunnels_new(a->rt, a->ifaces);
 	a->sysctl = sysctl_new(a->rt, a->ifaces, conf->sysctl_root, conf->pod_prefix);
 	calc_config(a->calc, CALC_CONFIG_GIVEN, &a->given);
-	a->mtu_unknown = a->start_due = a->files_dirty = true;
+	compile_pattern(a);
+	a->start_due = a->files_dirty = true;
 	a->start = start_new(st, &conf->start, on_started, a);
 	define_kinds(a);
 	a->cache = cache_new(st, a->kinds, N_INPUTS, &cache_ops, a, NULL);
@@ -875,6 +893,9 @@ void agent_free(struct agent *a)
 	nft_monitor_close(a->nft_monitor);
 	nft_close(a->nft);
 	rt_close(a->rt);
+	if (a->pattern)
+		regfree(&a->host_links);
+	free(a->pattern);
 	free(a->given.mtu_iface_pattern);
 	free(a->node_key);
 	free(a->affinities[0]);

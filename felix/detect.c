@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <net/if.h>
 #include <netdb.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,6 +11,7 @@
 #include "base/err.h"
 #include "base/vec.h"
 #include "felix/dp/ifaces.h"
+#include "felix/pattern.h"
 #include "kern/rt.h"
 
 /* Interfaces that never have the node's address, as Calico has them. */
@@ -19,7 +19,6 @@
 	"^(docker.*|cbr.*|dummy.*|podman.*|virbr.*|lxcbr.*|veth.*|lo|br-.*|cali.*|" \
 	"tunl.*|flannel.*|kube-ipvs.*|cni.*|vxlan\\.calico|vxlan-v6\\.calico|"      \
 	"wireguard\\.cali|wg-v6\\.cali|nodelocaldns.*)$"
-#define HOST_LINKS "^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)"
 
 struct host {
 	VEC(struct rt_link) links;
@@ -70,12 +69,11 @@ static void host_done(struct host *h)
 	vec_done(&h->addrs);
 }
 
-/* "a,b" as one expression that matches what a or b matches; NULL: not an expression. */
+/* "a,b" as one expression that matches what a or b matches. */
 static int compile(const char *list, regex_t *ret, struct err *err)
 {
 	auto_free char *text = mem_printf("%s", list);
-	char why[128], within = '\0';
-	int r;
+	char within = '\0';
 
 	/* Not the comma of a bound, h{1,2}, or of a set, [,]. */
 	for (char *p = text; *p; p++) {
@@ -86,11 +84,7 @@ static int compile(const char *list, regex_t *ret, struct err *err)
 		else if (*p == within)
 			within = '\0';
 	}
-	r = regcomp(ret, text, REG_EXTENDED | REG_NOSUB);
-	if (r == 0)
-		return 0;
-	regerror(r, ret, why, sizeof(why));
-	return err_set(err, -EINVAL, "\"%s\": not a regular expression: %s", list, why);
+	return pattern_compile(text, ret, err);
 }
 
 /* The first address, in Calico's order, on an interface that passes. NULL = no such filter. */
@@ -101,8 +95,8 @@ static bool first(const struct host *h, const regex_t *only, const regex_t *skip
 	const struct rt_addr *a;
 
 	vec_for_each (&h->links, l) {
-		if ((only && regexec(only, l->name, 0, NULL, 0) != 0) ||
-			(skip && regexec(skip, l->name, 0, NULL, 0) == 0))
+		if ((only && !pattern_matches(only, l->name)) ||
+			(skip && pattern_matches(skip, l->name)))
 			continue;
 		vec_for_each (&h->addrs, a) {
 			bool in = n_cidrs == 0;
@@ -273,20 +267,8 @@ int detect_given(struct rt *rt, const char *text, struct prefix *ret, struct err
 	return r;
 }
 
-int detect_is_host_link(const char *pattern, const char *name)
-{
-	regex_t re;
-	bool fits;
-
-	if (regcomp(&re, pattern ? pattern : HOST_LINKS, REG_EXTENDED | REG_NOSUB) != 0)
-		return false;
-	fits = regexec(&re, name, 0, NULL, 0) == 0;
-	regfree(&re);
-	return fits;
-}
-
 struct mtu_search {
-	regex_t re;
+	const regex_t *host_links;
 	uint32_t mtu;
 };
 
@@ -294,18 +276,15 @@ static void consider(void *arg, const struct rt_link *l)
 {
 	struct mtu_search *s = arg;
 
-	if ((l->flags & IFF_UP) && regexec(&s->re, l->name, 0, NULL, 0) == 0 &&
+	if ((l->flags & IFF_UP) && pattern_matches(s->host_links, l->name) &&
 		(s->mtu == 0 || l->mtu < s->mtu))
 		s->mtu = l->mtu;
 }
 
-uint32_t detect_host_mtu(const struct ifaces *is, const char *pattern)
+uint32_t detect_host_mtu(const struct ifaces *is, const regex_t *host_links)
 {
-	struct mtu_search s = {0};
+	struct mtu_search s = {.host_links = host_links};
 
-	if (regcomp(&s.re, pattern ? pattern : HOST_LINKS, REG_EXTENDED | REG_NOSUB) != 0)
-		return 0;
 	ifaces_for_each(is, consider, &s);
-	regfree(&s.re);
 	return s.mtu;
 }

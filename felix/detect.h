@@ -2,6 +2,7 @@
 /* Which of the host's addresses is the node's, in Calico's terms (IP, IP_AUTODETECTION_METHOD). */
 #pragma once
 
+#include <regex.h>
 #include <stdint.h>
 
 #include "net/prefix.h"
@@ -24,11 +25,8 @@ int detect_address(struct rt *rt, const char *method, struct prefix *ret, struct
 int detect_given(struct rt *rt, const char *text, struct prefix *ret, struct err *err);
 /* Whether the method could be one. EINVAL with the methods there are. */
 int detect_check(const char *method, struct err *err);
-/*
- * The smallest MTU of the interfaces that are up and whose name matches the pattern (extended regular
- * expression; NULL = Calico's default); 0: none.
- */
+/* The names of the interfaces whose MTU is the host's, as Calico has them. */
+#define DETECT_HOST_LINKS "^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)"
+/* The smallest MTU of the interfaces that are up and have such a name; 0: none. */
 struct ifaces;
-uint32_t detect_host_mtu(const struct ifaces *is, const char *pattern);
-/* Whether a link of this name could change that number. */
-int detect_is_host_link(const char *pattern, const char *name);
+uint32_t detect_host_mtu(const struct ifaces *is, const regex_t *host_links);

@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "felix/agent.h"
 #include "felix/detect.h"
+#include "felix/pattern.h"
 #include "model/bgp.h"
 #include "store/store.h"
 #include "svc/common_params.h"
@@ -154,6 +155,7 @@ static const struct param table[] = {
 	{.name = "FELIX_MTUIFACEPATTERN",
 		.type = PARAM_STRING,
 		.str = &pattern,
+		.check = pattern_check,
 		.doc = "Regular expression for the interfaces whose MTU is the host's; empty: Calico's"},
 	{.name = "MARGAY_MTU_FILE",
 		.type = PARAM_STRING,

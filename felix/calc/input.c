@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/parse.h"
+#include "felix/pattern.h"
 #include "model/felixconfig.h"
 #include "model/wep.h"
 #include "model/wep_brief.h"
@@ -74,8 +75,12 @@ int in_config_decode(
 			return err_wrap(err, r, "spec.ipipMTU");
 	}
 	s = felix_config_get(fc, "mtuIfacePattern");
-	if (s && s[0])
+	if (s && s[0]) {
+		r = pattern_check(s, err);
+		if (r < 0)
+			return err_wrap(err, r, "spec.mtuIfacePattern");
 		c.mtu_iface_pattern = mem_strdup(s);
+	}
 	*ret = mem_dup(&c, sizeof(c));
 	return 0;
 }

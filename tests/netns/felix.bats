@@ -293,10 +293,13 @@ masquerades() {
 	done
 }
 
-@test "an AS number that is none is refused by name" {
+@test "an AS number that is none and a pattern that is none are refused by name" {
 	run env AS=1.2.3 timeout 5 "$BIN/margay-felix"
 	[ "$status" = 1 ]
 	[[ "$output" == *'AS '*'"1.2.3": want an AS number'* ]]
+	run env FELIX_MTUIFACEPATTERN='^(en' timeout 5 "$BIN/margay-felix"
+	[ "$status" = 1 ]
+	[[ "$output" == *FELIX_MTUIFACEPATTERN*'"^(en": not a regular expression'* ]]
 	stop
 	AS=1.10 start
 	number_is() { [ "$(value $V3/nodes/node-80 | jq .spec.bgp.asNumber)" = "$1" ]; }

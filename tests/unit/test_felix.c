@@ -275,6 +275,27 @@ START_TEST(test_detection_methods)
 }
 END_TEST
 
+START_TEST(test_config)
+{
+	static const char key[] =
+		"/calico/resources/v3/projectcalico.org/felixconfigurations/default";
+	static const char good[] =
+		"{\"kind\":\"FelixConfiguration\",\"metadata\":{\"name\":\"default\"},"
+		"\"spec\":{\"mtuIfacePattern\":\"^en.*\"}}";
+	static const char bad[] =
+		"{\"kind\":\"FelixConfiguration\",\"metadata\":{\"name\":\"default\"},"
+		"\"spec\":{\"mtuIfacePattern\":\"^(en\"}}";
+	struct in_config *c = NULL;
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(in_config_decode(key, good, strlen(good), &c, &err), 0);
+	ck_assert_str_eq(c->mtu_iface_pattern, "^en.*");
+	in_config_free(take_ptr(c));
+	ck_assert_int_eq(in_config_decode(key, bad, strlen(bad), &c, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "spec.mtuIfacePattern: \"^(en\": not a regular"));
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("felix");
@@ -287,6 +308,7 @@ int main(void)
 	tcase_add_test(tc, test_address_that_stays);
 	tcase_add_test(tc, test_mtu_and_nat);
 	tcase_add_test(tc, test_detection_methods);
+	tcase_add_test(tc, test_config);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
