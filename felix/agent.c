@@ -40,14 +40,15 @@
 
 enum { IN_POOLS, IN_NODE, IN_WEPS, IN_CONFIGS, IN_BLOCKS4, IN_BLOCKS6, N_INPUTS };
 
-/* What fails and is tried again: a health check, and whether the log has heard of it. */
+/* What fails and is tried again: a health check, and what the log has heard of it. */
 struct part {
 	const char *name;
 	struct health_check *check;
 	bool failing;
+	char *why;
 };
 
-enum { PART_ROUTES, PART_TUNNEL, PART_NAT, PART_SYSCTL, PART_FILES, N_PARTS };
+enum { PART_NODE, PART_ROUTES, PART_TUNNEL, PART_NAT, PART_SYSCTL, PART_FILES, N_PARTS };
 
 struct agent {
 	const struct agent_conf *conf;
@@ -85,9 +86,8 @@ struct agent {
 	struct start *start;
 	char *method; /* conf->ip_method without a host's name; NULL = not found yet */
 	bool start_due;
-	struct loop_timer *start_timer;
-	int64_t start_delay_ms;
-	struct health_check *start_check, *sync_check;
+	struct loop_timer *settle_timer;
+	struct health_check *sync_check;
 
 	struct loop_task *task;
 	struct loop_timer *retry_timer, *rest_timer, *refresh_timer;
@@ -391,10 +391,10 @@ static void on_rt_event(void *arg, const struct rt_event *ev)
 	routes_event(a->routes, ev);
 	tunnels_event(a->tunnels, ev);
 	if (ev->type == RT_EVENT_OVERFLOW)
-		loop_timer_set(a->start_timer, ADDRESS_SETTLE_MS);
+		loop_timer_set(a->settle_timer, ADDRESS_SETTLE_MS);
 	if ((ev->type == RT_EVENT_ADDR_SET || ev->type == RT_EVENT_ADDR_DEL) &&
 		ev->addr.prefix.addr.family == IP_V4 && may_have_node_address(a, ev->addr.index))
-		loop_timer_set(a->start_timer, ADDRESS_SETTLE_MS);
+		loop_timer_set(a->settle_timer, ADDRESS_SETTLE_MS);
 }
 
 static void on_monitor(void *arg)
@@ -448,7 +448,10 @@ static void on_link(void *arg, const struct rt_link *old, const struct rt_link *
 
 /* ---- the task ---- */
 
-/* What fails anew does not wait for the end of another's long pause. */
+/*
+ * What fails anew does not wait for the end of another's long pause. Of start-up each reason is logged: it
+ * takes one step after the other, and each may need somebody's hand.
+ */
 static void set_part(struct agent *a, int part, int r, const struct err *err)
 {
 	struct part *p = &a->parts[part];
@@ -457,12 +460,16 @@ static void set_part(struct agent *a, int part, int r, const struct err *err)
 		if (p->failing)
 			log_info("%s: in order again", p->name);
 		health_set_ok(p->check);
+		free(take_ptr(p->why));
 	} else {
-		if (!p->failing) {
+		if (!p->failing || (part == PART_NODE && strcmp(p->why, err_text(err)) != 0))
 			log_warn("%s: %s", p->name, err_text(err));
+		if (!p->failing) {
 			a->retry_delay_ms = 0;
 			loop_timer_cancel(a->retry_timer);
 		}
+		free(p->why);
+		p->why = mem_strdup(err_text(err));
 		health_set_bad(p->check, "%s", err_text(err));
 	}
 	p->failing = r < 0;
@@ -569,26 +576,7 @@ static void run_start(struct agent *a)
 	start_run(a->start, &address, why, clock_real_ns());
 }
 
-static void on_started(void *arg, int r, const struct err *err)
-{
-	struct agent *a = arg;
-
-	if (a->start_due) /* something changed meanwhile */
-		schedule(a);
-	if (r == 0) {
-		a->start_delay_ms = 0;
-		health_set_ok(a->start_check);
-		return;
-	}
-	a->start_delay_ms = a->start_delay_ms ? a->start_delay_ms * 2 : RETRY_MIN_MS;
-	if (a->start_delay_ms > RETRY_MAX_MS)
-		a->start_delay_ms = RETRY_MAX_MS;
-	log_warn("start-up: %s; again in %lld ms", err_text(err), (long long)a->start_delay_ms);
-	health_set_bad(a->start_check, "%s", err_text(err));
-	loop_timer_set(a->start_timer, a->start_delay_ms);
-}
-
-static void on_start_timer(void *arg)
+static void on_settle_timer(void *arg)
 {
 	struct agent *a = arg;
 
@@ -600,6 +588,7 @@ static void on_retry_timer(void *arg)
 {
 	struct agent *a = arg;
 
+	a->start_due |= a->parts[PART_NODE].failing;
 	routes_retry(a->routes);
 	schedule(a);
 }
@@ -637,6 +626,16 @@ static void arm_retry(struct agent *a)
 	if (a->retry_delay_ms > RETRY_MAX_MS)
 		a->retry_delay_ms = RETRY_MAX_MS;
 	loop_timer_set(a->retry_timer, a->retry_delay_ms);
+}
+
+static void on_started(void *arg, int r, const struct err *err)
+{
+	struct agent *a = arg;
+
+	if (a->start_due) /* something changed meanwhile */
+		schedule(a);
+	set_part(a, PART_NODE, r, err);
+	arm_retry(a);
 }
 
 /* What has failed waits for its time, whatever else happens. */
@@ -808,7 +807,8 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	struct health *health, struct metrics *metrics, int64_t (*now_ms)(void), struct agent **ret,
 	struct err *err)
 {
-	static const char *const names[N_PARTS] = {"routes", "tunnel", "nat", "sysctl", "files"};
+	static const char *const names[N_PARTS] = {
+		"node", "routes", "tunnel", "nat", "sysctl", "files"};
 	struct agent *a = mem_new(struct agent);
 	struct err e = ERR_INIT;
 	int r;
@@ -818,7 +818,6 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->now_ms = now_ms ? now_ms : clock_mono_ms;
 	a->metrics = metrics;
 	a->sync_check = health_add(health, "datastore", HEALTH_READY, "the datastore to be read");
-	a->start_check = health_add(health, "node", HEALTH_READY, "start-up to begin");
 	for (int i = 0; i < N_PARTS; i++) {
 		a->parts[i].name = names[i];
 		a->parts[i].check = health_add(health, names[i], HEALTH_READY, "the first turn");
@@ -834,7 +833,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->task = loop_task_new(base, on_task, a);
 	a->retry_timer = loop_timer_new(base, on_retry_timer, a);
 	a->rest_timer = loop_timer_new(base, on_rest_timer, a);
-	a->start_timer = loop_timer_new(base, on_start_timer, a);
+	a->settle_timer = loop_timer_new(base, on_settle_timer, a);
 	a->refresh_timer = loop_timer_new(base, on_refresh, a);
 	a->calc = calc_new(&calc_ops, a);
 	a->given =
@@ -879,7 +878,7 @@ void agent_free(struct agent *a)
 	calc_free(a->calc);
 	loop_timer_free(a->retry_timer);
 	loop_timer_free(a->rest_timer);
-	loop_timer_free(a->start_timer);
+	loop_timer_free(a->settle_timer);
 	loop_timer_free(a->refresh_timer);
 	loop_task_free(a->task);
 	loop_fd_free(a->monitor_fd);
@@ -902,6 +901,8 @@ void agent_free(struct agent *a)
 	free(a->affinities[1]);
 	free(a->unknown);
 	free(a->method);
+	for (int i = 0; i < N_PARTS; i++)
+		free(a->parts[i].why);
 	free(a);
 }
 
@@ -922,10 +923,8 @@ bool agent_in_sync(const struct agent *a)
 
 void agent_retry(struct agent *a)
 {
-	if (loop_timer_is_set(a->start_timer)) {
-		loop_timer_cancel(a->start_timer);
-		a->start_due = true;
-	}
+	a->start_due |= a->parts[PART_NODE].failing || loop_timer_is_set(a->settle_timer);
+	loop_timer_cancel(a->settle_timer);
 	loop_timer_cancel(a->retry_timer);
 	routes_retry(a->routes);
 	sync_retry(cache_sync(a->cache));
