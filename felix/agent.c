@@ -20,6 +20,7 @@
 #include "felix/dp/routes.h"
 #include "felix/dp/sysctl.h"
 #include "felix/dp/tunnels.h"
+#include "felix/lookup.h"
 #include "felix/pattern.h"
 #include "kern/nft.h"
 #include "kern/rt.h"
@@ -85,6 +86,7 @@ struct agent {
 
 	struct start *start;
 	char *method; /* conf->ip_method without a host's name; NULL = not found yet */
+	struct lookup *lookup;
 	bool start_due;
 	struct loop_timer *settle_timer;
 	struct health_check *sync_check;
@@ -538,23 +540,47 @@ static void apply_wants(struct agent *a)
 	a->pod_mtu = w->pod_mtu;
 }
 
+/* In the datastore. */
+static bool has_address(const struct agent *a)
+{
+	const struct node *self = cache_get(a->cache, a->node_key);
+
+	return self && self->ipv4.addr.family != IP_NONE;
+}
+
 static bool is_autodetect(const char *ip)
 {
 	return strcasecmp(ip, "autodetect") == 0;
 }
 
-/* A name is looked up once: that may take long, and the loop must not wait. */
-static int detect(struct agent *a, bool stored, struct prefix *ret, struct err *err)
+/* The address that is stored stays. */
+static void on_looked_up(void *arg, const struct ip *ip, const struct err *err)
 {
-	int r = 0;
+	struct agent *a = arg;
+	struct err e = *err;
 
-	/* Without an address there are no pods that could be kept waiting. */
-	if (!a->method && !stored)
-		r = detect_resolve(a->conf->ip_method, &a->method, err);
-	else if (!a->method)
-		r = err_set(err, -ENOENT, "%s was not found when felix was started, start it again",
-			a->conf->ip_method);
-	return r < 0 ? r : detect_address(a->rt, a->method, ret, err);
+	if (ip)
+		a->method = mem_printf("can-reach=%s", ip_str(ip));
+	lookup_free(take_ptr(a->lookup));
+	if (a->method) {
+		a->start_due = true;
+		schedule(a);
+		return;
+	}
+	err_wrap(&e, e.code, "IP_AUTODETECTION_METHOD");
+	if (has_address(a))
+		log_warn("%s; the address that is stored stays", err_text(&e));
+	start_run(a->start, &(struct prefix){0}, err_text(&e), clock_real_ns());
+}
+
+/* A name is looked up until it was found once. EINPROGRESS: on_looked_up goes on. */
+static int detect(struct agent *a, struct prefix *ret, struct err *err)
+{
+	if (a->method)
+		return detect_address(a->rt, a->method, ret, err);
+	if (!a->lookup)
+		a->lookup = lookup_start(a->base, detect_name(a->conf->ip_method), on_looked_up, a);
+	return -EINPROGRESS;
 }
 
 static void run_start(struct agent *a)
@@ -562,15 +588,15 @@ static void run_start(struct agent *a)
 	const char *ip = a->conf->ip, *why = NULL;
 	struct err err = ERR_INIT;
 	struct prefix address = {0};
-	const struct node *self = cache_get(a->cache, a->node_key);
-	bool stored = self && self->ipv4.addr.family != IP_NONE;
 	int r = 0;
 
 	a->start_due = false;
-	if (is_autodetect(ip) || (ip[0] == '\0' && !stored))
-		r = detect(a, stored, &address, &err);
+	if (is_autodetect(ip) || (ip[0] == '\0' && !has_address(a)))
+		r = detect(a, &address, &err);
 	else if (ip[0] && strcasecmp(ip, "none") != 0)
 		r = detect_given(a->rt, ip, &address, &err);
+	if (r == -EINPROGRESS)
+		return;
 	if (r < 0)
 		why = err_text(&err);
 	start_run(a->start, &address, why, clock_real_ns());
@@ -810,7 +836,6 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	static const char *const names[N_PARTS] = {
 		"node", "routes", "tunnel", "nat", "sysctl", "files"};
 	struct agent *a = mem_new(struct agent);
-	struct err e = ERR_INIT;
 	int r;
 
 	a->conf = conf;
@@ -822,9 +847,8 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 		a->parts[i].name = names[i];
 		a->parts[i].check = health_add(health, names[i], HEALTH_READY, "the first turn");
 	}
-	if (is_autodetect(conf->ip) && detect_resolve(conf->ip_method, &a->method, &e) < 0)
-		log_warn("%s: an address that is stored stays until felix is started again",
-			err_text(&e));
+	if (!detect_name(conf->ip_method))
+		a->method = mem_strdup(conf->ip_method);
 	r = open_kernel(a, err);
 	if (r < 0) {
 		agent_free(a);
@@ -875,6 +899,7 @@ void agent_free(struct agent *a)
 	}
 	cache_free(a->cache);
 	start_free(a->start);
+	lookup_free(a->lookup);
 	calc_free(a->calc);
 	loop_timer_free(a->retry_timer);
 	loop_timer_free(a->rest_timer);

@@ -3,10 +3,8 @@
 
 #include <errno.h>
 #include <net/if.h>
-#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/err.h"
 #include "base/vec.h"
@@ -206,27 +204,12 @@ static int detect(struct rt *rt, const struct host *h, const char *method, struc
 			       "no IPv4 address of this host fits (ip -4 addr shows them)");
 }
 
-int detect_resolve(const char *method, char **ret, struct err *err)
+const char *detect_name(const char *method)
 {
-	struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_DGRAM}, *ai;
 	const char *name = argument(method, "can-reach");
-	struct sockaddr_storage sa = {0};
 	struct ip ip;
-	int r;
 
-	if (!name || ip_parse(name, &ip, NULL) == 0) {
-		*ret = mem_strdup(method);
-		return 0;
-	}
-	r = getaddrinfo(name, NULL, &hints, &ai);
-	if (r != 0)
-		return err_set(
-			err, -ENOENT, "IP_AUTODETECTION_METHOD %s: %s", method, gai_strerror(r));
-	memcpy(&sa, ai->ai_addr, ai->ai_addrlen);
-	freeaddrinfo(ai);
-	ip = ip_from_bytes(AF_INET, (const uint8_t *)&sa + 4); /* sin_addr */
-	*ret = mem_printf("can-reach=%s", ip_str(&ip));
-	return 0;
+	return name && ip_parse(name, &ip, NULL) < 0 ? name : NULL;
 }
 
 int detect_address(struct rt *rt, const char *method, struct prefix *ret, struct err *err)

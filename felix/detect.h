@@ -10,11 +10,8 @@
 struct err;
 struct rt;
 
-/*
- * The method with an address in place of a host's name: can-reach=NAME becomes can-reach=ADDRESS, any
- * other is copied. Blocks for as long as it takes to look the name up. ENOENT: it has no IPv4 address.
- */
-int detect_resolve(const char *method, char **ret, struct err *err);
+/* The NAME of can-reach=NAME, for which an address is to be put; NULL: there is none. Borrowed. */
+const char *detect_name(const char *method);
 /*
  * method: "first-found", "interface=RE,RE", "skip-interface=RE,RE", "cidr=CIDR,CIDR" or
  * "can-reach=ADDRESS"; "" = first-found. *ret has the prefix length of the interface. ENOENT: no

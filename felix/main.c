@@ -57,7 +57,7 @@ static const struct param table[] = {
 		.def = "first-found",
 		.check = check_method,
 		.doc = "first-found, interface=REGEX,..., skip-interface=REGEX,..., cidr=CIDR,... or "
-		       "can-reach=HOST, a name being looked up once"},
+		       "can-reach=HOST, a name being looked up until it was found once"},
 	{.name = "DISABLE_NODE_IP_CHECK",
 		.type = PARAM_BOOL,
 		.flag = &conf.start.skip_ip_check,

@@ -30,6 +30,7 @@ setup() {
 
 teardown() {
 	stop
+	umount /etc/hosts /etc/resolv.conf 2>/dev/null || true
 	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
 		ip link del "$link" 2>/dev/null || true
 	done
@@ -100,6 +101,10 @@ has_route() {
 
 has_no_route() {
 	! has_route "$1"
+}
+
+address_is() { # of the node, in the datastore
+	[ "$(value "$V3/nodes/node-80" | jq -r .spec.bgp.ipv4Address)" = "$1" ]
 }
 
 fib() { # what `route -n` prints for a destination, without the interface's end
@@ -306,15 +311,12 @@ masquerades() {
 	eventually number_is 65546
 }
 
-@test "can-reach looks a name up at the start, and then no more" {
+@test "can-reach looks a name up until it was found once, and then no more" {
 	stop
 	echo "10.9.0.1 far.example" >"$BATS_TEST_TMPDIR/hosts"
 	mount --bind "$BATS_TEST_TMPDIR/hosts" /etc/hosts
 	ip route add 10.9.0.0/24 dev eth0
 	export IP=autodetect IP_AUTODETECTION_METHOD=can-reach=far.example
-	address_is() {
-		[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4Address)" = "$1" ]
-	}
 	sqlite3 "$DB" "DELETE FROM kv WHERE key = '$V3/nodes/node-80'"
 	start
 	within 3 address_is 10.130.29.80/24
@@ -322,7 +324,32 @@ masquerades() {
 	ip addr add 10.130.30.80/24 dev eth0
 	ip route replace 10.9.0.0/24 dev eth0 src 10.130.30.80
 	within 5 address_is 10.130.30.80/24
-	umount /etc/hosts
+}
+
+@test "a DNS server that does not answer keeps no route waiting" {
+	stop
+	export IP='' IP_AUTODETECTION_METHOD=can-reach=far.example
+	cp /etc/hosts "$BATS_TEST_TMPDIR/hosts"
+	printf 'nameserver 127.0.0.1\noptions timeout:3 attempts:1\n' >"$BATS_TEST_TMPDIR/resolv.conf"
+	mount --bind "$BATS_TEST_TMPDIR/hosts" /etc/hosts
+	mount --bind "$BATS_TEST_TMPDIR/resolv.conf" /etc/resolv.conf
+	timeout 30 python3 -c 'import socket
+with socket.socket(type=socket.SOCK_DGRAM) as s:
+    s.bind(("127.0.0.1", 53))
+    print("ready", flush=True)
+    while s.recv(512):
+        print("asked", flush=True)' >"$BATS_TEST_TMPDIR/asked" 3>&- 4>&- &
+	silent=$!
+	within 5 grep -q ready "$BATS_TEST_TMPDIR/asked"
+	del $V3/nodes/node-80
+	start
+	within 3 grep -q asked "$BATS_TEST_TMPDIR/asked"
+	ip route del blackhole 10.244.0.0/24
+	eventually has_route "blackhole 10.244.0.0/24"
+	within 6 grep -q 'node node-80 has no address: IP_AUTODETECTION_METHOD: looking up far.example' "$LOG"
+	kill "$silent"
+	echo "10.130.29.1 far.example" >>"$BATS_TEST_TMPDIR/hosts"
+	within 20 address_is 10.130.29.80/24
 }
 
 @test "its files: directories are made, and what cannot be written is said and tried again" {
