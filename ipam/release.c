@@ -153,31 +153,57 @@ int plan_release_handle(struct ipam_request *rq, struct err *err)
 	return plan_sweep(rq, s, err);
 }
 
-/* The block of an address: of its pool's size, or (the pool is gone) whichever has it. */
-static int find_block_of(struct ipam_request *rq, const struct ip *ip, struct prefix *ret)
+/* Whether there is a block of this size that has the address in use. */
+static int look_in(
+	struct ipam_request *rq, unsigned plen, struct prefix *ret, bool *found, struct err *err)
+{
+	struct slot *bs;
+	int r;
+
+	*ret = prefix_of(&rq->ip, plen);
+	r = plan_get_block(rq, ret, &bs);
+	if (r == 0)
+		r = slot_check(bs, err);
+	*found = r == 0 && slot_block(bs) && block_lookup(slot_block(bs), &rq->ip);
+	return r;
+}
+
+/*
+ * The block that has the address in use: of its pool's size, or (blocks outlive their pool, which may
+ * come back with blocks of another size) of any size there is. These are few keys, and far fewer than
+ * there may be blocks.
+ */
+static int find_block(struct ipam_request *rq, struct prefix *ret, bool *found, struct err *err)
 {
 	auto_free struct slot **slots = NULL;
+	unsigned bits = ip_bits(&rq->ip);
 	size_t n;
-	int r = plan_list_blocks(rq, ip->family, &slots, &n);
+	int r = plan_list_pools(rq, &slots, &n);
 
-	if (r != 0)
-		return r;
-	for (size_t i = 0; i < n; i++)
-		if (ipam_key_parse_block(slots[i]->key, ret) && prefix_contains(ret, ip))
-			return 0;
-	return -ENOENT;
+	*found = false;
+	for (size_t i = 0; r == 0 && i < n && !*found; i++) {
+		const struct ippool *p = slot_pool(slots[i]);
+
+		if (p && prefix_contains(&p->cidr, &rq->ip))
+			r = look_in(rq, p->block_plen, ret, found, err);
+	}
+	for (unsigned host_bits = 0; 1u << host_bits <= IPAM_BLOCK_MAX && r == 0 && !*found;
+		host_bits++)
+		r = look_in(rq, bits - host_bits, ret, found, err);
+	return r;
 }
 
 int plan_release_ip(struct ipam_request *rq, struct err *err)
 {
 	struct ipam_addr addr = {.ip = rq->ip};
+	bool found;
 	int r = plan_tidy(rq);
 
 	if (r != 0 || rq->addrs.n > 0)
 		return r;
-	r = find_block_of(rq, &rq->ip, &addr.block);
-	if (r == -ENOENT)
-		return err_set(err, r, "address %s is in no block", ip_str(&rq->ip));
+	r = find_block(rq, &addr.block, &found, err);
+	if (r == 0 && !found)
+		return err_set(err, -ENOENT, "address %s is not in use", ip_str(&rq->ip));
 	return r ?: plan_free_addr(rq, &addr, err);
 }
 

@@ -70,7 +70,8 @@ struct mem_kv {
 static struct {
 	VEC(struct mem_kv) v;
 	int64_t rev;
-	unsigned writes;
+	unsigned writes, ops;
+	size_t n_read;	   /* objects */
 	struct strbuf log; /* the writes, one a line */
 } db;
 
@@ -164,7 +165,9 @@ static int db_do(struct ipam_request *rq, const struct store_req *req, struct er
 	if (req->verb == STORE_GET || req->verb == STORE_LIST) {
 		res.kvs = found.v;
 		res.n = found.n;
+		db.n_read += found.n;
 	}
+	db.ops++;
 	r = ipam_request_feed(rq, &res, err);
 	vec_done(&found);
 	return r;
@@ -889,6 +892,38 @@ START_TEST(both_families_or_none)
 	ck_assert_int_eq(run_and_free(ipam_release_handle_new("h", NOW)), 0);
 	ck_assert_uint_eq(count_in_use(NULL), 0);
 	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+}
+END_TEST
+
+/* An address is released at what it touches, however many blocks there are. */
+START_TEST(released_by_key)
+{
+	struct prefix many = prefix_from("10.244.0.0/17");
+	struct ip ip, old;
+
+	setup();
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&many, "n2", NOW)), 0);
+	ip = assign("n1", "h");
+	db.ops = 0;
+	db.n_read = 0;
+	ck_assert_int_eq(run_and_free(ipam_release_ip_new(&ip, "h", NOW)), 0);
+	/* Read: pools, block, configuration, handle; written: block, handle. */
+	ck_assert_uint_eq(db.ops, 6);
+	ck_assert_uint_eq(db.n_read, 3);
+	/* It is gone; the pool's blocks have another size now; there is no pool. */
+	ck_assert_int_eq(run_and_free(ipam_release_ip_new(&ip, "h", NOW)), -ENOENT);
+	old = assign("n1", "h");
+	put_pool("p", "10.244.0.0/16", 28, "");
+	db.ops = 0;
+	db.n_read = 0;
+	ck_assert_int_eq(run_and_free(ipam_release_ip_new(&old, "h", NOW)), 0);
+	old = assign("n1", "h");
+	db_del(db_find(POOL_KEY "p"));
+	ck_assert_int_eq(run_and_free(ipam_release_ip_new(&old, "h", NOW)), 0);
+	ck_assert_uint_eq(count_in_use(NULL), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+	ck_assert_uint_lt(db.ops, 60);
+	ck_assert_uint_lt(db.n_read, 20);
 }
 END_TEST
 
@@ -1663,6 +1698,7 @@ int main(void)
 	tcase_add_test(t, named_is_confirmed);
 	tcase_add_test(t, cooldown_switched_off);
 	tcase_add_test(t, both_families_or_none);
+	tcase_add_test(t, released_by_key);
 	tcase_add_test(t, claims);
 	tcase_add_test(t, reserved_together);
 	tcase_add_loop_test(t, interleaved, 0, 5);
