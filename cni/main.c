@@ -127,6 +127,13 @@ int main(int argc, char **argv)
 		printf("%s\n", MARGAY_VERSION);
 		return 0;
 	}
+	if (!verb && argc > 1 && strcmp(argv[1], "--help") != 0) {
+		fprintf(stderr,
+			"%s: there is no option %s: a CNI plugin has its parameters from CNI_* in the "
+			"environment\nand from the configuration on stdin; --version is all it takes\n",
+			self, argv[1]);
+		return 2;
+	}
 	if (!verb)
 		return about();
 	signal(SIGPIPE, SIG_IGN);

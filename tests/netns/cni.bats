@@ -427,6 +427,13 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	reaches host "$(address k1)"
 }
 
+@test "an option that is none is named" {
+	run -2 "$BIN/margay" --print-config
+	[[ $output = *"no option --print-config"* ]]
+	run -0 "$BIN/margay-ipam" --help
+	[[ $output = *"a CNI plugin"* ]]
+}
+
 @test "every version of the format" {
 	jq_of() {
 		case $1 in
