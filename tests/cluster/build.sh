@@ -13,7 +13,7 @@ POD_PORT=8080
 # What margayctl has from the environment, and nodes from margay.conf.
 export SERVICE_CLUSTER_IP_RANGE=$SERVICE_RANGE
 
-n_steps=0 n_failed=0
+n_steps=0 n_failed=0 failed=()
 declare -A NODE_IP=()
 
 # ---- how it is told ----
@@ -24,7 +24,7 @@ chapter() {
 
 # step TITLE EXPECTED COMMAND...: what the command prints is what was seen
 step() {
-	local rc out=$T/out started=$SECONDS
+	local rc out=$T/out started=$SECONDS title=$1
 	n_steps=$((n_steps + 1))
 	printf '\n%d. %s\n   expected  %s\n' "$n_steps" "$1" "$2"
 	shift 2
@@ -39,6 +39,7 @@ step() {
 		echo "   ok$([ $((SECONDS - started)) -lt 5 ] || echo " ($((SECONDS - started)) s)")"
 	else
 		n_failed=$((n_failed + 1))
+		failed+=("$n_steps. $title"$'\n'"$(cat "$out")")
 		echo "   FAILED"
 	fi
 	return "$rc"
@@ -49,7 +50,9 @@ need() {
 	step "$@" || finish
 }
 
+# What failed is said again at the end, where whoever has the last lines alone finds it.
 finish() {
+	[ "$n_failed" = 0 ] || printf '\nFAILED: %s\n' "${failed[@]}"
 	printf '\n%d steps, %d ok, %d FAILED, %d s\n' "$n_steps" $((n_steps - n_failed)) "$n_failed" \
 		"$SECONDS"
 	[ "$n_failed" = 0 ]
