@@ -6,8 +6,8 @@
 # BIRD with our drop-in, a pod, a Service. Then each daemon and BIRD are restarted, killed, started
 # in vain and stopped, while a pod talks to a host outside and that host to the pod.
 #
-# For the bed: `tests/cluster/bed --systemd BIN=build/release/bin ECHO=... tests/cluster/units.sh`. The
-# host outside is a network namespace, which runs BIRD, too, and learns the pods' block by BGP.
+# For the bed with --systemd. The host outside is a network namespace, which runs BIRD, too, and learns
+# the pods' block by BGP.
 set -u
 [ -e /run/bed/run ] || { echo "units.sh: only for tests/cluster/bed --systemd" >&2; exit 2; }
 : "${BIN:?the directory of the programs}" "${ECHO:?tests/cluster/echo.c, compiled}"
@@ -137,8 +137,11 @@ ready() { # DAEMON...
 	done
 }
 
+# And has told what it was silent about after a start: a neighbour keeps the routes of a BIRD that
+# goes again before that no longer (RFC 4724, 4.2).
 established() {
 	birdc show protocols | grep 'BGP .*Established' || { birdc show protocols; return 1; }
+	! birdc show status | grep 'Graceful restart recovery'
 }
 
 learned() { # the pods' block, outside
