@@ -5,8 +5,8 @@
  *	echo serve NAME PORT...		TCP and UDP: answers "NAME CLIENT\n", which it prints, too;
  *		TCP then echoes
  *	echo ask tcp|udp IP PORT N [SPORT]
- *		N times: connect or send, print the answer; "-" where there is none within 2 s,
- *		"refused" where the connection is. Exit status 0 if all were answered.
+ *		N times: connect or send, print the answer; "-" where there is none within 10 s (UDP:
+ *		2 s), "refused" where the connection is. Exit status 0 if all were answered.
  *	echo hold IP PORT		connect, print the answer, then a line for each line of stdin
  */
 #include <arpa/inet.h>
@@ -126,7 +126,8 @@ static int serve(const char *name, char **ports)
 
 static int ask_once(int type, const struct sockaddr_in *to, const struct sockaddr_in *local)
 {
-	struct timeval limit = {.tv_sec = 2};
+	/* A SYN that was lost is sent again after 1, 3 and 7 s. */
+	struct timeval limit = {.tv_sec = type == SOCK_STREAM ? 10 : 2};
 	int fd = open_socket(type, local), r = 1;
 	char buf[512];
 	ssize_t n = -1;

@@ -132,7 +132,7 @@ reach_all() { # PLACE
 		port=$1
 		shift
 		for ip; do
-			ping -q -c 1 -W 2 "$ip" >/dev/null || { echo "no ping of $ip"; rc=1; }
+			ping -q -c 1 -W 5 "$ip" >/dev/null || { echo "no ping of $ip"; rc=1; }
 			"$ECHO" ask tcp "$ip" "$port" 1 >/dev/null || { echo "no TCP to $ip"; rc=1; }
 		done
 		exit $rc' reach "$POD_PORT" "${targets[@]}" || return 1
@@ -212,7 +212,8 @@ count_of() { # NAME PROGRAM: what a server has written of those it answered
 	wc -l <"$T/log/$1.$2"
 }
 
-# ipvsadm's counters, real server by real server. The kernel adds them up every 2 s.
+# ipvsadm's counters, real server by real server. The kernel adds them up every 2 s, in a busy machine
+# some tenths of a second later.
 conns() { # NODE PROTOCOL-FLAG VIP:PORT
 	on "$1" ipvsadm -Ln --stats "$2" "$3" | awk '/ ->/ && NR > 3 { print $2, $3 }'
 }
@@ -221,7 +222,7 @@ conns_settled() { # NODE PROTOCOL-FLAG VIP:PORT
 	local was='' now
 	until now=$(conns "$@") && [ "$was" = "$now" ]; do
 		was=$now
-		sleep 2.2
+		sleep 3
 	done
 	printf '%s\n' "$now"
 }
@@ -323,7 +324,6 @@ delete_victim() { # NODE POD: seen from a pod on a node
 	local victim_line bad=0
 	victim_line=$(printf '%s\n' "${PODS[@]}" | grep "^$VICTIM ")
 	no_pod "$VICTIM" || return 1
-	# shellcheck disable=SC2046
 	in_pod "$2" "$ECHO" ask tcp "$WEB_IP" 80 60 >"$T/answers" || bad=1
 	cut -d' ' -f1 "$T/answers" | sort | uniq -c
 	! grep -q -e "^$VICTIM " -e '^-' -e '^refused' "$T/answers" || bad=1
