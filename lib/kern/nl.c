@@ -546,6 +546,14 @@ static int parse(const uint8_t *p, size_t len, const struct nlattr **tb, unsigne
 	return 0;
 }
 
+bool nl_header(const struct nlmsghdr *nlh, void *ret, size_t size)
+{
+	if (nlh->nlmsg_len < NLMSG_HDRLEN + size)
+		return false;
+	memcpy(ret, mnl_nlmsg_get_payload(nlh), size);
+	return true;
+}
+
 int nl_parse(const struct nlmsghdr *nlh, size_t hdr_size, const struct nlattr **tb, unsigned max)
 {
 	size_t off = NLMSG_HDRLEN + NLMSG_ALIGN(hdr_size);

@@ -98,6 +98,9 @@ int nl_receive(struct nl *nl, nl_msg_fn *fn, void *arg, struct err *err);
 
 /* ---- attributes, from anybody ---- */
 
+/* Copies the family header, of size bytes; false when the message is shorter. */
+bool nl_header(const struct nlmsghdr *nlh, void *ret, size_t size);
+
 /*
  * tb[type] = the attribute, for types up to max, from the message's payload after hdr_size bytes of
  * family header. -EBADMSG when lengths do not add up. Unknown types are skipped.

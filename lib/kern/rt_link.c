@@ -16,20 +16,12 @@
 
 #define ADDR_GEN_MODE_NONE 1
 
-static bool header(const struct nlmsghdr *nlh, void *ret, size_t size)
-{
-	if (nlh->nlmsg_len < NLMSG_HDRLEN + size)
-		return false;
-	memcpy(ret, mnl_nlmsg_get_payload(nlh), size);
-	return true;
-}
-
 int rt_link_decode(const struct nlmsghdr *nlh, struct rt_link *ret)
 {
 	const struct nlattr *tb[IFLA_MAX + 1], *info[IFLA_INFO_MAX + 1];
 	struct ifinfomsg ifi;
 
-	if (!header(nlh, &ifi, sizeof(ifi)) || nl_parse(nlh, sizeof(ifi), tb, IFLA_MAX) < 0 ||
+	if (!nl_header(nlh, &ifi, sizeof(ifi)) || nl_parse(nlh, sizeof(ifi), tb, IFLA_MAX) < 0 ||
 		nl_parse_nested(tb[IFLA_LINKINFO], info, IFLA_INFO_MAX) < 0)
 		return -EBADMSG;
 	if (ifi.ifi_family != AF_UNSPEC) /* AF_BRIDGE: about its port, not about the link */
@@ -147,7 +139,7 @@ int rt_addr_decode(const struct nlmsghdr *nlh, struct rt_addr *ret)
 	struct ifaddrmsg ifa;
 	struct ip ip = {0};
 
-	if (!header(nlh, &ifa, sizeof(ifa)) || nl_parse(nlh, sizeof(ifa), tb, IFA_MAX) < 0)
+	if (!nl_header(nlh, &ifa, sizeof(ifa)) || nl_parse(nlh, sizeof(ifa), tb, IFA_MAX) < 0)
 		return -EBADMSG;
 	if (ifa.ifa_family != AF_INET && ifa.ifa_family != AF_INET6)
 		return -ENOENT;
@@ -184,7 +176,7 @@ int rt_neigh_decode(const struct nlmsghdr *nlh, struct rt_neigh *ret)
 	struct ndmsg ndm;
 	struct ip ip;
 
-	if (!header(nlh, &ndm, sizeof(ndm)) || nl_parse(nlh, sizeof(ndm), tb, NDA_MAX) < 0)
+	if (!nl_header(nlh, &ndm, sizeof(ndm)) || nl_parse(nlh, sizeof(ndm), tb, NDA_MAX) < 0)
 		return -EBADMSG;
 	if (ndm.ndm_family != AF_INET && ndm.ndm_family != AF_INET6)
 		return -ENOENT;

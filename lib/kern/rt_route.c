@@ -33,21 +33,13 @@ static struct ip any_of(int af)
 	return ip_from_bytes(af, zero);
 }
 
-static bool header(const struct nlmsghdr *nlh, void *ret, size_t size)
-{
-	if (nlh->nlmsg_len < NLMSG_HDRLEN + size)
-		return false;
-	memcpy(ret, mnl_nlmsg_get_payload(nlh), size);
-	return true;
-}
-
 int rt_route_decode(const struct nlmsghdr *nlh, struct rt_route *ret)
 {
 	const struct nlattr *tb[RTA_MAX + 1], *metrics[RTAX_MAX + 1];
 	struct rtmsg rtm;
 	struct ip dst;
 
-	if (!header(nlh, &rtm, sizeof(rtm)) || nl_parse(nlh, sizeof(rtm), tb, RTA_MAX) < 0)
+	if (!nl_header(nlh, &rtm, sizeof(rtm)) || nl_parse(nlh, sizeof(rtm), tb, RTA_MAX) < 0)
 		return -EBADMSG;
 	if ((rtm.rtm_family != AF_INET && rtm.rtm_family != AF_INET6) ||
 		rtm.rtm_flags & RTM_F_CLONED || rtm.rtm_tos != 0 || rtm.rtm_src_len != 0)
@@ -111,7 +103,7 @@ int rt_rule_decode(const struct nlmsghdr *nlh, struct rt_rule *ret)
 	struct fib_rule_hdr h;
 	struct ip src = {0}, dst = {0};
 
-	if (!header(nlh, &h, sizeof(h)) || nl_parse(nlh, sizeof(h), tb, FRA_MAX) < 0)
+	if (!nl_header(nlh, &h, sizeof(h)) || nl_parse(nlh, sizeof(h), tb, FRA_MAX) < 0)
 		return -EBADMSG;
 	if ((h.family != AF_INET && h.family != AF_INET6) || h.action != FR_ACT_TO_TBL)
 		return -ENOENT;
