@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -66,8 +65,7 @@ static void set_identity(struct wep *w, const struct call *c, const struct wep *
 	struct key key;
 	uint8_t random[16];
 
-	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		abort(); /* cannot be: so few bytes are never interrupted */
+	mem_random(random, sizeof(random));
 	if (key_parse(c->wep_key, &key))
 		w->meta.name = mem_strdup(key.name);
 	if (old && old->meta.uid)

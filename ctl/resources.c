@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -211,8 +210,7 @@ static int write_once(struct store *st, const struct svcalloc_conf *alloc, enum 
 			"%s: metadata.resourceVersion: got %lld, want %lld: somebody else has changed it, "
 			"get it again",
 			name_str(key), (long long)wanted, (long long)rev);
-	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return err_sys(err, -errno, "%s: no random bytes for a uid", name_str(key));
+	mem_random(random, sizeof(random));
 	resource_default(j, key, old, random, clock_real_ns());
 	r = validate(st, j, key, old, err);
 	if (r == 0 && key->kind == KIND_IPPOOL && rev == 0)

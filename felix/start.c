@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -268,17 +267,11 @@ static bool know(struct start *s, const char *key, struct object **ret)
 
 /* ---- objects ---- */
 
-static void get_random(void *p, size_t n)
-{
-	if (getrandom(p, n, 0) != (ssize_t)n)
-		abort(); /* cannot be: so few bytes are never interrupted */
-}
-
 static void identify(const struct start *s, struct meta *m)
 {
 	uint8_t random[16];
 
-	get_random(random, sizeof(random));
+	mem_random(random, sizeof(random));
 	meta_identify(m, random, s->now_ns);
 }
 
@@ -537,7 +530,7 @@ static bool ensure_defaults(struct start *s)
 	char guid[META_UUID_SIZE];
 	uint8_t random[16];
 
-	get_random(random, sizeof(random));
+	mem_random(random, sizeof(random));
 	return ensure_default(s, KIND_CLUSTERINFORMATION, "ClusterInformation",
 		       json_pack("{s:s, s:s, s:s, s:b}", "clusterGUID", meta_uuid(random, guid),
 			       "clusterType", s->conf->cluster_type, "calicoVersion",
@@ -597,7 +590,7 @@ static void assign(struct start *s, const char *handle, const char *const *pools
 		.reuse = true,
 		.now_ns = s->now_ns};
 
-	get_random(&a.random, sizeof(a.random));
+	mem_random(&a.random, sizeof(a.random));
 	s->rq = ipam_assign_new(&a);
 	ipam_start(s->st, s->rq, on_ipam, s);
 }

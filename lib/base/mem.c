@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 static void *or_abort(void *p)
@@ -75,4 +76,10 @@ void mem_cleanup_close_(const int *fd)
 {
 	if (*fd >= 0)
 		close(*fd);
+}
+
+void mem_random(void *p, size_t size)
+{
+	if (getrandom(p, size, 0) != (ssize_t)size)
+		abort();
 }

@@ -24,6 +24,9 @@ void *mem_dup(const void *p, size_t size)
 char *mem_printf(const char *fmt, ...)
 	__attribute__((format(printf, 1, 2), returns_nonnull, warn_unused_result));
 
+/* Fills p from the kernel's generator. At most 256 bytes, which a signal never interrupts. */
+void mem_random(void *p, size_t size);
+
 #define mem_new(type) ((type *)mem_zalloc(sizeof(type)))
 
 void mem_cleanup_free_(void *pp);

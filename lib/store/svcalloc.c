@@ -6,7 +6,6 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -220,8 +219,7 @@ static uint64_t get_random(void)
 {
 	uint64_t x;
 
-	if (getrandom(&x, sizeof(x), 0) != sizeof(x))
-		abort();
+	mem_random(&x, sizeof(x));
 	return x;
 }
 
