@@ -107,25 +107,6 @@ void labels_set(struct labels *l, const char *name, const char *value)
 	}
 }
 
-void labels_copy(struct labels *to, const struct labels *from)
-{
-	const struct label *e;
-
-	vec_for_each (&from->v, e)
-		vec_push(&to->v, (struct label){mem_strdup(e->name), mem_strdup(e->value)});
-}
-
-bool labels_equal(const struct labels *a, const struct labels *b)
-{
-	if (a->v.n != b->v.n)
-		return false;
-	for (size_t i = 0; i < a->v.n; i++)
-		if (strcmp(a->v.v[i].name, b->v.v[i].name) != 0 ||
-			strcmp(a->v.v[i].value, b->v.v[i].value) != 0)
-			return false;
-	return true;
-}
-
 bool labels_cover(const struct labels *l, const struct labels *subset)
 {
 	const struct label *e;

@@ -37,8 +37,6 @@ struct labels {
 void labels_done(struct labels *l);
 void labels_set(struct labels *l, const char *name, const char *value); /* NULL: unset */
 const char *labels_get(const struct labels *l, const char *name);	/* NULL: absent */
-void labels_copy(struct labels *to, const struct labels *from);		/* to is empty */
-bool labels_equal(const struct labels *a, const struct labels *b);
 /* Every label of subset stands in l; true for an empty subset. */
 bool labels_cover(const struct labels *l, const struct labels *subset);
 /* As Kubernetes has them: "[prefix/]name", of 63 letters, digits and "-_.", and a value of such or "". */

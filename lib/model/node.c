@@ -36,24 +36,6 @@ void node_free(struct node *n)
 	free(n);
 }
 
-void node_set_address(struct node *n, const char *type, const char *address)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < n->addresses.n; i++) {
-		struct node_address *a = &n->addresses.v[i];
-
-		if (a->type && strcmp(a->type, type) == 0)
-			address_done(a);
-		else
-			n->addresses.v[kept++] = *a;
-	}
-	n->addresses.n = kept;
-	if (address)
-		vec_push(&n->addresses,
-			(struct node_address){mem_strdup(address), mem_strdup(type)});
-}
-
 /* The node's address: with its subnet's length, or alone. */
 static void read_address(
 	struct read *rd, const json_t *bgp, const char *name, uint8_t family, struct prefix *ret)

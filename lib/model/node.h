@@ -29,5 +29,3 @@ int node_decode(const char *key, const char *text, size_t len, struct node **ret
 char *node_encode(const struct node *n, const char *base);
 void node_free(struct node *n);
 AUTO_DEFINE(node, struct node *, node_free);
-/* Replaces the addresses of this type by one, or by none where it is NULL. */
-void node_set_address(struct node *n, const char *type, const char *address);

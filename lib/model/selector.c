@@ -393,11 +393,6 @@ bool selector_matches(const struct selector *s, const struct labels *labels)
 	return false;
 }
 
-bool selector_is_all(const struct selector *s)
-{
-	return s->op == OP_ALL;
-}
-
 bool selector_has_global(const struct selector *s)
 {
 	struct selector *const *arg;

@@ -20,7 +20,6 @@ AUTO_DEFINE(selector, struct selector *, selector_free);
 
 /* labels NULL: there are none. all() and global() match everything. */
 bool selector_matches(const struct selector *s, const struct labels *labels);
-bool selector_is_all(const struct selector *s); /* the text is all(), or blank */
 bool selector_has_global(const struct selector *s);
 /* Calico's canonical text, the caller's to free. */
 char *selector_format(const struct selector *s);

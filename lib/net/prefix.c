@@ -175,12 +175,3 @@ struct ip prefix_last(const struct prefix *p)
 		last.b[i] |= (uint8_t)~mask_byte(p->plen, i);
 	return last;
 }
-
-struct ip prefix_netmask(const struct prefix *p)
-{
-	struct ip mask = {.family = p->addr.family};
-
-	for (size_t i = 0; i < ip_n_bytes(&mask); i++)
-		mask.b[i] = mask_byte(p->plen, i);
-	return mask;
-}

@@ -41,5 +41,3 @@ bool prefix_overlap(const struct prefix *a, const struct prefix *b);
 /* Addresses in p, capped at UINT64_MAX. */
 uint64_t prefix_size(const struct prefix *p);
 struct ip prefix_last(const struct prefix *p);
-/* The netmask as an address: 255.255.255.0 for /24. */
-struct ip prefix_netmask(const struct prefix *p);

@@ -486,18 +486,6 @@ int bird_show_protocols(
 	return r;
 }
 
-int bird_show_status(struct bird *b, int64_t deadline_ms, struct bird_status *ret, struct err *err)
-{
-	struct bird_reply reply;
-	int r = bird_call(b, "show status", deadline_ms, &reply, err);
-
-	if (r < 0)
-		return r;
-	r = bird_status_parse(&reply, ret, err);
-	bird_reply_done(&reply);
-	return r;
-}
-
 /* ---- the client of an event loop ---- */
 
 /* After the socket or its directory changed: BIRD binds, then listens, then sets the owner. */

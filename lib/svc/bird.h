@@ -129,7 +129,6 @@ int bird_call(struct bird *b, const char *command, int64_t deadline_ms, struct b
 /* bird_call and the parser. */
 int bird_show_protocols(
 	struct bird *b, int64_t deadline_ms, struct bird_protocols *ret, struct err *err);
-int bird_show_status(struct bird *b, int64_t deadline_ms, struct bird_status *ret, struct err *err);
 
 /* ---- the client of an event loop ---- */
 

@@ -14,7 +14,7 @@
 #include "base/strbuf.h"
 #include "base/vec.h"
 
-enum kind { COUNTER, GAUGE, GAUGE_FN, HISTOGRAM };
+enum kind { COUNTER, GAUGE, GAUGE_FN };
 
 struct row {
 	char *name;
@@ -29,24 +29,6 @@ struct row {
 struct metrics {
 	VEC(struct row) rows; /* sorted by name, then by order */
 	size_t n_added;
-};
-
-static const struct {
-	int64_t us;
-	const char *le;
-} bounds[HISTOGRAM_BUCKETS] = {
-	{100, "0.0001"},
-	{300, "0.0003"},
-	{1000, "0.001"},
-	{3000, "0.003"},
-	{10000, "0.01"},
-	{30000, "0.03"},
-	{100000, "0.1"},
-	{300000, "0.3"},
-	{1000000, "1"},
-	{3000000, "3"},
-	{10000000, "10"},
-	{INT64_MAX, "+Inf"},
 };
 
 struct metrics *metrics_new(void)
@@ -88,8 +70,6 @@ static const char *kind_name(enum kind kind)
 	case GAUGE:
 	case GAUGE_FN:
 		return "gauge";
-	case HISTOGRAM:
-		return "histogram";
 	}
 	abort();
 }
@@ -140,12 +120,6 @@ void metrics_gauge_fn(struct metrics *m, const char *name, const char *labels, c
 	add(m, name, labels, help, GAUGE_FN, arg, fn);
 }
 
-void metrics_histogram(struct metrics *m, const char *name, const char *labels, const char *help,
-	const struct histogram *h)
-{
-	add(m, name, labels, help, HISTOGRAM, h, NULL);
-}
-
 void metrics_remove(struct metrics *m, const void *value)
 {
 	size_t n = 0;
@@ -159,41 +133,8 @@ void metrics_remove(struct metrics *m, const void *value)
 	m->rows.n = n;
 }
 
-void histogram_add(struct histogram *h, int64_t us)
-{
-	size_t i = 0;
-
-	if (us < 0)
-		us = 0;
-	while (us > bounds[i].us)
-		i++;
-	h->count[i]++;
-	h->sum_us += (uint64_t)us;
-}
-
-static void print_histogram(const struct row *r, struct strbuf *out)
-{
-	const struct histogram *h = r->value;
-	const char *comma = r->labels[0] ? "," : "";
-	const char *open = r->labels[0] ? "{" : "", *close = r->labels[0] ? "}" : "";
-	uint64_t n = 0;
-
-	for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
-		n += h->count[i];
-		strbuf_addf(out, "%s_bucket{%s%sle=\"%s\"} %" PRIu64 "\n", r->name, r->labels,
-			comma, bounds[i].le, n);
-	}
-	strbuf_addf(out, "%s_sum%s%s%s %" PRIu64 ".%06" PRIu64 "\n", r->name, open, r->labels,
-		close, h->sum_us / 1000000, h->sum_us % 1000000);
-	strbuf_addf(out, "%s_count%s%s%s %" PRIu64 "\n", r->name, open, r->labels, close, n);
-}
-
 static void print_row(const struct row *r, struct strbuf *out)
 {
-	if (r->kind == HISTOGRAM) {
-		print_histogram(r, out);
-		return;
-	}
 	strbuf_add(out, r->name);
 	if (r->labels[0])
 		strbuf_addf(out, "{%s}", r->labels);
@@ -206,8 +147,6 @@ static void print_row(const struct row *r, struct strbuf *out)
 		break;
 	case GAUGE_FN:
 		strbuf_addf(out, " %" PRId64 "\n", r->fn((void *)(uintptr_t)r->value));
-		break;
-	case HISTOGRAM:
 		break;
 	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Metrics: counters, gauges and histograms of durations, registered by pointer and read when somebody
- * asks. The registry owns names and labels, and nothing that it points to.
+ * Metrics: counters and gauges, registered by pointer and read when somebody asks. The registry owns
+ * names and labels, and nothing that it points to.
  */
 #pragma once
 
@@ -30,18 +30,7 @@ typedef int64_t metrics_fn(void *arg);
 void metrics_gauge_fn(struct metrics *m, const char *name, const char *labels, const char *help,
 	metrics_fn *fn, void *arg);
 
-#define HISTOGRAM_BUCKETS 12
-/* Durations in microseconds; the buckets are 100 us .. 10 s in steps of about 3, and the rest. */
-struct histogram {
-	uint64_t count[HISTOGRAM_BUCKETS]; /* not cumulative */
-	uint64_t sum_us;
-};
-void histogram_add(struct histogram *h, int64_t us);
-/* Served in seconds: name ends in _seconds. */
-void metrics_histogram(struct metrics *m, const char *name, const char *labels, const char *help,
-	const struct histogram *h);
-
-/* Forgets every row whose value, fn's arg or histogram is this. */
+/* Forgets every row whose value or fn's arg is this. */
 void metrics_remove(struct metrics *m, const void *value);
 /* Prometheus' text format 0.0.4, by name; also margay_build_info, margay_log_errors_total,
  * process_resident_memory_bytes, process_cpu_seconds_total and process_open_fds. */

@@ -114,7 +114,8 @@ START_TEST(what_is_unset_is_taken_out_and_the_unknown_stays)
 
 	ck_assert_int_eq(node_decode(NULL, base, strlen(base), &n, NULL), 0);
 	n->ipv4 = (struct prefix){0};
-	node_set_address(n, "InternalIP", "10.0.0.2");
+	vec_push(&n->addresses,
+		(struct node_address){mem_strdup("10.0.0.2"), mem_strdup("InternalIP")});
 	text = node_encode(n, base);
 	ck_assert_str_eq(text,
 		"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":\"a\"},"
@@ -443,7 +444,7 @@ END_TEST
 START_TEST(labels)
 {
 	unsigned seed = (unsigned)time(NULL);
-	struct labels l = {0}, copy = {0}, some = {0};
+	struct labels l = {0}, some = {0};
 	const char *want[26] = {0};
 
 	printf("seed %u\n", seed);
@@ -462,17 +463,13 @@ START_TEST(labels)
 
 		ck_assert_pstr_eq(labels_get(&l, name), want[c]);
 	}
-	labels_copy(&copy, &l);
-	ck_assert(labels_equal(&copy, &l));
 	ck_assert(labels_cover(&l, &some));
 	labels_set(&l, "a", "1");
 	labels_set(&some, "a", "1");
 	ck_assert(labels_cover(&l, &some));
 	labels_set(&some, "a", "2");
 	ck_assert(!labels_cover(&l, &some));
-	ck_assert(!labels_equal(&copy, &l));
 	labels_done(&l);
-	labels_done(&copy);
 	labels_done(&some);
 }
 END_TEST
