@@ -859,11 +859,6 @@ bool agent_in_sync(const struct agent *a)
 	return a->in_sync;
 }
 
-const struct vservers_stats *agent_stats(const struct agent *a)
-{
-	return vservers_stats(a->servers);
-}
-
 void agent_retry(struct agent *a)
 {
 	sync_retry(cache_sync(a->cache));

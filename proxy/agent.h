@@ -43,8 +43,6 @@ AUTO_DEFINE(agent, struct agent *, agent_free);
 /* For tests. */
 bool agent_is_idle(const struct agent *a);
 bool agent_in_sync(const struct agent *a);
-/* NULL where there is no IPVS (yet). */
-const struct vservers_stats *agent_stats(const struct agent *a);
 /* Do now what waits for a timer: the retry of what failed, the datastore. */
 void agent_retry(struct agent *a);
 /* Reads the kernel again, as the timer would. */

@@ -603,13 +603,6 @@ uint32_t nl_u32(const struct nlattr *a)
 	return nl_bytes(a, &v, sizeof(v)) ? v : 0;
 }
 
-uint64_t nl_u64(const struct nlattr *a)
-{
-	uint64_t v = 0;
-
-	return nl_bytes(a, &v, sizeof(v)) ? v : 0;
-}
-
 bool nl_str(const struct nlattr *a, char *ret, size_t size)
 {
 	size_t n = a ? mnl_attr_get_payload_len(a) : 0;

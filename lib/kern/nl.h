@@ -111,6 +111,5 @@ int nl_parse_nested(const struct nlattr *nest, const struct nlattr **tb, unsigne
 uint8_t nl_u8(const struct nlattr *a);
 uint16_t nl_u16(const struct nlattr *a);
 uint32_t nl_u32(const struct nlattr *a);
-uint64_t nl_u64(const struct nlattr *a);
 bool nl_bytes(const struct nlattr *a, void *ret, size_t size); /* exactly size bytes */
 bool nl_str(const struct nlattr *a, char *ret, size_t size);   /* fits, or false and "" */

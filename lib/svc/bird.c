@@ -249,54 +249,6 @@ const struct bird_protocol *bird_protocols_find(const struct bird_protocols *ps,
 	return NULL;
 }
 
-static void status_field(const char *line, const char *name, char *ret, size_t size)
-{
-	size_t n = strlen(name);
-
-	if (strncmp(line, name, n) == 0)
-		snprintf(ret, size, "%s", line + n);
-}
-
-int bird_status_parse(const struct bird_reply *r, struct bird_status *ret, struct err *err)
-{
-	struct bird_status st = {0};
-	const char *version;
-	int e;
-
-	e = bird_reply_check(r, "BIRD: show status", err);
-	if (e < 0)
-		return e;
-	version = bird_reply_text(r, 1000);
-	e = bird_version_parse(version ? version : r->lines[0].text, &st.version, err);
-	if (e < 0)
-		return err_wrap(err, e, "BIRD: show status");
-	for (size_t i = 0; i < r->n; i++) {
-		const char *line = r->lines[i].text;
-
-		switch (r->lines[i].code) {
-		case 1011:
-			status_field(line, "Router ID is ", st.router_id, sizeof(st.router_id));
-			status_field(line, "Current server time is ", st.server_time,
-				sizeof(st.server_time));
-			status_field(
-				line, "Last reboot on ", st.last_reboot, sizeof(st.last_reboot));
-			status_field(line, "Last reconfiguration on ", st.last_reconfig,
-				sizeof(st.last_reconfig));
-			break;
-		case 24:
-			st.recovering = true;
-			break;
-		case 13:
-			snprintf(st.message, sizeof(st.message), "%s", line);
-			break;
-		default:
-			break;
-		}
-	}
-	*ret = st;
-	return 0;
-}
-
 int bird_configure_result(const struct bird_reply *r, struct err *err)
 {
 	for (size_t i = 0; i < r->n; i++) {

@@ -91,16 +91,6 @@ int bird_protocols_parse(const struct bird_reply *r, struct bird_protocols *ret,
 void bird_protocols_done(struct bird_protocols *ps);
 const struct bird_protocol *bird_protocols_find(const struct bird_protocols *ps, const char *name);
 
-struct bird_status {
-	struct bird_version version;
-	char router_id[16];
-	char server_time[64], last_reboot[64],
-		last_reconfig[64]; /* as "timeformat base" has them */
-	char message[128];	   /* "Daemon is up and running" */
-	bool recovering;	   /* graceful restart recovery is in progress */
-};
-int bird_status_parse(const struct bird_reply *r, struct bird_status *ret, struct err *err);
-
 /*
  * What became of "configure", "configure check" or "configure status": 0 = done (or OK); 1 = in
  * progress or queued: ask "configure status"; -EINVAL: refused, "FILE:LINE:COL message".

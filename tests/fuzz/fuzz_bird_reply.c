@@ -17,7 +17,6 @@ static void check(bool ok)
 static void look(const struct bird_reply *reply)
 {
 	struct bird_protocols ps;
-	struct bird_status st;
 
 	check(reply->n > 0 && reply->lines[reply->n - 1].text);
 	if (bird_protocols_parse(reply, &ps, NULL) == 0) {
@@ -25,7 +24,6 @@ static void look(const struct bird_reply *reply)
 			check(strlen(ps.v[i].info) <= BIRD_LINE_MAX);
 		bird_protocols_done(&ps);
 	}
-	(void)bird_status_parse(reply, &st, NULL);
 	(void)bird_configure_result(reply, NULL);
 }
 

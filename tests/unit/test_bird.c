@@ -27,16 +27,6 @@ static const char PROTOCOLS[] =
 	"refused\n"
 	"0000 \n";
 
-static const char STATUS[] = "1000-BIRD 2.0.12\n"
-			     "1011-Router ID is 10.130.29.80\n"
-			     " Hostname is vm\n"
-			     " Current server time is 2026-11-24 00:07:58.372\n"
-			     " Last reboot on 2026-11-24 00:07:57.367\n"
-			     " Last reconfiguration on 2026-11-24 00:07:59.367\n"
-			     "0024-Graceful restart recovery in progress\n"
-			     "   Waiting for 2 channels to recover\n"
-			     "0013 Daemon is up and running\n";
-
 /* The reply at the beginning of text, fed in pieces of step bytes. */
 static int parse(const char *text, size_t step, struct bird_reply *ret, struct err *err)
 {
@@ -77,22 +67,6 @@ START_TEST(torn_replies)
 	ck_assert_str_eq(ps.v[1].info, "master4 <=> t_nodes");
 	ck_assert_ptr_null(bird_protocols_find(&ps, "Mesh"));
 	bird_protocols_done(&ps);
-}
-END_TEST
-
-START_TEST(status)
-{
-	struct bird_reply r;
-	struct bird_status st;
-
-	ck_assert_int_eq(parse(STATUS, 4096, &r, NULL), 1);
-	ck_assert_int_eq(bird_status_parse(&r, &st, NULL), 0);
-	bird_reply_done(&r);
-	ck_assert_uint_eq(st.version.patch, 12);
-	ck_assert_str_eq(st.router_id, "10.130.29.80");
-	ck_assert_str_eq(st.last_reconfig, "2026-11-24 00:07:59.367");
-	ck_assert_str_eq(st.message, "Daemon is up and running");
-	ck_assert(st.recovering);
 }
 END_TEST
 
@@ -343,7 +317,6 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(pure, torn_replies, 0, 64);
-	tcase_add_test(pure, status);
 	tcase_add_test(pure, not_bird);
 	tcase_add_test(pure, configure);
 	tcase_add_test(pure, commands);
