@@ -3,6 +3,7 @@
  * An address for a handle: of the host's own blocks, of a new one, of an empty one that another host
  * has not used for a minute, or borrowed; or one that is named.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -469,5 +470,7 @@ int plan_assign(struct ipam_request *rq, struct err *err)
 		r = plan_family(rq, IP_V4, err);
 	if (r == 0 && rq->v6 && !ipam_request_addr(rq, IP_V6))
 		r = plan_family(rq, IP_V6, err);
+	assert(r != 0 || !rq->v4 || ipam_request_addr(rq, IP_V4));
+	assert(r != 0 || !rq->v6 || ipam_request_addr(rq, IP_V6));
 	return r;
 }
