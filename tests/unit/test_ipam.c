@@ -1502,6 +1502,221 @@ START_TEST(cancelled)
 }
 END_TEST
 
+/* What a store has, into `db`. */
+static void load_db(struct store *st)
+{
+	struct store_list list;
+	struct err err = ERR_INIT;
+
+	db_reset();
+	ck_assert_msg(store_list_wait(st, IPAM_ROOT, 0, &list, &err) == 0, "%s", err.text);
+	for (size_t i = 0; i < list.n; i++)
+		db_put(list.v[i].key, list.v[i].value);
+	store_list_done(&list);
+}
+
+/* A handle counts what its blocks have, and at most so many too many. */
+static void check_counts(uint32_t too_many, const char *when)
+{
+	struct mem_kv *kv;
+
+	vec_for_each (&db.v, kv) {
+		struct ipam_handle *h;
+		const char *handle = kv->key + strlen(IPAM_KEY_HANDLES);
+
+		if (strncmp(kv->key, IPAM_KEY_HANDLES, strlen(IPAM_KEY_HANDLES)) != 0)
+			continue;
+		ck_assert_int_eq(ipam_handle_decode(kv->value, strlen(kv->value), &h, NULL), 0);
+		for (size_t i = 0; i < h->blocks.n; i++) {
+			char key[IPAM_KEY_SIZE];
+			const char *text = key_text(ipam_key_block(&h->blocks.v[i].cidr, key));
+			struct ipam_block *b = NULL;
+			uint32_t n = 0, pos = 0;
+			struct ip ip;
+
+			if (text)
+				ck_assert_int_eq(
+					ipam_block_decode(text, strlen(text), &b, NULL), 0);
+			while (b && block_next_of_handle(b, handle, &pos, &ip))
+				n++;
+			ck_assert_msg(
+				n <= h->blocks.v[i].count && h->blocks.v[i].count <= n + too_many,
+				"%s: handle %s: %u of %s, counted %u", when, handle, n,
+				prefix_str(&h->blocks.v[i].cidr), h->blocks.v[i].count);
+			ipam_block_free(b);
+		}
+		ipam_handle_free(h);
+	}
+}
+
+enum lossy {
+	LOSSY_ASSIGN,
+	LOSSY_TAKE_OVER, /* of an empty block of another node's */
+	LOSSY_ASSIGN_NAMED,
+	LOSSY_RELEASE_HANDLE,
+	LOSSY_RELEASE_IP,
+	LOSSY_RELEASE_LAST, /* of a block that belongs to nobody */
+	LOSSY_DROP,
+	LOSSY_CLAIM,
+	LOSSY_UNCLAIM,
+	LOSSY_UNCLAIM_USED,
+	N_LOSSY,
+};
+
+#define LATER (NOW + 3600 * S)
+
+static struct ipam_request *lossy_request(enum lossy kind)
+{
+	struct prefix cidr = prefix_from("10.1.0.0/29");
+	struct ip ip = ip_of("10.1.0.1");
+	struct ipam_assign a = {.host = "n1",
+		.handle = "h",
+		.v4 = true,
+		.v6 = kind == LOSSY_ASSIGN,
+		.reuse = true,
+		.now_ns = LATER};
+
+	switch (kind) {
+	case LOSSY_ASSIGN_NAMED:
+		a.ip = ip;
+		return ipam_assign_new(&a);
+	case LOSSY_RELEASE_HANDLE:
+		return ipam_release_handle_new("h", LATER);
+	case LOSSY_RELEASE_IP:
+	case LOSSY_RELEASE_LAST:
+		return ipam_release_ip_new(&ip, "h", LATER);
+	case LOSSY_DROP:
+		return ipam_drop_handle_new("h", LATER);
+	case LOSSY_CLAIM:
+		return ipam_claim_new(&cidr, "n1", LATER);
+	case LOSSY_UNCLAIM:
+	case LOSSY_UNCLAIM_USED:
+		return ipam_unclaim_new(NULL, "n1", kind == LOSSY_UNCLAIM, LATER);
+	default:
+		return ipam_assign_new(&a);
+	}
+}
+
+static int do_request(struct store *st, struct ipam_request *rq, struct ip *ret)
+{
+	struct err err = ERR_INIT;
+	int r = ipam_run(st, rq, 0, &err);
+	const struct ipam_addr *a = ipam_request_addr(rq, IP_V4);
+
+	ck_assert(r == 0 || err.text[0] != '\0');
+	*ret = r == 0 && a ? a->ip : (struct ip){0};
+	ipam_request_free(rq);
+	return r;
+}
+
+static void lossy_setup(struct store *st, enum lossy kind)
+{
+	struct prefix cidr = prefix_from("10.1.0.0/30");
+	struct ip ip;
+
+	store_fake_put(st, POOL_KEY "p", "{\"spec\":{\"cidr\":\"10.1.0.0/29\",\"blockSize\":30}}");
+	store_fake_put(st, POOL_KEY "q", "{\"spec\":{\"cidr\":\"fd00::/64\"}}");
+	if (kind == LOSSY_CLAIM)
+		return;
+	ck_assert_int_eq(do_request(st, ipam_claim_new(&cidr, "n1", NOW), &ip), 0);
+	if (kind >= LOSSY_RELEASE_HANDLE && kind != LOSSY_UNCLAIM) {
+		struct ipam_assign a = assign_args("n1", "h");
+
+		a.ip = ip_of("10.1.0.1");
+		ck_assert_int_eq(do_request(st, ipam_assign_new(&a), &ip), 0);
+	}
+	if (kind == LOSSY_RELEASE_LAST)
+		ck_assert_int_eq(do_request(st, ipam_unclaim_new(NULL, "n1", false, NOW), &ip), 0);
+	if (kind == LOSSY_DROP) { /* an assignment has died after it was counted */
+		struct ipam_handle *h = ipam_handle_new();
+		char *text;
+
+		ck_assert_int_eq(do_request(st, ipam_release_handle_new("h", NOW), &ip), 0);
+		vec_push(&h->blocks, (struct ipam_handle_block){cidr, 1});
+		text = ipam_handle_encode(h);
+		store_fake_put(st, IPAM_KEY_HANDLES "h", text);
+		free(text);
+		ipam_handle_free(h);
+	}
+	if (kind == LOSSY_TAKE_OVER) { /* n2's is empty, and n1 has no room */
+		struct prefix other = prefix_from("10.1.0.4/30");
+
+		ck_assert_int_eq(do_request(st, ipam_claim_new(&other, "n2", NOW), &ip), 0);
+		for (unsigned i = 0; i < 4; i++) {
+			struct ipam_assign a = assign_args("n1", "full");
+
+			ck_assert_int_eq(do_request(st, ipam_assign_new(&a), &ip), 0);
+		}
+	}
+}
+
+/* The answers to the n-th operation, and to the m-th of the next try, are lost; false: there are fewer. */
+static bool lose_answers(enum lossy kind, unsigned n, unsigned m)
+{
+	struct store *st = store_fake_new(NULL);
+	size_t others = kind == LOSSY_TAKE_OVER ? 4 : 0, used;
+	bool assigns = kind <= LOSSY_ASSIGN_NAMED;
+	unsigned lost[] = {n, m}, too_many = 0, i;
+	struct ip ip = {0}, again;
+	bool reached = true;
+	char when[64];
+	int r;
+
+	snprintf(when, sizeof(when), "operation %d, answers %u and %u lost", kind, n, m);
+	lossy_setup(st, kind);
+	for (i = 0; i < array_size(lost) && lost[i] != 0 && reached; i++) {
+		unsigned before = store_fake_op_count(st);
+
+		store_fake_lose_nth(st, lost[i]);
+		(void)do_request(st, lossy_request(kind), &ip);
+		reached = store_fake_op_count(st) - before >= lost[i];
+		store_fake_lose_nth(st, 0);
+	}
+	r = do_request(st, lossy_request(kind), &again);
+	ck_assert_msg(
+		r == 0 || (!assigns && kind != LOSSY_CLAIM && r == -ENOENT), "%s: %d", when, r);
+	ck_assert(!assigns || ip.family == IP_NONE || ip_equal(&ip, &again));
+	load_db(st);
+	check_consistent();
+	check_owned(true, when);
+	used = kind == LOSSY_ASSIGN ? 2 : assigns || kind == LOSSY_UNCLAIM_USED ? 1 : 0;
+	ck_assert_msg(count_in_use("h") == used, "%s: %zu in use", when, count_in_use("h"));
+	ck_assert_uint_eq(count_in_use(NULL) - used, others);
+	if (kind == LOSSY_CLAIM)
+		ck_assert_uint_eq(count_keys(IPAM_KEY_AFFINITIES "n1/"), 2);
+	if (kind == LOSSY_UNCLAIM || kind == LOSSY_UNCLAIM_USED)
+		ck_assert_uint_eq(count_keys(IPAM_KEY_AFFINITIES), 0);
+	/*
+	 * Whether the handle was counted up nobody knows then, and of an address that is not in use
+	 * any more nobody knows which handle had it. The release by the handle sets it right.
+	 */
+	if (assigns)
+		too_many = i;
+	else if (kind == LOSSY_RELEASE_IP || kind == LOSSY_RELEASE_LAST)
+		too_many = 1;
+	check_counts(too_many, when);
+	r = do_request(st, ipam_release_handle_new("h", LATER), &ip);
+	ck_assert(r == (key_text(IPAM_KEY_HANDLES "h") ? 0 : -ENOENT));
+	load_db(st);
+	ck_assert_uint_eq(count_in_use(NULL), others);
+	ck_assert_msg(!key_text(IPAM_KEY_HANDLES "h"), "%s: handle", when);
+	check_consistent();
+	store_close(st);
+	return reached;
+}
+
+/* Whatever answer of the datastore is lost, the caller does it again: nothing is leaked or given twice. */
+START_TEST(answer_is_lost)
+{
+	unsigned n;
+
+	for (n = 1; lose_answers((enum lossy)_i, n, 0); n++)
+		for (unsigned m = 1; lose_answers((enum lossy)_i, n, m); m++)
+			;
+	ck_assert_uint_gt(n, 4);
+}
+END_TEST
+
 /*
  * Processes on SQLite.
  */
@@ -1549,16 +1764,11 @@ static int child(const char *path, int no, FILE *out)
 static void load_sqlite_blocks(const char *path)
 {
 	struct store_conf conf = {.type = "sqlite", .sqlite_path = path};
-	struct store_list list;
 	struct err err = ERR_INIT;
 	struct store *st;
 
-	db_reset();
 	ck_assert_int_eq(store_open(&conf, NULL, &st, &err), 0);
-	ck_assert_msg(store_list_wait(st, IPAM_ROOT, 0, &list, &err) == 0, "%s", err.text);
-	for (size_t i = 0; i < list.n; i++)
-		db_put(list.v[i].key, list.v[i].value);
-	store_list_done(&list);
+	load_db(st);
 	store_close(st);
 }
 
@@ -1744,6 +1954,7 @@ int main(void)
 	tcase_add_loop_test(t, crash_after_each_write, 0, 4);
 	tcase_add_loop_test(t, store_fails, 0, 3);
 	tcase_add_loop_test(t, failed_is_undone, 0, 2);
+	tcase_add_loop_test(t, answer_is_lost, 0, N_LOSSY);
 	tcase_add_test(t, cancelled);
 	tcase_add_test(t, processes_on_sqlite);
 	tcase_add_test(t, killed_on_sqlite);
