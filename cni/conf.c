@@ -21,20 +21,6 @@ struct reader {
 	struct err *err;
 };
 
-static void wrong(struct reader *rd, const char *key, const char *want)
-{
-	if (rd->code != 0)
-		return;
-	err_set(rd->err, -EINVAL, "netconf: %s: want %s", key, want);
-	rd->code = CNI_E_CONF;
-}
-
-static void wrong_at(struct reader *rd, const char *key, size_t i)
-{
-	err_wrap(rd->err, -EINVAL, "netconf: %s[%zu]", key, i);
-	rd->code = CNI_E_CONF;
-}
-
 /* A member's value; NULL where it is missing or null. path is "name" or "object.name". */
 static const json_t *member(const json_t *top, const char *path)
 {
@@ -49,6 +35,24 @@ static const json_t *member(const json_t *top, const char *path)
 	}
 	j = json_object_get(top, path);
 	return json_is_null(j) ? NULL : j;
+}
+
+static void wrong(struct reader *rd, const char *key, const char *want)
+{
+	const json_t *j = member(rd->top, key);
+	auto_free char *got = j ? json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+	if (rd->code != 0)
+		return;
+	err_set(rd->err, -EINVAL, "netconf: %s: %s%.80s%swant %s", key, got ? "got " : "",
+		got ? got : "", got ? ", " : "", want);
+	rd->code = CNI_E_CONF;
+}
+
+static void wrong_at(struct reader *rd, const char *key, size_t i)
+{
+	err_wrap(rd->err, -EINVAL, "netconf: %s[%zu]", key, i);
+	rd->code = CNI_E_CONF;
 }
 
 static const json_t *get(struct reader *rd, const char *path)

@@ -604,14 +604,14 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		6|{"name":|line
 		7|{"cniVersion":"1.0.0"}|name
 		7|{"cniVersion":"1.0.0","name":"a/b"}|name
-		7|{"cniVersion":"1.0.0","name":"n","mtu":"1500"}|mtu
-		7|{"cniVersion":"1.0.0","name":"n","mtu":-1}|mtu
+		7|{"cniVersion":"1.0.0","name":"n","mtu":"1500"}|netconf: mtu: got "1500", want a whole number
+		7|{"cniVersion":"1.0.0","name":"n","mtu":-1}|mtu: got -1, want
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{}}|ipam.type
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"host-local"}}|host-local
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"floppy"}|floppy
-		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam","ipv4_pools":[1]}}|ipv4_pools
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam","ipv4_pools":[1]}}|ipam.ipv4_pools: got [1], want
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"ips":["10.0.0.300"]}}}|ips[0]
-		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"labels":{"bad key!":"x"}}}}|labels
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"labels":{"bad key!":"x"}}}}|args.cni.labels: got {"bad key!":"x"}, want
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"labels":[{"key":"a","value":"x y/z"}]}}}|labels
 		11|{"cniVersion":"1.0.0","name":"n","nodename_file":"/nowhere","ipam":{"type":"margay-ipam"}}|margay-felix
 	EOT
