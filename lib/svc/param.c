@@ -84,6 +84,25 @@ static char **split_names(const struct params *ps, const char *name, const char 
 	return names;
 }
 
+/* What it is where nothing is said; "" for text only. */
+static const char *default_of(const struct param *row)
+{
+	if (row->def)
+		return row->def;
+	switch (row->type) {
+	case PARAM_STRING:
+		return "";
+	case PARAM_U32:
+	case PARAM_DURATION:
+		return "0";
+	case PARAM_BOOL:
+		return "false";
+	case PARAM_ENUM:
+		return row->values[0];
+	}
+	abort();
+}
+
 void params_add(struct params *ps, const struct param *rows, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -91,12 +110,12 @@ void params_add(struct params *ps, const struct param *rows, size_t n)
 		struct params_slot slot = {
 			.p = *row,
 			.names = split_names(ps, row->name, row->aliases),
-			.text = mem_strdup(row->def ?: ""),
+			.text = mem_strdup(default_of(row)),
 			.origin = mem_strdup("default"),
 		};
 
 		slot.p.name = slot.names[0];
-		slot.p.def = mem_strdup(row->def ?: "");
+		slot.p.def = mem_strdup(default_of(row));
 		slot.p.doc = mem_strdup(row->doc ?: "");
 		if (row->type == PARAM_STRING)
 			*row->str = NULL;
@@ -175,7 +194,7 @@ static int convert_enum(const struct param *p, const char *text, struct err *err
 	auto_strbuf want = STRBUF_INIT;
 
 	for (int i = 0; p->values[i]; i++) {
-		if (strcasecmp(p->values[i], text) == 0 || (text[0] == '\0' && i == 0)) {
+		if (strcasecmp(p->values[i], text) == 0) {
 			*p->choice = i;
 			return 0;
 		}
@@ -191,7 +210,7 @@ static int convert_enum(const struct param *p, const char *text, struct err *err
 static int convert_duration(const struct param *p, const char *text, struct err *err)
 {
 	int64_t ms = 0;
-	int r = text[0] ? parse_duration_ms(text, &ms, err) : 0;
+	int r = parse_duration_ms(text, &ms, err);
 
 	if (r < 0)
 		return r;
@@ -216,11 +235,9 @@ static int convert(const struct param *p, const char *text, struct err *err)
 		*p->str = mem_strdup(text);
 		return 0;
 	case PARAM_U32:
-		if (text[0] == '\0')
-			text = "0";
 		return parse_u32(text, p->min, p->max ?: UINT32_MAX, p->u32, err);
 	case PARAM_BOOL:
-		*p->flag = text[0] && parse_bool_env(text);
+		*p->flag = parse_bool_env(text);
 		return 0;
 	case PARAM_DURATION:
 		return convert_duration(p, text, err);
@@ -375,6 +392,7 @@ static int load_options(
 
 	for (int i = 1; i < *argc;) {
 		struct option_arg a = {.value = ""};
+		enum wish w;
 		int n;
 
 		if (ps->allow_args && strcmp(argv[i], "--") == 0) {
@@ -382,9 +400,10 @@ static int load_options(
 				argv[n_left++] = argv[i++];
 			break;
 		}
-		if (n_left == 1 && wish_of(argv[i]) != WISH_NONE) {
+		w = wish_of(argv[i]);
+		if (w == WISH_CONFIG || (n_left == 1 && w != WISH_NONE)) {
 			if (*wish == WISH_NONE)
-				*wish = wish_of(argv[i]);
+				*wish = w;
 			i++;
 			continue;
 		}
@@ -435,20 +454,25 @@ static const char *type_name(const struct param *p)
 static void print_facts(const struct params_slot *s)
 {
 	const struct param *p = &s->p;
+	auto_strbuf facts = STRBUF_INIT; /* each ends with "; " */
 
-	printf("        %s [", p->doc);
 	for (size_t i = 0; p->type == PARAM_ENUM && p->values[i]; i++)
-		printf("%s%s", p->values[i], p->values[i + 1] ? "|" : "; ");
+		strbuf_addf(&facts, "%s%s", p->values[i], p->values[i + 1] ? "|" : "; ");
 	if (p->type == PARAM_U32 && p->max)
-		printf("%u to %u; ", p->min, p->max);
+		strbuf_addf(&facts, "%u to %u; ", p->min, p->max);
 	if (p->unit)
-		printf("unit: %s; ", p->unit);
+		strbuf_addf(&facts, "unit: %s; ", p->unit);
 	else if (p->type == PARAM_DURATION)
-		printf("unit: seconds, or as 1m30s or 500ms; ");
-	printf("default: %s", p->def[0] ? p->def : "none");
+		strbuf_add(&facts, "unit: seconds, or as 1m30s or 500ms; ");
+	if (p->def[0])
+		strbuf_addf(&facts, "default: %s; ", p->def);
 	for (size_t i = 1; s->names[i]; i++)
-		printf("%s%s", i == 1 ? "; also " : ", ", s->names[i]);
-	printf("]\n");
+		strbuf_addf(&facts, "%s%s%s", i == 1 ? "also " : "", s->names[i],
+			s->names[i + 1] ? ", " : "; ");
+	if (facts.len > 0)
+		printf("        %s [%.*s]\n", p->doc, (int)facts.len - 2, facts.s);
+	else
+		printf("        %s\n", p->doc);
 }
 
 static void print_help(const struct params *ps)

@@ -51,7 +51,7 @@ struct param {
 		int64_t *ms;
 		int *choice;
 	};
-	const char *def;     /* as text; NULL = "" for strings, 0 or the first otherwise */
+	const char *def;     /* as text; NULL = "" for strings, 0, false or the first otherwise */
 	const char *doc;     /* one sentence, no full stop */
 	const char *unit;    /* "seconds", "bytes"; NULL = none */
 	const char *aliases; /* other names (Calico's), parted by blanks; `name` wins over them */
@@ -78,7 +78,7 @@ void params_add(struct params *ps, const struct param *rows, size_t n);
 
 /*
  * Reads all sources and writes all destinations. Takes its own options out of argv; what stays
- * (argv[1] on) is an error unless allow_args, where "--" ends the search and --help and the like
+ * (argv[1] on) is an error unless allow_args, where "--" ends the search, and --help and --version
  * count before the first argument only. argv NULL: file and environment only.
  * 0 = go on; 1 = --help, --version or --print-config was answered on stdout: exit with success;
  * -EINVAL: a bad value or option; -ENOENT and others: the file. Where it is not 0, nothing is left to

@@ -375,6 +375,15 @@ claims() {
 		[ "$status" -eq 1 ] || { echo "$verb: $status"; false; }
 		[ -n "$output" ]
 	done
+	# The parameters, wherever the option stands, and nothing is done.
+	for args in "--print-config" "get --print-config" "get pools --print-config" "apply --print-config -f x"; do
+		# shellcheck disable=SC2086 # words
+		run ctl $args
+		[ "$status" -eq 0 ] || { echo "$args: $output"; false; }
+		has "BIRD_CTL = /run/bird/bird.ctl # default"
+	done
+	run ctl get -- --print-config
+	[ "$status" -eq 1 ]
 	run ctl version
 	[ "$status" -eq 1 ] # there is no datastore
 	has "Client Version:"

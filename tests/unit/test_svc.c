@@ -74,7 +74,11 @@ static int check_cidrs(const char *value, struct err *err)
 
 static const struct param rows[] = {
 	{.name = "T_TEXT", .type = PARAM_STRING, .str = &conf.text, .def = "a", .doc = "A text"},
-	{.name = "T_CIDRS", .type = PARAM_STRING, .str = &conf.cidrs, .check = check_cidrs},
+	{.name = "T_CIDRS",
+		.type = PARAM_STRING,
+		.str = &conf.cidrs,
+		.check = check_cidrs,
+		.doc = "CIDRs; empty: none"},
 	{.name = "T_MTU",
 		.type = PARAM_U32,
 		.u32 = &conf.mtu,
@@ -84,7 +88,7 @@ static const struct param rows[] = {
 		.unit = "bytes",
 		.doc = "The largest packet",
 		.aliases = "FELIX_TMTU OLD_MTU"},
-	{.name = "T_FLAG", .type = PARAM_BOOL, .flag = &conf.flag, .def = "false"},
+	{.name = "T_FLAG", .type = PARAM_BOOL, .flag = &conf.flag},
 	{.name = "T_PERIOD",
 		.type = PARAM_DURATION,
 		.ms = &conf.period,
@@ -238,10 +242,14 @@ START_TEST(help_and_config_show_everything)
 	ck_assert_ptr_nonnull(strstr(help,
 		"  --t-mtu NUMBER (T_MTU)\n        The largest packet [68 to 65535; unit: bytes; "
 		"default: 1440; also FELIX_TMTU, OLD_MTU]\n"));
-	ck_assert_ptr_nonnull(strstr(help, "[Always|CrossSubnet|Never; default: none]"));
+	ck_assert_ptr_nonnull(strstr(help, "[Always|CrossSubnet|Never; default: Always]\n"));
+	ck_assert_ptr_nonnull(strstr(help, "(T_FLAG)\n         [default: false]\n"));
+	ck_assert_ptr_nonnull(strstr(help, "(T_CIDRS)\n        CIDRs; empty: none\n"));
 	ck_assert_ptr_nonnull(strstr(config, line));
 	ck_assert_ptr_nonnull(strstr(config, "T_MTU = 1500 # option --t-mtu\n"));
 	ck_assert_ptr_nonnull(strstr(config, "T_PERIOD = 1.5s # default\n"));
+	ck_assert_ptr_nonnull(strstr(config, "T_FLAG = false # default\n"));
+	ck_assert_ptr_nonnull(strstr(config, "T_MODE = Always # default\n"));
 	ck_assert_ptr_nonnull(strstr(config, unused));
 	ck_assert_str_eq(version, "test " MARGAY_VERSION "\n");
 }
