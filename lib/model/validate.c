@@ -14,6 +14,7 @@
 #include "model/ippool.h"
 #include "model/ipreservation.h"
 #include "model/json.h"
+#include "model/meta.h"
 #include "model/node.h"
 #include "model/order.h"
 #include "model/read.h"
@@ -85,6 +86,28 @@ static void check_name(struct check *c, bool node_ok)
 		!(node_ok && strncmp(c->id->name, "node.", 5) == 0 && c->id->name[5] != '\0'))
 		read_fail(&c->rd, "metadata.name", NULL, "\"default\"%s, got \"%s\"",
 			node_ok ? " or \"node.NAME\"" : "", c->id->name);
+}
+
+static void check_labels(struct check *c, const json_t *j)
+{
+	json_t *labels = json_object_get(json_object_get(j, "metadata"), "labels"), *e;
+	const char *name;
+
+	json_object_foreach (labels, name, e) {
+		const char *value = json_string_value(e);
+
+		read_at(&c->rd, "metadata");
+		if (!label_name_ok(name))
+			read_fail(&c->rd, "labels", NULL,
+				"names as [prefix/]name, of 1 to 63 letters, digits and \"-_.\", first "
+				"and last a letter or a digit, got \"%.64s\"",
+				name);
+		read_at(&c->rd, "metadata.labels");
+		if (value && !label_value_ok(value))
+			read_fail(&c->rd, name, e,
+				"at most 63 letters, digits and \"-_.\", first and last a letter or a "
+				"digit");
+	}
 }
 
 /* Members of spec that nobody knows are typing errors, unless they were stored before. */
@@ -521,6 +544,7 @@ int resource_validate(const json_t *j, const struct key *key, const json_t *old,
 	meta_done(&m);
 	if (c.rd.r < 0)
 		return c.rd.r;
+	check_labels(&c, j);
 	read_at(&c.rd, "%s", key->kind == KIND_ENDPOINTSLICE ? "" : "spec");
 	check_members(&c);
 	if (c.rd.r == 0)

@@ -96,6 +96,20 @@ pool() { # NAME CIDR
 	done
 }
 
+@test "labels are as Kubernetes has them" {
+	service a | sed 's/name: a/&\n  labels: {"my app": a}/' >bad.yaml
+	for verb in create apply; do
+		run ctl $verb -f bad.yaml
+		[ "$status" -eq 1 ]
+		has "bad.yaml:1: Service default/a: metadata.labels: want names as [prefix/]name"
+	done
+	[ -z "$(ctl get svc -o name)" ]
+	ctl create -f <(service a)
+	run ctl replace -f bad.yaml
+	[ "$status" -eq 1 ]
+	has "Service default/a: metadata.labels"
+}
+
 @test "create, apply and replace tell what is there from what is not" {
 	run ctl replace -f <(pool a 10.1.0.0/16)
 	[ "$status" -eq 1 ]

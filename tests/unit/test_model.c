@@ -669,6 +669,17 @@ static const struct {
 	 "\"name\":\"a-k8s-c-eth0\"},\"spec\":{\"node\":\"a\",\"orchestrator\":\"k8s\",\"pod\":\"b\","
 	 "\"endpoint\":\"eth0\"}}",
 		"metadata.name: want a-k8s-b-eth0"},
+#define LABELED(labels)                                                                      \
+	"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":" \
+	"\"a\",\"labels\":{" labels "}}}"
+	{LABELED("\"rack\":\"r1\",\"example.org/rack\":\"\""), NULL},
+	{LABELED("\"rack\":\"r1\",\"my rack\":\"r1\""),
+		"Node a: metadata.labels: want names as [prefix/]name, of 1 to 63 letters, digits and "
+		"\"-_.\", first and last a letter or a digit, got \"my rack\""},
+	{LABELED("\"\":\"r1\""), "Node a: metadata.labels: want names as"},
+	{LABELED("\"rack\":\"r 1\""),
+		"Node a: metadata.labels.rack: got \"r 1\", want at most 63 letters, digits and"},
+	{LABELED("\"rack\":1"), "Node a: metadata.labels: got 1, want text as the value of rack"},
 #define SVC(spec)                                                                                   \
 	"{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"s\"},\"spec\":{" spec \
 	"}}"
