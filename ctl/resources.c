@@ -171,8 +171,9 @@ static int put_service(struct store *st, const struct svcalloc_conf *alloc, cons
 	struct err later = ERR_INIT;
 	int r = svcalloc_claim(st, alloc, s, old, 0, &made, err);
 
+	/* EEXIST from here on says that the Service is there; this is of what it asks for. */
 	if (r < 0)
-		return err_wrap(err, r, "%s", name_str(key));
+		return err_wrap(err, r == -EEXIST ? -EINVAL : r, "%s", name_str(key));
 	allocated = service_encode(s, text);
 	r = put(st, key, allocated, rev, err);
 	/* Of a write without an answer nobody knows; whoever meets the claims then finds out. */

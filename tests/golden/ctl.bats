@@ -277,6 +277,10 @@ claims() {
 	run ctl create -f <(service b "clusterIP: $ip")
 	[ "$status" -eq 1 ]
 	has "Service default/b: clusterIP $ip belongs to Service default/a"
+	run ctl create --skip-exists -f <(service b "clusterIP: $ip")
+	[ "$status" -eq 1 ] # b does not exist
+	run ctl replace -f <(service b "clusterIP: $ip")
+	has "Service default/b: does not exist"
 	run ctl create -f <(service b "clusterIP: 10.97.0.1")
 	[ "$status" -eq 1 ]
 	has "want one in the service range 10.96.0.0/16"
