@@ -116,7 +116,8 @@ static int check_blocks(struct store *st, const json_t *j, const struct key *key
 }
 
 /* 0: none is asked for. As a number, YAML's unquoted one, it says the same. */
-static int wanted_revision(const json_t *j, const struct key *key, int64_t *ret, struct err *err)
+static int wanted_revision(
+	const json_t *j, enum write_mode mode, const struct key *key, int64_t *ret, struct err *err)
 {
 	const json_t *v = json_object_get(json_object_get(j, "metadata"), "resourceVersion");
 	const char *s = json_string_value(v);
@@ -125,8 +126,15 @@ static int wanted_revision(const json_t *j, const struct key *key, int64_t *ret,
 	uint64_t n = 0;
 
 	*ret = 0;
-	if (!v || json_is_null(v) || (s && *s == '\0'))
+	if (mode == WRITE_APPLY || !v || json_is_null(v) || (s && *s == '\0'))
 		return 0;
+	if (mode == WRITE_CREATE) {
+		got = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+		return err_set(err, -EINVAL,
+			"%s: metadata.resourceVersion: got %s, want none: what is created has no "
+			"version yet; leave it out, or use apply or replace",
+			name_str(key), got);
+	}
 	if (number > 0)
 		*ret = number;
 	else if (s && parse_u64(s, 1, INT64_MAX, &n, NULL) == 0)
@@ -192,7 +200,7 @@ static int write_once(struct store *st, const struct svcalloc_conf *alloc, enum 
 	auto_(json) json_t *old = NULL;
 	auto_free char *text = NULL;
 	uint8_t random[16];
-	int r = mode == WRITE_REPLACE ? wanted_revision(j, key, &wanted, err) : 0;
+	int r = wanted_revision(j, mode, key, &wanted, err);
 
 	if (r < 0)
 		return r;

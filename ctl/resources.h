@@ -12,8 +12,8 @@ struct store;
 struct svcalloc_conf;
 
 enum write_mode {
-	WRITE_APPLY,  /* create or update */
-	WRITE_CREATE, /* EEXIST where it is there */
+	WRITE_APPLY,  /* create or update; j's resourceVersion does not count */
+	WRITE_CREATE, /* EEXIST where it is there; EINVAL where j has a resourceVersion */
 	WRITE_REPLACE, /* ENOENT where it is not; ESTALE where it has another resourceVersion than j */
 };
 

@@ -22,7 +22,9 @@ const struct verb verbs[] = {
 		FILES_HELP
 		"\nEvery document is tried; each that fails is named by file and line.\n"},
 	{"create", verb_create, "-f FILE...", "create resources that are not there yet",
-		FILES_HELP "      --skip-exists     what exists already is no failure\n"},
+		FILES_HELP
+		"      --skip-exists     what exists already is no failure\n"
+		"\nA document must not have a metadata.resourceVersion: what is created has none yet.\n"},
 	{"replace", verb_replace, "-f FILE...", "replace resources that are there",
 		FILES_HELP
 		"\nA metadata.resourceVersion in a document has to be the current one.\n"},

@@ -96,6 +96,17 @@ pool() { # NAME CIDR
 	done
 }
 
+@test "create takes no resourceVersion" {
+	for rev in 7 '"7"' abc; do
+		run ctl create --skip-exists -f <(pool a 10.1.0.0/16 | sed "s/name: a/&\n  resourceVersion: $rev/")
+		[ "$status" -eq 1 ]
+		has "IPPool a: metadata.resourceVersion: got"
+		has "want none"
+	done
+	ctl create -f <(pool a 10.1.0.0/16 | sed 's/name: a/&\n  resourceVersion: ""/')
+	ctl apply -f <(pool a 10.1.0.0/16 | sed 's/name: a/&\n  resourceVersion: "7"/')
+}
+
 @test "labels are as Kubernetes has them" {
 	service a | sed 's/name: a/&\n  labels: {"my app": a}/' >bad.yaml
 	for verb in create apply; do
