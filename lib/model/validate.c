@@ -176,13 +176,22 @@ static void check_pool_uses(struct check *c, const struct ippool *p)
 			"none while allowedUses has Tunnel: say allowedUses: [Workload]");
 }
 
-/* What is broken beyond reading has nothing that should not change. */
-static bool was_pool(const struct check *c)
+/* By what they mean: a blockSize that was never stored is Calico's. */
+static void check_pool_stays(struct check *c, const struct ippool *p)
 {
-	auto_(ippool) struct ippool *p = NULL;
+	auto_(ippool) struct ippool *old = NULL;
 	auto_free char *text = c->old ? model_json_dump(c->old) : NULL;
+	static const char why[] = "as it was: it cannot change, create another IPPool";
 
-	return text && ippool_decode(c->key, text, strlen(text), &p, NULL) == 0;
+	/* What is broken beyond reading has nothing that should not change. */
+	if (!text || ippool_decode(c->key, text, strlen(text), &old, NULL) < 0)
+		return;
+	if (!prefix_equal(&old->cidr, &p->cidr))
+		read_fail(&c->rd, "cidr", json_object_get(c->spec, "cidr"), "\"%s\" %s",
+			prefix_str(&old->cidr), why);
+	if (old->block_plen != p->block_plen)
+		read_fail(&c->rd, "blockSize", json_object_get(c->spec, "blockSize"), "%u %s",
+			old->block_plen, why);
 }
 
 static void check_pool(struct check *c)
@@ -201,10 +210,7 @@ static void check_pool(struct check *c)
 	if (prefix_parse(cidr, &given, NULL) == 0 && !prefix_is_masked(&given))
 		read_fail(&c->rd, "cidr", json_object_get(c->spec, "cidr"),
 			"%s, without bits beyond the length", prefix_str(&p->cidr));
-	if (was_pool(c)) {
-		check_immutable(c, "cidr");
-		check_immutable(c, "blockSize");
-	}
+	check_pool_stays(c, p);
 	if (is_link_local(&p->cidr))
 		fail_at(c, "cidr", "no link-local addresses");
 	if (p->ipip != ENCAP_NEVER && p->vxlan != ENCAP_NEVER)

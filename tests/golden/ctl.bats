@@ -259,6 +259,28 @@ pool() { # NAME CIDR
 	ctl apply -f <(pool a 10.244.0.0/16)
 }
 
+# README's ways with the default pool, here with the sample against one of other numbers.
+@test "a pool keeps its cidr and its block size; another takes its place" {
+	pool default-ipv4-ippool 172.16.0.0/16 | ctl apply -f -
+	ctl ipam claim 172.16.0.0/26 --node n1
+	for verb in apply replace; do
+		run ctl $verb -f "$SAMPLES/ippool.yaml"
+		[ "$status" -eq 1 ]
+		has "IPPool default-ipv4-ippool: spec.cidr: got \"192.168.0.0/16\", want \"172.16.0.0/16\" as it was: it cannot change, create another IPPool"
+		run ctl $verb -f <(pool default-ipv4-ippool 172.16.0.0/16; echo "  blockSize: 24")
+		[ "$status" -eq 1 ]
+		has "IPPool default-ipv4-ippool: spec.blockSize: got 24, want 26 as it was: it cannot change"
+	done
+	ctl apply -f <(pool default-ipv4-ippool 172.16.0.0/16; echo "  ipipMode: CrossSubnet")
+	ctl apply -f <(pool mine 10.244.0.0/16; echo "  blockSize: 24")
+	ctl delete ippool default-ipv4-ippool
+	[ "$(ctl get pools -o name)" = ippool/mine ]
+	run ctl ipam show --show-blocks
+	[[ $output != *172.16* ]]
+	# The same network in blocks of another size.
+	ctl apply -f <(pool again 172.16.0.0/16; echo "  blockSize: 24")
+}
+
 service() { # NAME [LINE...]
 	printf 'apiVersion: v1\nkind: Service\nmetadata:\n  name: %s\nspec:\n  ports: [{port: 80}]\n' "$1"
 	shift

@@ -787,6 +787,13 @@ START_TEST(updates)
 				 NULL, &err),
 		-EINVAL);
 	ck_assert_ptr_nonnull(strstr(err.text, "\"10.2.0.0/16\" as it was: it cannot change"));
+	ck_assert_int_eq(prepare(POOL("\"cidr\":\"10.1.0.0/16\",\"blockSize\":24"),
+				 POOL("\"cidr\":\"10.1.0.0/16\""), NULL, &err),
+		-EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "spec.blockSize: got 24, want 26 as it was"));
+	ck_assert_int_eq(prepare(POOL("\"cidr\":\"fd00:0::/64\""), POOL("\"cidr\":\"fd00::/64\""),
+				 NULL, &err),
+		0);
 	/* What was stored before, by a newer Calico, is no typing error. */
 	ck_assert_int_eq(prepare(POOL("\"cidr\":\"10.1.0.0/16\",\"brandNew\":1"),
 				 POOL("\"cidr\":\"10.1.0.0/16\",\"brandNew\":2"), NULL, &err),
