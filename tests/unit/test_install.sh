@@ -39,7 +39,7 @@ for unit in "$dir"/own/lib/systemd/system/margay-*.service; do
 	! grep -n '@' "$unit" || complain "$(basename "$unit"): something was not filled in"
 done
 
-# "NAME default" of every parameter of a daemon; margay.conf gives the defaults, commented out.
+# Every parameter of a daemon with its default; margay.conf gives these, commented out, but of the host's.
 for program in "$dir"/own/bin/margay-{felix,confd,proxy}; do
 	[ ! -x "$program" ] || env -i "$program" --print-config
 done >"$dir/parameters"
@@ -48,6 +48,8 @@ while read -r name value; do
 		complain "margay.conf: no program has a parameter $name"
 	elif [ -n "$value" ] && ! grep -E "^$name( |=)" "$dir/parameters" | grep -qF -- "$value"; then
 		complain "margay.conf: $name is not $value by default"
+	elif [ -z "$value" ] && [ "$name" != NODENAME ] && grep -qE "^$name = [^ #]" "$dir/parameters"; then
+		complain "margay.conf: $name has a default: $(grep -E "^$name =" "$dir/parameters")"
 	fi
 done < <(sed -nE 's/^#([A-Z_0-9]+) = ?(.*)/\1 \2/p' "$dir/own/share/margay/margay.conf")
 
@@ -67,6 +69,15 @@ for sample in "$dir"/own/share/margay/confd.d/*.conf; do
 		complain "$(basename "$sample"): the unit neither makes nor lets write $destination"
 	! grep -q '^reload_pid_file' "$sample" || words CapabilityBoundingSet '' | grep -qx CAP_KILL ||
 		complain "$(basename "$sample"): the unit does not let a process of another user be signalled"
+done
+
+# What margay.conf says of the units: where bird.conf goes by default they let it be written, and they
+# read the file of the environment.
+bird_dir=$(sed -n 's/^BIRD_CONF_DIR = \(.*\) # default$/\1/p' "$dir/parameters")
+words ReadWritePaths '' | grep -qx "$bird_dir" || complain "margay-confd.service: cannot write $bird_dir"
+for unit in "$dir"/own/lib/systemd/system/margay-*.service; do
+	grep -qx 'EnvironmentFile=-/etc/default/margay' "$unit" ||
+		complain "$(basename "$unit"): does not read /etc/default/margay"
 done
 
 jq -e '.plugins[0].type == "margay"' "$dir/own/share/margay/10-margay.conflist" >/dev/null ||
