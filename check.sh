@@ -15,13 +15,27 @@ cd "$(dirname "$0")"
 
 readonly SANITIZED='unit golden scenario netns fuzz' RELEASE='cluster interop'
 readonly JOBS=${JOBS:-$(nproc)}
-label=${1:-all}
+label=${1-all}
 failed=()
 
 usage() {
-	sed -n '4,5s/^# //p' "$0"
-	exit 2
+	sed -n '4,5s/^# //p' check.sh
 }
+
+# Before anything is installed, or results of an earlier run are deleted.
+case $#:$label in
+1:-h | 1:--help)
+	usage
+	exit
+	;;
+0:all | 1:all | 1:style | 1:tidy) ;;
+1:unit | 1:golden | 1:scenario | 1:netns | 1:fuzz | 1:cluster | 1:interop) ;;
+*)
+	echo "$0: no layer \"$*\"" >&2
+	usage >&2
+	exit 2
+	;;
+esac
 
 files() { # tracked files that match the patterns
 	git -c safe.directory="$PWD" ls-files -- "$@"
@@ -83,6 +97,16 @@ build() { # PRESET
 	cmake --build --preset "$1" -- -j "$JOBS" --quiet
 }
 
+builds() { # PRESET...: without them there is nothing to go on with; what has failed before is told
+	local preset
+	for preset; do
+		build "$preset" || {
+			failed+=("build $preset")
+			summary
+		}
+	done
+}
+
 # The reasons for which tests of a junit file were skipped, one "TEST: REASON" a line.
 skips() {
 	awk '
@@ -123,11 +147,15 @@ run_tests() { # PRESET LABEL...
 	local preset=$1 root=() pattern
 	shift
 	pattern="^($(tr ' ' '|' <<<"$*"))\$"
+	ctest --test-dir "build/$preset" -L "$pattern" -N | grep '^ *Test  *#' >/dev/null || {
+		echo "there is no test with the label $*"
+		return 1
+	}
 	# The bed needs no root.
 	[ "$(id -u)" = 0 ] || [ "$preset" = release ] ||
 		root=(sudo "--preserve-env=PATH,UBSAN_OPTIONS,ASAN_SYMBOLIZER_PATH")
 	"${root[@]}" ctest --test-dir "build/$preset" -L "$pattern" --output-on-failure -j "$JOBS" \
-		--no-tests=ignore --output-junit junit.xml --test-output-size-passed 1000000 2>&1 |
+		--output-junit junit.xml --test-output-size-passed 1000000 2>&1 |
 		tee "build/ctest-$preset.log"
 }
 
@@ -161,9 +189,7 @@ all)
 	try format check_format
 	try scripts check_scripts
 	try spelling check_spelling
-	build dev
-	build asan
-	build release
+	builds dev asan release
 	list_release_tests
 	try tidy check_tidy
 	# shellcheck disable=SC2086
@@ -179,24 +205,20 @@ style)
 	try spelling check_spelling
 	;;
 tidy)
-	build asan
+	builds asan
 	try tidy check_tidy
 	;;
 unit | golden | scenario | netns | fuzz)
-	build asan
-	build release
+	builds asan release
 	list_release_tests
 	try "$label" run_tests asan "$label"
 	try skips check_skips
 	;;
 cluster | interop)
-	build release
+	builds release
 	list_release_tests
 	try "$label" run_tests release "$label"
 	try skips check_skips
-	;;
-*)
-	usage
 	;;
 esac
 summary
