@@ -12,6 +12,7 @@
 #include "felix/calc/calc.h"
 #include "felix/calc/input.h"
 #include "felix/detect.h"
+#include "felix/pattern.h"
 #include "model/ippool.h"
 #include "model/node.h"
 
@@ -296,6 +297,24 @@ START_TEST(test_config)
 }
 END_TEST
 
+/* They come from the datastore: neither time nor stack may be theirs. */
+START_TEST(test_pattern)
+{
+	static char long_one[60001];
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(
+		pattern_check("^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)", &err), 0);
+	ck_assert_int_eq(pattern_check("((eth{1,200}){1,200}){1,50}", &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "braces"));
+	ck_assert_int_eq(pattern_check("(eth){1,2000}", &err), -EINVAL);
+	ck_assert_int_eq(pattern_check("^eth{1,20}", &err), 0);
+	memset(long_one, '(', sizeof(long_one) - 1);
+	ck_assert_int_eq(pattern_check(long_one, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "60000 bytes, want at most 256"));
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("felix");
@@ -309,6 +328,7 @@ int main(void)
 	tcase_add_test(tc, test_mtu_and_nat);
 	tcase_add_test(tc, test_detection_methods);
 	tcase_add_test(tc, test_config);
+	tcase_add_test(tc, test_pattern);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
