@@ -19,6 +19,7 @@ struct real {
 	struct ip ip;
 	uint16_t port;
 	bool wanted;
+	bool known; /* it is, or was since the start, wanted */
 	bool have;
 	bool drained;	    /* it has weight 0, and no connection was left when it was looked at */
 	struct ipvs_dest d; /* as the kernel has it */
@@ -55,7 +56,7 @@ struct vservers {
 	vservers_own_fn *own;
 	void *arg;
 	bool unknown;
-	bool deletes; /* virtual servers may be deleted */
+	bool deletes; /* what was never wanted may be deleted */
 	struct hmap servers;
 	struct list dirty, draining;
 	VEC(struct op) ops;
@@ -186,7 +187,7 @@ static void prune_reals(struct server *s)
 
 static void revive(struct real *r)
 {
-	r->wanted = true;
+	r->wanted = r->known = true;
 	r->drained = false;
 }
 
@@ -199,7 +200,7 @@ void vservers_set(struct vservers *vs, const struct ipvs_key *key, const struct 
 		s->reals.v[i].wanted = false;
 	for (size_t i = 0; i < server->n_dests; i++) {
 		const struct calc_dest *d = &server->dests[i];
-		struct real new = {.ip = d->ip, .port = d->port, .wanted = true};
+		struct real new = {.ip = d->ip, .port = d->port, .wanted = true, .known = true};
 		struct real *r = find_real(s, &d->ip, d->port);
 
 		if (!r)
@@ -497,11 +498,14 @@ static void write_server(struct vservers *vs, struct server *s, int64_t now_ms)
 	}
 	if (!s->have)
 		return;
-	for (size_t i = 0; i < s->reals.n; i++)
-		if (s->reals.v[i].have && !s->reals.v[i].wanted) {
-			left += s->key.protocol == IPPROTO_TCP && !s->reals.v[i].drained;
-			drop_real(vs, s, &s->reals.v[i], now_ms);
-		}
+	for (size_t i = 0; i < s->reals.n; i++) {
+		struct real *real = &s->reals.v[i];
+
+		if (!real->have || real->wanted || !(real->known || vs->deletes))
+			continue;
+		left += s->key.protocol == IPPROTO_TCP && !real->drained;
+		drop_real(vs, s, real, now_ms);
+	}
 	if (wanted == 0 && left == 0)
 		delete_service(vs, s);
 }

@@ -48,7 +48,8 @@ void vservers_set(
 void vservers_unset(struct vservers *vs, const struct ipvs_key *key);
 /* Whether it is wanted or, as far as known, in the kernel. */
 bool vservers_has(const struct vservers *vs, const struct ipvs_key *key);
-/* Until then one for which nothing is wanted stays as it is: not all that may ask for it is known. */
+/* Until then one for which nothing is wanted stays as it is, and in the others a real server that never
+ * was wanted: not all that may ask for them is known. */
 void vservers_allow_deletes(struct vservers *vs);
 /* What we believe is installed may be wrong: read before the next diff. */
 void vservers_mark_unknown(struct vservers *vs);

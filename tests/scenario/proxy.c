@@ -318,6 +318,7 @@ static void expect_deleted(const char *want)
 #define A1 " 10.244.0.1:8080*1"
 #define A0 " 10.244.0.1:8080*0"
 #define B1 " 10.244.0.2:8080*1"
+#define C1 " 10.244.0.3:8080*1"
 
 static void tell(void)
 {
@@ -624,7 +625,7 @@ static void test_removed(void)
 	step("a virtual server that somebody removed is made again by the write that finds out");
 	(void)ipvs_fake_gone(&vip);
 	put_pod("c", "10.244.0.3");
-	expect(SERVERS(A1, B1 " 10.244.0.3:8080*1", A1 B1 " 10.244.0.3:8080*1"));
+	expect(SERVERS(A1, B1 C1, A1 B1 C1));
 	end();
 }
 
@@ -644,6 +645,22 @@ static void test_undecodable(void)
 	step("it is deleted, and what it had with it");
 	del_service("web");
 	expect(IPVS("", "", ""));
+	step("a restart with an endpoint that cannot be decoded: its real servers stay");
+	put_service("web", WEB);
+	expect(SERVERS(A1, B1, A1 B1));
+	stop();
+	store_fake_put(w.st, WEPS "b", "{\"spec\":{\"ipNetworks\":7}}");
+	start();
+	put_pod("c", "10.244.0.3");
+	expect(SERVERS(A1, B1 C1, A1 B1 C1));
+	step("one that goes meanwhile goes");
+	del_pod("c");
+	drain();
+	expect(SERVERS(A1, B1, A1 B1));
+	step("it is deleted, and they with it");
+	del_pod("b");
+	drain();
+	expect(SERVERS(A1, "", A1));
 	end();
 }
 
@@ -744,7 +761,7 @@ static void test_one_unread(void)
 	spin();
 	if (ipvs_fake_writes() == writes)
 		fail("it does");
-	expect(SERVERS(A1, B1 " 10.244.0.3:8080*1", A1 B1 " 10.244.0.3:8080*1"));
+	expect(SERVERS(A1, B1 C1, A1 B1 C1));
 	end();
 }
 
