@@ -6,6 +6,7 @@
  * has read a handle, and then for each of its blocks has seen that there is no address of it, and
  * has written the block, may delete that revision of the handle: an assignment that is under way has
  * either to read the block again, and so to write the handle again, or has written the handle since.
+ * By the same order one block alone may be counted anew.
  */
 #include <assert.h>
 #include <errno.h>
@@ -69,15 +70,30 @@ void request_uncount(
 	rq->uncount.n = n;
 }
 
-/* What is due to be counted off: n for the block; the handle goes with its last block. */
+/* n for a block that it counts; the handle goes with its last block. */
+static int put_count(struct ipam_request *rq, struct slot *s, const struct prefix *cidr, uint32_t n)
+{
+	auto_(ipam_handle) struct ipam_handle *h = ipam_handle_dup(slot_handle(s));
+	struct ipam_handle_block *hb = handle_block(h, cidr);
+
+	assert(hb);
+	hb->count = n;
+	if (n == 0)
+		vec_swap_remove(&h->blocks, (size_t)(hb - h->blocks.v));
+	if (h->blocks.n == 0)
+		return view_delete(&rq->view, s);
+	return view_update(&rq->view, s, ipam_handle_encode(h));
+}
+
+/* What is due to be counted off. */
 int plan_uncount(struct ipam_request *rq)
 {
-	auto_(ipam_handle) struct ipam_handle *h = NULL;
 	struct ipam_handle_block *hb;
+	uint32_t n = rq->uncount.n;
 	struct slot *s;
 	int r;
 
-	if (rq->uncount.n == 0)
+	if (n == 0)
 		return 0;
 	r = plan_get_handle(rq, rq->uncount.handle, &s);
 	if (r != 0)
@@ -88,16 +104,8 @@ int plan_uncount(struct ipam_request *rq)
 		rq->uncount.n = 0;
 		return 0;
 	}
-	h = ipam_handle_dup(slot_handle(s));
-	hb = handle_block(h, &rq->uncount.cidr);
-	assert(hb);
-	hb->count -= hb->count < rq->uncount.n ? hb->count : rq->uncount.n;
-	if (hb->count == 0)
-		vec_swap_remove(&h->blocks, (size_t)(hb - h->blocks.v));
 	rq->after = AFTER_UNCOUNTED;
-	if (h->blocks.n == 0)
-		return view_delete(&rq->view, s);
-	return view_update(&rq->view, s, ipam_handle_encode(h));
+	return put_count(rq, s, &rq->uncount.cidr, hb->count < n ? 0 : hb->count - n);
 }
 
 /* The count that was made for a block and not used there. */
@@ -120,9 +128,17 @@ static bool is_swept(const struct ipam_request *rq, const struct prefix *cidr)
 	return false;
 }
 
+static int guard_block(struct ipam_request *rq, struct slot *bs)
+{
+	auto_(ipam_block) struct ipam_block *b = ipam_block_dup(slot_block(bs));
+
+	rq->after = AFTER_SWEPT;
+	rq->after_cidr = b->cidr;
+	return plan_update_block(rq, bs, b);
+}
+
 static int sweep_block(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
 {
-	auto_(ipam_block) struct ipam_block *b = NULL;
 	uint32_t pos = 0;
 	struct slot *bs;
 	struct ip ip;
@@ -139,10 +155,38 @@ static int sweep_block(struct ipam_request *rq, const struct prefix *cidr, struc
 		return rq->must_be_empty ? err_set(err, -EBUSY, "handle %s has the address %s",
 						   rq->handle, ip_str(&ip))
 					 : plan_release_block(rq, cidr, err);
-	b = ipam_block_dup(slot_block(bs));
-	rq->after = AFTER_SWEPT;
-	rq->after_cidr = *cidr;
-	return plan_update_block(rq, bs, b);
+	return guard_block(rq, bs);
+}
+
+int plan_recount(struct ipam_request *rq)
+{
+	const struct prefix *cidr = &rq->doubtful.block;
+	const struct ipam_handle_block *hb;
+	uint32_t n = 0, pos = 0;
+	char key[IPAM_KEY_SIZE];
+	struct slot *s, *bs;
+	struct ip ip;
+	int r = plan_get_handle(rq, rq->freeing_handle, &s);
+
+	hb = r == 0 && slot_handle(s) ? handle_block(slot_handle(s), cidr) : NULL;
+	if (!hb)
+		return r;
+	if (rq->swept_rev != s->rev) {
+		rq->swept_rev = s->rev;
+		rq->swept.n = 0;
+		view_forget(&rq->view, ipam_key_block(cidr, key));
+	}
+	r = plan_get_block(rq, cidr, &bs) ?: slot_check(bs, NULL);
+	if (r != 0)
+		return r;
+	while (slot_block(bs) &&
+		block_next_of_handle(slot_block(bs), rq->freeing_handle, &pos, &ip))
+		n++;
+	if (hb->count <= n)
+		return 0;
+	if (slot_block(bs) && !is_swept(rq, cidr))
+		return guard_block(rq, bs);
+	return put_count(rq, s, cidr, n);
 }
 
 int plan_sweep(struct ipam_request *rq, struct slot *s, struct err *err)

@@ -46,6 +46,8 @@ void request_uncount(
 int plan_uncount(struct ipam_request *rq);
 /* The same, and what was counted for a block without being used there. */
 int plan_uncount_reserved(struct ipam_request *rq);
+/* As many as its block has, of the handle an address of which may have been freed, or not. */
+int plan_recount(struct ipam_request *rq);
 /* The handle has no address in any of its blocks: it goes, unless it is found to have one. */
 int plan_sweep(struct ipam_request *rq, struct slot *s, struct err *err);
 

@@ -171,7 +171,9 @@ int ipam_request_step(struct ipam_request *rq, struct store_req *ret_req, struct
 		rq->failure = e;
 	}
 	if (rq->failed < 0)
-		r = rq->kind == REQUEST_ASSIGN ? plan_undo(rq) : 0;
+		r = rq->kind == REQUEST_ASSIGN ? plan_undo(rq)
+		    : rq->in_doubt	       ? plan_recount(rq)
+					       : 0;
 	if (r == PLAN_WAIT) {
 		const struct view *v = &rq->view;
 
@@ -232,12 +234,17 @@ int ipam_request_feed(struct ipam_request *rq, const struct store_res *res, stru
 {
 	struct err e = ERR_INIT;
 	int r = view_feed(&rq->view, res, &e);
+	bool released =
+		rq->kind == REQUEST_RELEASE_IP && rq->after == AFTER_RELEASED && rq->freeing_handle;
 
-	/* An assignment goes on, to give back what it has. */
-	if (r < 0 && rq->kind == REQUEST_ASSIGN && rq->failed == 0) {
+	/*
+	 * An assignment goes on, to give back what it has; so does a release by address that may have
+	 * been done, since to the next one the address has no handle.
+	 */
+	if (r < 0 && rq->failed == 0 && (rq->kind == REQUEST_ASSIGN || released)) {
 		rq->failed = r;
 		rq->failure = e;
-		rq->in_doubt = rq->after == AFTER_ASSIGNED;
+		rq->in_doubt = released || rq->after == AFTER_ASSIGNED;
 		rq->doubtful = (struct ipam_addr){.ip = rq->after_ip, .block = rq->after_cidr};
 		return 0;
 	}

@@ -16,6 +16,6 @@ int ipam_request_step(struct ipam_request *rq, struct store_req *ret_req, struct
 /*
  * The outcome of that operation; a list may come in several parts. Returns 0, or the store's error
  * when it is one that ends the request: away, refused, out of time. An assignment has one more try
- * then to give back what it has taken.
+ * then to give back what it has taken, and a release by address to count off what it may have freed.
  */
 int ipam_request_feed(struct ipam_request *rq, const struct store_res *res, struct err *err);
