@@ -17,6 +17,7 @@
 #include "confd/bgp_view.h"
 #include "confd/dns_view.h"
 #include "confd/templates.h"
+#include "model/resource.h"
 #include "store/store.h"
 #include "store/svcalloc.h"
 #include "svc/bird.h"
@@ -154,7 +155,9 @@ int main(int argc, char **argv)
 		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
 	common_params_apply(&common);
 	nodename = common_params_nodename(&ps, &common);
-	r = serve(nodename, &err);
+	r = resource_check_name(KIND_NODE, nodename, &err);
+	r = r < 0 ? err_wrap(&err, r, "NODENAME, or what %s holds", common.nodename_file)
+		  : serve(nodename, &err);
 	if (r < 0)
 		log_error("%s", err_text(&err));
 	params_done(&ps);

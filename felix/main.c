@@ -15,6 +15,7 @@
 #include "felix/detect.h"
 #include "felix/pattern.h"
 #include "model/bgp.h"
+#include "model/resource.h"
 #include "store/store.h"
 #include "svc/common_params.h"
 #include "svc/health.h"
@@ -254,7 +255,9 @@ int main(int argc, char **argv)
 	}
 	common_params_apply(&common);
 	nodename = common_params_nodename(&ps, &common);
-	r = serve(nodename, &err);
+	r = resource_check_name(KIND_NODE, nodename, &err);
+	r = r < 0 ? err_wrap(&err, r, "NODENAME, or what %s holds", common.nodename_file)
+		  : serve(nodename, &err);
 	if (r < 0)
 		log_error("%s", err_text(&err));
 	params_done(&ps);

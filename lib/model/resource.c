@@ -36,6 +36,20 @@ static bool is_label(const char *s)
 	return is_dns_name(s, 63) && !strchr(s, '.');
 }
 
+int resource_check_name(enum kind kind, const char *name, struct err *err)
+{
+	/* An endpoint's name holds the container's interface, which has its own rules. */
+	if (kind == KIND_SERVICE ? is_label(name)
+		: kind == KIND_WORKLOADENDPOINT
+			? key_name_ok(name) && strlen(name) <= MODEL_NAME_MAX
+			: is_dns_name(name, MODEL_NAME_MAX))
+		return 0;
+	return err_set(err, -EINVAL,
+		"%s: metadata.name: got \"%.80s\", want a-z, 0-9, \"-\"%s, at most %d characters",
+		kind_info(kind)->name, name, kind == KIND_SERVICE ? "" : " and \".\"",
+		kind == KIND_SERVICE ? 63 : MODEL_NAME_MAX);
+}
+
 int resource_identify(const json_t *j, const char *ns, struct key *ret, struct err *err)
 {
 	const char *name = json_string_value(json_object_get(j, "kind"));
@@ -43,6 +57,7 @@ int resource_identify(const json_t *j, const char *ns, struct key *ret, struct e
 	const json_t *meta = json_object_get(j, "metadata");
 	struct key key = {0};
 	enum kind other;
+	int r;
 
 	if (!name || !api)
 		return err_set(err, -EINVAL, "%s: absent, want %s", name ? "apiVersion" : "kind",
@@ -71,16 +86,9 @@ int resource_identify(const json_t *j, const char *ns, struct key *ret, struct e
 				kind_info(key.kind)->name, name, ns);
 		snprintf(key.ns, sizeof(key.ns), "%s", ns);
 	}
-	/* An endpoint's name holds the container's interface, which has its own rules. */
-	if (key.kind == KIND_SERVICE ? !is_label(name)
-		: key.kind == KIND_WORKLOADENDPOINT
-			? !key_name_ok(name) || strlen(name) > MODEL_NAME_MAX
-			: !is_dns_name(name, MODEL_NAME_MAX))
-		return err_set(err, -EINVAL,
-			"%s: metadata.name: got \"%.80s\", want a-z, 0-9, \"-\"%s, at most %d characters",
-			kind_info(key.kind)->name, name,
-			key.kind == KIND_SERVICE ? "" : " and \".\"",
-			key.kind == KIND_SERVICE ? 63 : MODEL_NAME_MAX);
+	r = resource_check_name(key.kind, name, err);
+	if (r < 0)
+		return r;
 	snprintf(key.name, sizeof(key.name), "%s", name);
 	*ret = key;
 	return 0;

@@ -16,6 +16,8 @@
 
 struct err;
 
+/* EINVAL: no object of this kind may be called so. */
+int resource_check_name(enum kind kind, const char *name, struct err *err);
 /* EINVAL: no such kind, no name, a name that is no name. ns: where the object has none. */
 int resource_identify(const json_t *j, const char *ns, struct key *ret, struct err *err);
 

@@ -39,6 +39,16 @@ for unit in "$dir"/own/lib/systemd/system/margay-*.service; do
 	! grep -n '@' "$unit" || complain "$(basename "$unit"): something was not filled in"
 done
 
+# A name that is no node's, which a daemon says and ends.
+for program in "$dir"/own/bin/margay-{felix,confd,proxy}; do
+	[ -x "$program" ] || continue
+	rc=0
+	said=$(timeout 10 env -i "$program" --nodename a/b 2>&1) || rc=$?
+	if [ $rc != 1 ] || [[ $said != *'NODENAME'*'got "a/b", want'* ]]; then
+		complain "$(basename "$program") --nodename a/b: $said"
+	fi
+done
+
 # Every parameter of a daemon with its default; margay.conf gives these, commented out, but of the host's.
 for program in "$dir"/own/bin/margay-{felix,confd,proxy}; do
 	[ ! -x "$program" ] || env -i "$program" --print-config
