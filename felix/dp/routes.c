@@ -40,7 +40,7 @@ struct port {
 	struct hmap_node by_name;
 	char name[IFNAMSIZ];
 	struct list routes;
-	bool known; /* some route of these was or is wanted */
+	bool known; /* some route of these was asked for since this link came */
 };
 
 struct route {
@@ -407,6 +407,9 @@ static void on_link(void *arg, const struct rt_link *old, const struct rt_link *
 		rs->unknown |= was_up;
 		return;
 	}
+	/* The next of this name is another sandbox's, whose route may come before its endpoint. */
+	if (p && old && (!now || now->index != old->index))
+		p->known = false;
 	if (!p || same)
 		return;
 	/* The port goes with its last route. */

@@ -8,8 +8,8 @@
  * netlink round trip. Not thread safe.
  *
  * Nothing is deleted until routes_allow_deletes, and a route of ours through a pod's interface that
- * nobody asked for is deleted only where something is known about that interface, i.e. where another
- * route through it was or is wanted: the pod may be alive and its endpoint not be written yet.
+ * nobody asked for is deleted only where something is known about that interface, i.e. where a route
+ * through it was asked for since it came: the pod may be alive and its endpoint not be written yet.
  *
  * Lifecycle: new -> any mix of set/unset/event/mark_unknown/apply -> free (kernel routes stay).
  */
