@@ -52,6 +52,7 @@ struct route {
 	struct nexthop want;
 	struct hop have;
 	bool wanted, installed, waiting;
+	bool asked;	   /* it is, or was, wanted */
 	bool tampered;	   /* somebody changed or removed it */
 	bool quarrel;	   /* somebody keeps doing so, and was reported */
 	bool shadowed;	   /* ours is there, behind another's of the same key */
@@ -250,6 +251,7 @@ void routes_set(struct routes *rs, const struct route_key *key, const struct nex
 	if (!r)
 		r = make(rs, &k);
 	r->want = *hop;
+	r->asked = true;
 	set_wanted(rs, r, true);
 	join_port(rs, r, hop->ifname);
 	mark_dirty(rs, r);
@@ -481,7 +483,7 @@ static bool may_delete(const struct routes *rs, const struct route *r)
 {
 	if (!rs->deletes)
 		return false;
-	return !r->port || r->port->known ||
+	return !r->port || r->asked || r->port->known ||
 	       strncmp(r->port->name, rs->pod_prefix, strlen(rs->pod_prefix)) != 0;
 }
 
