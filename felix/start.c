@@ -16,8 +16,10 @@
 #include "ipam/pools.h"
 #include "ipam/run.h"
 #include "model/ippool.h"
+#include "model/json.h"
 #include "model/key.h"
 #include "model/node.h"
+#include "model/resource.h"
 #include "store/store.h"
 
 #define POOL4 "default-ipv4-ippool"
@@ -436,12 +438,30 @@ static struct prefix choose_cidr(const struct start *s)
 	return p;
 }
 
+/* What apply would refuse is not stored: once it is there, no parameter mends it. */
+static int check_pool(const struct ippool *p, const char *text, struct err *err)
+{
+	auto_(json) json_t *j = model_json_load(p->meta.name, text, strlen(text), err);
+	struct key key;
+	int r = j ? resource_identify(j, NULL, &key, err) : -EINVAL;
+
+	if (r == 0)
+		r = resource_validate(j, &key, NULL, NULL, err);
+	return r < 0 ? err_wrap(err, r, "CALICO_IPV%cPOOL_*",
+			       p->cidr.addr.family == IP_V4 ? '4' : '6')
+		     : 0;
+}
+
 /* The pool that was made is in the list of the next run of the plan. */
-static int create_pool(struct start *s, const struct ippool *p)
+static int create_pool(struct start *s, const struct ippool *p, struct err *err)
 {
 	auto_free char *key = mem_strdup(key_str(KIND_IPPOOL, NULL, p->meta.name));
+	auto_free char *text = ippool_encode(p, NULL);
+	int r = check_pool(p, text, err);
 
-	if (!ensure(s, "IPPool", key, ippool_encode(p, NULL)))
+	if (r < 0)
+		return r;
+	if (!ensure(s, "IPPool", key, take_ptr(text)))
 		return 0;
 	s->pools_known = false;
 	for (size_t i = 0; i < s->pools.n; i++)
@@ -463,6 +483,16 @@ static struct ippool *new_pool(const struct start *s, const char *name, const st
 	return p;
 }
 
+static int parse_cidr(const char *text, uint8_t family, struct prefix *ret, struct err *err)
+{
+	int r = prefix_parse_masked(text, ret, err);
+
+	if (r == 0 && ret->addr.family != family)
+		r = err_set(err, -EINVAL, "got \"%.60s\", want a prefix of IPv%c", text,
+			family == IP_V4 ? '4' : '6');
+	return r;
+}
+
 /* As with ensure_pools. */
 static int ensure_pool4(struct start *s, struct err *err)
 {
@@ -479,7 +509,7 @@ static int ensure_pool4(struct start *s, struct err *err)
 	if (c->pool4_cidr[0] == '\0')
 		cidr = choose_cidr(s);
 	else
-		r = prefix_parse_masked(c->pool4_cidr, &cidr, err);
+		r = parse_cidr(c->pool4_cidr, IP_V4, &cidr, err);
 	if (r < 0)
 		return err_wrap(err, r, "CALICO_IPV4POOL_CIDR");
 	p = new_pool(s, POOL4, &cidr, c->pool4_block_size, c->pool4_nat_outgoing);
@@ -488,7 +518,7 @@ static int ensure_pool4(struct start *s, struct err *err)
 	p->disable_bgp_export = c->pool4_disable_bgp_export;
 	free(p->node_selector);
 	p->node_selector = mem_strdup(c->pool4_node_selector);
-	return create_pool(s, p);
+	return create_pool(s, p, err);
 }
 
 static int ensure_pool6(struct start *s, struct err *err)
@@ -503,11 +533,11 @@ static int ensure_pool6(struct start *s, struct err *err)
 	r = may_create(s, POOL6, IP_V6, err);
 	if (r < 0)
 		return r;
-	r = prefix_parse_masked(c->pool6_cidr, &cidr, err);
+	r = parse_cidr(c->pool6_cidr, IP_V6, &cidr, err);
 	if (r < 0)
 		return err_wrap(err, r, "CALICO_IPV6POOL_CIDR");
 	p = new_pool(s, POOL6, &cidr, c->pool6_block_size, c->pool6_nat_outgoing);
-	return create_pool(s, p);
+	return create_pool(s, p, err);
 }
 
 /* 1 = done, 0 = an operation was started, negative = it cannot be. */

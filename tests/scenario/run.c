@@ -26,7 +26,7 @@
  *	expect-address NAME IP		on a link
  *	expect-store KEY TEXT		which the value holds
  *	expect-health TEXT		which /readyz says; a call that fails may be what is BAD
- *	default-pools			felix makes pools where there are none
+ *	default-pools [CIDR]		felix makes pools where there are none
  *	quiet | expect-quiet		no change was written to the kernel since
  */
 #include <errno.h>
@@ -107,6 +107,7 @@ static struct prefix dst_of(const char *s)
 
 /* ---- felix ---- */
 
+static char pool4_cidr[64];
 static struct agent_conf conf = {
 	.ip = "10.130.29.80/24",
 	.ip_method = "first-found",
@@ -119,7 +120,7 @@ static struct agent_conf conf = {
 	.start = {.nodename = "node-80",
 		.cluster_type = "bgp",
 		.no_default_pools = true,
-		.pool4_cidr = "",
+		.pool4_cidr = pool4_cidr,
 		.pool4_ipip = "Never",
 		.pool4_vxlan = "Never",
 		.pool4_node_selector = "all()",
@@ -340,6 +341,7 @@ static void execute(char *line)
 			fail("%u, want %s", nft_fake_opens() - w.opens, s);
 	} else if (strcmp(verb, "default-pools") == 0) {
 		conf.start.no_default_pools = false;
+		snprintf(pool4_cidr, sizeof(pool4_cidr), "%s", word(&rest) ?: "");
 	} else if (strcmp(verb, "quiet") == 0) {
 		w.writes = rt_fake_writes();
 	} else if (strcmp(verb, "expect-quiet") == 0) {
@@ -362,6 +364,7 @@ static void run(const char *script, struct fault fault, unsigned *kernel, unsign
 	w.fault = fault;
 	w.line = 0;
 	conf.start.no_default_pools = true;
+	pool4_cidr[0] = '\0';
 	rt_fake_fail_nth(0, 0);
 	if (fault.where && fault.where[0] == 'k')
 		rt_fake_fail_nth(fault.n, fault.r);
