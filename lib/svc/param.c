@@ -376,8 +376,11 @@ static int read_option(
 		return 1;
 	}
 	if (ret->slot && ret->slot->p.type == PARAM_BOOL) {
-		ret->value = "true";
-		return 1;
+		const char *next = i + 1 < argc ? argv[i + 1] : "";
+		bool given = strcmp(next, "true") == 0 || strcmp(next, "false") == 0;
+
+		ret->value = given ? next : "true";
+		return given ? 2 : 1;
 	}
 	if (i + 1 >= argc)
 		return err_set(err, -EINVAL, "option %s: want a value after it", argv[i]);

@@ -162,6 +162,12 @@ START_TEST(the_last_source_wins)
 	ck_assert_int_eq(load(&ps, NULL, "--felix-tmtu 1100", &err), 0);
 	ck_assert_uint_eq(conf.mtu, 1100);
 	params_done(&ps);
+	ck_assert_int_eq(load(&ps, NULL, "--t-flag true --t-mtu 1400", &err), 0);
+	ck_assert(conf.flag && conf.mtu == 1400);
+	params_done(&ps);
+	ck_assert_int_eq(load(&ps, NULL, "--t-flag false", &err), 0);
+	ck_assert(!conf.flag);
+	params_done(&ps);
 }
 END_TEST
 
