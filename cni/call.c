@@ -198,7 +198,8 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	int r;
 
 	*c = (struct call){.rq = rq, .ctx = ctx, .deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS};
-	r = cni_conf_parse(rq->conf, rq->conf_len, &c->conf, err);
+	/* Only CHECK compares with it, and what a runtime kept badly must not keep a pod from its DEL. */
+	r = cni_conf_parse(rq->conf, rq->conf_len, is_check, &c->conf, err);
 	if (r == 0 && is_check)
 		r = check_version(c, verb, CNI_0_4_0, err);
 	if (r == 0 && !per_pod)

@@ -361,7 +361,8 @@ static void get_per_pod(struct reader *rd, struct cni_conf *c)
 	get_attachments(rd, c);
 }
 
-int cni_conf_parse(const char *text, size_t len, struct cni_conf **ret, struct err *err)
+int cni_conf_parse(
+	const char *text, size_t len, bool with_prev, struct cni_conf **ret, struct err *err)
 {
 	struct reader rd = {.err = err};
 	struct cni_conf *c;
@@ -390,7 +391,7 @@ int cni_conf_parse(const char *text, size_t len, struct cni_conf **ret, struct e
 	get_device(&rd, c);
 	get_addresses(&rd, c);
 	get_per_pod(&rd, c);
-	prev = get(&rd, "prevResult");
+	prev = with_prev ? get(&rd, "prevResult") : NULL;
 	if (prev)
 		rd.code = cni_result_decode(prev, &c->prev, err);
 	json_decref(top);

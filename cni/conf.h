@@ -76,7 +76,9 @@ struct cni_conf {
 
 /*
  * Returns 0, or the CNI specification's error code (a positive number): 1 version, 6 not JSON,
- * 7 a key is missing or wrong. *ret is the caller's to cni_conf_free.
+ * 7 a key is missing or wrong. *ret is the caller's to cni_conf_free. Without with_prev prevResult is not
+ * looked at.
  */
-int cni_conf_parse(const char *text, size_t len, struct cni_conf **ret, struct err *err);
+int cni_conf_parse(
+	const char *text, size_t len, bool with_prev, struct cni_conf **ret, struct err *err);
 void cni_conf_free(struct cni_conf *c);

@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err err = ERR_INIT;
 	struct cni_args args;
 	struct cni_conf *c;
-	int r = cni_conf_parse((const char *)data, size, &c, &err);
+	int r = cni_conf_parse((const char *)data, size, true, &c, &err);
 
 	check(r == 0 || ((r == CNI_E_VERSION || r == CNI_E_DECODE || r == CNI_E_CONF) &&
 				err.text[0] != '\0'));

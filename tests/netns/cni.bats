@@ -369,6 +369,11 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[[ $msg == *eth0* ]]
 	CONF=$BATS_TEST_TMPDIR/conf code 7 CHECK a
 	[[ $msg == *prevResult* ]]
+	# A runtime that has lost it can still delete the pod.
+	prev_conf 5
+	code 7 CHECK a
+	[[ $msg == *prevResult* ]]
+	cni DEL a
 }
 
 @test "several interfaces of one pod, of any name" {
