@@ -115,7 +115,8 @@ static void add_srv(struct builder *b, const struct service_port *port, const ch
 							    : "sctp";
 	auto_free char *name = NULL, *data = NULL;
 
-	if (!port->name[0] || number == 0)
+	/* With its "_" a name of 63 is no label any more, for which a server refuses the whole zone. */
+	if (!port->name[0] || strlen(port->name) >= LABEL_MAX || number == 0)
 		return;
 	name = mem_printf("_%s._%s.%s", port->name, proto, service);
 	data = mem_printf("0 100 %u %s", number, target);
@@ -198,13 +199,20 @@ static bool check_service(struct builder *b, const struct service *s)
 			LABEL_MAX);
 		return false;
 	}
-	for (size_t i = 0; i < s->ports.n; i++)
-		if (s->ports.v[i].name[0] && !is_label(s->ports.v[i].name)) {
+	for (size_t i = 0; i < s->ports.n; i++) {
+		const char *name = s->ports.v[i].name;
+
+		if (name[0] && !is_label(name)) {
 			problems_add(b->problems, "Service", object,
-				"port name \"%.80s\" is no DNS label; it has no name in DNS",
-				s->ports.v[i].name);
+				"port name \"%.80s\" is no DNS label; it has no name in DNS", name);
 			return false;
 		}
+		if (strlen(name) >= LABEL_MAX)
+			problems_add(b->problems, "Service", object,
+				"port name \"%s\" is none with \"_\" before it: want at most %d "
+				"characters; it has no SRV record",
+				name, LABEL_MAX - 1);
+	}
 	if (s->type == SERVICE_EXTERNAL_NAME &&
 		(!s->external_name || !is_domain(s->external_name))) {
 		problems_add(b->problems, "Service", object,
