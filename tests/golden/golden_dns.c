@@ -85,6 +85,12 @@ static void free_objects(struct objects *o)
 	vec_done(&o->weps);
 }
 
+/* The view says them in the order of a hash, whose seed is random. */
+static int by_object(const void *a, const void *b)
+{
+	return strcmp(((const struct problem *)a)->object, ((const struct problem *)b)->object);
+}
+
 static void render(struct templates *templates, const json_t *in, struct strbuf *out)
 {
 	struct objects o = {.endpoints = endpoints_new(true, ignore, NULL)};
@@ -118,6 +124,8 @@ static void render(struct templates *templates, const json_t *in, struct strbuf 
 			die("zone", &err);
 	}
 	strbuf_add(out, "#### left out\n");
+	if (problems.v.n > 0)
+		qsort(problems.v.v, problems.v.n, sizeof(problems.v.v[0]), by_object);
 	for (i = 0; i < problems.v.n; i++)
 		strbuf_addf(out, "%s: %s\n", problems.v.v[i].object, problems.v.v[i].text);
 	json_decref(view);
