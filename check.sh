@@ -81,8 +81,8 @@ check_tidy() {
 	files '*.c' ':!tests' ':!bench' |
 		xargs -r -n 3 -P "$JOBS" clang-tidy-14 -p build/asan --quiet --warnings-as-errors='*' \
 			--checks='-clang-analyzer-*' \
-			>"$log" 2>/dev/null && return 0
-	grep -E '(error|warning):' -A3 "$log"
+			>"$log" 2>&1 && return 0
+	grep -E '(error|warning):' -A3 "$log" || tail -n 20 "$log"
 	return 1
 }
 

@@ -11,7 +11,7 @@
 # $BIN holds the programs, $ECHO is tests/cluster/echo.c. What it logs is in $T.
 
 : "${BIN:?the directory of the programs}" "${ECHO:?tests/cluster/echo.c, compiled}"
-export PATH=$BIN:$PATH
+export PATH=$BIN:$PATH LC_ALL=C
 
 # A tmpfs, since an overlay cannot lie on another, outside of what nodes have of their own.
 T=$(mktemp -d /tmp/margay-cluster.XXXXXX)

@@ -15,8 +15,8 @@ NODE=10.130.29.80
 export DATASTORE_TYPE=sqlite MARGAY_SQLITE_PATH=$T/margay.db MARGAY_RUN_DIR=$T NODENAME=node-80 \
 	SERVICE_CLUSTER_IP_RANGE=10.96.0.0/16,fd96::/112
 PIDS=()
-n_steps=0
-failures=0
+# shellcheck source=tests/cluster/tap.sh
+. "$(dirname "$0")/tap.sh"
 
 cleanup() {
 	local p
@@ -35,51 +35,19 @@ on() { # NAMESPACE COMMAND...
 	nsenter --net="/run/netns/$NS-$1" -- "${@:2}"
 }
 
-now_us() {
-	echo "${EPOCHREALTIME//[!0-9]/}"
-}
-
-# check WHAT COMMAND...: a step
-check() {
-	local what=$1 out begin took
-	shift
-	n_steps=$((n_steps + 1))
-	begin=$(now_us)
-	if out=$("$@" 2>&1); then
-		took=$(($(now_us) - begin))
-		printf 'ok %d - %s (%d.%02d s)\n' $n_steps "$what" $((took / 1000000)) \
-			$((took / 10000 % 100))
-	else
-		echo "not ok $n_steps - $what"
-		printf '%s\n' "$out" | sed 's/^/#   /'
-		on n ipvsadm -Ln | sed 's/^/#   /'
-		tail -n 20 "$T/proxy.log" | sed 's/^/#   /'
-		failures=$((failures + 1))
-	fi
+context() {
+	on n ipvsadm -Ln
+	tail -n 20 "$T/proxy.log"
 }
 
 # An emulated machine is slower, and so much the more where the host has other work.
 slow=1
 grep -qs QEMU /sys/class/dmi/id/sys_vendor && slow=10
 
-# within SECONDS COMMAND...: until it succeeds, at an attempt that begins in time
-within() {
-	local seconds=$1
-	shift
-	within_real $((seconds * slow)) "$@"
-}
-
 # The same, however slow the machine is.
 within_real() {
-	local end=$(($(now_us) + $1 * 1000000))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		if (($(now_us) > end)); then
-			"$@"
-			return 1
-		fi
-		sleep 0.05
-	done
+	local slow=1
+	within "$@"
 }
 
 # In $have, on one line, with single blanks. Few processes: emulated, each takes its time.
@@ -266,23 +234,23 @@ endpoint c 10.244.0.12
 service None
 
 start_proxy
-check "ready" within 30 ready
-check "virtual servers" servers "TCP 10.96.0.1:443 rr" "$NODE:6443 Masq 1" "TCP $VIP:80 rr" \
+step "ready" within 30 ready
+step "virtual servers" servers "TCP 10.96.0.1:443 rr" "$NODE:6443 Masq 1" "TCP $VIP:80 rr" \
 	"UDP $VIP:80 rr" "TCP $NODE:30080 rr" "UDP $NODE:30080 rr" "10.244.0.12:8080 Masq 1"
-check "others' virtual servers are left" servers "TCP 192.0.2.1:80 wrr" "TCP $NODE:31999 wrr" "FWM 7 rr"
+step "others' virtual servers are left" servers "TCP 192.0.2.1:80 wrr" "TCP $NODE:31999 wrr" "FWM 7 rr"
 
-check "ClusterIP, TCP, from a pod (its own share comes back masqueraded)" \
+step "ClusterIP, TCP, from a pod (its own share comes back masqueraded)" \
 	answers a tcp $VIP 80 30 . a b c
-check "ClusterIP, TCP, from the node, with its own address" answers n tcp $VIP 80 30 $NODE a b c
-check "ClusterIP, UDP, from a pod" answers b udp $VIP 80 30 . a b c
-check "ClusterIP, UDP, from the node" answers n udp $VIP 80 30 $NODE a b c
-check "ClusterIP, TCP, from outside, masqueraded" answers x tcp $VIP 80 30 . a b c
-check "NodePort, TCP, from outside, masqueraded" answers x tcp $NODE 30080 30 . a b c
-check "NodePort, UDP, from outside" answers x udp $NODE 30080 30 . a b c
-check "NodePort from the node" answers n tcp $NODE 30080 30 . a b c
-check "NodePort from a pod" answers c tcp $NODE 30080 30 . a b c
-check "a node's own server, from the node" answers n tcp 10.96.0.1 443 10 $NODE host
-check "a node's own server, from a pod" answers a tcp 10.96.0.1 443 10 10.244.0.10 host
+step "ClusterIP, TCP, from the node, with its own address" answers n tcp $VIP 80 30 $NODE a b c
+step "ClusterIP, UDP, from a pod" answers b udp $VIP 80 30 . a b c
+step "ClusterIP, UDP, from the node" answers n udp $VIP 80 30 $NODE a b c
+step "ClusterIP, TCP, from outside, masqueraded" answers x tcp $VIP 80 30 . a b c
+step "NodePort, TCP, from outside, masqueraded" answers x tcp $NODE 30080 30 . a b c
+step "NodePort, UDP, from outside" answers x udp $NODE 30080 30 . a b c
+step "NodePort from the node" answers n tcp $NODE 30080 30 . a b c
+step "NodePort from a pod" answers c tcp $NODE 30080 30 . a b c
+step "a node's own server, from the node" answers n tcp 10.96.0.1 443 10 $NODE host
+step "a node's own server, from a pod" answers a tcp 10.96.0.1 443 10 10.244.0.10 host
 
 sources() { # what each server saw
 	on "$1" "$ECHO" ask tcp "$2" "$3" 30 | sort -u
@@ -294,20 +262,20 @@ pod_source_kept() {
 	grep -q '^b 10.244.0.10$' <<<"$out" && grep -q '^c 10.244.0.10$' <<<"$out" &&
 		grep -q '^a ' <<<"$out" && ! grep -q '^a 10.244.0.10$' <<<"$out"
 }
-check "a pod's address is kept, but for its way to itself" pod_source_kept
+step "a pod's address is kept, but for its way to itself" pod_source_kept
 outside_hidden() {
 	local out
 	out=$(sources x $VIP 80; sources x $NODE 30080)
 	printf '%s\n' "$out"
 	[ -n "$out" ] && ! grep -q '10.130.29.100' <<<"$out"
 }
-check "the address outside is hidden" outside_hidden
+step "the address outside is hidden" outside_hidden
 
-check "a host's server does not answer at a Service's address, from a pod" refused a tcp $VIP 22
-check "nor from the node" refused n tcp $VIP 22
-check "nor from outside, UDP" refused x udp $VIP 22
-check "an address of no Service is refused" refused a tcp 10.96.77.7 80
-check "ping of a Service is answered" on a ping -c 1 -W 2 $VIP
+step "a host's server does not answer at a Service's address, from a pod" refused a tcp $VIP 22
+step "nor from the node" refused n tcp $VIP 22
+step "nor from outside, UDP" refused x udp $VIP 22
+step "an address of no Service is refused" refused a tcp 10.96.77.7 80
+step "ping of a Service is answered" on a ping -c 1 -W 2 $VIP
 
 # ---- removal ----
 mkfifo "$T/in"
@@ -319,36 +287,36 @@ victim=$(cut -d' ' -f1 <"$T/hold")
 others=$(tr ' ' '\n' <<<"a b c" | grep -v "$victim")
 victim_ip=$(ip_of "$victim")
 no_endpoint "$victim"
-check "an endpoint that goes has weight 0" within 5 servers "$victim_ip:8080 Masq 0"
+step "an endpoint that goes has weight 0" within 5 servers "$victim_ip:8080 Masq 0"
 # shellcheck disable=SC2086
-check "and gets no new connection" answers x tcp $NODE 30080 60 . $others
+step "and gets no new connection" answers x tcp $NODE 30080 60 . $others
 # shellcheck disable=SC2086
-check "nor from a pod" answers c tcp $VIP 80 60 . $others
+step "nor from a pod" answers c tcp $VIP 80 60 . $others
 # shellcheck disable=SC2086
-check "nor UDP" answers x udp $VIP 80 30 . $others
+step "nor UDP" answers x udp $VIP 80 30 . $others
 still_talks() {
 	echo hello >&9
 	within 5 grep -q hello "$T/hold"
 }
-check "its connection lives on" still_talks
+step "its connection lives on" still_talks
 no_stale() {
 	local out
 	out=$(on n conntrack -L -p udp --dst $VIP 2>/dev/null) || return 1
 	! grep "src=$victim_ip " <<<"$out"
 }
-check "no UDP connection leads to it" no_stale
+step "no UDP connection leads to it" no_stale
 endpoint "$victim" "$victim_ip"
-check "it comes back with its weight" within 5 servers "$victim_ip:8080 Masq 1"
-check "its connection still lives" still_talks
+step "it comes back with its weight" within 5 servers "$victim_ip:8080 Masq 1"
+step "its connection still lives" still_talks
 no_endpoint "$victim"
 exec 9>&-
-check "it is deleted when it has no connection" within 60 no_servers "$victim_ip:8080 Masq 0"
+step "it is deleted when it has no connection" within 60 no_servers "$victim_ip:8080 Masq 0"
 endpoint "$victim" "$victim_ip"
 within 5 servers "$victim_ip:8080 Masq 1"
 
 # A flow of UDP: one client, one port.
 flow=$(on x "$ECHO" ask udp $VIP 80 5 40000 | cut -d' ' -f1 | sort -u)
-check "a flow of UDP has one endpoint" grep -qx '[abc]' <<<"$flow"
+step "a flow of UDP has one endpoint" grep -qx '[abc]' <<<"$flow"
 no_endpoint "$flow"
 no_udp_server() {
 	local out
@@ -361,26 +329,26 @@ flow_moves() {
 	printf '%s\n' "$out"
 	[ "$(grep -c '^[abc] ' <<<"$out")" -ge 4 ] && ! grep -q "^$flow " <<<"$out"
 }
-check "which moves when that is gone, with one datagram lost at most" flow_moves
+step "which moves when that is gone, with one datagram lost at most" flow_moves
 
 for p in a b c; do no_endpoint $p; done
-check "a Service without endpoints is refused, TCP" within 60 refused a tcp $VIP 80
-check "and UDP, also on the node" refused n udp $VIP 80
+step "a Service without endpoints is refused, TCP" within 60 refused a tcp $VIP 80
+step "and UDP, also on the node" refused n udp $VIP 80
 endpoint a 10.244.0.10
-check "and answers when there is one again" within 5 answers n tcp $VIP 80 6 $NODE a
+step "and answers when there is one again" within 5 answers n tcp $VIP 80 6 $NODE a
 endpoint b 10.244.0.11
 endpoint c 10.244.0.12
 within 5 servers "10.244.0.12:8080 Masq 1"
 
 # ---- affinity ----
 service ClientIP
-check "affinity" within 5 servers "TCP $VIP:80 rr persistent 600"
+step "affinity" within 5 servers "TCP $VIP:80 rr persistent 600"
 sticks() {
 	[ "$(on x "$ECHO" ask tcp $VIP 80 20 | sort -u | wc -l)" -eq 1 ]
 }
-check "a client sticks to its endpoint" sticks
+step "a client sticks to its endpoint" sticks
 service None
-check "until it is switched off" within 5 no_servers "persistent"
+step "until it is switched off" within 5 no_servers "persistent"
 
 # ---- restart ----
 dump >"$T/before"
@@ -392,12 +360,12 @@ PIDS+=($!)
 IPMONITOR=$!
 kill -9 "$PROXY"
 wait "$PROXY" 2>/dev/null
-check "it is dead" eval '! ready'
-check "traffic flows without the proxy" answers c tcp $VIP 80 30 . a b c
+step "it is dead" eval '! ready'
+step "traffic flows without the proxy" answers c tcp $VIP 80 30 . a b c
 start_proxy
-check "ready again" within 30 ready
+step "ready again" within 30 ready
 dump >"$T/after"
-check "a restart changes nothing" diff "$T/before" "$T/after"
+step "a restart changes nothing" diff "$T/before" "$T/after"
 # What the monitors were told before, they have written when they have written this.
 on n nft add table ip marked
 on n ip route add blackhole 203.0.113.0/24
@@ -409,16 +377,16 @@ on n ip route del blackhole 203.0.113.0/24
 nothing_else() { # FILE MARK
 	grep -q "$2" "$1" && ! grep -v -e "$2" -e '^# new generation' "$1"
 }
-check "and writes nothing to nftables" nothing_else "$T/nft-monitor" marked
-check "nor to the routes" nothing_else "$T/ip-monitor" 203.0.113.0/24
+step "and writes nothing to nftables" nothing_else "$T/nft-monitor" marked
+step "nor to the routes" nothing_else "$T/ip-monitor" 203.0.113.0/24
 
 kill -9 "$PROXY"
 wait "$PROXY" 2>/dev/null
 no_endpoint c
 # From here on it reads the kernel again only when the kernel tells it something.
 start_proxy --ipvs-sync-period 0
-check "what changed meanwhile is done" within 30 servers "10.244.0.11:8080 Masq 1"
-check "an endpoint that went meanwhile has gone" within 10 no_servers "10.244.0.12:8080 Masq 1"
+step "what changed meanwhile is done" within 30 servers "10.244.0.11:8080 Masq 1"
+step "an endpoint that went meanwhile has gone" within 10 no_servers "10.244.0.12:8080 Masq 1"
 endpoint c 10.244.0.12
 within 10 servers "10.244.0.12:8080 Masq 1"
 
@@ -427,7 +395,7 @@ on n ip route del local 10.96.0.0/16 dev lo
 route_is_back() {
 	on n ip route show table local | grep -q 'local 10.96.0.0/16 dev lo.*src 10.130.29.80'
 }
-check "the route comes back by event" within 1 route_is_back
+step "the route comes back by event" within 1 route_is_back
 rules=$(on n nft -s list table ip margay-proxy)
 for what in "delete table ip margay-proxy" "flush chain ip margay-proxy filter-input" \
 	"flush set ip margay-proxy hairpin" "delete element ip margay-proxy tcp-node-ports { 30080 }" \
@@ -435,7 +403,7 @@ for what in "delete table ip margay-proxy" "flush chain ip margay-proxy filter-i
 	# shellcheck disable=SC2086
 	on n nft $what
 	rules_are_back() { [ "$(on n nft -s list table ip margay-proxy)" = "$rules" ]; }
-	check "nft $what: repaired by event" within 1 rules_are_back
+	step "nft $what: repaired by event" within 1 rules_are_back
 done
 
 # ---- at rest, for the record: bench/run has no IPVS. The timer, which is not set here, adds its own ----
@@ -452,7 +420,7 @@ echo "# in 20 s without a change: $(($(wakeups) - n_wakeups)) wakeups, PSS" \
 kill -9 "$PROXY"
 wait "$PROXY" 2>/dev/null
 start_proxy
-check "ready with the timer" within 30 ready
+step "ready with the timer" within 30 ready
 on n ipvsadm -D -t $VIP:80
 on n ipvsadm -d -u $VIP:80 -r 10.244.0.11:8080
 on n ipvsadm -e -t $NODE:30080 -r 10.244.0.10:8080 -m -w 7
@@ -460,16 +428,16 @@ on n ipvsadm -E -t 10.96.0.1:443 -s wrr
 ipvs_is_back() {
 	diff <(grep -e '^-[Aa]' "$T/before") <(on n ipvsadm -Sn | sort | grep -e '^-[Aa]')
 }
-check "IPVS is repaired by the paced reading" within_real 30 ipvs_is_back
+step "IPVS is repaired by the paced reading" within_real 30 ipvs_is_back
 
 # ---- the node's address ----
 on n ip addr add 10.130.29.180/24 dev eth0
-check "a second address has the node port" within 5 servers "TCP 10.130.29.180:30080 rr"
+step "a second address has the node port" within 5 servers "TCP 10.130.29.180:30080 rr"
 on n ip addr del 10.130.29.180/24 dev eth0
-check "until it is gone" within 5 no_servers "10.130.29.180:30080"
+step "until it is gone" within 5 no_servers "10.130.29.180:30080"
 on n ip addr flush dev eth0
 on n ip addr add $NODE/24 dev eth0
-check "the route is back after the address was away" within 5 route_is_back
+step "the route is back after the address was away" within 5 route_is_back
 
 # ---- the other family ----
 kill "$PROXY"
@@ -492,22 +460,21 @@ apply <<-E
 	endpoints: [{addresses: ["fd44::10"]}]
 E
 start_proxy
-check "IPv6" within 30 servers 'TCP \[fd96::6\]:80 rr' '\[fd44::10\]:8080 Masq 1'
+step "IPv6" within 30 servers 'TCP \[fd96::6\]:80 rr' '\[fd44::10\]:8080 Masq 1'
 route6_is_there() {
 	on n ip -6 route show table local | grep 'local fd96::/112 dev lo proto 81'
 }
-check "its route" within 5 route6_is_there
-check "its rules" on n nft list set ip6 margay-proxy service-ips
+step "its route" within 5 route6_is_there
+step "its rules" on n nft list set ip6 margay-proxy service-ips
 
 # ---- deletion ----
 "$BIN/margayctl" delete service web -n default >/dev/null
-check "a deleted Service is gone" within 5 no_servers "$VIP:80" ":30080"
-check "and refused" refused a tcp $VIP 80
-check "the other one is left" servers "TCP 10.96.0.1:443 rr"
-check "others' virtual servers were left" servers "TCP 192.0.2.1:80 wrr" "TCP $NODE:31999 wrr" "FWM 7 rr"
+step "a deleted Service is gone" within 5 no_servers "$VIP:80" ":30080"
+step "and refused" refused a tcp $VIP 80
+step "the other one is left" servers "TCP 10.96.0.1:443 rr"
+step "others' virtual servers were left" servers "TCP 192.0.2.1:80 wrr" "TCP $NODE:31999 wrr" "FWM 7 rr"
 kill "$PROXY"
 wait "$PROXY"
-check "SIGTERM leaves everything" servers "TCP 10.96.0.1:443 rr"
+step "SIGTERM leaves everything" servers "TCP 10.96.0.1:443 rr"
 
-echo "1..$n_steps"
-[ $failures -eq 0 ]
+tap_end

@@ -60,6 +60,13 @@ show_protocols() { # NODE
 	established "$1" ${#NODES[@]}
 }
 
+node_status() { # NODE
+	local out
+	out=$(on "$1" margayctl node status) || return 1
+	printf '%s\n' "$out"
+	[ "$(grep -c Established <<<"$out")" = ${#NODES[@]} ]
+}
+
 # virtual_server NODE HEAD REAL-SERVER...: just these
 virtual_server() {
 	local node=$1 head=$2 have
@@ -111,7 +118,7 @@ tables() {
 			within 20 show_protocols "$node"
 	done
 	step "margayctl node status on $(node_names | head -n 1)" "the same sessions" \
-		on "$(node_names | head -n 1)" margayctl node status
+		node_status "$(node_names | head -n 1)"
 	for node in $(node_names); do
 		step "ipvsadm -Ln on $node" "kubernetes, kube-dns and web, with their endpoints" \
 			within 10 ipvs_matches "$node"

@@ -15,44 +15,8 @@ set -u
 T=$(mktemp -d /run/margay-units.XXXXXX)
 DAEMONS=(margay-felix margay-confd margay-proxy)
 declare -A PORT=([margay-felix]=9099 [margay-confd]=9098 [margay-proxy]=10256)
-n_steps=0
-failures=0
-
-now_us() {
-	echo "${EPOCHREALTIME//[!0-9]/}"
-}
-
-# step WHAT COMMAND...
-step() {
-	local what=$1 begin out took
-	shift
-	n_steps=$((n_steps + 1))
-	begin=$(now_us)
-	if out=$("$@" 2>&1); then
-		took=$(($(now_us) - begin))
-		printf 'ok %d - %s (%d.%02d s)\n' $n_steps "$what" $((took / 1000000)) \
-			$((took / 10000 % 100))
-		[ -z "${VERBOSE:-}" ] || printf '%s\n' "$out" | sed 's/^/#   /'
-	else
-		echo "not ok $n_steps - $what"
-		printf '%s\n' "$out" | sed 's/^/#   /'
-		failures=$((failures + 1))
-	fi
-}
-
-# within SECONDS COMMAND...: until it succeeds
-within() {
-	local end=$(($(now_us) + $1 * 1000000)) out
-	shift
-	until out=$("$@" 2>&1); do
-		if (($(now_us) > end)); then
-			printf '%s\n' "$out"
-			return 1
-		fi
-		sleep 0.1
-	done
-	printf '%s\n' "$out"
-}
+# shellcheck source=tests/cluster/tap.sh
+. "$(dirname "$0")/tap.sh"
 
 # ---- README ----
 
@@ -73,7 +37,7 @@ walk() {
 	bash -ec 'sudo() { "$@"; }; eval "$1"' walk "$commands" >"$T/walk" 2>&1
 	status=$?
 	cat "$T/walk"
-	return $status
+	return "$status"
 }
 
 # ---- what is there before ----
@@ -289,8 +253,7 @@ step "settles" settled
 step "a first boot" boot forget_all
 step "settles" within 60 ready "${DAEMONS[@]}"
 
-if [ $failures != 0 ]; then
+if [ ${#failed[@]} != 0 ]; then
 	journalctl --no-pager -o short-monotonic -u 'margay-*' -u bird | tail -n 150 | sed 's/^/# /'
 fi
-echo "1..$n_steps"
-[ $failures = 0 ]
+tap_end

@@ -99,10 +99,10 @@ is_nxdomain() {
 }
 
 eventually() { # SECONDS COMMAND...: until it succeeds
-	local until=$((${EPOCHREALTIME/./} + $1 * 1000000))
+	local until=$((${EPOCHREALTIME//[!0-9]/} + $1 * 1000000))
 	shift
 	until "$@"; do
-		[ "${EPOCHREALTIME/./}" -lt "$until" ] || { echo "not within time: $*"; return 1; }
+		[ "${EPOCHREALTIME//[!0-9]/}" -lt "$until" ] || { echo "not within time: $*"; return 1; }
 		sleep 0.02
 	done
 }
