@@ -5,7 +5,6 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <event2/listener.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +17,8 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/list.h"
-#define LOG_MODULE "ctl"
-#include "base/log.h"
 #include "base/strbuf.h"
+#include "svc/accept.h"
 
 AUTO_DEFINE(json, json_t *, json_decref);
 
@@ -33,7 +31,7 @@ struct ctl_server {
 	const struct ctl_verb *verbs;
 	size_t n_verbs;
 	void *arg;
-	struct evconnlistener *listener;
+	struct acceptor *acceptor;
 	struct list clients;
 	size_t n_clients;
 };
@@ -204,16 +202,12 @@ static bool peer_may(int fd)
 	return cred.uid == 0 || cred.uid == geteuid();
 }
 
-static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *sa,
-	int socklen, void *arg)
+static void on_accept(void *arg, int fd)
 {
 	const struct timeval idle = {.tv_sec = CTL_IDLE_MS / 1000};
 	struct ctl_server *s = arg;
 	struct client *c = mem_new(struct client);
 
-	(void)listener;
-	(void)sa;
-	(void)socklen;
 	c->server = s;
 	c->bev = bufferevent_socket_new(s->base, fd, BEV_OPT_CLOSE_ON_FREE);
 	if (!c->bev)
@@ -228,13 +222,6 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 		refuse(c, -EACCES, "control socket: only root and the daemon's own user may ask");
 	else if (s->n_clients > CTL_CLIENTS_MAX)
 		refuse(c, -EAGAIN, "control socket: too many connections");
-}
-
-static void on_accept_error(struct evconnlistener *listener, void *arg)
-{
-	(void)listener;
-	(void)arg;
-	log_warn("control socket: accept: %m");
 }
 
 /* Makes way for bind: a socket that nobody serves is what a killed daemon leaves. */
@@ -306,11 +293,7 @@ int ctl_server_new(struct event_base *base, const char *path, const struct ctl_v
 	s->n_verbs = n_verbs;
 	s->arg = arg;
 	list_init(&s->clients);
-	s->listener = evconnlistener_new(
-		base, on_accept, s, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
-	if (!s->listener)
-		abort();
-	evconnlistener_set_error_cb(s->listener, on_accept_error);
+	s->acceptor = acceptor_new(base, fd, "control socket", on_accept, s);
 	*ret = s;
 	return 0;
 }
@@ -323,7 +306,7 @@ void ctl_server_free(struct ctl_server *s)
 		return;
 	list_for_each_safe (c, tmp, &s->clients, node)
 		client_free(c);
-	evconnlistener_free(s->listener);
+	acceptor_free(s->acceptor);
 	unlink(s->path);
 	free(s->path);
 	free(s);

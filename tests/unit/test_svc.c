@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -537,17 +538,24 @@ END_TEST
 
 /* ---- health, metrics, HTTP ---- */
 
+static int connect_to(uint16_t port)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+	return fd;
+}
+
 /* Sends request to 127.0.0.1:port and returns all that comes back. */
 static char *ask(uint16_t port, const char *request)
 {
-	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(port)};
-	auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	auto_close int fd = connect_to(port);
 	auto_strbuf got = STRBUF_INIT;
 	ssize_t n;
 	char buf[4096];
 
-	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	ck_assert_int_eq(connect(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
 	ck_assert_int_gt(send(fd, request, strlen(request), MSG_NOSIGNAL), 0);
 	while ((n = recv(fd, buf, sizeof(buf), 0)) > 0)
 		strbuf_addn(&got, buf, (size_t)n);
@@ -570,6 +578,7 @@ static pid_t fork_loop(struct event_base *base)
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
 		event_reinit(base);
+		signal(SIGPIPE, SIG_IGN); /* as a daemon's loop does */
 		alarm(20);
 		event_base_dispatch(base);
 		_exit(0);
@@ -601,8 +610,9 @@ START_TEST(http_serves_three_texts)
 
 	auto_free char *healthz = get(port, "/healthz"), *readyz = get(port, "/readyz?x=y"),
 		       *text = get(port, "/metrics"), *none = get(port, "/other");
-	auto_free char *post = ask(port, "POST /healthz HTTP/1.1\r\nContent-Length: 0\r\n"
-					 "Connection: close\r\n\r\n");
+	auto_free char *post = ask(port, "POST /healthz HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody");
+	auto_free char *head = ask(port, "HEAD /healthz HTTP/1.1\nHost: localhost\n\n");
+	auto_free char *garbage = ask(port, "GET\r\n\r\n");
 	auto_strbuf long_request = STRBUF_INIT;
 
 	strbuf_add(&long_request, "GET /healthz HTTP/1.1\r\nX: ");
@@ -620,8 +630,12 @@ START_TEST(http_serves_three_texts)
 		readyz, "ok  loop\nBAD datastore: waiting for the datastore to list IPPools\n"));
 	ck_assert_ptr_nonnull(strstr(text, "\nmargay_routes_total 7\n"));
 	ck_assert_ptr_eq(strstr(none, "HTTP/1.1 404 "), none);
-	ck_assert_ptr_null(strstr(post, "200 OK"));
-	ck_assert_ptr_null(strstr(too_long, "200 OK"));
+	ck_assert_ptr_eq(strstr(post, "HTTP/1.1 405 "), post);
+	ck_assert_ptr_nonnull(strstr(post, "\r\nAllow: GET, HEAD\r\n"));
+	*strstr(healthz, "ok  loop\n") = '\0';
+	ck_assert_str_eq(head, healthz);
+	ck_assert_ptr_eq(strstr(garbage, "HTTP/1.1 400 "), garbage);
+	ck_assert_ptr_eq(strstr(too_long, "HTTP/1.1 431 "), too_long);
 	http_free(http);
 	health_free(health);
 	metrics_free(metrics);
@@ -818,6 +832,78 @@ static long sleeps(pid_t pid, bool *ret_asleep)
 	return strtol(strstr(text, label) + strlen(label), NULL, 10);
 }
 
+START_TEST(http_keeps_the_newest_connections)
+{
+	struct event_base *base = loop_base_new();
+	struct health *health = health_new();
+	int fds[HTTP_CONNECTIONS_MAX + 1];
+	struct http *http;
+	char c;
+
+	ck_assert_int_eq(http_new(base, "localhost", 0, "P", health, NULL, &http, NULL), 0);
+	pid_t pid = fork_loop(base);
+	for (size_t i = 0; i < array_size(fds); i++)
+		fds[i] = connect_to(http_port(http));
+
+	auto_free char *healthz = get(http_port(http), "/healthz");
+	ck_assert_ptr_eq(strstr(healthz, "HTTP/1.1 200 "), healthz);
+	/* The last one and the question took the places of the first two. */
+	ck_assert_int_eq(recv(fds[0], &c, 1, MSG_DONTWAIT), 0);
+	ck_assert_int_eq(recv(fds[1], &c, 1, MSG_DONTWAIT), 0);
+	ck_assert_int_eq(recv(fds[2], &c, 1, MSG_DONTWAIT), -1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	for (size_t i = 0; i < array_size(fds); i++)
+		close(fds[i]);
+	http_free(http);
+	health_free(health);
+	event_base_free(base);
+}
+END_TEST
+
+START_TEST(no_descriptor_left_is_no_busy_loop)
+{
+	struct event_base *base = loop_base_new();
+	auto_free char *path = mem_printf("%s/ctl.sock", dir);
+	struct health *health = health_new();
+	struct ctl_server *s;
+	struct http *http;
+	json_t *none, *res = NULL;
+	struct err err;
+	int fds[24], n_asleep = 0;
+	bool asleep;
+
+	ck_assert_int_eq(http_new(base, "localhost", 0, "P", health, NULL, &http, NULL), 0);
+	ck_assert_int_eq(ctl_server_new(base, path, verbs, array_size(verbs), NULL, &s, NULL), 0);
+	pid_t pid = fork_loop(base);
+	ck_assert_int_eq(
+		prlimit(pid, RLIMIT_NOFILE, &(struct rlimit){.rlim_cur = 24, .rlim_max = 24}, NULL),
+		0);
+	for (size_t i = 0; i < array_size(fds); i++)
+		fds[i] = connect_to(http_port(http));
+	none = json_pack("{s:s}", "verb", "none");
+	ck_assert_int_eq(ctl_call(path, none, 300, &res, &err), -ETIMEDOUT);
+	for (int64_t end = clock_mono_ms() + 2000; n_asleep < 3 && clock_mono_ms() < end;) {
+		sleeps(pid, &asleep);
+		n_asleep = asleep ? n_asleep + 1 : 0;
+		poll(NULL, 0, 7);
+	}
+	ck_assert_int_eq(n_asleep, 3);
+
+	for (size_t i = 0; i < array_size(fds); i++)
+		close(fds[i]);
+	auto_free char *healthz = get(http_port(http), "/healthz");
+	ck_assert_ptr_eq(strstr(healthz, "HTTP/1.1 200 "), healthz);
+	ck_assert_int_eq(call(path, none, &res, NULL), 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	ctl_server_free(s);
+	http_free(http);
+	health_free(health);
+	event_base_free(base);
+}
+END_TEST
+
 START_TEST(an_idle_loop_never_wakes)
 {
 	struct event_base *base = loop_base_new();
@@ -940,6 +1026,8 @@ int main(void)
 	tcase_add_test(tc, http_serves_three_texts);
 	tcase_add_test(tc, metrics_are_prometheus_text);
 	tcase_add_test(tc, control_socket_answers);
+	tcase_add_test(tc, http_keeps_the_newest_connections);
+	tcase_add_test(tc, no_descriptor_left_is_no_busy_loop);
 	tcase_add_test(tc, an_idle_loop_never_wakes);
 	tcase_add_test(tc, what_is_left_behind_is_replaced);
 	tcase_add_test(tc, only_root_and_the_same_user_may_ask);
