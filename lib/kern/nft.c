@@ -580,11 +580,6 @@ static struct nlmsghdr *ask(struct nft *n, uint16_t type, uint16_t family)
 	return nlh;
 }
 
-static void restart(void *arg)
-{
-	ruleset_clear(arg);
-}
-
 static int take_table(void *arg, const struct nlmsghdr *nlh, struct err *err)
 {
 	struct nft_ruleset *rs = arg;
@@ -653,7 +648,7 @@ static int read_all(struct nft *n, struct nft_ruleset *rs, struct err *err)
 	int r;
 
 	ask(n, NFT_MSG_GETTABLE, rs->family);
-	r = nl_dump(n->nl, take_table, restart, rs, err);
+	r = nl_dump(n->nl, take_table, NULL, rs, err);
 	if (r < 0)
 		return r;
 	ask(n, NFT_MSG_GETCHAIN, rs->family);
@@ -686,7 +681,7 @@ int nft_read(struct nft *n, uint16_t family, const char *table, struct nft_rules
 	for (int i = 0; i < NL_DUMP_TRIES; i++) {
 		ruleset_clear(rs);
 		r = read_all(n, rs, err);
-		if (r != -EAGAIN)
+		if (r != -EBUSY)
 			break;
 	}
 	if (r == -ENOENT) { /* the table is not there, or went meanwhile */

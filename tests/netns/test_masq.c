@@ -8,9 +8,11 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -423,6 +425,41 @@ static void entry(const char *proto, const char *dst, int port, const char *from
 	ck_assert_msg(system(cmd) == 0, "%s", cmd);
 }
 
+START_TEST(test_read_while_it_changes)
+{
+	FILE *f = popen("nft -f -", "w");
+	struct nft_ruleset *rs = NULL;
+	struct nft *n, *other;
+	pid_t child;
+	int r = 0;
+
+	ck_assert_ptr_nonnull(f);
+	fputs("table ip big {\n chain c {\n", f);
+	for (int i = 0; i < 2000; i++) /* several answers of the kernel */
+		fprintf(f, "ip daddr 10.0.%d.%d drop\n", i / 256, i % 256);
+	fputs("}\n}\n", f);
+	ck_assert_int_eq(pclose(f), 0);
+	ok(nft_open(&n, &err));
+	child = fork();
+	if (child == 0) {
+		alarm(60);
+		if (nft_open(&other, NULL) < 0)
+			_exit(1);
+		for (;; poll(NULL, 0, 20)) /* which the kernel counts as a change */
+			(void)nft_delete_table(other, AF_INET, "other", NULL);
+	}
+	for (int i = 0; r == 0 && i < 300; i++) {
+		r = nft_read(n, AF_INET, "big", &rs, &err);
+		if (r == 0)
+			nft_ruleset_free(rs);
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	ok(r);
+	nft_close(n);
+}
+END_TEST
+
 static int n_entries(const char *filter)
 {
 	auto_free char *cmd = mem_printf("conntrack -L %s 2>/dev/null | wc -l", filter);
@@ -473,6 +510,7 @@ int main(void)
 	tcase_add_test(tc, test_overlap);
 	tcase_add_test(tc, test_kept);
 	tcase_add_test(tc, test_one_fails);
+	tcase_add_test(tc, test_read_while_it_changes);
 	tcase_add_test(tc, test_connections);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
