@@ -55,7 +55,7 @@ struct route {
 	bool asked;	   /* it is, or was, wanted */
 	bool tampered;	   /* somebody changed or removed it */
 	bool quarrel;	   /* somebody keeps doing so, and was reported */
-	bool shadowed;	   /* ours is there, behind another's of the same key */
+	bool shadowed;	   /* ours may be there behind another's of the same key */
 	unsigned gen;	   /* of the dump that has seen it last */
 	uint8_t repairs;   /* since repair_ms */
 	int64_t repair_ms; /* of the first of them; or when its rest ends */
@@ -72,6 +72,7 @@ struct routes {
 	bool unknown, deletes;
 	bool look; /* the dump may miss something: at a start it cannot */
 	unsigned gen;
+	struct route_key other; /* of another's route, the last that the dump has told */
 	struct routes_stats stats;
 	struct err failure; /* why the first of `failed` is there */
 };
@@ -429,8 +430,16 @@ static void on_link(void *arg, const struct rt_link *old, const struct rt_link *
 static void dumped(void *arg, const struct rt_route *k)
 {
 	struct routes *rs = arg;
+	struct route *r;
 
-	note(rs, k)->gen = rs->gen;
+	if (k->protocol != rs->protocol) {
+		rs->other = key_of_kernel(k);
+		return;
+	}
+	r = note(rs, k);
+	r->gen = rs->gen;
+	/* Routes of one key come one after the other, and the first is the one that counts. */
+	r->shadowed = memcmp(&rs->other, &r->key, sizeof(r->key)) == 0;
 }
 
 static void restart(void *arg)
@@ -439,6 +448,15 @@ static void restart(void *arg)
 
 	rs->look = true; /* the first try may have seen one that is gone */
 	rs->gen++;
+	memset(&rs->other, 0, sizeof(rs->other));
+}
+
+static int dump_family(struct routes *rs, enum ip_family family, struct err *err)
+{
+	rs->gen++;
+	memset(&rs->other, 0, sizeof(rs->other));
+	/* All protocols: the kernel walks the whole table in any case. */
+	return rt_route_dump(rs->rt, family, rs->table, 0, dumped, restart, rs, err);
 }
 
 /* What was believed to be there, and was not seen. */
@@ -458,15 +476,13 @@ static int dump(struct routes *rs, struct err *err)
 	int res;
 
 	rs->look = rs->stats.installed > 0;
-	rs->gen++;
 	rs->stats.dumps++;
-	res = rt_route_dump(rs->rt, IP_V4, rs->table, rs->protocol, dumped, restart, rs, err);
+	res = dump_family(rs, IP_V4, err);
 	if (res < 0)
 		return res;
 	if (rs->look)
 		settle_unseen(rs, IP_V4);
-	rs->gen++;
-	res = rt_route_dump(rs->rt, IP_V6, rs->table, rs->protocol, dumped, restart, rs, err);
+	res = dump_family(rs, IP_V6, err);
 	if (res == -EAFNOSUPPORT || res == -EOPNOTSUPP) /* a kernel without IPv6 */
 		res = 0;
 	if (res < 0)
@@ -532,7 +548,7 @@ static enum verdict judge(struct routes *rs, struct route *r, struct hop *ret)
 		return VERDICT_NOTHING;
 	}
 	*ret = hop_of_want(&r->want, l ? l->index : 0);
-	if (r->installed && memcmp(&r->have, ret, sizeof(*ret)) == 0)
+	if (r->installed && !r->shadowed && memcmp(&r->have, ret, sizeof(*ret)) == 0)
 		return VERDICT_NOTHING;
 	return VERDICT_WRITE;
 }
@@ -626,14 +642,17 @@ static size_t collect(struct routes *rs, struct change *changes, int64_t now_ms)
 
 static void execute(struct routes *rs, struct change *changes, size_t n)
 {
-	struct rt_route k;
+	struct rt_route k, old;
 
 	rt_begin(rs->rt, on_done, changes);
 	for (size_t i = 0; i < n; i++) {
-		k = kernel_route(rs, &changes[i].r->key, &changes[i].hop);
+		const struct route *r = changes[i].r;
+
+		k = kernel_route(rs, &r->key, &changes[i].hop);
 		/* Replacing changes the first of a key alone, and refuses while ours is a later one. */
-		if (changes[i].r->shadowed || !changes[i].write)
-			rt_route_del(rs->rt, &k, changes[i].write ? PREPARATION : i);
+		old = r->installed ? kernel_route(rs, &r->key, &r->have) : k;
+		if (r->shadowed || !changes[i].write)
+			rt_route_del(rs->rt, &old, changes[i].write ? PREPARATION : i);
 		if (changes[i].write)
 			rt_route_set(rs->rt, &k, i);
 	}

@@ -384,6 +384,58 @@ START_TEST(test_repair)
 }
 END_TEST
 
+static void start_with_routes(void)
+{
+	start_routes();
+	want("10.244.1.140", "cali1");
+	want("10.244.1.141", "cali1");
+	want("10.244.1.0/24", "");
+	want("fd00::1", "cali1");
+	routes_allow_deletes(routes);
+	ok(turn());
+	expect("ip route get 10.244.1.140", "dev cali1");
+	expect("ip route get 10.244.1.141", "dev cali1");
+	expect("ip route show type blackhole", "blackhole 10.244.1.0/24");
+	expect("ip -6 route get fd00::1", "dev cali1");
+}
+
+static void pass_over(void *arg, const struct rt_event *ev)
+{
+	(void)arg;
+	(void)ev;
+}
+
+/* What came in front of ours unseen: while felix was away, and with an event that was lost. */
+START_TEST(test_behind_anothers)
+{
+	veth("cali1", "peer1", true);
+	veth("other", "peer2", true);
+	start_with_routes();
+	stop_routes();
+	ok(system("ip route prepend 10.244.1.141 dev lo proto static &&"
+		  "ip route prepend 10.244.1.141 dev other proto static &&"
+		  "ip route prepend 10.244.1.0/24 dev lo proto static &&"
+		  "ip route append 10.244.1.140 dev lo proto static &&"
+		  "ip -6 route prepend fd00::1 dev other proto static metric 1024"));
+	start_with_routes();
+	stop_routes();
+	/* Ours is not the one that is wanted, either. */
+	ok(system("ip route flush 10.244.1.141 &&"
+		  "ip route add 10.244.1.141 dev lo proto static &&"
+		  "ip route append 10.244.1.141 dev other proto 80 scope link"));
+	start_with_routes();
+	expect_not("ip route show 10.244.1.141", "dev other");
+
+	ok(system("ip route prepend 10.244.1.141 dev lo proto static"));
+	ok(rt_monitor_read(mon, pass_over, NULL, &err));
+	routes_mark_unknown(routes);
+	ok(turn());
+	expect("ip route get 10.244.1.141", "dev cali1");
+	expect("ip route get 10.244.1.140", "dev cali1");
+	stop_routes();
+}
+END_TEST
+
 START_TEST(test_failed_routes_wait)
 {
 	struct route_key key = {.dst = P("10.244.1.0/24")};
@@ -571,6 +623,7 @@ int main(void)
 	tcase_add_test(tc, test_verbs);
 	tcase_add_test(tc, test_batch_with_failures);
 	tcase_add_test(tc, test_repair);
+	tcase_add_test(tc, test_behind_anothers);
 	tcase_add_test(tc, test_failed_routes_wait);
 	tcase_add_test(tc, test_overflow);
 	tcase_add_test(tc, test_overflow_behind_events);
