@@ -41,6 +41,7 @@ struct port {
 	char name[IFNAMSIZ];
 	struct list routes;
 	bool known; /* some route of these was asked for since this link came */
+	bool early; /* or perhaps before: the datastore was being read */
 };
 
 struct route {
@@ -69,9 +70,10 @@ struct routes {
 	char pod_prefix[IFNAMSIZ];
 	struct hmap by_key, ports;
 	struct list dirty, failed, resting;
-	bool unknown, deletes;
+	bool unknown, deletes, started;
 	bool look; /* the dump may miss something: at a start it cannot */
 	unsigned gen;
+	int64_t start_ms;	/* of the first apply that may delete */
 	struct route_key other; /* of another's route, the last that the dump has told */
 	struct routes_stats stats;
 	struct err failure; /* why the first of `failed` is there */
@@ -244,10 +246,20 @@ const struct routes_stats *routes_stats(const struct routes *rs)
 
 /* ---- what is wanted ---- */
 
+static void know_port(struct routes *rs, struct port *p)
+{
+	struct route *r;
+
+	p->known = true;
+	list_for_each (r, &p->routes, port_node)
+		if (!r->wanted)
+			mark_dirty(rs, r);
+}
+
 void routes_set(struct routes *rs, const struct route_key *key, const struct nexthop *hop)
 {
 	struct route_key k = kernel_key(key);
-	struct route *r = find(rs, &k), *stray;
+	struct route *r = find(rs, &k);
 
 	if (!r)
 		r = make(rs, &k);
@@ -258,10 +270,10 @@ void routes_set(struct routes *rs, const struct route_key *key, const struct nex
 	mark_dirty(rs, r);
 	if (!r->port || r->port->known)
 		return;
-	r->port->known = true;
-	list_for_each (stray, &r->port->routes, port_node)
-		if (!stray->wanted)
-			mark_dirty(rs, stray);
+	if (rs->deletes)
+		know_port(rs, r->port);
+	else
+		r->port->early = true;
 }
 
 void routes_unset(struct routes *rs, const struct route_key *key)
@@ -412,7 +424,7 @@ static void on_link(void *arg, const struct rt_link *old, const struct rt_link *
 	}
 	/* The next of this name is another sandbox's, whose route may come before its endpoint. */
 	if (p && old && (!now || now->index != old->index))
-		p->known = false;
+		p->known = p->early = false;
 	if (!p || same)
 		return;
 	/* The port goes with its last route. */
@@ -610,6 +622,8 @@ int64_t routes_next_ms(const struct routes *rs)
 	int64_t next = INT64_MAX;
 	struct route *r;
 
+	if (rs->start_ms && !rs->started)
+		next = rs->start_ms + ROUTES_START_MS;
 	list_for_each (r, &rs->resting, dirty)
 		if (r->repair_ms + ROUTES_REPAIRS_MS < next)
 			next = r->repair_ms + ROUTES_REPAIRS_MS;
@@ -667,6 +681,23 @@ void routes_retry(struct routes *rs)
 		mark_dirty(rs, r);
 }
 
+/* Whoever was adding a pod when felix started has written its endpoint by now. */
+static void end_start(struct routes *rs, int64_t now_ms)
+{
+	struct port *p;
+
+	if (!rs->deletes || rs->started)
+		return;
+	if (rs->start_ms == 0)
+		rs->start_ms = now_ms;
+	if (now_ms - rs->start_ms < ROUTES_START_MS)
+		return;
+	rs->started = true;
+	hmap_for_each (p, &rs->ports, by_name)
+		if (p->early)
+			know_port(rs, p);
+}
+
 static void change_batch(struct routes *rs, int64_t now_ms)
 {
 	struct change *changes = mem_realloc_array(NULL, ROUTES_BATCH, sizeof(*changes));
@@ -683,12 +714,14 @@ int routes_apply(struct routes *rs, int64_t now_ms, struct err *err)
 	size_t n = 0;
 	int res;
 
+	/* First: what time alone brings must not be due again where reading fails. */
+	wake_rested(rs, now_ms);
+	end_start(rs, now_ms);
 	res = ifaces_apply(rs->ifaces, err);
 	if (res == 0 && rs->unknown)
 		res = dump(rs, err);
 	if (res < 0)
 		return res;
-	wake_rested(rs, now_ms);
 	if (!list_empty(&rs->dirty))
 		change_batch(rs, now_ms);
 	if (!list_empty(&rs->dirty))

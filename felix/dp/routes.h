@@ -10,6 +10,8 @@
  * Nothing is deleted until routes_allow_deletes, and a route of ours through a pod's interface that
  * nobody asked for is deleted only where something is known about that interface, i.e. where a route
  * through it was asked for since it came: the pod may be alive and its endpoint not be written yet.
+ * What was asked for while the datastore was read may be older than the interface, and counts
+ * ROUTES_START_MS later.
  *
  * Lifecycle: new -> any mix of set/unset/event/mark_unknown/apply -> free (kernel routes stay).
  */
@@ -31,6 +33,7 @@ struct rt_event;
 #define ROUTES_BATCH 1024 /* changes per apply */
 #define ROUTES_REPAIRS 8  /* of one route within ROUTES_REPAIRS_MS, then it rests for so long */
 #define ROUTES_REPAIRS_MS 500
+#define ROUTES_START_MS 30000
 
 struct route_key {
 	struct prefix dst; /* host bits zero */
@@ -75,7 +78,7 @@ void routes_mark_unknown(struct routes *rs);
 int routes_apply(struct routes *rs, int64_t now_ms, struct err *err);
 /* The next apply tries again what has failed. */
 void routes_retry(struct routes *rs);
-/* When apply has something to do without a new event: a route that rests; INT64_MAX = never. */
+/* When apply has something to do without a new event; INT64_MAX = never. */
 int64_t routes_next_ms(const struct routes *rs);
 
 struct routes_stats {
