@@ -17,7 +17,11 @@
 #include "kern/nl.h"
 
 /* net/netfilter/nf_conntrack_netlink.c: the flags of CTA_FILTER are not in the kernel's headers. */
+#define FILTER_IP_DST (1 << 1)
 #define FILTER_PROTO_NUM (1 << 3)
+#define FILTER_PROTO_DST_PORT (1 << 5)
+/* So many readings of one target each cost less than one of everything. */
+#define TARGETS_MAX 4
 
 struct conntrack {
 	struct nl *nl;
@@ -139,20 +143,34 @@ static void put_header(struct nlmsghdr *nlh, int af)
 	nfg->version = NFNETLINK_V0;
 }
 
-static int find(struct conntrack *ct, int af, struct search *s, struct err *err)
+/* target NULL: all of UDP. */
+static int find(struct conntrack *ct, int af, const struct conntrack_stale *target,
+	struct search *s, struct err *err)
 {
 	struct nlmsghdr *nlh = nl_msg(ct->nl, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, 0);
+	uint32_t flags = FILTER_PROTO_NUM;
 	struct nlattr *nest, *inner;
 
 	put_header(nlh, af);
-	/* A kernel before 5.8 does not know this, and tells about other protocols, too. */
+	/* A kernel before 5.8 does not know this, and tells about all others, too. */
 	nest = mnl_attr_nest_start(nlh, CTA_TUPLE_ORIG);
+	/* Not for IPv6, where a 6.18 was seen to leave out the very address. */
+	if (target && af == AF_INET) {
+		flags |= FILTER_IP_DST;
+		inner = mnl_attr_nest_start(nlh, CTA_TUPLE_IP);
+		mnl_attr_put(nlh, CTA_IP_V4_DST, 4, target->dst.b);
+		mnl_attr_nest_end(nlh, inner);
+	}
 	inner = mnl_attr_nest_start(nlh, CTA_TUPLE_PROTO);
 	mnl_attr_put_u8(nlh, CTA_PROTO_NUM, IPPROTO_UDP);
+	if (target) {
+		flags |= FILTER_PROTO_DST_PORT;
+		mnl_attr_put_u16(nlh, CTA_PROTO_DST_PORT, htons(target->port));
+	}
 	mnl_attr_nest_end(nlh, inner);
 	mnl_attr_nest_end(nlh, nest);
 	nest = mnl_attr_nest_start(nlh, CTA_FILTER);
-	mnl_attr_put_u32(nlh, CTA_FILTER_ORIG_FLAGS, FILTER_PROTO_NUM);
+	mnl_attr_put_u32(nlh, CTA_FILTER_ORIG_FLAGS, flags);
 	mnl_attr_put_u32(nlh, CTA_FILTER_REPLY_FLAGS, 0);
 	mnl_attr_nest_end(nlh, nest);
 	return nl_dump(ct->nl, take_entry, forget, s, err);
@@ -196,30 +214,64 @@ static int delete_found(struct conntrack *ct, int af, const struct search *s, st
 	return o.r < 0 ? o.r : o.deleted;
 }
 
+/* Returns how many. */
+static int find_and_delete(struct conntrack *ct, int af, const struct conntrack_stale *target,
+	struct search *s, struct err *err)
+{
+	int r = find(ct, af, target, s, err);
+
+	if (r == 0 && s->found.n > 0)
+		r = delete_found(ct, af, s, err);
+	forget(s);
+	return r;
+}
+
+static bool is_same_target(const struct conntrack_stale *a, const struct conntrack_stale *b)
+{
+	return a->port == b->port && ip_equal(&a->dst, &b->dst);
+}
+
+static int delete_family(struct conntrack *ct, int af, const struct conntrack_stale *stale,
+	size_t n, struct search *s, struct err *err)
+{
+	const struct conntrack_stale *targets[TARGETS_MAX];
+	size_t n_targets = 0, j;
+	int total = 0, r;
+
+	for (size_t i = 0; i < n; i++) {
+		if (ip_af(&stale[i].dst) != af)
+			continue;
+		for (j = 0; j < n_targets && !is_same_target(targets[j], &stale[i]);)
+			j++;
+		if (j == TARGETS_MAX)
+			return find_and_delete(ct, af, NULL, s, err);
+		if (j == n_targets)
+			targets[n_targets++] = &stale[i];
+	}
+	for (j = 0; j < n_targets; j++) {
+		r = find_and_delete(ct, af, targets[j], s, err);
+		if (r < 0)
+			return r;
+		total += r;
+	}
+	return total;
+}
+
 int conntrack_delete_udp(
 	struct conntrack *ct, const struct conntrack_stale *stale, size_t n, struct err *err)
 {
 	struct search s = {.v = mem_zalloc((n + 1) * sizeof(*s.v))};
-	static const int families[] = {AF_INET, AF_INET6};
-	bool wanted[2] = {false, false};
-	int total = 0, r = 0;
+	int r, total;
 
 	for (size_t i = 0; i < n; i++) {
 		s.v[i].stale = &stale[i];
 		hmap_insert(&s.wants, &s.v[i].node, hash_target(&stale[i].dst, stale[i].port));
-		wanted[stale[i].dst.family == IP_V6] = true;
 	}
-	for (int i = 0; r >= 0 && i < 2; i++) {
-		if (!wanted[i])
-			continue;
-		r = find(ct, families[i], &s, err);
-		if (r == 0 && s.found.n > 0)
-			r = delete_found(ct, families[i], &s, err);
-		total += r > 0 ? r : 0;
-		forget(&s);
-	}
+	r = total = delete_family(ct, AF_INET, stale, n, &s, err);
+	if (r >= 0)
+		r = delete_family(ct, AF_INET6, stale, n, &s, err);
 	vec_done(&s.found);
 	hmap_done(&s.wants);
 	free(s.v);
-	return r < 0 ? err_wrap(err, r, "delete stale UDP connections") : total;
+	return r < 0 ? err_wrap(err, r, "delete stale UDP connections") : total + r;
 }

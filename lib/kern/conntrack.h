@@ -26,8 +26,9 @@ void conntrack_close(struct conntrack *ct);
 AUTO_DEFINE(conntrack, struct conntrack *, conntrack_close);
 
 /*
- * Deletes every entry that one of the n describes, in one reading of the table. Returns how many, or
- * an error; an entry that is gone meanwhile is no failure.
+ * Deletes every entry that one of the n describes. The kernel walks its table once for each target
+ * (dst and port), and tells of all UDP once where they are many. Returns how many, or an error; an
+ * entry that is gone meanwhile is no failure.
  */
 int conntrack_delete_udp(
 	struct conntrack *ct, const struct conntrack_stale *stale, size_t n, struct err *err);
