@@ -18,7 +18,8 @@
 
 #define KEY_IPS "/margay/v1/serviceips/"
 #define KEY_PORTS "/margay/v1/nodeports/"
-#define TRIES 5 /* of one claim, against others who do the same */
+#define TRIES 5	  /* of one claim, against others who do the same */
+#define GUESSES 8 /* that were taken, before all Services are read */
 
 /* ---- configuration ---- */
 
@@ -140,6 +141,7 @@ struct claim {
 	const struct svcalloc_conf *c;
 	struct service *s;
 	int64_t deadline_ms;
+	unsigned n_taken; /* guesses that were */
 	VEC(struct ip) ips;
 	VEC(uint16_t) ports;
 	struct svcalloc_made *made; /* to be taken back after a failure */
@@ -161,24 +163,15 @@ static bool has_port(const struct service *s, uint16_t port)
 	return false;
 }
 
-static int clash(const struct claim *cl, const struct service *other, struct err *err)
+static void sort_used(struct claim *cl)
 {
-	const struct service *s = cl->s;
-
-	for (size_t i = 0; i < s->cluster_ips.n; i++)
-		if (has_ip(other, &s->cluster_ips.v[i]))
-			return err_set(err, -EEXIST,
-				"clusterIP %s belongs to Service %s/%s: name another, or none",
-				ip_str(&s->cluster_ips.v[i]), other->meta.ns, other->meta.name);
-	for (size_t i = 0; i < s->ports.n; i++)
-		if (s->ports.v[i].node_port && has_port(other, s->ports.v[i].node_port))
-			return err_set(err, -EEXIST,
-				"nodePort %u belongs to Service %s/%s: name another, or none",
-				s->ports.v[i].node_port, other->meta.ns, other->meta.name);
-	return 0;
+	if (cl->ips.n > 0)
+		qsort(cl->ips.v, cl->ips.n, sizeof(cl->ips.v[0]), compare_ips);
+	if (cl->ports.n > 0)
+		qsort(cl->ports.v, cl->ports.n, sizeof(cl->ports.v[0]), compare_ports);
 }
 
-/* Also Services that were written by somebody who claims nothing count. */
+/* What all other Services have: only once guessing has come to nothing. */
 static int read_services(struct claim *cl, struct err *err)
 {
 	struct store_list list = {0};
@@ -186,15 +179,14 @@ static int read_services(struct claim *cl, struct err *err)
 	int r = store_list_wait(
 		cl->st, key_prefix(KIND_SERVICE, NULL, prefix), cl->deadline_ms, &list, err);
 
-	for (size_t i = 0; r == 0 && i < list.n; i++) {
+	for (size_t i = 0; i < list.n; i++) {
 		auto_(service) struct service *o = NULL;
 
 		if (service_decode(list.v[i].key, list.v[i].value, list.v[i].len, &o, NULL) < 0)
-			continue; /* it has no address, then */
+			continue; /* what it has, its claims tell */
 		if (strcmp(o->meta.ns, cl->s->meta.ns) == 0 &&
 			strcmp(o->meta.name, cl->s->meta.name) == 0)
 			continue;
-		r = clash(cl, o, err);
 		for (size_t k = 0; k < o->cluster_ips.n; k++)
 			vec_push(&cl->ips, o->cluster_ips.v[k]);
 		for (size_t k = 0; k < o->ports.n; k++)
@@ -202,15 +194,8 @@ static int read_services(struct claim *cl, struct err *err)
 				vec_push(&cl->ports, o->ports.v[k].node_port);
 	}
 	store_list_done(&list);
+	sort_used(cl);
 	return r;
-}
-
-static void sort_used(struct claim *cl)
-{
-	if (cl->ips.n > 0)
-		qsort(cl->ips.v, cl->ips.n, sizeof(cl->ips.v[0]), compare_ips);
-	if (cl->ports.n > 0)
-		qsort(cl->ports.v, cl->ports.n, sizeof(cl->ports.v[0]), compare_ports);
 }
 
 /* ---- claims ---- */
@@ -332,6 +317,7 @@ static void note_made(struct claim *cl, const struct thing *t)
 /* 0; EEXIST with the owner's name; or the datastore's error. */
 static int claim_one(struct claim *cl, const struct thing *t, struct err *err)
 {
+	const char *kind = t->ip.family != IP_NONE ? "clusterIP" : "nodePort";
 	const char *what = strrchr(t->key, '/') + 1;
 	struct held h;
 	bool valid = false;
@@ -360,8 +346,9 @@ static int claim_one(struct claim *cl, const struct thing *t, struct err *err)
 		else
 			r = is_borne_out(cl->st, h.owner, t, cl->deadline_ms, &valid, err);
 		if (r == 0 && valid)
-			r = err_set(err, -EEXIST, "%s belongs to Service %s: name another, or none",
-				what, h.owner);
+			r = err_set(err, -EEXIST,
+				"%s %s belongs to Service %s: name another, or none", kind, what,
+				h.owner);
 		else if (r == 0)
 			r = store_delete_wait(cl->st, t->key, h.rev, NULL, cl->deadline_ms, err);
 		free(h.owner);
@@ -369,7 +356,8 @@ static int claim_one(struct claim *cl, const struct thing *t, struct err *err)
 			r = -EAGAIN;
 	}
 	if (r == -EAGAIN)
-		return err_set(err, -EEXIST, "%s is being claimed by others: try again", what);
+		return err_set(
+			err, -EEXIST, "%s %s is being claimed by others: try again", kind, what);
 	return r;
 }
 
@@ -420,6 +408,19 @@ static int check_ip(const struct svcalloc_conf *c, const struct ip *ip, struct e
 	return 0;
 }
 
+/*
+ * After a guess that was taken. A guess costs what it costs, however many Services there are; only
+ * where nearly everything is taken they are read, once. EAGAIN: guess.
+ */
+static int guess_again(struct claim *cl, struct err *err)
+{
+	int r = 0;
+
+	if (++cl->n_taken == GUESSES)
+		r = read_services(cl, err);
+	return r < 0 ? r : -EAGAIN;
+}
+
 static int give_ip(struct claim *cl, struct err *err)
 {
 	const struct prefix *range = &cl->c->ranges[0];
@@ -435,8 +436,9 @@ static int give_ip(struct claim *cl, struct err *err)
 		if (r == -EEXIST) {
 			vec_push(&cl->ips, ip);
 			sort_used(cl);
+			r = guess_again(cl, err);
 		}
-	} while (r == -EEXIST);
+	} while (r == -EAGAIN);
 	if (r == 0)
 		vec_push(&cl->s->cluster_ips, ip);
 	return r;
@@ -475,7 +477,9 @@ static int give_port(struct claim *cl, struct service_port *p, struct err *err)
 		r = claim_port(cl, port, err);
 		vec_push(&cl->ports, port);
 		sort_used(cl);
-	} while (r == -EEXIST);
+		if (r == -EEXIST)
+			r = guess_again(cl, err);
+	} while (r == -EAGAIN);
 	if (r == 0)
 		p->node_port = port;
 	return r;
@@ -568,10 +572,7 @@ int svcalloc_claim(struct store *st, const struct svcalloc_conf *c, struct servi
 
 	if (old)
 		take_over(s, old);
-	r = read_services(&cl, err);
-	sort_used(&cl);
-	if (r == 0)
-		r = claim_ips(&cl, err);
+	r = claim_ips(&cl, err);
 	if (r == 0)
 		r = claim_ports(&cl, err);
 	if (r < 0)

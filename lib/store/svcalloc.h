@@ -18,6 +18,11 @@
  *
  * A writer that dies in between leaves claims that no Service bears out; whoever meets one that is
  * older than SVCALLOC_GRACE_MS takes it. So writers write within half of that, or not at all.
+ *
+ * Claims alone say what is taken, so that a write costs the same beside ten Services and ten thousand.
+ * A Service that was put into the datastore without claims may lose what it has to another; writing
+ * it once more through here claims it, or says whose it is by now. Of two that have the same,
+ * margay-proxy serves the older one and names the other.
  */
 #pragma once
 
@@ -55,8 +60,8 @@ AUTO_DEFINE(svcalloc_made, struct svcalloc_made *, svcalloc_made_free);
  * Gives s a cluster address (unless headless or ExternalName) and, for NodePort and LoadBalancer, a
  * node port for each port, and claims all of them. What old, the stored version, has is kept where s
  * names none; old NULL: create. EEXIST: another Service has what s asks for; ENOSPC: none is left;
- * EINVAL: an address out of range, or that no Service can have. After a failure nothing is claimed that old does not have.
- * ret_made may be NULL.
+ * EINVAL: an address out of range, or that no Service can have. After a failure nothing is claimed
+ * that old does not have. ret_made may be NULL.
  */
 int svcalloc_claim(struct store *st, const struct svcalloc_conf *c, struct service *s,
 	const struct service *old, int64_t deadline_ms, struct svcalloc_made **ret_made,

@@ -25,6 +25,7 @@ struct fake {
 	int64_t compact;
 	struct event *turn; /* completes what waits */
 	unsigned op_count;
+	size_t listed_count;
 	unsigned fail_at;
 	int fail_r;
 	bool lose; /* the failing operation takes effect */
@@ -147,6 +148,7 @@ static void list(struct fake *f, struct store_op *op)
 		qsort(kvs.v, kvs.n, sizeof(*kvs.v), row_cmp);
 	n = op->req.limit && op->req.limit < kvs.n ? op->req.limit : kvs.n;
 	half = n / 2;
+	f->listed_count += n;
 	if (!half ||
 		store_op_done(op,
 			&(struct store_res){.rev = f->rev, .kvs = kvs.v, .n = half, .more = true}))
@@ -338,6 +340,11 @@ void store_fake_lose_nth(struct store *st, unsigned n)
 {
 	store_fake_fail_nth(st, n, -ETIMEDOUT);
 	to_fake(st)->lose = true;
+}
+
+size_t store_fake_listed_count(const struct store *st)
+{
+	return to_fake(st)->listed_count;
 }
 
 unsigned store_fake_op_count(const struct store *st)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct event_base;
@@ -26,6 +27,8 @@ void store_fake_fail_nth(struct store *st, unsigned n, int r);
 void store_fake_lose_nth(struct store *st, unsigned n);
 /* Operations begun so far: the bound of a fail-nth sweep. */
 unsigned store_fake_op_count(const struct store *st);
+/* Objects that lists have given so far. */
+size_t store_fake_listed_count(const struct store *st);
 /* Away: every watch ends and every operation fails with EHOSTUNREACH, until it is back. */
 void store_fake_away(struct store *st, bool away);
 /* Ends every watch with ESTALE; a watch from an older revision than now will end so, too. */

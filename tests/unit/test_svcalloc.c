@@ -350,10 +350,67 @@ START_TEST(test_left_over)
 	store_fake_put(st, "/margay/v1/services/default/dead", NULL);
 	store_fake_put(st, key, "{\"service\":7}");
 	ck_assert_int_eq(claim(a, NULL), 0);
-	/* A Service that was written by somebody who claims nothing counts. */
-	ck_assert_int_eq(svcalloc_release(st, a, NULL, 0, &err), 0);
+	/* One that was written without a claim finds out when it is written once more. */
+	store_service(a);
 	store_service(dead);
-	ck_assert_int_eq(claim(a, NULL), -EEXIST);
+	ck_assert_int_eq(claim(dead, dead), -EEXIST);
+	ck_assert_ptr_nonnull(
+		strstr(err.text, "clusterIP 10.96.0.10 belongs to Service default/a"));
+}
+END_TEST
+
+/* A Service costs the same beside none and beside many. */
+START_TEST(test_beside_many)
+{
+	unsigned ops[2];
+
+	for (int round = 0; round < 2; round++) {
+		auto_(service) struct service *s = service("x", "\"type\":\"NodePort\"," PORTS);
+		auto_(service) struct service *named = service("y",
+			"\"clusterIP\":\"10.96.0.10\",\"type\":\"NodePort\",\"ports\":[{\"port\":80,"
+			"\"nodePort\":30080}]");
+		size_t listed = store_fake_listed_count(st);
+		unsigned before = store_fake_op_count(st);
+
+		ck_assert_msg(claim(named, NULL) == 0, "%s", err.text);
+		ops[round] = store_fake_op_count(st) - before;
+		ck_assert_msg(claim(s, NULL) == 0, "%s", err.text);
+		ck_assert_uint_eq(store_fake_listed_count(st), listed);
+		ck_assert_int_eq(svcalloc_release(st, s, NULL, 0, &err), 0);
+		ck_assert_int_eq(svcalloc_release(st, named, NULL, 0, &err), 0);
+		for (int i = 0; round == 0 && i < 200; i++) {
+			auto_free char *name = mem_printf("s%d", i);
+			auto_(service) struct service *o = service(name, PORTS);
+
+			ck_assert_msg(claim(o, NULL) == 0, "%s", err.text);
+			store_service(o);
+		}
+	}
+	ck_assert_uint_eq(ops[0], ops[1]);
+}
+END_TEST
+
+/* Where nearly everything is taken, the one that was left over is found among the others. */
+START_TEST(test_the_last)
+{
+	auto_(service) struct service *a = service("a", PORTS);
+	const char *key = "/margay/v1/serviceips/10.96.0.77";
+
+	ck_assert_int_eq(svcalloc_parse_ranges("10.96.0.0/24", &conf, NULL), 0);
+	for (int i = 1; i < 255; i++) {
+		auto_free char *name = mem_printf("s%d", i);
+		auto_free char *spec = mem_printf("\"clusterIP\":\"10.96.0.%d\"," PORTS, i);
+		auto_(service) struct service *s = service(name, spec);
+
+		ck_assert_msg(claim(s, NULL) == 0, "%s", err.text);
+		if (i != 77)
+			store_service(s);
+	}
+	ck_assert_int_eq(claim(a, NULL), -ENOSPC);
+	store_fake_put(st, key, "{\"service\":\"default/s77\",\"time\":1}");
+	ck_assert_msg(claim(a, NULL) == 0, "%s", err.text);
+	ck_assert_str_eq(ip_str(&a->cluster_ips.v[0]), "10.96.0.77");
+	ck_assert_ptr_nonnull(strstr(store_fake_value(st, key), "default/a"));
 }
 END_TEST
 
@@ -411,6 +468,8 @@ int main(void)
 	tcase_add_test(tc, test_ends);
 	tcase_add_test(tc, test_at_once);
 	tcase_add_test(tc, test_left_over);
+	tcase_add_test(tc, test_beside_many);
+	tcase_add_test(tc, test_the_last);
 	tcase_add_test(tc, test_failures);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
