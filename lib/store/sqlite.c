@@ -33,6 +33,8 @@
 #define KEEP 10000	 /* revisions for which a deletion is remembered */
 #define PRUNE_EVERY 1024 /* revisions */
 #define FOREIGN "the database of another program"
+#define IS_FOREIGN \
+	"SELECT user_version = 0 AND EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_user_version"
 #define WAL_PAGES 500 /* per checkpoint; a first opener may have to read them all */
 
 static const char *const query_text[Q_N] = {
@@ -300,28 +302,33 @@ static int get_pragma(struct sq *sq, const char *text, int64_t *ret)
 	return sqlite3_finalize(s);
 }
 
-/* Under the write lock, as another process may be doing the same. */
+/*
+ * Under the write lock, as another process may be doing the same. Whether it is another program's is
+ * asked before, too: the pragma writes the journal's mode into the file.
+ */
 static int create_schema(struct sq *sq, struct err *err)
 {
-	int64_t n = 0, version = 0;
+	int64_t foreign = 0, version = 0;
 	char pragmas[80];
-	int rc = sqlite3_exec(sq->db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+	int rc = get_pragma(sq, IS_FOREIGN, &foreign);
 
-	if (rc == SQLITE_OK)
+	if (rc == SQLITE_OK && !foreign)
+		rc = sqlite3_exec(sq->db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+	if (rc == SQLITE_OK && !foreign)
 		rc = sq_run(sq, Q_BEGIN_WRITE);
+	if (rc == SQLITE_OK && !foreign)
+		rc = get_pragma(sq, IS_FOREIGN, &foreign);
+	if (rc == SQLITE_OK && foreign) {
+		sq_rollback(sq);
+		sq_disconnect(sq);
+		return unusable(sq, -EINVAL, FOREIGN, err);
+	}
 	if (rc == SQLITE_OK)
 		rc = get_pragma(sq, "PRAGMA user_version", &version);
 	if (rc == SQLITE_OK && version == 0) {
-		rc = get_pragma(sq, "SELECT count(*) FROM sqlite_schema", &n);
-		if (rc == SQLITE_OK && n > 0) {
-			sq_rollback(sq);
-			sq_disconnect(sq);
-			return unusable(sq, -EINVAL, FOREIGN, err);
-		}
 		snprintf(pragmas, sizeof(pragmas),
 			"PRAGMA user_version = %d; PRAGMA application_id = %d", SCHEMA, APP_ID);
-		if (rc == SQLITE_OK)
-			rc = sqlite3_exec(sq->db, schema_text, NULL, NULL, NULL);
+		rc = sqlite3_exec(sq->db, schema_text, NULL, NULL, NULL);
 		if (rc == SQLITE_OK)
 			rc = sqlite3_exec(sq->db, pragmas, NULL, NULL, NULL);
 	}

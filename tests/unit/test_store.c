@@ -914,11 +914,22 @@ static void make_file(const char *text, size_t n)
 	fclose(f);
 }
 
+static size_t read_file(char *ret, size_t size)
+{
+	FILE *f = fopen(path, "r");
+	size_t n;
+
+	ck_assert_ptr_nonnull(f);
+	n = fread(ret, 1, size, f);
+	fclose(f);
+	return n;
+}
+
 START_TEST(what_is_no_datastore_is_refused)
 {
 	auto_(store) struct store *st = open_sqlite(NULL);
 	struct store_kv kv;
-	char text[8192];
+	char text[8192], after[8192];
 	sqlite3 *db = NULL;
 
 	memset(text, 'x', sizeof(text));
@@ -929,10 +940,14 @@ START_TEST(what_is_no_datastore_is_refused)
 	unlink(path);
 	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
 	sqlite3_exec(db, "CREATE TABLE t (x)", NULL, NULL, NULL);
+	sqlite3_close(db);
+	ck_assert_uint_eq(read_file(text, sizeof(text)), sizeof(text));
 	fails(store_get_wait(st, "/a", 0, &kv, &err), -EINVAL);
 	said(path);
 	said("the database of another program");
-	sqlite3_close(db);
+	/* nor is it changed: bytes 18 and 19 say how it is journalled */
+	ck_assert_uint_eq(read_file(after, sizeof(after)), sizeof(after));
+	ck_assert_mem_eq(after, text, sizeof(text));
 	unlink(path);
 	/* once the way is free the same store works */
 	ok(store_create_wait(st, "/a", "1", 0, NULL, &err));
