@@ -9,6 +9,7 @@
 #include <event2/event.h>
 
 #define LOG_MODULE "datastore"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/hmap.h"
 #include "base/log.h"
@@ -18,6 +19,7 @@
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 30000
+#define WATCH_LIVES_MS 10000 /* one that ends earlier was hardly there */
 
 /* What was told last about a key. Values are remembered by their hash. */
 struct entry {
@@ -35,6 +37,7 @@ struct part {
 	char *prefix;
 	struct store_op *op;
 	struct store_watch *watch;
+	int64_t watched_ms; /* since when */
 	uint32_t list_no;
 	size_t n_entries, n_seen; /* of the part, and of those in its present list */
 	bool listed;		  /* once, to its end */
@@ -49,7 +52,7 @@ struct sync {
 	struct part *parts;
 	size_t n_parts;
 	struct hmap entries;
-	unsigned failures; /* since a list came to its end */
+	unsigned failures; /* since a watch has lived */
 	bool armed;
 	bool in_sync;
 	struct err why; /* the last failure */
@@ -166,7 +169,12 @@ static void on_event(void *arg, const struct store_kv *kv)
 
 static void on_end(void *arg, int r, const struct err *err)
 {
-	retry_later(arg, false, r, err);
+	struct part *p = arg;
+
+	/* Not with its list: a list may succeed as often as it is tried, and its watch never. */
+	if (p->s->hooks.now_ms(p->s->hooks.arg) - p->watched_ms >= WATCH_LIVES_MS)
+		p->s->failures = 0;
+	retry_later(p, false, r, err);
 }
 
 static void list_end(struct part *p, int64_t rev)
@@ -181,6 +189,7 @@ static void list_end(struct part *p, int64_t rev)
 				entry_del(s, e, true);
 	p->op = NULL;
 	p->listed = true;
+	p->watched_ms = s->hooks.now_ms(s->hooks.arg);
 	p->watch = store_watch(s->st, p->prefix, rev, on_event, on_end, p);
 }
 
@@ -210,7 +219,6 @@ static void on_list(void *arg, const struct store_res *res)
 	if (res->more)
 		return;
 	list_end(p, res->rev);
-	s->failures = 0;
 	tell_success(s);
 	if (!s->in_sync && all_listed(s)) {
 		s->in_sync = true;
@@ -250,6 +258,12 @@ static void arm_timer(void *arg, struct sync *s, int64_t delay_ms)
 	event_add(s->timer, &tv);
 }
 
+static int64_t now_ms(void *arg)
+{
+	(void)arg;
+	return clock_mono_ms();
+}
+
 static uint64_t random_u64(void *arg)
 {
 	uint64_t x = 0;
@@ -268,7 +282,9 @@ struct sync *sync_new(struct store *st, const char *const *prefixes, size_t n_pr
 	s->st = st;
 	s->ops = *ops;
 	s->arg = arg;
-	s->hooks = hooks ? *hooks : (struct sync_hooks){.arm = arm_timer, .random = random_u64};
+	s->hooks = hooks ? *hooks
+			 : (struct sync_hooks){
+				   .arm = arm_timer, .now_ms = now_ms, .random = random_u64};
 	s->timer = evtimer_new(store_base(st), on_timer, s);
 	if (!s->timer)
 		abort();

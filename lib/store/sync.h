@@ -5,7 +5,8 @@
  *
  * Absence of data is never a deletion: while the store is away nothing is told, a list that was
  * begun and failed deletes nothing, and IN_SYNC comes after every prefix was listed once. After
- * ESTALE or any failure it lists again, after a back-off with jitter (0.1 s doubling to 30 s).
+ * ESTALE or any failure it lists again, after a back-off with jitter (0.1 s doubling to 30 s, and
+ * 0.1 s again once a watch has lived for 10 s).
  */
 #pragma once
 
@@ -32,13 +33,14 @@ struct sync_ops {
 struct sync_hooks {
 	/* Call sync_retry() after so long. */
 	void (*arm)(void *arg, struct sync *s, int64_t delay_ms);
+	int64_t (*now_ms)(void *arg);
 	uint64_t (*random)(void *arg);
 	void *arg;
 };
 
 /*
  * Starts at once; the first callback comes from the event loop. st, opened on an event base, ops and
- * hooks (NULL = the event loop's timer and the kernel's randomness) are borrowed.
+ * hooks (NULL = the event loop's timer, the clock and the kernel's randomness) are borrowed.
  */
 struct sync *sync_new(struct store *st, const char *const *prefixes, size_t n_prefixes,
 	const struct sync_ops *ops, void *arg, const struct sync_hooks *hooks);

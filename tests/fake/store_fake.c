@@ -30,6 +30,7 @@ struct fake {
 	int fail_r;
 	bool lose; /* the failing operation takes effect */
 	bool away;
+	bool deaf;
 	bool hold;
 };
 
@@ -201,7 +202,8 @@ static struct store_watch *next_behind(struct fake *f, bool stale_only)
 
 	list_for_each (w, &f->st.watches, node)
 		if (container_of(w, struct fake_watch, w)->ready &&
-			(w->rev < f->compact || f->away || (!stale_only && w->rev < f->rev)))
+			(w->rev < f->compact || f->away || f->deaf ||
+				(!stale_only && w->rev < f->rev)))
 			return w;
 	return NULL;
 }
@@ -228,8 +230,9 @@ static void serve_watches(struct fake *f)
 	list_for_each (w, &f->st.watches, node)
 		container_of(w, struct fake_watch, w)->ready = true;
 	while ((w = next_behind(f, true))) {
-		int r = f->away ? err_set(&err, -EHOSTUNREACH, "fake datastore: away")
-				: err_set(&err, -ESTALE, "fake datastore: compacted");
+		int r = f->away	  ? err_set(&err, -EHOSTUNREACH, "fake datastore: away")
+			: f->deaf ? err_set(&err, -EHOSTUNREACH, "fake datastore: deaf")
+				  : err_set(&err, -ESTALE, "fake datastore: compacted");
 
 		store_watch_end(w, r, &err);
 	}
@@ -357,6 +360,14 @@ void store_fake_away(struct store *st, bool away)
 	struct fake *f = to_fake(st);
 
 	f->away = away;
+	wake(f);
+}
+
+void store_fake_deaf(struct store *st, bool deaf)
+{
+	struct fake *f = to_fake(st);
+
+	f->deaf = deaf;
 	wake(f);
 }
 

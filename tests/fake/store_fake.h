@@ -31,6 +31,8 @@ unsigned store_fake_op_count(const struct store *st);
 size_t store_fake_listed_count(const struct store *st);
 /* Away: every watch ends and every operation fails with EHOSTUNREACH, until it is back. */
 void store_fake_away(struct store *st, bool away);
+/* Every watch ends with EHOSTUNREACH, while all else succeeds. */
+void store_fake_deaf(struct store *st, bool deaf);
 /* Ends every watch with ESTALE; a watch from an older revision than now will end so, too. */
 void store_fake_compact(struct store *st);
 /* While held no operation completes and no watch hears anything. */

@@ -1265,7 +1265,7 @@ END_TEST
 
 struct armed {
 	int n;
-	int64_t delay_ms;
+	int64_t delay_ms, now_ms;
 };
 
 static void fake_arm(void *arg, struct sync *s, int64_t delay_ms)
@@ -1275,6 +1275,11 @@ static void fake_arm(void *arg, struct sync *s, int64_t delay_ms)
 	(void)s;
 	a->n++;
 	a->delay_ms = delay_ms;
+}
+
+static int64_t fake_now_ms(void *arg)
+{
+	return ((struct armed *)arg)->now_ms;
 }
 
 static uint64_t fake_random(void *arg)
@@ -1294,7 +1299,8 @@ START_TEST(sync_converges_whatever_fails)
 {
 	struct follower f = {.base = event_base_new(), .may_delete = true};
 	struct armed armed = {0};
-	struct sync_hooks hooks = {.arm = fake_arm, .random = fake_random, .arg = &armed};
+	struct sync_hooks hooks = {
+		.arm = fake_arm, .now_ms = fake_now_ms, .random = fake_random, .arg = &armed};
 	struct store *st = store_fake_new(f.base);
 	char key[24], value[24];
 
@@ -1357,7 +1363,8 @@ START_TEST(sync_keeps_what_it_knows_and_backs_off)
 {
 	struct follower f = {.base = event_base_new()};
 	struct armed armed = {0};
-	struct sync_hooks hooks = {.arm = fake_arm, .random = fake_random, .arg = &armed};
+	struct sync_hooks hooks = {
+		.arm = fake_arm, .now_ms = fake_now_ms, .random = fake_random, .arg = &armed};
 	struct store *st = store_fake_new(f.base);
 	int64_t last = 0;
 
@@ -1400,10 +1407,53 @@ START_TEST(sync_keeps_what_it_knows_and_backs_off)
 	settle(st, f.base);
 	ck_assert_int_eq(f.sets, 1);
 	ck_assert_int_eq(f.dels, 0);
+	armed.now_ms += 10000;
 	store_fake_compact(st);
 	settle(st, f.base);
 	ck_assert(!sync_up(f.sync));
 	ck_assert_int_le(armed.delay_ms, 100); /* prompt again after a success */
+	f_done(&f);
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
+/* Where lists succeed and no watch does, it does not list as if that had helped. */
+START_TEST(sync_backs_off_where_no_watch_can_be_had)
+{
+	struct follower f = {.base = event_base_new()};
+	struct armed armed = {0};
+	struct sync_hooks hooks = {
+		.arm = fake_arm, .now_ms = fake_now_ms, .random = fake_random, .arg = &armed};
+	struct store *st = store_fake_new(f.base);
+
+	store_fake_deaf(st, true);
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, &hooks);
+	for (int i = 0; i < 12; i++) {
+		settle(st, f.base);
+		ck_assert_int_eq(f.in_sync, 1);
+		ck_assert_int_eq(armed.n, i + 1);
+		armed.now_ms += armed.delay_ms;
+		sync_retry(f.sync);
+	}
+	ck_assert_int_ge(armed.delay_ms, 15000);
+	ck_assert_int_le(armed.delay_ms, 30000);
+	store_fake_deaf(st, false);
+	settle(st, f.base);
+	sync_retry(f.sync);
+	settle(st, f.base);
+	ck_assert(sync_up(f.sync));
+	/* one that ended at once was none; one that has lived was */
+	for (int lived = 0; lived < 2; lived++) {
+		armed.now_ms += lived ? 10000 : 9999;
+		store_fake_deaf(st, true);
+		settle(st, f.base);
+		ck_assert(lived ? armed.delay_ms <= 100 : armed.delay_ms >= 15000);
+		store_fake_deaf(st, false);
+		sync_retry(f.sync);
+		settle(st, f.base);
+		ck_assert(sync_up(f.sync));
+	}
 	f_done(&f);
 	store_close(st);
 	event_base_free(f.base);
@@ -1620,6 +1670,7 @@ int main(void)
 	tcase_set_timeout(sync, 30);
 	tcase_add_test(sync, sync_converges_whatever_fails);
 	tcase_add_test(sync, sync_keeps_what_it_knows_and_backs_off);
+	tcase_add_test(sync, sync_backs_off_where_no_watch_can_be_had);
 	tcase_add_test(sync, a_lost_answer_is_no_lost_write);
 	tcase_add_test(sync, a_bad_object_blocks_nothing);
 	tcase_add_test(sync, an_undecodable_object_is_not_an_absent_one);
