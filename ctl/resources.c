@@ -77,11 +77,11 @@ static int validate(struct store *st, const json_t *j, const struct key *key, co
 	r = store_list_wait(st, key_prefix(key->kind, NULL, prefix), 0, &list, err);
 	if (r < 0)
 		return r;
-	auto_free const char **texts =
-		list.n > 0 ? mem_realloc_array(NULL, list.n, sizeof(*texts)) : NULL;
+	auto_free struct resource_other *v =
+		list.n > 0 ? mem_realloc_array(NULL, list.n, sizeof(*v)) : NULL;
 	for (size_t i = 0; i < list.n; i++)
-		texts[i] = list.v[i].value;
-	others.texts = texts;
+		v[i] = (struct resource_other){list.v[i].key, list.v[i].value};
+	others.v = v;
 	others.n = list.n;
 	r = resource_validate(j, key, old, &others, err);
 	store_list_done(&list);
@@ -157,6 +157,39 @@ static int put(
 			: store_update_wait(st, key_text, text, rev, 0, NULL, err);
 }
 
+/*
+ * Two writers at once could each list the pools before the other has stored its own, and an address
+ * that lies in both would be given twice. So a pool is stored disabled, the pools are listed again,
+ * and only then is it enabled, by a compare-and-swap on what was stored; or it is taken back. Of two
+ * that overlap, the one that was stored later is listed for later, so its writer sees the other;
+ * where both see each other, none stays. What was stored before needs no such detour, whoever wrote
+ * it: all who come later have seen it. A writer that dies in between leaves a pool that is disabled,
+ * which the next apply enables. felix/start.c makes its default pools in the same way.
+ */
+static int put_new_pool(struct store *st, const struct key *key, const json_t *j, struct err *err)
+{
+	auto_(json) json_t *disabled = json_deep_copy(j);
+	auto_free char *text = resource_encode(j, key->kind), *first = NULL;
+	struct err later = ERR_INIT;
+	char key_text[KEY_SIZE];
+	int64_t rev = 0;
+	int r;
+
+	json_object_set_new(json_object_get(disabled, "spec"), "disabled", json_true());
+	first = resource_encode(disabled, key->kind);
+	key_format(key->kind, key->ns, key->name, key_text);
+	r = store_create_wait(st, key_text, first, 0, &rev, err);
+	if (r < 0)
+		return r;
+	r = validate(st, j, key, NULL, err);
+	if (r == 0)
+		return store_update_wait(st, key_text, text, rev, 0, NULL, err);
+	if (store_delete_wait(st, key_text, rev, NULL, 0, &later) < 0)
+		ctl_warn("%s: is stored, and disabled: delete it, or apply it again: %s",
+			name_str(key), later.text);
+	return r;
+}
+
 static struct service *to_service(const struct key *key, const json_t *j)
 {
 	auto_free char *text = j ? resource_encode(j, key->kind) : NULL;
@@ -228,6 +261,8 @@ static int write_once(struct store *st, const struct svcalloc_conf *alloc, enum 
 		return r;
 	if (key->kind == KIND_SERVICE)
 		return put_service(st, alloc, key, j, old, rev, err);
+	if (key->kind == KIND_IPPOOL && rev == 0)
+		return put_new_pool(st, key, j, err);
 	text = resource_encode(j, key->kind);
 	return put(st, key, text, rev, err);
 }

@@ -24,6 +24,11 @@
 
 #define POOL4 "default-ipv4-ippool"
 #define POOL6 "default-ipv6-ippool"
+/*
+ * An annotation of a default pool that is stored, and disabled, and enabled as soon as the pools were
+ * listed once more: somebody may have made one meanwhile. Any felix goes on where another stopped.
+ */
+#define UNCHECKED "margay/unchecked"
 #define ATTEMPTS 20 /* lost compare-and-swaps before it gives up until the next run */
 
 /* An object as the store had it. text NULL: there is none. */
@@ -92,6 +97,16 @@ static struct object object_read(const char *key, const char *value, size_t len,
 	return o;
 }
 
+static void forget_pools(struct start *s)
+{
+	struct object *o;
+
+	vec_for_each (&s->pools, o)
+		object_done(o);
+	vec_done(&s->pools);
+	s->pools_known = false;
+}
+
 static void forget(struct start *s)
 {
 	struct object *o;
@@ -100,12 +115,10 @@ static void forget(struct start *s)
 		object_done(o);
 	vec_for_each (&s->nodes, o)
 		object_done(o);
-	vec_for_each (&s->pools, o)
-		object_done(o);
 	vec_done(&s->objects);
 	vec_done(&s->nodes);
-	vec_done(&s->pools);
-	s->nodes_known = s->pools_known = false;
+	s->nodes_known = false;
+	forget_pools(s);
 }
 
 static void cancel(struct start *s)
@@ -221,7 +234,7 @@ static void on_answer(void *arg, const struct store_res *res)
 	if (res->r == 0 && s->verb == STORE_GET)
 		learn(s, s->key, res->kvs[0].value, res->kvs[0].len, res->kvs[0].rev);
 	else if (res->r == 0 && s->verb != STORE_LIST)
-		learn(s, s->key, s->value, strlen(s->value), res->rev);
+		learn(s, s->key, s->value, s->value ? strlen(s->value) : 0, res->rev);
 	else if (res->r == -ENOENT && s->verb == STORE_GET)
 		learn(s, s->key, NULL, 0, 0);
 	else if ((res->r == -ESTALE || res->r == -EEXIST || res->r == -ENOENT) &&
@@ -379,12 +392,13 @@ static int ensure_node(struct start *s, const char *key, struct err *err)
 
 /* ---- pools ---- */
 
-static bool pool_exists(const struct start *s, enum ip_family family)
+/* but: is not looked at, or NULL. */
+static bool pool_exists(const struct start *s, unsigned family, const struct object *but)
 {
 	const struct object *o;
 
 	vec_for_each (&s->pools, o)
-		if (o->pool && o->pool->cidr.addr.family == family)
+		if (o != but && o->pool && o->pool->cidr.addr.family == family)
 			return true;
 	return false;
 }
@@ -400,17 +414,27 @@ static const struct object *bad_pool(const struct start *s)
 	return NULL;
 }
 
+/* Whether none that cannot be decoded may be a pool of the family. */
+static int check_bad(const struct start *s, unsigned family, struct err *err)
+{
+	const struct object *o = bad_pool(s);
+
+	return o ? err_set(err, -EINVAL,
+			   "no IPv%u pool is made, as %s may be one: it cannot be decoded, %s; mend "
+			   "it or delete it",
+			   family, o->key, o->bad)
+		 : 0;
+}
+
 /* Whether a pool of this name may be made, since none of its family was found. */
 static int may_create(
 	const struct start *s, const char *name, enum ip_family family, struct err *err)
 {
-	const struct object *o = bad_pool(s);
+	const struct object *o;
+	int r = check_bad(s, family, err);
 
-	if (o)
-		return err_set(err, -EINVAL,
-			"no IPv%u pool is made, as %s may be one: it cannot be decoded, %s; mend it or "
-			"delete it",
-			family, o->key, o->bad);
+	if (r < 0)
+		return r;
 	vec_for_each (&s->pools, o)
 		if (strcmp(strrchr(o->key, '/') + 1, name) == 0)
 			return err_set(err, -EEXIST,
@@ -453,7 +477,7 @@ static int check_pool(const struct ippool *p, const char *text, struct err *err)
 }
 
 /* The pool that was made is in the list of the next run of the plan. */
-static int create_pool(struct start *s, const struct ippool *p, struct err *err)
+static int create_pool(struct start *s, struct ippool *p, struct err *err)
 {
 	auto_free char *key = mem_strdup(key_str(KIND_IPPOOL, NULL, p->meta.name));
 	auto_free char *text = ippool_encode(p, NULL);
@@ -461,14 +485,36 @@ static int create_pool(struct start *s, const struct ippool *p, struct err *err)
 
 	if (r < 0)
 		return r;
-	if (!ensure(s, "IPPool", key, take_ptr(text)))
+	p->disabled = true;
+	labels_set(&p->meta.annotations, UNCHECKED, "true");
+	if (!ensure(s, "IPPool", key, ippool_encode(p, NULL)))
 		return 0;
-	s->pools_known = false;
-	for (size_t i = 0; i < s->pools.n; i++)
-		object_done(&s->pools.v[i]);
-	s->pools.n = 0;
+	forget_pools(s);
 	unlearn(s, key);
 	operate(s, STORE_LIST, kind_info(KIND_IPPOOL)->root, NULL, 0);
+	return 0;
+}
+
+/* Enables what was made, or takes it back where another pool came meanwhile. Then as create_pool. */
+static int finish_pool(struct start *s, struct object *o, struct err *err)
+{
+	struct ippool *p = o->pool;
+	bool alone = !pool_exists(s, p->cidr.addr.family, o);
+	auto_free char *key = mem_strdup(o->key), *text = NULL;
+	int64_t rev = o->rev;
+	int r = alone ? check_bad(s, p->cidr.addr.family, err) : 0;
+
+	if (r < 0)
+		return r;
+	if (alone) {
+		p->disabled = false;
+		labels_set(&p->meta.annotations, UNCHECKED, NULL);
+		text = ippool_encode(p, o->text);
+	} else {
+		log_info("deleting %s: there is another pool", key);
+	}
+	forget_pools(s);
+	operate(s, alone ? STORE_UPDATE : STORE_DELETE, key, take_ptr(text), rev);
 	return 0;
 }
 
@@ -501,7 +547,7 @@ static int ensure_pool4(struct start *s, struct err *err)
 	struct prefix cidr;
 	int r;
 
-	if (strcmp(c->pool4_cidr, "none") == 0 || pool_exists(s, IP_V4))
+	if (strcmp(c->pool4_cidr, "none") == 0 || pool_exists(s, IP_V4, NULL))
 		return 1;
 	r = may_create(s, POOL4, IP_V4, err);
 	if (r < 0)
@@ -528,7 +574,8 @@ static int ensure_pool6(struct start *s, struct err *err)
 	struct prefix cidr;
 	int r;
 
-	if (c->pool6_cidr[0] == '\0' || strcmp(c->pool6_cidr, "none") == 0 || pool_exists(s, IP_V6))
+	if (c->pool6_cidr[0] == '\0' || strcmp(c->pool6_cidr, "none") == 0 ||
+		pool_exists(s, IP_V6, NULL))
 		return 1;
 	r = may_create(s, POOL6, IP_V6, err);
 	if (r < 0)
@@ -543,6 +590,7 @@ static int ensure_pool6(struct start *s, struct err *err)
 /* 1 = done, 0 = an operation was started, negative = it cannot be. */
 static int ensure_pools(struct start *s, struct err *err)
 {
+	struct object *o;
 	int r;
 
 	if (!s->pools_known) {
@@ -551,6 +599,10 @@ static int ensure_pools(struct start *s, struct err *err)
 	}
 	if (s->conf->no_default_pools)
 		return 1;
+	vec_for_each (&s->pools, o)
+		if (o->pool && o->pool->disabled &&
+			labels_get(&o->pool->meta.annotations, UNCHECKED))
+			return finish_pool(s, o, err);
 	r = ensure_pool4(s, err);
 	return r == 1 ? ensure_pool6(s, err) : r;
 }

@@ -30,7 +30,9 @@ void resource_default(json_t *j, const struct key *key, const json_t *old,
 
 /* The others of its kind that an object may clash with: for an IPPool all pools. */
 struct resource_others {
-	const char *const *texts; /* JSON, may include the object itself */
+	const struct resource_other {
+		const char *key, *text; /* JSON */
+	} * v;				/* may include the object itself */
 	size_t n;
 };
 

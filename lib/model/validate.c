@@ -138,16 +138,21 @@ static void check_members(struct check *c)
 static void check_overlap(struct check *c, const struct ippool *p)
 {
 	for (size_t i = 0; c->others && i < c->others->n; i++) {
+		const struct resource_other *other = &c->others->v[i];
 		auto_(ippool) struct ippool *o = NULL;
-		const char *text = c->others->texts[i];
+		struct err why = ERR_INIT;
 
-		if (ippool_decode(NULL, text, strlen(text), &o, NULL) < 0 ||
-			strcmp(o->meta.name, p->meta.name) == 0 ||
-			!prefix_overlap(&o->cidr, &p->cidr))
+		if (strcmp(other->key, c->key) == 0 || c->rd.r < 0)
 			continue;
-		read_fail(&c->rd, "cidr", json_object_get(c->spec, "cidr"),
-			"no overlap with IPPool %s, which is %s", o->meta.name,
-			prefix_str(&o->cidr));
+		if (ippool_decode(other->key, other->text, strlen(other->text), &o, &why) < 0)
+			failed(c, err_set(c->rd.err, -EINVAL,
+					  "%s: it may overlap %s, which cannot be decoded: apply "
+					  "that anew, or delete it (%s)",
+					  c->rd.what, other->key, why.text));
+		else if (prefix_overlap(&o->cidr, &p->cidr))
+			read_fail(&c->rd, "cidr", json_object_get(c->spec, "cidr"),
+				"no overlap with IPPool %s, which is %s", o->meta.name,
+				prefix_str(&o->cidr));
 	}
 }
 
@@ -177,15 +182,10 @@ static void check_pool_uses(struct check *c, const struct ippool *p)
 }
 
 /* By what they mean: a blockSize that was never stored is Calico's. */
-static void check_pool_stays(struct check *c, const struct ippool *p)
+static void check_pool_stays(struct check *c, const struct ippool *p, const struct ippool *old)
 {
-	auto_(ippool) struct ippool *old = NULL;
-	auto_free char *text = c->old ? model_json_dump(c->old) : NULL;
 	static const char why[] = "as it was: it cannot change, create another IPPool";
 
-	/* What is broken beyond reading has nothing that should not change. */
-	if (!text || ippool_decode(c->key, text, strlen(text), &old, NULL) < 0)
-		return;
 	if (!prefix_equal(&old->cidr, &p->cidr))
 		read_fail(&c->rd, "cidr", json_object_get(c->spec, "cidr"), "\"%s\" %s",
 			prefix_str(&old->cidr), why);
@@ -196,7 +196,8 @@ static void check_pool_stays(struct check *c, const struct ippool *p)
 
 static void check_pool(struct check *c)
 {
-	auto_(ippool) struct ippool *p = NULL;
+	auto_(ippool) struct ippool *p = NULL, *old = NULL;
+	auto_free char *old_text = c->old ? model_json_dump(c->old) : NULL;
 	int r = ippool_decode(c->key, c->text, c->len, &p, c->rd.err);
 	const char *cidr = json_string_value(json_object_get(c->spec, "cidr"));
 	struct prefix given;
@@ -210,7 +211,9 @@ static void check_pool(struct check *c)
 	if (prefix_parse(cidr, &given, NULL) == 0 && !prefix_is_masked(&given))
 		read_fail(&c->rd, "cidr", json_object_get(c->spec, "cidr"),
 			"%s, without bits beyond the length", prefix_str(&p->cidr));
-	check_pool_stays(c, p);
+	/* What is broken beyond reading has nothing that should not change. */
+	if (old_text && ippool_decode(c->key, old_text, strlen(old_text), &old, NULL) == 0)
+		check_pool_stays(c, p, old);
 	if (is_link_local(&p->cidr))
 		fail_at(c, "cidr", "no link-local addresses");
 	if (p->ipip != ENCAP_NEVER && p->vxlan != ENCAP_NEVER)
@@ -220,7 +223,8 @@ static void check_pool(struct check *c)
 	check_pool_uses(c, p);
 	check_selector(c, "nodeSelector", false);
 	check_selector(c, "namespaceSelector", false);
-	if (!c->old || !json_is_true(json_object_get(c->old_spec, "disabled")) || !p->disabled)
+	/* One that is enabled already may be edited, and disabled, whatever lies beside it. */
+	if (!old || (old->disabled && !p->disabled))
 		check_overlap(c, p);
 }
 

@@ -28,6 +28,9 @@ struct fake {
 	size_t listed_count;
 	unsigned fail_at;
 	int fail_r;
+	unsigned call_at;
+	void (*call)(void *arg);
+	void *call_arg;
 	bool lose; /* the failing operation takes effect */
 	bool away;
 	bool deaf;
@@ -167,6 +170,8 @@ static void complete(struct fake *f, struct store_op *op)
 	struct row *row;
 	int r = 0;
 
+	if (f->op_count == f->call_at)
+		f->call(f->call_arg);
 	if (f->away)
 		r = err_set(&err, -EHOSTUNREACH, "fake datastore: away");
 	else if (fails && !f->lose)
@@ -348,6 +353,15 @@ void store_fake_lose_nth(struct store *st, unsigned n)
 size_t store_fake_listed_count(const struct store *st)
 {
 	return to_fake(st)->listed_count;
+}
+
+void store_fake_call_nth(struct store *st, unsigned n, void (*fn)(void *arg), void *arg)
+{
+	struct fake *f = to_fake(st);
+
+	f->call_at = n ? f->op_count + n : 0;
+	f->call = fn;
+	f->call_arg = arg;
 }
 
 unsigned store_fake_op_count(const struct store *st)

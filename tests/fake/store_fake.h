@@ -25,6 +25,8 @@ const char *store_fake_value(struct store *st, const char *key);
 void store_fake_fail_nth(struct store *st, unsigned n, int r);
 /* The n-th takes effect, and its answer is lost: it fails with ETIMEDOUT. */
 void store_fake_lose_nth(struct store *st, unsigned n);
+/* fn is called just before the n-th takes effect, which others may have overtaken so; 0 = never. */
+void store_fake_call_nth(struct store *st, unsigned n, void (*fn)(void *arg), void *arg);
 /* Operations begun so far: the bound of a fail-nth sweep. */
 unsigned store_fake_op_count(const struct store *st);
 /* Objects that lists have given so far. */

@@ -24,7 +24,7 @@
  *	expect DST dev NAME|blackhole|none [metric N]
  *	expect-proto DST N
  *	expect-address NAME IP		on a link
- *	expect-store KEY TEXT		which the value holds
+ *	expect-store KEY TEXT|none	which the value holds
  *	expect-health TEXT		which /readyz says; a call that fails may be what is BAD
  *	default-pools [CIDR]		felix makes pools where there are none
  *	quiet | expect-quiet		no change was written to the kernel since
@@ -331,7 +331,7 @@ static void execute(char *line)
 	} else if (strcmp(verb, "expect-store") == 0) {
 		key = need(&rest, "key");
 		s = (char *)(uintptr_t)store_fake_value(w.st, key);
-		if (!s || !strstr(s, rest))
+		if (strcmp(rest, "none") == 0 ? s != NULL : !s || !strstr(s, rest))
 			fail("%s is %s", key, s ? s : "not there");
 	} else if (strcmp(verb, "expect-health") == 0) {
 		expect_health(rest);

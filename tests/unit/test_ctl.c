@@ -439,9 +439,9 @@ END_TEST
 	"{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"a\",\"namespace\":" \
 	"\"default\"},\"spec\":{\"clusterIP\":\"10.96.0.10\",\"ports\":[{\"port\":80}]}}"
 
-static int write_a(struct store *st, enum write_mode mode, struct err *err)
+static int write_text(struct store *st, enum write_mode mode, const char *text, struct err *err)
 {
-	auto_(json) json_t *j = model_json_load("a", SERVICE_A, strlen(SERVICE_A), NULL);
+	auto_(json) json_t *j = model_json_load("a", text, strlen(text), NULL);
 	struct svcalloc_conf conf;
 	struct key key;
 
@@ -449,6 +449,11 @@ static int write_a(struct store *st, enum write_mode mode, struct err *err)
 	ck_assert_int_eq(svcalloc_parse_ports(SVCALLOC_NODE_PORTS, &conf, NULL), 0);
 	*err = ERR_INIT;
 	return resources_write(st, &conf, mode, j, NULL, &key, err);
+}
+
+static int write_a(struct store *st, enum write_mode mode, struct err *err)
+{
+	return write_text(st, mode, SERVICE_A, err);
 }
 
 /* What another Service has it will have a moment later, too; and it is not this one that exists. */
@@ -509,6 +514,108 @@ START_TEST(others_claims_stay)
 }
 END_TEST
 
+#define POOLS "/calico/resources/v3/projectcalico.org/ippools/"
+#define POOL_TEXT(name, spec)                                                        \
+	"{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":" \
+	"{\"name\":\"" name "\"},\"spec\":{" spec "}}"
+
+struct overtaker {
+	struct store *st;
+	bool seen; /* the pool of the other */
+};
+
+static void store_theirs(void *arg)
+{
+	struct overtaker *o = arg;
+
+	o->seen = store_fake_value(o->st, POOLS "ours") != NULL;
+	store_fake_put(o->st, POOLS "theirs",
+		POOL_TEXT("theirs", "\"cidr\":\"10.1.0.0/17\",\"disabled\":true"));
+}
+
+/* Whenever another stores its own: one of the two sees the other, before it is enabled. */
+START_TEST(pools_that_are_made_at_once_do_not_overlap)
+{
+	unsigned n_ops = 1, n_made = 0;
+	struct err err;
+
+	for (unsigned n = 1; n <= n_ops; n++) {
+		struct store *st = store_fake_new(NULL);
+		struct overtaker o = {.st = st};
+		int r;
+
+		store_fake_call_nth(st, n, store_theirs, &o);
+		r = write_text(
+			st, WRITE_APPLY, POOL_TEXT("ours", "\"cidr\":\"10.1.0.0/16\""), &err);
+		n_ops = r < 0 ? n + 1 : store_fake_op_count(st);
+		n_made += r == 0;
+		ck_assert_msg(r < 0 || o.seen || !store_fake_value(st, POOLS "theirs"),
+			"operation %u: neither has seen the other", n);
+		if (r < 0) {
+			ck_assert_ptr_nonnull(
+				strstr(err.text, "want no overlap with IPPool theirs"));
+			ck_assert_ptr_null(store_fake_value(st, POOLS "ours"));
+		} else {
+			ck_assert_ptr_null(strstr(store_fake_value(st, POOLS "ours"), "disabled"));
+		}
+		store_close(st);
+	}
+	ck_assert_uint_ge(n_made, 1);
+}
+END_TEST
+
+/* Wherever it stops, the pool is not there or disabled, and the next apply makes it. */
+START_TEST(a_pool_that_is_half_made_is_disabled)
+{
+	static const char text[] = POOL_TEXT("ours", "\"cidr\":\"10.1.0.0/16\"");
+	unsigned n_ops = 1, n_half = 0;
+	struct err err;
+
+	for (unsigned n = 1; n <= n_ops; n++) {
+		struct store *st = store_fake_new(NULL);
+		const char *value;
+		int r;
+
+		store_fake_fail_nth(st, n, -EHOSTUNREACH);
+		r = write_text(st, WRITE_APPLY, text, &err);
+		store_fake_fail_nth(st, 0, 0);
+		value = store_fake_value(st, POOLS "ours");
+		n_ops = r < 0 ? n + 1 : store_fake_op_count(st);
+		n_half += r < 0 && value;
+		ck_assert(r == 0 || !value || strstr(value, "\"disabled\":true"));
+		ck_assert_int_eq(write_text(st, WRITE_APPLY, text, &err), 0);
+		ck_assert_ptr_null(strstr(store_fake_value(st, POOLS "ours"), "disabled"));
+		store_close(st);
+	}
+	ck_assert_uint_ge(n_half, 1);
+}
+END_TEST
+
+START_TEST(a_pool_that_cannot_be_read_may_overlap)
+{
+	static const char on[] = POOL_TEXT("ours", "\"cidr\":\"10.1.0.0/16\""),
+			  off[] = POOL_TEXT("ours", "\"cidr\":\"10.1.0.0/16\",\"disabled\":true");
+	struct store *st = store_fake_new(NULL);
+	struct err err;
+
+	store_fake_put(st, POOLS "bad", "{\"spec\":{\"cidr\":7}}");
+	ck_assert_int_eq(write_text(st, WRITE_APPLY, on, &err), -EINVAL);
+	ck_assert_msg(
+		strstr(err.text, "IPPool ours: it may overlap " POOLS
+				 "bad, which cannot be decoded: apply that anew, or delete it ("),
+		"%s", err.text);
+	/* It is in nobody's way but of what is to be enabled. */
+	store_fake_put(st, POOLS "ours", on);
+	ck_assert_int_eq(write_text(st, WRITE_APPLY, on, &err), 0);
+	ck_assert_int_eq(write_text(st, WRITE_APPLY, off, &err), 0);
+	ck_assert_int_eq(write_text(st, WRITE_APPLY, on, &err), -EINVAL);
+	ck_assert_int_eq(
+		write_text(st, WRITE_APPLY, POOL_TEXT("bad", "\"cidr\":\"10.2.0.0/16\""), &err), 0);
+	ck_assert_int_eq(write_text(st, WRITE_APPLY, on, &err), 0);
+	store_close(st);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("ctl");
@@ -520,6 +627,9 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, yaml_is_loaded);
 	tcase_add_test(tc, yaml_is_bounded);
+	tcase_add_test(tc, pools_that_are_made_at_once_do_not_overlap);
+	tcase_add_test(tc, a_pool_that_is_half_made_is_disabled);
+	tcase_add_test(tc, a_pool_that_cannot_be_read_may_overlap);
 	tcase_add_test(tc, yaml_is_dumped);
 	tcase_add_test(tc, yaml_round_trips_any_text);
 	tcase_add_test(tc, tables);

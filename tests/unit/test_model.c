@@ -722,7 +722,8 @@ static const uint8_t random16[16] = {0x3f, 0x2a, 0x9c, 0x1e, 0x7b, 0x4d, 0x1e, 0
 /* As margayctl does it. */
 static int prepare(const char *text, const char *old_text, char **ret, struct err *err)
 {
-	static const char *const pools[] = {pool_text};
+	static const struct resource_other pools[] = {
+		{"/calico/resources/v3/projectcalico.org/ippools/default-ipv4-ippool", pool_text}};
 	static const struct resource_others others = {pools, 1};
 	auto_(json) json_t *j = model_json_load("file", text, strlen(text), err);
 	auto_(json) json_t *old =
