@@ -39,7 +39,7 @@ static bool has(const struct strings *s, const char *what)
 static bool is_ours(const struct call *c, const struct ipam_block_attr *a)
 {
 	const char *name = c->conf->name, *s = a->handle;
-	const struct ipam_kv *kv;
+	const char *node = ipam_block_attr_get(a, "node");
 
 	if (!s)
 		return false;
@@ -50,10 +50,7 @@ static bool is_ours(const struct call *c, const struct ipam_block_attr *a)
 	/* With one more dot it may be that of a network with a longer name: left to DEL. */
 	if (s[1 + strcspn(s + 1, ".:")] == '.')
 		return false;
-	vec_for_each (&a->secondary, kv)
-		if (strcmp(kv->name, "node") == 0 && strcmp(kv->value, c->node) == 0)
-			return true;
-	return false;
+	return node && strcmp(node, c->node) == 0;
 }
 
 struct gone {
@@ -120,24 +117,14 @@ static void sort_gone(struct garbage *g)
 	g->gone.n = n;
 }
 
-static const char *attribute(const struct ipam_block_attr *a, const char *name)
-{
-	const struct ipam_kv *kv;
-
-	vec_for_each (&a->secondary, kv)
-		if (strcmp(kv->name, name) == 0)
-			return kv->value;
-	return NULL;
-}
-
 /* The key that ADD gave the endpoint of such an address. */
 static char *endpoint_of(const struct call *c, const struct ipam_block_attr *a)
 {
 	const char *id = a->handle + strlen(c->conf->name) + 1;
 	size_t n = strcspn(id, ":");
 	auto_free char *container_id = mem_strndup(id, n);
-	auto_free char *pod = mem_strdup(attribute(a, "pod") ?: "");
-	const char *namespace = attribute(a, "namespace");
+	auto_free char *pod = mem_strdup(ipam_block_attr_get(a, "pod") ?: "");
+	const char *namespace = ipam_block_attr_get(a, "namespace");
 	const struct call of = {.node = c->node,
 		.k8s = pod[0] != '\0' && namespace,
 		.namespace = pod[0] != '\0' && namespace ? namespace : "default",

@@ -13,6 +13,7 @@
 #include "base/vec.h"
 #include "ctl/ctl.h"
 #include "ipam/alloc.h"
+#include "ipam/block.h"
 #include "ipam/run.h"
 #include "model/bgp.h"
 #include "model/ipam.h"
@@ -377,11 +378,46 @@ static int delete_also(struct store *st, enum kind kind, const char *name, struc
 	return r == -ENOENT ? 0 : r;
 }
 
+/*
+ * Gives an address back, if it is the node's still: what an endpoint says may have been true once,
+ * and its address be another pod's by now, on another node.
+ */
+static int release_of_node(struct store *st, const struct store_list *blocks, const struct ip *ip,
+	const char *node, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < blocks->n; i++) {
+		const struct store_kv *kv = &blocks->v[i];
+		auto_(ipam_block) struct ipam_block *b = NULL;
+		const struct ipam_block_attr *a;
+		struct prefix cidr;
+		const char *of;
+
+		if (!ipam_key_parse_block(kv->key, &cidr) || !prefix_contains(&cidr, ip))
+			continue;
+		r = ipam_block_decode(kv->value, kv->len, &b, err);
+		if (r < 0)
+			return err_wrap(err, r, "%s", kv->key);
+		a = block_lookup(b, ip);
+		of = a ? ipam_block_attr_get(a, "node") : NULL;
+		if (!a || !a->handle || !of || strcmp(of, node) != 0)
+			continue;
+		r = run(st, ipam_release_ip_new(ip, a->handle, clock_real_ns()), err);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	return r;
+}
+
 static int delete_endpoints(struct store *st, const char *node, struct err *err)
 {
-	struct store_list list = {0};
+	struct store_list list = {0}, blocks = {0};
 	char prefix[KEY_SIZE];
 	int r = store_list_wait(st, key_prefix(KIND_WORKLOADENDPOINT, NULL, prefix), 0, &list, err);
+
+	if (r == 0)
+		r = store_list_wait(st, IPAM_KEY_BLOCKS, 0, &blocks, err);
 
 	for (size_t i = 0; r == 0 && i < list.n; i++) {
 		auto_(wep) struct wep *w = NULL;
@@ -389,19 +425,15 @@ static int delete_endpoints(struct store *st, const char *node, struct err *err)
 		if (wep_decode(list.v[i].key, list.v[i].value, list.v[i].len, &w, NULL) < 0 ||
 			!w->node || strcmp(w->node, node) != 0)
 			continue;
-		for (size_t k = 0; r == 0 && k < w->networks.n; k++) {
-			r = run(st,
-				ipam_release_ip_new(&w->networks.v[k].addr, NULL, clock_real_ns()),
-				err);
-			if (r == -ENOENT)
-				r = 0;
-		}
+		for (size_t k = 0; r == 0 && k < w->networks.n; k++)
+			r = release_of_node(st, &blocks, &w->networks.v[k].addr, node, err);
 		if (r == 0)
 			r = store_delete_wait(st, list.v[i].key, 0, NULL, 0, err);
 		if (r == -ENOENT)
 			r = 0;
 	}
 	store_list_done(&list);
+	store_list_done(&blocks);
 	return r;
 }
 

@@ -34,6 +34,16 @@ void ipam_block_attr_done(struct ipam_block_attr *a)
 	*a = (struct ipam_block_attr){0};
 }
 
+const char *ipam_block_attr_get(const struct ipam_block_attr *a, const char *name)
+{
+	const struct ipam_kv *kv;
+
+	vec_for_each (&a->secondary, kv)
+		if (strcmp(kv->name, name) == 0)
+			return kv->value;
+	return NULL;
+}
+
 static struct ipam_block *block_alloc(const struct prefix *cidr)
 {
 	struct ipam_block *b = mem_new(struct ipam_block);

@@ -59,6 +59,8 @@ void ipam_block_free(struct ipam_block *b);
 AUTO_DEFINE(ipam_block, struct ipam_block *, ipam_block_free);
 /* Frees what the attribute holds. */
 void ipam_block_attr_done(struct ipam_block_attr *a);
+/* What the owner says of itself: "node", "pod", ...; NULL: nothing. Borrowed. */
+const char *ipam_block_attr_get(const struct ipam_block_attr *a, const char *name);
 
 /* EINVAL: the message names the member. */
 int ipam_block_decode(const char *text, size_t len, struct ipam_block **ret, struct err *err);

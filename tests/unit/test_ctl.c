@@ -616,6 +616,70 @@ START_TEST(a_pool_that_cannot_be_read_may_overlap)
 }
 END_TEST
 
+#define WEPS "/calico/resources/v3/projectcalico.org/workloadendpoints/default/"
+
+static void put_endpoint(struct store *st, const char *node, const char *id, const char *ip)
+{
+	auto_free char *key = mem_printf(WEPS "%s-cni-%s-eth0", node, id);
+	auto_free char *text = mem_printf("{\"spec\":{\"orchestrator\":\"cni\",\"node\":\"%s\","
+					  "\"containerID\":\"%s\",\"endpoint\":\"eth0\","
+					  "\"ipNetworks\":[\"%s/32\"]}}",
+		node, id, ip);
+
+	store_fake_put(st, key, text);
+}
+
+/* The endpoint of a node that is long gone says an address that is another's by now. */
+START_TEST(an_address_stays_with_whom_it_was_given_to)
+{
+	static const char *const nodes[] = {"gone", "n2"}, *const ids[] = {"c1", "c2"};
+	auto_(ipam_block) struct ipam_block *b = NULL, *left = NULL;
+	struct store *st = store_fake_new(NULL);
+	struct key key = {.kind = KIND_NODE, .name = "gone"};
+	char block_key[IPAM_KEY_SIZE], handle_key[IPAM_KEY_SIZE];
+	auto_free char *text = NULL;
+	struct err err = ERR_INIT;
+	struct prefix cidr;
+
+	ck_assert_int_eq(prefix_parse("10.1.0.0/30", &cidr, NULL), 0);
+	b = ipam_block_new(&cidr);
+	b->free.n = 0;
+	vec_push(&b->free, 2);
+	vec_push(&b->free, 3);
+	for (size_t i = 0; i < array_size(nodes); i++) {
+		auto_free char *handle = mem_printf("net.%s", ids[i]);
+		struct ipam_block_attr a = {.handle = mem_strdup(handle)};
+
+		vec_push(&a.secondary, (struct ipam_kv){mem_strdup("node"), mem_strdup(nodes[i])});
+		vec_push(&b->attrs, a);
+		b->alloc[i] = (int32_t)i;
+		store_fake_put(st, ipam_key_handle(handle, handle_key),
+			"{\"handleID\":\"\",\"block\":{\"10.1.0.0/30\":1},\"deleted\":false}");
+	}
+	text = ipam_block_encode(b);
+	store_fake_put(st, ipam_key_block(&cidr, block_key), text);
+	store_fake_put(st, POOLS "p", POOL_TEXT("p", "\"cidr\":\"10.1.0.0/24\",\"blockSize\":30"));
+	store_fake_put(st, "/calico/resources/v3/projectcalico.org/nodes/gone",
+		"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"gone\"}}");
+	put_endpoint(st, "gone", "c1", "10.1.0.0");
+	put_endpoint(st, "gone", "old", "10.1.0.1");
+	put_endpoint(st, "n2", "c2", "10.1.0.1");
+	ck_assert_msg(resources_delete(st, &key, &err) == 0, "%s", err.text);
+	ck_assert_ptr_null(store_fake_value(st, WEPS "gone-cni-c1-eth0"));
+	ck_assert_ptr_null(store_fake_value(st, WEPS "gone-cni-old-eth0"));
+	ck_assert_ptr_nonnull(store_fake_value(st, WEPS "n2-cni-c2-eth0"));
+	ck_assert_ptr_null(store_fake_value(st, ipam_key_handle("net.c1", handle_key)));
+	ck_assert_ptr_nonnull(store_fake_value(st, ipam_key_handle("net.c2", handle_key)));
+	ck_assert_int_eq(ipam_block_decode(store_fake_value(st, block_key),
+				 strlen(store_fake_value(st, block_key)), &left, NULL),
+		0);
+	ck_assert_int_eq(left->alloc[0], -1);
+	ck_assert_int_ge(left->alloc[1], 0);
+	store_close(st);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("ctl");
@@ -627,6 +691,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, yaml_is_loaded);
 	tcase_add_test(tc, yaml_is_bounded);
+	tcase_add_test(tc, an_address_stays_with_whom_it_was_given_to);
 	tcase_add_test(tc, pools_that_are_made_at_once_do_not_overlap);
 	tcase_add_test(tc, a_pool_that_is_half_made_is_disabled);
 	tcase_add_test(tc, a_pool_that_cannot_be_read_may_overlap);
