@@ -271,6 +271,10 @@ static int parse_options(struct get *g, int argc, char **argv)
 		ctl_warn("get: want a kind of resource, such as ippools");
 		return -EINVAL;
 	}
+	if (g->selector && argc - optind > 1) {
+		ctl_warn("get: want either names or --selector, not both");
+		return -EINVAL;
+	}
 	if (!kind_find(argv[optind], &g->kind)) {
 		ctl_warn("get: \"%s\": no such kind of resource", argv[optind]);
 		return -EINVAL;

@@ -121,6 +121,21 @@ static int ipam_show(struct ctl *c, int argc, char **argv)
 	return ip ? show_ip(c, ip) : show_usage(c, blocks);
 }
 
+/* A block that could not be had did not stop the others. */
+static void claimed_in_part(
+	const struct ipam_request *rq, const struct prefix *cidr, const char *node)
+{
+	const struct ipam_addr *a;
+	size_t n;
+
+	a = ipam_request_addrs(rq, &n);
+	if (n > 0)
+		ctl_warn("ipam claim %s for %s: claimed %zu of %u blocks:", prefix_str(cidr), node,
+			n, 1u << (a[0].block.plen - cidr->plen));
+	for (size_t i = 0; i < n; i++)
+		ctl_warn("  %s", prefix_str(&a[i].block));
+}
+
 static int ipam_claim(struct ctl *c, int argc, char **argv)
 {
 	static const struct option options[] = {{"node", required_argument, NULL, 'n'}, {0}};
@@ -153,6 +168,8 @@ static int ipam_claim(struct ctl *c, int argc, char **argv)
 		return EXIT_FAILURE;
 	rq = ipam_claim_new(&cidr, node, clock_real_ns());
 	r = ipam_run(c->st, rq, clock_mono_ms() + 6 * STORE_TIMEOUT_MS, &err);
+	if (r < 0)
+		claimed_in_part(rq, &cidr, node);
 	ipam_request_free(rq);
 	if (r < 0) {
 		err_wrap(&err, r, "ipam claim %s for %s", prefix_str(&cidr), node);

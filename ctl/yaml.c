@@ -144,6 +144,10 @@ static int add_member(
 	const char *key = (const char *)key_ev->data.scalar.value;
 	bool plain = key_ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
 
+	if (strlen(key) != key_ev->data.scalar.length) {
+		json_decref(value);
+		return fail(ld, &key_ev->start_mark, "a key with a NUL in it");
+	}
 	if (plain && strcmp(key, "<<") == 0 && json_is_object(value)) {
 		json_object_update_missing(merged, value);
 		json_decref(value);

@@ -336,7 +336,11 @@ json_t *read_resource(struct read *rd, enum kind kind, const char *key, const ch
 	const char *name, *ns;
 
 	*rd = (struct read){.err = err};
-	snprintf(rd->what, sizeof(rd->what), "%s", keyed ? parsed.name : key ? key : info->name);
+	if (keyed)
+		snprintf(rd->what, sizeof(rd->what), "%s %s%s%s", info->name, parsed.ns,
+			info->namespaced ? "/" : "", parsed.name);
+	else
+		snprintf(rd->what, sizeof(rd->what), "%s", key ? key : info->name);
 	j = model_json_load(rd->what, text, len, err);
 	if (!j) {
 		rd->r = -EINVAL;

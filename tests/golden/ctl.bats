@@ -190,6 +190,9 @@ pool() { # NAME CIDR
 	run ctl get no -l "rack = 'r2'"
 	[ "$status" -eq 1 ]
 	has "selector \"rack = 'r2'\": column 6"
+	run ctl get no n1 -l "rack == 'r2'"
+	[ "$status" -eq 1 ]
+	has "get: want either names or --selector, not both"
 	run ctl get node n1 n3 -o name
 	[ "$status" -eq 1 ]
 	has "Node n3: does not exist"
@@ -233,6 +236,11 @@ pool() { # NAME CIDR
 	run ctl ipam claim 10.244.1.0/24 --node node-82
 	[ "$status" -eq 1 ]
 	has node-81
+	run ctl ipam claim 10.244.0.0/23 --node node-82
+	[ "$status" -eq 1 ]
+	has "ipam claim 10.244.0.0/23 for node-82: claimed 1 of 2 blocks:"
+	has "  10.244.0.0/24"
+	has "block 10.244.1.0/24 belongs to host:node-81"
 	run ctl ipam claim 10.9.0.0/24 --node node-82
 	[ "$status" -eq 1 ]
 	has 10.9.0.0/24
@@ -399,6 +407,15 @@ claims() {
 	[ "$status" -eq 1 ]
 	has "IPPool a: spec.cidr: got 7, want text: repair it, or delete it"
 	has "b      10.2.0.0/16   all()"
+	python3 - "$MARGAY_SQLITE_PATH" <<-'P'
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1])
+		db.execute("update kv set value = ? where key like '%/ippools/a'", ('{"spec',))
+		db.commit()
+	P
+	run ctl get pools
+	[ "$status" -eq 1 ]
+	has "IPPool a: line 1, column"
 	ctl apply -f <(pool a 10.1.0.0/16)
 	run ctl get pools
 	[ "$status" -eq 0 ]

@@ -85,6 +85,7 @@ static const struct {
 	{"foo\n", {"!line 1: want a resource"}},
 	{"- a: 1\n- 2\n", {"1:{\"a\":1}", "!line 1: element 1: want a resource"}},
 	{"a: \"\\0\"\n", {"!line 1, column 4: a text with a NUL in it"}},
+	{"\"a\\0b\": 1\n", {"!line 1, column 1: a key with a NUL in it"}},
 };
 
 START_TEST(yaml_is_loaded)
