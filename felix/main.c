@@ -42,8 +42,10 @@ static int check_method(const char *value, struct err *err)
 static int check_as(const char *value, struct err *err)
 {
 	uint32_t as;
+	int r = bgp_as_parse(value, &as, err);
 
-	return bgp_as_parse(value, &as, err);
+	/* RFC 7607 */
+	return r < 0 || as != 0 ? r : err_set(err, -EINVAL, "got 0, want 1 to 4294967295");
 }
 
 static const struct param table[] = {

@@ -88,6 +88,23 @@ static void check_name(struct check *c, bool node_ok)
 			node_ok ? " or \"node.NAME\"" : "", c->id->name);
 }
 
+/* RFC 7607: no AS has the number 0. as: as it was decoded. */
+static void check_as(struct check *c, const json_t *obj, const char *name, uint32_t as)
+{
+	if (is_set(obj, name) && as == 0)
+		read_fail(&c->rd, name, json_object_get(obj, name), "1 to 4294967295");
+}
+
+/* "None" is what confd takes all others for. */
+static void check_severity(struct check *c, const char *name)
+{
+	static const char *const words[] = {
+		"Trace", "Debug", "Info", "Warning", "Error", "Fatal", "None", NULL};
+	unsigned i;
+
+	read_enum(&c->rd, c->spec, name, words, &i);
+}
+
 static void check_labels(struct check *c, const json_t *j)
 {
 	json_t *labels = json_object_get(json_object_get(j, "metadata"), "labels"), *e;
@@ -156,12 +173,17 @@ static void check_overlap(struct check *c, const struct ippool *p)
 	}
 }
 
-static bool is_link_local(const struct prefix *p)
+/* Has addresses that no pod can be reached by. */
+static bool is_special(const struct prefix *p)
 {
-	struct prefix v4, v6;
+	static const char *const ranges[] = {
+		"127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::1/128", "fe80::/10", "ff00::/8"};
+	struct prefix range;
 
-	return (prefix_parse("169.254.0.0/16", &v4, NULL) == 0 && prefix_overlap(&v4, p)) ||
-	       (prefix_parse("fe80::/10", &v6, NULL) == 0 && prefix_overlap(&v6, p));
+	for (unsigned i = 0; i < array_size(ranges); i++)
+		if (prefix_parse(ranges[i], &range, NULL) == 0 && prefix_overlap(&range, p))
+			return true;
+	return false;
 }
 
 static void check_pool_uses(struct check *c, const struct ippool *p)
@@ -214,8 +236,8 @@ static void check_pool(struct check *c)
 	/* What is broken beyond reading has nothing that should not change. */
 	if (old_text && ippool_decode(c->key, old_text, strlen(old_text), &old, NULL) == 0)
 		check_pool_stays(c, p, old);
-	if (is_link_local(&p->cidr))
-		fail_at(c, "cidr", "no link-local addresses");
+	if (is_special(&p->cidr))
+		fail_at(c, "cidr", "no loopback, link-local or multicast addresses");
 	if (p->ipip != ENCAP_NEVER && p->vxlan != ENCAP_NEVER)
 		fail_at(c, "vxlanMode", "Never, as ipipMode is not");
 	if (p->ipip != ENCAP_NEVER && v6)
@@ -255,8 +277,8 @@ static void check_bgp_config(struct check *c)
 		fail_at(c, "nodeMeshMaxRestartTime", "none while nodeToNodeMeshEnabled is false");
 	if (b->communities.n > 0 && b->advertisements.n == 0)
 		fail_at(c, "communities", "prefixAdvertisements that use them");
-	if (is_set(c->spec, "asNumber") && b->as == 0)
-		fail_at(c, "asNumber", "1 to 4294967295");
+	check_as(c, c->spec, "asNumber", b->as);
+	check_severity(c, "logSeverityScreen");
 }
 
 static void check_peer(struct check *c)
@@ -282,6 +304,7 @@ static void check_peer(struct check *c)
 		fail_at(c, "asNumber", "none with peerSelector: nodes have their own");
 	if ((by_ip || p->local_workload_selector) && p->as == 0)
 		fail_at(c, "asNumber", "the peer's AS number");
+	check_as(c, c->spec, "localASNumber", p->local_as);
 	if (p->reachable_by.family != IP_NONE && (!by_ip || p->reachable_by.family != p->ip.family))
 		fail_at(c, "reachableBy", "an address of peerIP's family");
 	if (json_is_true(json_object_get(c->spec, "keepOriginalNextHop")) &&
@@ -303,10 +326,14 @@ static void check_node(struct check *c)
 	int r = node_decode(c->key, c->text, c->len, &n, c->rd.err);
 	const json_t *bgp = json_object_get(c->spec, "bgp");
 
-	if (r < 0)
+	if (r < 0) {
 		failed(c, r);
-	else if (json_is_object(bgp) && json_object_size(bgp) == 0)
+		return;
+	}
+	if (json_is_object(bgp) && json_object_size(bgp) == 0)
 		fail_at(c, "bgp", "ipv4Address, asNumber, ..., or no bgp at all");
+	read_at(&c->rd, "spec.bgp");
+	check_as(c, bgp, "asNumber", n->as);
 }
 
 static void check_wep(struct check *c)
@@ -438,6 +465,9 @@ static void check_felix(struct check *c)
 			break;
 		}
 	}
+	check_severity(c, "logSeverityScreen");
+	check_severity(c, "logSeverityFile");
+	check_severity(c, "logSeveritySys");
 	check_selector(c, "nodeSelector", false);
 	read_at(&c->rd, "%s", "");
 	if (!f->node_selector)

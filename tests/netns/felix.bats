@@ -302,6 +302,9 @@ masquerades() {
 	run env AS=1.2.3 timeout 5 "$BIN/margay-felix"
 	[ "$status" = 1 ]
 	[[ "$output" == *'AS '*'"1.2.3": want an AS number'* ]]
+	run env AS=0 timeout 5 "$BIN/margay-felix"
+	[ "$status" = 1 ]
+	[[ "$output" == *'AS '*'got 0, want 1 to 4294967295'* ]]
 	run env FELIX_MTUIFACEPATTERN='^(en' timeout 5 "$BIN/margay-felix"
 	[ "$status" = 1 ]
 	[[ "$output" == *FELIX_MTUIFACEPATTERN*'"^(en": not a regular expression'* ]]

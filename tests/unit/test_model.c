@@ -614,6 +614,11 @@ static const struct {
 	{POOL("\"cidr\":\"10.244.7.0/24\""), "no overlap with IPPool default-ipv4-ippool"},
 	{POOL("\"cidr\":\"10.0.0.0/8\""), "no overlap with IPPool default-ipv4-ippool"},
 	{POOL("\"cidr\":\"169.254.1.0/24\""), "link-local"},
+	{POOL("\"cidr\":\"127.0.0.0/8\""),
+		"spec.cidr: got \"127.0.0.0/8\", want no loopback, link-local or multicast"},
+	{POOL("\"cidr\":\"::/120\""), "want no loopback, link-local or multicast"},
+	{POOL("\"cidr\":\"224.1.0.0/16\""), "want no loopback, link-local or multicast"},
+	{POOL("\"cidr\":\"ff00::/64\""), "want no loopback, link-local or multicast"},
 	{POOL("\"cidr\":\"10.1.0.0/16\",\"blockSize\":33"),
 		"spec.blockSize: got 33, want 20 to 32"},
 	{POOL("\"cidr\":\"10.1.0.0/16\",\"blockSize\":19"), "20 to 32"},
@@ -650,6 +655,16 @@ static const struct {
 	{BGPCONF("other", ""), "metadata.name: want \"default\" or \"node.NAME\", got \"other\""},
 	{BGPCONF("node.a", "\"asNumber\":1"), "spec.asNumber: got 1, want it in BGPConfiguration"},
 	{BGPCONF("default", "\"asNumber\":0"), "spec.asNumber: got 0, want 1 to"},
+	{BGPCONF("default", "\"logSeverityScreen\":\"Bogus\""),
+		"spec.logSeverityScreen: got \"Bogus\", want one of Trace, Debug, Info,"},
+	{"{\"kind\":\"FelixConfiguration\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+	 "\"name\":\"default\"},\"spec\":{\"logSeverityScreen\":\"Bogus\"}}",
+		"spec.logSeverityScreen: got \"Bogus\", want one of"},
+	{PEER("\"peerIP\":\"10.0.0.1\",\"asNumber\":1,\"localASNumber\":0"),
+		"spec.localASNumber: got 0, want 1 to"},
+	{"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":\"a\"},"
+	 "\"spec\":{\"bgp\":{\"asNumber\":\"0.0\"}}}",
+		"Node a: spec.bgp.asNumber: got \"0.0\", want 1 to"},
 	{BGPCONF("default", "\"communities\":[{\"name\":\"a\",\"value\":\"1:2\"}]"),
 		"prefixAdvertisements"},
 	{BGPCONF("default", "\"communities\":[{\"name\":\"a\",\"value\":\"1:70000\"}]"), "aa:nn"},
@@ -879,6 +894,8 @@ START_TEST(the_key_names_the_object)
 		ippool_decode(key_str(KIND_IPPOOL, NULL, "a"), text, strlen(text), &p, &err),
 		-EINVAL);
 	ck_assert_str_eq(err.text, "IPPool a: kind: got \"Node\", want IPPool");
+	ck_assert_int_eq(ippool_decode(key_str(KIND_IPPOOL, NULL, "a"), "7", 1, &p, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "IPPool a: "));
 }
 END_TEST
 
