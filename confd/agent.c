@@ -41,7 +41,8 @@
 #include "base/log.h"
 
 /* The first change is rendered at once, what follows within this time together. */
-#define PACE_MS 8
+#define BIRD_PACE_MS 8
+#define DNS_PACE_MS RENDER_PACE_MS /* faster, nobody would write it */
 
 MODEL_CACHE_FNS(node);
 MODEL_CACHE_FNS(bgp_config);
@@ -66,6 +67,13 @@ struct rendered {
 	uint8_t digest[SHA1_SIZE];
 };
 
+/* Done once per turn, and once per pace_ms. */
+struct work {
+	struct loop_task *task;
+	struct loop_timer *timer;
+	int64_t pace_ms, done_ms;
+};
+
 struct agent {
 	const struct agent_conf *conf;
 	struct cache_kind kinds[N_KINDS_MAX];
@@ -77,21 +85,48 @@ struct agent {
 	struct secrets *secrets;
 	struct ctl_server *ctl;
 	struct metrics *metrics;
-	struct loop_task *task;
-	struct loop_timer *pace;
+	struct work bird, dns;			/* dns: empty where no zone is rendered */
 	struct rendered rendered[N_BIRD_FILES]; /* the top one without its generation */
-	int64_t rendered_ms;
 	bool in_sync;
 	bool was_given; /* BIRD got a configuration from this run */
 	char *unknown;	/* the key that this waits for, or NULL */
 	VEC(struct renderer *) renderers;
 	struct endpoints *endpoints; /* NULL: no zone is rendered */
-	struct loop_task *dns_task;
+	bool in_service;	     /* it is told of a Service */
 	struct problems bird_problems, dns_problems;
 	int64_t n_problems, is_done, n_routes;
-	uint64_t n_rendered, n_reloads;
+	uint64_t n_rendered, n_dns_rendered, n_reloads;
 	struct health_check *health_store, *health_view, *health_bird, *health_files;
 };
+
+/* ---- work ---- */
+
+static void work_init(
+	struct work *w, struct event_base *base, loop_fn *fn, void *arg, int64_t pace_ms)
+{
+	w->task = loop_task_new(base, fn, arg);
+	w->timer = loop_timer_new(base, fn, arg);
+	w->pace_ms = pace_ms;
+}
+
+static void work_done(struct work *w)
+{
+	loop_task_free(w->task);
+	loop_timer_free(w->timer);
+}
+
+/* Whether it is to be done now; if not, its function is called again when it is. */
+static bool work_begin(struct work *w)
+{
+	int64_t now = clock_mono_ms();
+
+	if (w->done_ms > 0 && now - w->done_ms < w->pace_ms) {
+		loop_timer_set(w->timer, w->done_ms + w->pace_ms - now);
+		return false;
+	}
+	w->done_ms = now;
+	return true;
+}
 
 /* ---- the datastore's objects ---- */
 
@@ -114,21 +149,30 @@ static int affinity_decode(
 	return 0;
 }
 
-static void on_changed(void *arg, const char *key, const void *old, const void *new)
+static void on_bird_changed(struct agent *a)
 {
-	struct agent *a = arg;
-
-	(void)key;
-	(void)old;
-	(void)new;
-	loop_task_schedule(a->task);
-	if (a->endpoints) /* pools are reverse zones */
-		loop_task_schedule(a->dns_task);
+	loop_task_schedule(a->bird.task);
 }
 
 static void on_dns_changed(struct agent *a)
 {
-	loop_task_schedule(a->dns_task);
+	if (a->endpoints)
+		loop_task_schedule(a->dns.task);
+}
+
+static void on_changed(void *arg, const char *key, const void *old, const void *new)
+{
+	(void)key;
+	(void)old;
+	(void)new;
+	on_bird_changed(arg);
+}
+
+/* Pools are reverse zones, too. */
+static void on_pool(void *arg, const char *key, const void *old, const void *new)
+{
+	on_changed(arg, key, old, new);
+	on_dns_changed(arg);
 }
 
 static void on_service(void *arg, const char *key, const void *old, const void *new)
@@ -136,8 +180,11 @@ static void on_service(void *arg, const char *key, const void *old, const void *
 	struct agent *a = arg;
 
 	(void)key;
+	a->in_service = true;
 	endpoints_on_service(a->endpoints, old, new);
-	on_dns_changed(a);
+	a->in_service = false;
+	if (!dns_view_is_same(old, new))
+		on_dns_changed(a);
 }
 
 static void on_slice(void *arg, const char *key, const void *old, const void *new)
@@ -162,7 +209,7 @@ static void on_endpoints(void *arg, const char *ns, const char *name)
 	const struct service *s = endpoints_service(a->endpoints, ns, name);
 
 	/* Endpoints of others have no names. */
-	if (!s || s->headless)
+	if (!a->in_service && s && s->headless)
 		on_dns_changed(a);
 }
 
@@ -182,6 +229,7 @@ static void add_kinds(struct agent *a)
 		a, K_CONFIG, KIND_BGPCONFIGURATION, bgp_config_cache_decode, bgp_config_cache_free);
 	add_kind(a, K_PEER, KIND_BGPPEER, bgp_peer_cache_decode, bgp_peer_cache_free);
 	add_kind(a, K_POOL, KIND_IPPOOL, ippool_cache_decode, ippool_cache_free);
+	a->kinds[K_POOL].changed = on_pool;
 	ipam_key_affinities_of_host(a->conf->nodename, IP_V4, a->prefixes[K_AFFINITY]);
 	a->kinds[K_AFFINITY] = (struct cache_kind){.prefix = a->prefixes[K_AFFINITY],
 		.decode = affinity_decode,
@@ -401,21 +449,14 @@ static bool is_waiting(struct agent *a)
 	return true;
 }
 
-/* Once per turn. */
 static void render(void *arg)
 {
 	struct agent *a = arg;
 	const struct bird_version *v = apply_bird(a->apply);
-	int64_t now = clock_mono_ms();
 	struct err err = ERR_INIT;
 
-	if (!a->in_sync)
+	if (!a->in_sync || !work_begin(&a->bird))
 		return;
-	if (a->rendered_ms > 0 && now - a->rendered_ms < PACE_MS) {
-		loop_timer_set(a->pace, a->rendered_ms + PACE_MS - now);
-		return;
-	}
-	a->rendered_ms = now;
 	a->n_rendered++;
 	if (!v || is_waiting(a))
 		return;
@@ -438,8 +479,9 @@ static void render_dns(void *arg)
 	objects pools = {0};
 	json_t *view;
 
-	if (!a->in_sync)
+	if (!a->in_sync || !work_begin(&a->dns))
 		return;
+	a->n_dns_rendered++;
 	all_of(a, K_POOL, &pools);
 	for (size_t i = 0; i < pools.n; i++)
 		vec_push(&reverse, ((const struct ippool *)pools.v[i])->cidr);
@@ -510,7 +552,7 @@ static void add_renderers(struct agent *a, struct event_base *base, struct healt
 		free(entries);
 	if (a->renderers.n == 0)
 		return;
-	a->dns_task = loop_task_new(base, render_dns, a);
+	work_init(&a->dns, base, render_dns, a, DNS_PACE_MS);
 	a->endpoints = endpoints_new(true, on_endpoints, a);
 	a->health_files =
 		health_add(health, "files", HEALTH_READY, "waiting for the datastore to be read");
@@ -523,23 +565,18 @@ static void on_in_sync(void *arg)
 	struct agent *a = arg;
 
 	a->in_sync = true;
-	loop_task_schedule(a->task);
-	if (a->endpoints)
-		loop_task_schedule(a->dns_task);
+	on_bird_changed(a);
+	on_dns_changed(a);
 }
 
 static void on_unknown(void *arg)
 {
-	struct agent *a = arg;
-
-	loop_task_schedule(a->task);
+	on_bird_changed(arg);
 }
 
 static void on_secret(void *arg)
 {
-	struct agent *a = arg;
-
-	loop_task_schedule(a->task);
+	on_bird_changed(arg);
 }
 
 static void on_sync_state(void *arg)
@@ -555,10 +592,8 @@ static void on_sync_state(void *arg)
 
 static void on_bird_up(void *arg, const struct bird_version *v)
 {
-	struct agent *a = arg;
-
 	(void)v;
-	loop_task_schedule(a->task);
+	on_bird_changed(arg);
 }
 
 static void on_bird_state(void *arg)
@@ -628,7 +663,10 @@ static void add_metrics(struct agent *a, struct metrics *m)
 {
 	a->metrics = m;
 	metrics_counter(m, "margay_confd_renders_total", NULL,
-		"How often the datastore's objects were rendered.", &a->n_rendered);
+		"How often the datastore's objects were rendered for BIRD.", &a->n_rendered);
+	metrics_counter(m, "margay_confd_dns_renders_total", NULL,
+		"How often the datastore's objects were rendered for a DNS server.",
+		&a->n_dns_rendered);
 	metrics_counter(m, "margay_confd_bird_loads_total", NULL,
 		"How often BIRD was given a configuration.", apply_n_loaded(a->apply));
 	metrics_counter(m, "margay_confd_bird_refusals_total", NULL, "How often BIRD refused one.",
@@ -648,6 +686,7 @@ static void remove_metrics(struct agent *a)
 	if (!a->metrics)
 		return;
 	metrics_remove(a->metrics, &a->n_rendered);
+	metrics_remove(a->metrics, &a->n_dns_rendered);
 	metrics_remove(a->metrics, apply_n_loaded(a->apply));
 	metrics_remove(a->metrics, apply_n_refused(a->apply));
 	metrics_remove(a->metrics, &a->n_reloads);
@@ -666,8 +705,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 
 	a->conf = conf;
 	a->templates = templates_new(dirs, array_size(dirs));
-	a->task = loop_task_new(base, render, a);
-	a->pace = loop_timer_new(base, render, a);
+	work_init(&a->bird, base, render, a, BIRD_PACE_MS);
 	a->health_store = health_add(
 		health, "datastore", HEALTH_READY, "waiting for the datastore to be read");
 	a->health_view = health_add(
@@ -700,15 +738,14 @@ void agent_free(struct agent *a)
 	routes_free(a->routes);
 	apply_free(a->apply);
 	templates_free(a->templates);
-	loop_task_free(a->task);
-	loop_timer_free(a->pace);
+	work_done(&a->bird);
+	work_done(&a->dns);
 	for (size_t i = 0; i < N_BIRD_FILES; i++)
 		free(a->rendered[i].text);
 	for (size_t i = 0; i < a->renderers.n; i++)
 		renderer_free(a->renderers.v[i]);
 	vec_done(&a->renderers);
 	endpoints_free(a->endpoints);
-	loop_task_free(a->dns_task);
 	problems_done(&a->bird_problems);
 	problems_done(&a->dns_problems);
 	secrets_free(a->secrets);

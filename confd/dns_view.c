@@ -259,6 +259,34 @@ static void add_service(void *arg, const struct service *s)
 	}
 }
 
+static bool is_same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool is_same_port(const struct service_port *a, const struct service_port *b)
+{
+	return strcmp(a->name, b->name) == 0 && a->protocol == b->protocol && a->port == b->port &&
+	       a->target_port == b->target_port && is_same_text(a->target_name, b->target_name);
+}
+
+bool dns_view_is_same(const struct service *a, const struct service *b)
+{
+	if (!a || !b || a->type != b->type || a->headless != b->headless ||
+		a->publish_not_ready != b->publish_not_ready ||
+		a->cluster_ips.n != b->cluster_ips.n || a->ports.n != b->ports.n ||
+		a->selector.v.n != b->selector.v.n || !labels_cover(&a->selector, &b->selector) ||
+		!is_same_text(a->external_name, b->external_name))
+		return false;
+	for (size_t i = 0; i < a->cluster_ips.n; i++)
+		if (ip_compare(&a->cluster_ips.v[i], &b->cluster_ips.v[i]) != 0)
+			return false;
+	for (size_t i = 0; i < a->ports.n; i++)
+		if (!is_same_port(&a->ports.v[i], &b->ports.v[i]))
+			return false;
+	return true;
+}
+
 /* ---- zones ---- */
 
 /* A range is cut at the dots: 10.96.0.0/12 is sixteen zones, 10.244.3.0/26 lies in one of /24. */

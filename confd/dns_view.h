@@ -15,12 +15,14 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "confd/problems.h"
 #include "net/prefix.h"
 
 struct endpoints;
 struct err;
+struct service;
 
 struct dns_view_input {
 	const char *domain;		   /* "cluster.local" */
@@ -34,3 +36,5 @@ int dns_domain_check(const char *s, struct err *err);
 
 /* The caller's. Zones and records are sorted; each record stands there once. */
 json_t *dns_view(const struct dns_view_input *in, struct problems *problems);
+/* Two versions of a Service of which the view shows the same; NULL: none. */
+bool dns_view_is_same(const struct service *a, const struct service *b);

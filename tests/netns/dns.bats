@@ -70,7 +70,7 @@ wep() { # NAME ADDRESS LABELS
 confd_start() {
 	DATASTORE_TYPE=sqlite MARGAY_SQLITE_PATH=$DB NODENAME=n1 MARGAY_RUN_DIR=$T/run \
 		BIRD_CTL=$T/bird.ctl BIRD_CONF_DIR=$T/bird MARGAY_CONFIG='' MARGAY_CONFD_DIR=$T/confd.d \
-		MARGAY_TEMPLATE_DIR=$T/templates "$BIN/margay-confd" >>"$T/confd.log" 2>&1 3>&- 4>&- &
+		MARGAY_TEMPLATE_DIR=$T/templates MARGAY_CONFD_METRICS_ENABLED=true "$BIN/margay-confd" >>"$T/confd.log" 2>&1 3>&- 4>&- &
 	echo $! >"$T/confd.pid"
 }
 
@@ -175,6 +175,40 @@ serial() {
 	eventually 5 answers late.default.svc.cluster.local A 10.96.0.22
 	[ "$(stat -c '%n %i' "$T"/zones/* "$T/knot.conf" | grep -v 'cluster.local\|96.10')" = \
 		"$(grep -v 'cluster.local\|96.10' <<<"$before")" ]
+}
+
+renders() {
+	curl -s 127.0.0.1:9098/metrics | sed -n 's/^margay_confd_dns_renders_total //p'
+}
+
+# web ADDRESS NODE-PORT: as a statement
+web() {
+	echo "INSERT OR REPLACE INTO kv SELECT max(rev)+1, '/margay/v1/services/default/web', max(rev)+1,
+		'{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"metadata\":{\"name\":\"web\",\"namespace\":\"default\"},\"spec\":{\"type\":\"NodePort\",\"clusterIPs\":[\"10.96.$1\"],\"ports\":[{\"port\":80,\"nodePort\":$2}]}}' FROM kv;"
+}
+
+@test "changes that no zone shows render none, and a storm of those that do renders few" {
+	service default web '{"clusterIP":"10.96.0.20","clusterIPs":["10.96.0.20"],"ports":[{"port":80}]}'
+	start
+	web 0.21 30001 | sqlite3 -cmd '.timeout 5000' "$DB"
+	eventually 5 answers web.default.svc.cluster.local A 10.96.0.21
+	before=$(renders)
+	# For longer than what they are paced by.
+	for i in {1..40}; do
+		put $V3/nodes/n1 '{"kind":"Node","metadata":{"name":"n1"},"spec":{"bgp":{"asNumber":"'"$i"'"}}}'
+		web 0.21 $((30001 + i % 2)) | sqlite3 -cmd '.timeout 5000' "$DB"
+		sleep 0.04
+	done
+	web 0.22 30001 | sqlite3 -cmd '.timeout 5000' "$DB"
+	eventually 5 answers web.default.svc.cluster.local A 10.96.0.22
+	[ "$(renders)" = $((before + 1)) ]
+	began=${EPOCHREALTIME/./}
+	for i in {1..200}; do
+		web "1.$i" 30001
+	done | sqlite3 -cmd '.timeout 5000' "$DB"
+	eventually 5 answers web.default.svc.cluster.local A 10.96.1.200
+	# At once, then every second.
+	[ "$(renders)" -le $((before + 3 + (${EPOCHREALTIME/./} - began) / 1000000)) ]
 }
 
 @test "a file that its check refuses stays as it was, and the others are written" {

@@ -16,9 +16,11 @@
 #include "base/mem.h"
 #include "confd/bgp_view.h"
 #include "confd/command.h"
+#include "confd/dns_view.h"
 #include "confd/secrets.h"
 #include "confd/sha256.h"
 #include "confd/templates.h"
+#include "model/service.h"
 #include "svc/loop.h"
 
 /* FIPS 180-4's examples, and each length around a block's end. */
@@ -88,6 +90,67 @@ START_TEST(templates_lie_beside_the_program)
 	auto_free char *path = templates_beside(cases[_i].program);
 
 	ck_assert_str_eq(path, cases[_i].templates);
+}
+END_TEST
+
+static struct service *decode_service(const char *text)
+{
+	struct service *s = NULL;
+	struct err err = ERR_INIT;
+
+	ck_assert_msg(
+		service_decode(NULL, text, strlen(text), &s, &err) == 0, "%s", err_text(&err));
+	return s;
+}
+
+START_TEST(what_dns_shows_of_a_service)
+{
+	static const char text[] =
+		"{'kind':'Service','metadata':{'name':'s','namespace':'ns','labels':{}},'spec':{"
+		"'type':'NodePort','clusterIPs':['10.96.0.1'],'externalName':'example.com',"
+		"'sessionAffinity':'None','publishNotReadyAddresses':false,"
+		"'selector':{'app':'web'},'ports':[{'name':'http','port':80,'protocol':'TCP',"
+		"'targetPort':8080,'nodePort':30001}]}}";
+	static const struct {
+		const char *from, *to;
+		bool same;
+	} cases[] = {
+		{"'labels':{}", "'labels':{'a':'b'}", true},
+		{"30001", "30002", true},
+		{"'None'", "'ClientIP'", true},
+		{"['10.96.0.1'", "['10.96.0.2'", false},
+		{"['10.96.0.1'", "['10.96.0.1','fd00::1'", false},
+		{"['10.96.0.1'", "['None'", false},
+		{"'http'", "'web'", false},
+		{"80,", "81,", false},
+		{"'TCP'", "'UDP'", false},
+		{"8080", "8081", false},
+		{"8080", "'http'", false},
+		{"}]}}", "},{'name':'b','port':82}]}}", false},
+		{"'app':'web'", "'app':'db'", false},
+		{"'app':'web'", "'app':'web','a':'b'", false},
+		{"false", "true", false},
+		{"'NodePort'", "'ExternalName'", false},
+		{"example.com", "example.org", false},
+	};
+	const char *at = strstr(text, cases[_i].from);
+	auto_free char *before = mem_strdup(text);
+	auto_free char *after = mem_printf(
+		"%.*s%s%s", (int)(at - text), text, cases[_i].to, at + strlen(cases[_i].from));
+	auto_(service) struct service *a = NULL;
+	auto_(service) struct service *b = NULL;
+
+	for (char *s = before; (s = strchr(s, '\'')) != NULL;)
+		*s = '"';
+	for (char *s = after; (s = strchr(s, '\'')) != NULL;)
+		*s = '"';
+	a = decode_service(before);
+	b = decode_service(after);
+	ck_assert(dns_view_is_same(a, a));
+	ck_assert_msg(dns_view_is_same(a, b) == cases[_i].same, "%s", cases[_i].to);
+	ck_assert(dns_view_is_same(b, a) == cases[_i].same);
+	ck_assert(!dns_view_is_same(a, NULL));
+	ck_assert(!dns_view_is_same(NULL, a));
 }
 END_TEST
 
@@ -280,6 +343,7 @@ int main(void)
 	tcase_add_loop_test(tc, router_ids_of_names, 0, 4);
 	tcase_add_test(tc, router_ids_that_may_be);
 	tcase_add_loop_test(tc, templates_lie_beside_the_program, 0, 3);
+	tcase_add_loop_test(tc, what_dns_shows_of_a_service, 0, 17);
 	tcase_add_test(tc, secrets_are_told);
 	tcase_add_test(tc, commands);
 	tcase_add_loop_test(tc, a_command_is_killed_with_what_it_has_started, 0, 2);
