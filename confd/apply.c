@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include "base/strbuf.h"
 #include "base/vec.h"
 #include "confd/bgp_view.h"
+#include "confd/watch.h"
 #include "svc/loop.h"
 
 #define LOG_MODULE "bird"
@@ -78,8 +78,7 @@ struct apply {
 	struct loop_timer *retry; /* while it is set nothing is done but for what is new */
 	VEC(struct reload *) reloads;
 	struct loop_timer *settle;
-	int inotify; /* of the directory: who else writes there? */
-	struct loop_fd *touched;
+	struct watch *watch; /* of the directory: who else writes there? */
 	int64_t retry_ms;
 	uint32_t lost_generation; /* BIRD went while it loaded this one; 0: none */
 	struct bird_version lost_version;
@@ -671,23 +670,8 @@ static void work(void *arg)
 static void on_touched(void *arg)
 {
 	struct apply *a = arg;
-	char events[4096];
 
-	while (read(a->inotify, events, sizeof(events)) > 0)
-		;
 	loop_task_schedule(a->task);
-}
-
-static void watch_dir(struct apply *a, struct event_base *base)
-{
-	a->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (a->inotify < 0 ||
-		inotify_add_watch(a->inotify, a->dir,
-			IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR) < 0)
-		log_warn("watching %s: %s; what others change there is not noticed", a->dir,
-			strerror(errno));
-	else
-		a->touched = loop_fd_new(base, a->inotify, LOOP_READ, on_touched, a);
 }
 
 static void on_up(void *arg, const struct bird_version *v)
@@ -767,7 +751,8 @@ struct apply *apply_new(struct event_base *base, const char *ctl_path, const cha
 	a->retry = loop_timer_new(base, work, a);
 	a->settle = loop_timer_new(base, on_settled, a);
 	keep_startable(a);
-	watch_dir(a, base);
+	a->watch = watch_new(base, on_touched, a);
+	(void)watch_add(a->watch, a->dir);
 	a->client = bird_client_new(base, ctl_path, &client_ops, a);
 	return a;
 }
@@ -777,9 +762,7 @@ void apply_free(struct apply *a)
 	if (!a)
 		return;
 	bird_client_free(a->client);
-	loop_fd_free(a->touched);
-	if (a->inotify >= 0)
-		close(a->inotify);
+	watch_free(a->watch);
 	loop_task_free(a->task);
 	loop_timer_free(a->poll);
 	loop_timer_free(a->retry);

@@ -21,6 +21,7 @@
 #include "base/vec.h"
 #include "confd/command.h"
 #include "confd/templates.h"
+#include "confd/watch.h"
 #include "svc/loop.h"
 
 #define LOG_MODULE "render"
@@ -38,8 +39,9 @@
 /* A file of ours, by its path. */
 struct output {
 	char *path, *name;
-	uint32_t serial; /* the last one that was used; 0 = not known */
-	bool wanted;	 /* by the view that is being worked on */
+	uint32_t serial;  /* the last one that was used; 0 = not known */
+	bool wanted;	  /* by the view that is being worked on */
+	struct stat seen; /* what was there when it was looked at or put there; zeroes: nothing */
 };
 
 struct renderer {
@@ -63,6 +65,8 @@ struct renderer {
 	struct command *command;
 	struct loop_task *task;
 	struct loop_timer *pace;
+	struct watch *watch; /* of the files' directories */
+	bool touched;	     /* by others, under way */
 	int64_t started_ms, retry_ms;
 	bool adopted; /* what earlier runs have left */
 	bool done;
@@ -205,11 +209,53 @@ static bool find_mark(const struct renderer *r, const char *text, struct mark *r
 	return false;
 }
 
+static void look(const char *path, struct stat *ret)
+{
+	if (stat(path, ret) < 0)
+		*ret = (struct stat){0};
+}
+
+/* Without the time of its last change, which is the rename's for what we put there. */
+static bool is_as_seen(const struct output *o)
+{
+	struct stat now;
+
+	look(o->path, &now);
+	return now.st_ino == o->seen.st_ino && now.st_size == o->seen.st_size &&
+	       now.st_mtim.tv_sec == o->seen.st_mtim.tv_sec &&
+	       now.st_mtim.tv_nsec == o->seen.st_mtim.tv_nsec;
+}
+
+/* Watched from before it is read: what is changed from then on is told. */
+static int read_output(struct renderer *r, struct output *o, char **ret, size_t *ret_len)
+{
+	const char *slash = strrchr(o->path, '/');
+	auto_free char *dir = mem_strndup(o->path, (size_t)(slash - o->path) + 1);
+
+	(void)watch_add(r->watch, dir);
+	look(o->path, &o->seen);
+	return file_read(o->path, FILE_MAX, ret, ret_len, NULL);
+}
+
+static int render_marked(struct renderer *r, json_t *element, const char *content, uint32_t serial,
+	struct strbuf *out, struct err *err)
+{
+	auto_free char *mark = mem_printf("%s:%s/%u", conf_name(r), content, serial);
+
+	strbuf_reset(out);
+	return render_text(r, element, serial, mark, out, err);
+}
+
+static bool is_text(const char *there, size_t len, const struct strbuf *text)
+{
+	return there && len == text->len && memcmp(there, strbuf_str(text), len) == 0;
+}
+
 /* 1 = a new text is staged; 0 = what is there is as it should be. */
 static int stage(struct renderer *r, struct output *o, json_t *element, struct err *err)
 {
 	auto_strbuf plain = STRBUF_INIT, text = STRBUF_INIT;
-	auto_free char *there = NULL, *staged = NULL, *mark = NULL;
+	auto_free char *there = NULL, *staged = NULL;
 	char content[SHA1_HEX_SIZE];
 	struct mark old;
 	size_t len = 0;
@@ -220,18 +266,19 @@ static int stage(struct renderer *r, struct output *o, json_t *element, struct e
 		return e;
 	sha1_hex(strbuf_str(&plain), content);
 	content[CONTENT_LEN] = '\0';
-	if (file_read(o->path, FILE_MAX, &there, &len, NULL) == 0 && find_mark(r, there, &old)) {
+	if (read_output(r, o, &there, &len) == 0 && find_mark(r, there, &old)) {
 		o->serial = old.serial > o->serial ? old.serial : o->serial;
-		if (strcmp(old.content, content) == 0)
-			return 0;
+		if (strcmp(old.content, content) == 0) {
+			e = render_marked(r, element, content, old.serial, &text, err);
+			if (e < 0 || is_text(there, len, &text))
+				return e;
+			log_warn("%s: somebody else has changed it", o->path);
+		}
 	}
 	o->serial = next_serial(o->serial);
-	mark = mem_printf("%s:%s/%u", conf_name(r), content, o->serial);
-	e = render_text(r, element, o->serial, mark, &text, err);
-	if (e < 0)
+	e = render_marked(r, element, content, o->serial, &text, err);
+	if (e < 0 || is_text(there, len, &text))
 		return e;
-	if (there && len == text.len && memcmp(there, strbuf_str(&text), len) == 0)
-		return 0;
 	staged = mem_printf("%s" STAGED, o->path);
 	e = file_write_atomic(staged, strbuf_str(&text), text.len, r->mode, err);
 	return e < 0 ? e : 1;
@@ -279,12 +326,15 @@ static void swap(struct renderer *r, struct output *o)
 {
 	auto_free char *staged = mem_printf("%s" STAGED, o->path);
 	struct err err = ERR_INIT;
+	struct stat st;
 
+	look(staged, &st);
 	if (rename(staged, o->path) < 0) {
 		err_sys(&err, -errno, "rename %s to %s", staged, o->path);
 		failed(r, &err);
 		return;
 	}
+	o->seen = st;
 	log_info("%s: written", o->path);
 	r->written = true;
 }
@@ -397,7 +447,7 @@ static void settled(struct renderer *r)
  */
 static void end(struct renderer *r)
 {
-	bool outdated = r->working != r->view;
+	bool outdated = r->working != r->view || r->touched;
 	size_t kept = 0;
 
 	json_decref(take_ptr(r->working));
@@ -537,13 +587,26 @@ static void work(void *arg)
 	r->started_ms = now;
 	r->working = json_incref(r->view);
 	r->at = 0;
-	r->written = r->failed = r->nameless = false;
+	r->written = r->failed = r->nameless = r->touched = false;
 	if (!r->adopted)
 		adopt(r);
 	r->adopted = true;
 	for (size_t i = 0; i < r->outputs.n; i++)
 		r->outputs.v[i]->wanted = false;
 	step(r);
+}
+
+/* Our own renames, too, which leave everything as it was seen. */
+static void on_touched(void *arg)
+{
+	struct renderer *r = arg;
+
+	for (size_t i = 0; i < r->outputs.n; i++)
+		if (r->outputs.v[i]->wanted && !is_as_seen(r->outputs.v[i])) {
+			r->touched = true;
+			loop_task_schedule(r->task);
+			return;
+		}
 }
 
 void renderer_set(struct renderer *r, json_t *view)
@@ -688,6 +751,7 @@ int renderer_new(struct event_base *base, struct templates *templates, const cha
 		return e;
 	r->task = loop_task_new(base, work, r);
 	r->pace = loop_timer_new(base, work, r);
+	r->watch = watch_new(base, on_touched, r);
 	*ret = take_ptr(r);
 	return 0;
 }
@@ -697,6 +761,7 @@ void renderer_free(struct renderer *r)
 	if (!r)
 		return;
 	command_cancel(r->command);
+	watch_free(r->watch);
 	loop_task_free(r->task);
 	loop_timer_free(r->pace);
 	for (size_t i = 0; i < r->outputs.n; i++)

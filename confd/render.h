@@ -21,10 +21,10 @@
  *
  * view, template and destination are needed. Beside what is in the view a template has `serial`, which
  * grows whenever the rest of the file changes, and `content`, a mark with a hash of that rest and the
- * serial. By the mark a file is known to be as it should be, so that a restart does not write it; its
- * serial to be grown from, whatever the clock says; and a file that an earlier run has written to be
- * removed when nothing of its name is wanted any more. The reader is told once at each start.
- * After the first, changes are written RENDER_PACE_MS apart.
+ * serial. By the mark the serial of a file is known, so that a restart writes the same bytes, which is to
+ * write nothing; to be grown from, whatever the clock says; and a file that an earlier run has written to
+ * be removed when nothing of its name is wanted any more. The reader is told once at each start. After the
+ * first, changes are written RENDER_PACE_MS apart, and so is what others change or remove put back.
  *
  * One file that cannot be written or that its check refuses is named, and keeps nobody from the others.
  */

@@ -294,6 +294,66 @@ START_TEST(a_file_that_fails_keeps_no_other_that_nobody_wants)
 }
 END_TEST
 
+START_TEST(what_others_change_is_put_back)
+{
+	auto_free char *text = NULL;
+	uint32_t first;
+
+	reader_start("reader");
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer) && n_told() == 1);
+	first = serial("a.zone");
+	/* With the mark that it had. */
+	text = read_text("a.zone");
+	strstr(text, " one")[1] = 'O';
+	write_text("a.zone", text);
+	EVENTUALLY(2500, file_is("a.zone", "a. one") && n_told() == 2);
+	ck_assert_uint_gt(serial("a.zone"), first);
+	remove_file("a.zone");
+	EVENTUALLY(2500, file_is("a.zone", "a. one") && n_told() == 3);
+	/* While nobody looks. */
+	renderer_stop();
+	write_text("a.zone", text);
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2500, file_is("a.zone", "a. one") && renderer_is_done(w.renderer));
+}
+END_TEST
+
+START_TEST(who_insists_is_answered_once_a_second)
+{
+	reader_start("reader");
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, renderer_is_done(w.renderer) && n_told() == 1);
+	for (unsigned i = 0; i < 250; i++) {
+		write_text("a.zone", "by hand\n");
+		run_for(10);
+	}
+	ck_assert_uint_ge(n_told(), 2);
+	ck_assert_uint_le(n_told(), 5);
+	EVENTUALLY(2500, file_is("a.zone", "a. one"));
+}
+END_TEST
+
+START_TEST(a_refused_file_is_not_checked_again_for_our_own_writes)
+{
+	auto_free char *conf = read_text("zones.conf");
+	auto_free char *more = mem_printf("%scheck = /bin/sh %s/check {}\n", conf, world_dir);
+	auto_free char *check = mem_printf("echo -n x >>%s/checked; exit 1\n", world_dir);
+
+	write_text("zones.conf", more);
+	write_text("check", check);
+	renderer_start();
+	show_one("one");
+	EVENTUALLY(2000, strstr(STATE, "a.zone is refused") != NULL);
+	run_for(2500);
+	ck_assert(file_is("checked", "x"));
+	ck_assert(!file_is("checked", "xx"));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("render");
@@ -310,6 +370,9 @@ int main(void)
 	tcase_add_test(tc, serials_grow_whatever_the_clock_says);
 	tcase_add_test(tc, files_of_earlier_runs_go_when_nobody_wants_them);
 	tcase_add_test(tc, a_file_that_fails_keeps_no_other_that_nobody_wants);
+	tcase_add_test(tc, what_others_change_is_put_back);
+	tcase_add_test(tc, who_insists_is_answered_once_a_second);
+	tcase_add_test(tc, a_refused_file_is_not_checked_again_for_our_own_writes);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
