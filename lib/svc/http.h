@@ -14,15 +14,15 @@ struct event_base;
 struct health;
 struct http;
 struct metrics;
-#define HTTP_CONNECTIONS_MAX 64
 
 #define HTTP_CONNECTIONS_MAX 64 /* of all addresses together */
 
 /*
  * Listens on host:port; host is a numeric address or "localhost" (127.0.0.1), port 0 takes a free
  * one. GET and HEAD, 4 KiB of headers, 5 s a connection, HTTP_CONNECTIONS_MAX of them: the next one
- * takes the place of the oldest. health or metrics NULL: 404 for those. Both are borrowed, and must outlive the server. param names the parameter of the port for messages, where
- * EADDRINUSE is the likely one.
+ * takes the place of the oldest. health or metrics NULL: 404 for those. Both are borrowed, and must
+ * outlive the server. param names the parameter of the port for messages, where EADDRINUSE is the
+ * likely one.
  */
 int http_new(struct event_base *base, const char *host, uint16_t port, const char *param,
 	const struct health *health, const struct metrics *metrics, struct http **ret,
