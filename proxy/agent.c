@@ -78,6 +78,7 @@ struct agent {
 
 	VEC(struct ip) node_ips, wanted_ips; /* as the kernel has them; as they were last wanted */
 	struct ip node4, node6;		     /* as the datastore has them */
+	bool node_unknown;		     /* what it has cannot be decoded */
 	bool addrs_known;		     /* they were read once */
 	bool addrs_unknown, nat_changed, sysctl_unknown;
 
@@ -182,7 +183,10 @@ static void on_sync_state(void *arg)
 
 static void on_unknown(void *arg)
 {
-	schedule(arg);
+	struct agent *a = arg;
+
+	a->addrs_unknown |= a->node_unknown;
+	schedule(a);
 }
 
 static const struct cache_ops cache_ops = {
@@ -413,6 +417,13 @@ static struct ip choose_source(const struct agent *a, const struct ip *node, enu
 	return any;
 }
 
+static void find_own(void *arg, const char *key)
+{
+	struct agent *a = arg;
+
+	a->node_unknown |= strcmp(key, a->node_key) == 0;
+}
+
 static int read_addrs(struct agent *a, struct err *err)
 {
 	struct ip src4, src6;
@@ -438,7 +449,9 @@ static int read_addrs(struct agent *a, struct err *err)
 	}
 	src4 = choose_source(a, &a->node4, IP_V4);
 	src6 = choose_source(a, &a->node6, IP_V6);
-	vips_want(a->vips, a->conf->ranges, a->conf->n_ranges, &src4, &src6);
+	a->node_unknown = false;
+	cache_for_each_unknown(a->cache, &a->kinds[CACHE_NODE], find_own, a);
+	vips_want(a->vips, a->conf->ranges, a->conf->n_ranges, &src4, &src6, a->node_unknown);
 	return 0;
 }
 

@@ -15,7 +15,7 @@
 
 struct vips {
 	struct rt *rt;
-	bool wanted, dirty;
+	bool wanted, dirty, guessed;
 	VEC(struct rt_route) routes; /* as wanted */
 	VEC(struct rt_route) found;
 };
@@ -38,7 +38,7 @@ void vips_free(struct vips *v)
 }
 
 void vips_want(struct vips *v, const struct prefix *ranges, size_t n, const struct ip *src4,
-	const struct ip *src6)
+	const struct ip *src6, bool guessed)
 {
 	v->routes.n = 0;
 	for (size_t i = 0; i < n; i++) {
@@ -52,6 +52,7 @@ void vips_want(struct vips *v, const struct prefix *ranges, size_t n, const stru
 
 		vec_push(&v->routes, r);
 	}
+	v->guessed = guessed;
 	v->wanted = v->dirty = true;
 }
 
@@ -133,6 +134,18 @@ static bool is_in(const struct rt_route *r, const struct rt_route *v, size_t n, 
 	return false;
 }
 
+/* The kernel keeps a route no longer than its source address. */
+static void adopt_sources(struct vips *v)
+{
+	struct rt_route *want;
+	const struct rt_route *r;
+
+	vec_for_each (&v->routes, want)
+		vec_for_each (&v->found, r)
+			if (prefix_equal(&r->dst, &want->dst) && r->src.family != IP_NONE)
+				want->src = r->src;
+}
+
 int vips_apply(struct vips *v, struct err *err)
 {
 	int r;
@@ -145,6 +158,8 @@ int vips_apply(struct vips *v, struct err *err)
 		r = rt_route_dump(v->rt, IP_V6, TABLE_LOCAL, VIPS_PROTOCOL, on_route, NULL, v, err);
 	if (r < 0)
 		return err_wrap(err, r, "read the service ranges' routes");
+	if (v->guessed)
+		adopt_sources(v);
 	rt_begin(v->rt, NULL, NULL);
 	for (size_t i = 0; i < v->routes.n; i++)
 		if (!is_in(&v->routes.v[i], v->found.v, v->found.n, true)) {

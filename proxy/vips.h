@@ -26,9 +26,12 @@ struct vips;
 /* rt is borrowed. */
 struct vips *vips_new(struct rt *rt);
 void vips_free(struct vips *v);
-/* Copies. src4, src6: addresses of this node, IP_NONE = none. Nothing is done before the first. */
+/*
+ * Copies. src4, src6: addresses of this node, IP_NONE = none; guessed: a route that is there keeps
+ * its own. Nothing is done before the first.
+ */
 void vips_want(struct vips *v, const struct prefix *ranges, size_t n, const struct ip *src4,
-	const struct ip *src6);
+	const struct ip *src6, bool guessed);
 /* Takes events of routes, links and addresses, and overflows; true: there is something to apply. */
 bool vips_event(struct vips *v, const struct rt_event *ev);
 void vips_mark_unknown(struct vips *v);

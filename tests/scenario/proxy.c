@@ -291,7 +291,7 @@ static void set_up(void)
 	put_pod("b", "10.244.0.2");
 }
 
-static void expect_route(void)
+static void expect_source(const char *ip)
 {
 	struct prefix range;
 	const struct rt_route *r;
@@ -301,8 +301,13 @@ static void expect_route(void)
 	r = rt_fake_find_route(&range, 0);
 	if (!r || r->type != RT_TYPE_LOCAL || r->protocol != VIPS_PROTOCOL || r->oif != 1)
 		fail("there is no local route to the service range");
-	if (strcmp(ip_str(&r->src), "10.130.29.80") != 0)
+	if (strcmp(ip_str(&r->src), ip) != 0)
 		fail("its source is %s", ip_str(&r->src));
+}
+
+static void expect_route(void)
+{
+	expect_source("10.130.29.80");
 }
 
 static void expect_deleted(const char *want)
@@ -895,6 +900,34 @@ static void test_pods_links(void)
 	end();
 }
 
+#define NODE "/calico/resources/v3/projectcalico.org/nodes/node-80"
+
+static void test_source_kept(void)
+{
+	begin();
+	store_fake_put(w.st, NODE,
+		"{\"kind\":\"Node\",\"metadata\":{\"name\":\"node-80\"},"
+		"\"spec\":{\"bgp\":{\"ipv4Address\":\"10.130.29.80/24\"}}}");
+	set_addr(2, "10.0.0.5/24", true); /* which comes first */
+	expect_route();
+	step("a restart while this node's object cannot be decoded");
+	stop();
+	store_fake_put(w.st, NODE, "not json");
+	start();
+	expect_route();
+	step("the source goes, and the route with it");
+	set_addr(2, "10.130.29.80/24", false);
+	(void)rt_fake_route_gone(&conf.ranges[0], 0);
+	set_addr(2, "10.130.29.81/24", true);
+	expect_source("10.0.0.5");
+	step("and the object is mended");
+	store_fake_put(w.st, NODE,
+		"{\"kind\":\"Node\",\"metadata\":{\"name\":\"node-80\"},"
+		"\"spec\":{\"bgp\":{\"ipv4Address\":\"10.130.29.81/24\"}}}");
+	expect_source("10.130.29.81");
+	end();
+}
+
 int main(void)
 {
 	static const int kernel_errors[] = {-ENOBUFS, -EBUSY, -ETIMEDOUT};
@@ -917,6 +950,7 @@ int main(void)
 	test_many_fail();
 	test_connections_kept();
 	test_pods_links();
+	test_source_kept();
 	run(&none);
 	sweep("IPVS", kernel_errors, array_size(kernel_errors));
 	sweep("route", kernel_errors, array_size(kernel_errors));
