@@ -686,9 +686,10 @@ static void write_tunnel(struct start *s, struct object *o, const struct ip *ip)
 	operate(s, STORE_UPDATE, o->key, node_encode(o->node, o->text), o->rev);
 }
 
-/* The names of the IPIP pools that serve this node's tunnel, and whether ip is in one of them. */
-static size_t tunnel_pools(const struct start *s, const struct node *node, const char **ret,
-	size_t max, bool *ret_fits)
+/* The names of the IPIP pools that serve this node's tunnel, and whether its address is in one of
+ * them. ret: room for all pools. */
+static size_t tunnel_pools(
+	const struct start *s, const struct node *node, const char **ret, bool *ret_fits)
 {
 	const struct object *o;
 	const struct ippool *p;
@@ -699,7 +700,7 @@ static size_t tunnel_pools(const struct start *s, const struct node *node, const
 		p = o->pool; /* felix's cache has named those without */
 		if (p && p->ipip != ENCAP_NEVER && ippool_enabled(p) &&
 			(p->allowed_uses & POOL_TUNNEL) && p->cidr.addr.family == IP_V4 &&
-			pool_selects(p->node_selector, &node->meta.labels) && n < max) {
+			pool_selects(p->node_selector, &node->meta.labels)) {
 			ret[n++] = strrchr(o->key, '/') + 1;
 			*ret_fits |= prefix_contains(&p->cidr, &node->ipip_tunnel4);
 		}
@@ -710,7 +711,7 @@ static size_t tunnel_pools(const struct start *s, const struct node *node, const
 static int ensure_tunnel(struct start *s, const char *node_key)
 {
 	auto_free char *handle = mem_printf("ipip-tunnel-addr-%s", s->conf->nodename);
-	const char *pools[64];
+	auto_free const char **pools = NULL;
 	struct object *node;
 	bool stored, fits;
 	size_t n;
@@ -718,7 +719,8 @@ static int ensure_tunnel(struct start *s, const char *node_key)
 	if (!know(s, node_key, &node))
 		return 0;
 	stored = node->node->ipip_tunnel4.family != IP_NONE;
-	n = tunnel_pools(s, node->node, pools, array_size(pools), &fits);
+	pools = mem_realloc_array(NULL, s->pools.n + 1, sizeof(*pools));
+	n = tunnel_pools(s, node->node, pools, &fits);
 	if (!fits && stored && bad_pool(s)) /* it may be of that one */
 		return 1;
 	/* Unpublished before it is free for a pod. */

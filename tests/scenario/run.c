@@ -9,6 +9,7 @@
  *	# comment
  *	put KEY JSON			the datastore, by another's hand
  *	del KEY
+ *	pools N				so many IPPools with IPIP, before others in order
  *	away | back			the datastore cannot be reached
  *	compact				watches end, the datastore is listed again
  *	link NAME INDEX up|down|gone	the kernel, by another's hand
@@ -270,6 +271,21 @@ static void expect_health(const char *text)
 	strbuf_done(&sb);
 }
 
+static void put_pools(int n)
+{
+	char key[80], text[120];
+
+	for (int i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "/calico/resources/v3/projectcalico.org/ippools/a%03d",
+			i);
+		snprintf(text, sizeof(text),
+			"{\"kind\":\"IPPool\",\"spec\":{\"cidr\":\"10.8.%d.0/24\",\"ipipMode\":"
+			"\"Always\"}}",
+			i % 256);
+		store_fake_put(w.st, key, text);
+	}
+}
+
 static void execute(char *line)
 {
 	char *rest = line, *verb = word(&rest), *s, *key;
@@ -308,6 +324,8 @@ static void execute(char *line)
 		start();
 	} else if (strcmp(verb, "kill") == 0) {
 		kill_agent();
+	} else if (strcmp(verb, "pools") == 0) {
+		put_pools(atoi(need(&rest, "number")));
 	} else if (strcmp(verb, "advance") == 0) {
 		now_ms += atoi(need(&rest, "milliseconds"));
 		if (w.agent)
