@@ -19,7 +19,7 @@ struct sysctl {
 	const char *root, *pod_prefix;
 	bool unknown, ipv6;
 	VEC(uint32_t) fresh; /* pods' interfaces to configure, by index */
-	bool failed;	     /* one of them */
+	struct err failure;  /* of the first of them */
 };
 
 static void on_link(void *arg, const struct rt_link *old, const struct rt_link *now)
@@ -101,10 +101,10 @@ static void done(void *arg, uintptr_t index, int r, const struct err *err)
 {
 	struct sysctl *s = arg;
 
-	(void)err;
 	if (r == 0 || r == -ENODEV || r == -ENOENT) /* those two: it is gone again */
 		return;
-	s->failed = true;
+	if (s->failure.code == 0)
+		s->failure = *err;
 	if (s->fresh.n == 0 || s->fresh.v[s->fresh.n - 1] != index)
 		vec_push(&s->fresh, (uint32_t)index);
 }
@@ -127,7 +127,7 @@ int sysctl_apply(struct sysctl *s, struct err *err)
 	todo.n = s->fresh.n;
 	s->fresh.v = NULL;
 	s->fresh.n = s->fresh.cap = 0;
-	s->failed = false;
+	s->failure = ERR_INIT;
 	rt_begin(s->rt, done, s);
 	vec_for_each (&todo, index) {
 		struct rt_link_conf conf = {.index = *index,
@@ -139,7 +139,11 @@ int sysctl_apply(struct sysctl *s, struct err *err)
 		rt_link_configure(s->rt, &conf, *index);
 		rt_proxy_delay_set(s->rt, IP_V4, *index, 0, *index);
 	}
-	r = rt_commit(s->rt, err);
+	(void)rt_commit(s->rt, NULL);
 	vec_done(&todo);
-	return s->failed ? err_wrap(err, r, "configure a pod's interface") : 0;
+	if (s->failure.code == 0)
+		return 0;
+	if (err)
+		*err = s->failure;
+	return err_wrap(err, s->failure.code, "configure a pod's interface");
 }
