@@ -435,17 +435,22 @@ static void on_nft_monitor(void *arg)
 	}
 }
 
+static bool is_host_link(const struct agent *a, const struct rt_link *l)
+{
+	return l && strncmp(l->name, a->conf->pod_prefix, strlen(a->conf->pod_prefix)) != 0 &&
+	       pattern_matches(&a->host_links, l->name);
+}
+
 static void on_link(void *arg, const struct rt_link *old, const struct rt_link *now)
 {
 	struct agent *a = arg;
-	const char *name = (now ?: old)->name;
+	bool same = old && now && old->mtu == now->mtu && old->flags == now->flags &&
+		    strcmp(old->name, now->name) == 0;
 
-	if (strcmp(name, TUNNELS_IPIP) == 0)
+	if (strcmp((now ?: old)->name, TUNNELS_IPIP) == 0)
 		a->parts[PART_TUNNEL].failing = false; /* worth a try at once */
-	if (strncmp(name, a->conf->pod_prefix, strlen(a->conf->pod_prefix)) == 0 || a->mtu_unknown)
-		return;
-	if (!old || !now || old->mtu != now->mtu || old->flags != now->flags)
-		a->mtu_unknown = pattern_matches(&a->host_links, name);
+	if (!same && !a->mtu_unknown)
+		a->mtu_unknown = is_host_link(a, old) || is_host_link(a, now);
 }
 
 /* ---- the task ---- */
