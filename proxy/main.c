@@ -37,11 +37,17 @@ static int check_ranges(const char *value, struct err *err)
 
 static int check_scheduler(const char *value, struct err *err)
 {
-	if (strlen(value) >= IPVS_SCHED_SIZE ||
-		value[strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789")] != '\0')
-		return err_set(
-			err, -EINVAL, "\"%s\": want a scheduler such as rr, wrr, lc or sh", value);
-	return 0;
+	/* net/netfilter/ipvs of Linux; which of them a kernel has is known when the first is asked for. */
+	static const char *const names[] = {"rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr",
+		"dh", "sh", "mh", "sed", "nq", "twos"};
+
+	for (size_t i = 0; i < array_size(names); i++)
+		if (strcmp(value, names[i]) == 0)
+			return 0;
+	return err_set(err, -EINVAL,
+		"\"%.60s\": want one of rr, wrr, lc, wlc, fo, ovf, lblc, lblcr, dh, sh, mh, sed, nq, "
+		"twos",
+		value);
 }
 
 static int parse_cluster_cidr(const char *value, struct agent_conf *c, struct err *err)

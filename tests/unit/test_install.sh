@@ -49,6 +49,13 @@ for program in "$dir"/own/bin/margay-{felix,confd,proxy}; do
 	fi
 done
 
+# A scheduler that no kernel has.
+program=$dir/own/bin/margay-proxy
+if [ -x "$program" ]; then
+	said=$(env -i "$program" --ipvs-scheduler foo --print-config 2>&1) && complain "a scheduler foo is taken"
+	[[ $said == *'--ipvs-scheduler): "foo": want one of rr, '* ]] || complain "margay-proxy: $said"
+fi
+
 # Every parameter of a daemon with its default; margay.conf gives these, commented out, but of the host's.
 for program in "$dir"/own/bin/margay-{felix,confd,proxy}; do
 	[ ! -x "$program" ] || env -i "$program" --print-config
