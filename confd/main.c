@@ -17,7 +17,7 @@
 #include "confd/bgp_view.h"
 #include "confd/dns_view.h"
 #include "confd/templates.h"
-#include "model/resource.h"
+#include "model/node.h"
 #include "store/store.h"
 #include "store/svcalloc.h"
 #include "svc/bird.h"
@@ -155,9 +155,9 @@ int main(int argc, char **argv)
 		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
 	common_params_apply(&common);
 	nodename = common_params_nodename(&ps, &common);
-	r = resource_check_name(KIND_NODE, nodename, &err);
-	r = r < 0 ? err_wrap(&err, r, "NODENAME, or what %s holds", common.nodename_file)
-		  : serve(nodename, &err);
+	r = node_check_name(nodename, common.nodename_file, &err);
+	if (r == 0)
+		r = serve(nodename, &err);
 	if (r < 0)
 		log_error("%s", err_text(&err));
 	params_done(&ps);

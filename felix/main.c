@@ -15,7 +15,7 @@
 #include "felix/detect.h"
 #include "felix/pattern.h"
 #include "model/bgp.h"
-#include "model/resource.h"
+#include "model/node.h"
 #include "store/store.h"
 #include "svc/common_params.h"
 #include "svc/health.h"
@@ -257,9 +257,9 @@ int main(int argc, char **argv)
 	}
 	common_params_apply(&common);
 	nodename = common_params_nodename(&ps, &common);
-	r = resource_check_name(KIND_NODE, nodename, &err);
-	r = r < 0 ? err_wrap(&err, r, "NODENAME, or what %s holds", common.nodename_file)
-		  : serve(nodename, &err);
+	r = node_check_name(nodename, common.nodename_file, &err);
+	if (r == 0)
+		r = serve(nodename, &err);
 	if (r < 0)
 		log_error("%s", err_text(&err));
 	params_done(&ps);

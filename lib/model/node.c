@@ -6,8 +6,17 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "model/kind.h"
 #include "model/read.h"
+#include "model/resource.h"
 #include "model/write.h"
+
+int node_check_name(const char *name, const char *file, struct err *err)
+{
+	int r = resource_check_name(KIND_NODE, name, err);
+
+	return r < 0 ? err_wrap(err, r, "NODENAME, or what %s holds", file) : 0;
+}
 
 struct node *node_new(const char *name)
 {

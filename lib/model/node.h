@@ -24,6 +24,9 @@ struct node {
 	VEC(struct node_address) addresses;
 };
 
+/* What a daemon was given as its node's name, by NODENAME or in file, must be one. */
+int node_check_name(const char *name, const char *file, struct err *err);
+
 struct node *node_new(const char *name);
 int node_decode(const char *key, const char *text, size_t len, struct node **ret, struct err *err);
 char *node_encode(const struct node *n, const char *base);
