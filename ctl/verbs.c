@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ctl/ctl.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <unistd.h>
 
 #include "base/err.h"
 #include "store/store.h"
@@ -111,17 +108,11 @@ struct store *ctl_store(struct ctl *c, bool create)
 	struct store_conf conf = {
 		.type = c->common.datastore_type,
 		.sqlite_path = c->common.sqlite_path,
+		/* One that is only looked at is most likely a wrong path. */
+		.must_exist = !create,
 	};
 	struct err err = ERR_INIT;
 
-	/* A file that is only looked at is most likely a wrong path. */
-	if (!create && strcasecmp(c->common.datastore_type, "sqlite") == 0 &&
-		access(c->common.sqlite_path, F_OK) < 0 && errno == ENOENT) {
-		ctl_warn("datastore %s: there is none: set MARGAY_SQLITE_PATH, or store something: "
-			 "margayctl apply, or margay-felix, makes it",
-			c->common.sqlite_path);
-		return NULL;
-	}
 	if (!c->st && store_open(&conf, NULL, &c->st, &err) < 0)
 		ctl_fail(&err);
 	return c->st;

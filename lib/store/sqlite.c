@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -35,6 +36,7 @@
 #define FOREIGN "the database of another program"
 #define IS_FOREIGN \
 	"SELECT user_version = 0 AND EXISTS (SELECT 1 FROM sqlite_schema) FROM pragma_user_version"
+#define WHO_MAKES_IT "margay-felix, or margayctl apply, makes it"
 #define WAL_PAGES 500 /* per checkpoint; a first opener may have to read them all */
 
 static const char *const query_text[Q_N] = {
@@ -104,15 +106,17 @@ static int unusable(const struct sq *sq, int code, const char *why, struct err *
 
 static int fail_sys(struct sq *sq, int e, struct err *err)
 {
-	char why[160];
+	auto_free char *why = NULL;
 
 	switch (e) {
 	case EACCES:
 	case EPERM:
-		snprintf(why, sizeof(why), "%s for uid %d", strerror(e), (int)geteuid());
+		why = mem_printf("%s for uid %d", strerror(e), (int)geteuid());
 		return unusable(sq, -EACCES, why, err);
 	case EROFS:
-		return unusable(sq, -EACCES, strerror(e), err);
+		why = mem_printf("%s: mount it for writing (findmnt -T %.*s shows it)", strerror(e),
+			(int)(strrchr(sq->path, '/') + 1 - sq->path), sq->path);
+		return unusable(sq, -EACCES, why, err);
 	case EISDIR:
 		return unusable(sq, -EINVAL, strerror(e), err);
 	case ENOSPC:
@@ -127,12 +131,22 @@ static int fail_sys(struct sq *sq, int e, struct err *err)
 	}
 }
 
+static bool is_on_read_only(const struct sq *sq)
+{
+	struct statvfs v;
+
+	return statvfs(sq->path, &v) == 0 && v.f_flag & ST_RDONLY;
+}
+
 static int fail_io(struct sq *sq, int rc, struct err *err)
 {
 	bool io = (rc & 0xff) == SQLITE_CANTOPEN || (rc & 0xff) == SQLITE_IOERR;
 	int e = io && sq->db ? sqlite3_system_errno(sq->db) : 0;
 	char why[160];
 
+	/* SQLite tries again to read only, and tells the second errno. */
+	if (io && is_on_read_only(sq))
+		e = EROFS;
 	if (e)
 		return fail_sys(sq, e, err);
 	if (rc == SQLITE_IOERR_WRITE) /* SQLite tells no errno but ENOSPC's */
@@ -160,6 +174,10 @@ int sq_fail(struct sq *sq, int rc, struct err *err)
 	case SQLITE_READONLY:
 	case SQLITE_PERM:
 	case SQLITE_AUTH:
+		if (is_on_read_only(sq)) {
+			r = fail_sys(sq, EROFS, err);
+			break;
+		}
 		snprintf(why, sizeof(why),
 			"it, or its -wal or -shm beside it, is not writable by uid %d: give write permission, or run as its owner",
 			(int)geteuid());
@@ -312,6 +330,10 @@ static int create_schema(struct sq *sq, struct err *err)
 	char pragmas[80];
 	int rc = get_pragma(sq, IS_FOREIGN, &foreign);
 
+	if (rc == SQLITE_OK && !foreign && sq->must_exist) {
+		sq_disconnect(sq);
+		return unusable(sq, -EHOSTUNREACH, "it is empty: " WHO_MAKES_IT, err);
+	}
 	if (rc == SQLITE_OK && !foreign)
 		rc = sqlite3_exec(sq->db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
 	if (rc == SQLITE_OK && !foreign)
@@ -412,6 +434,8 @@ int sq_connect(struct sq *sq, struct err *err)
 				"datastore %s: the file is gone: put it back, or restart this "
 				"program to begin with an empty one",
 				sq->path);
+		if (sq->must_exist)
+			return unusable(sq, -EHOSTUNREACH, "there is none: " WHO_MAKES_IT, err);
 		r = create_file(sq, err);
 		if (r < 0)
 			return r;
@@ -609,6 +633,9 @@ static int op_write(struct sq *sq, struct store_op *op, struct err *err)
 	int64_t create_rev = 0, rev = 0;
 	int rc = sq_run(sq, Q_BEGIN_WRITE), r;
 
+	/* It would only read, and tell of a write that finds nothing that there is nothing. */
+	if (rc == SQLITE_OK && sqlite3_db_readonly(sq->db, "main") == 1)
+		rc = SQLITE_READONLY;
 	if (rc != SQLITE_OK)
 		return sq_fail(sq, rc, err);
 	r = check_present(sq, &op->req, &create_rev, err);
@@ -725,6 +752,7 @@ int store_sqlite_open(
 	store_init(&sq->st, &sqlite_ops, base, mem_printf("sqlite:%s", path));
 	sq->path = mem_strdup(path);
 	sq->sync_full = conf->sqlite_sync_full;
+	sq->must_exist = conf->must_exist;
 	sq_watch_init(sq);
 	*ret = &sq->st;
 	return 0;

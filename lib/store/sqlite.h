@@ -37,7 +37,7 @@ enum query {
 struct sq {
 	struct store st;
 	char *path;
-	bool sync_full;
+	bool sync_full, must_exist;
 	sqlite3 *db; /* NULL = not connected */
 	sqlite3_stmt *q[Q_N];
 	char id[33]; /* of the database first connected to */

@@ -38,6 +38,7 @@ struct store_watch;
 struct store_conf {
 	const char *type;	 /* DATASTORE_TYPE; NULL or "" = "sqlite" */
 	const char *sqlite_path; /* MARGAY_SQLITE_PATH; NULL = STORE_SQLITE_PATH */
+	bool must_exist; /* where there is no datastore none is made: EHOSTUNREACH, until there is */
 	bool sqlite_sync_full; /* fsync every commit: nothing is lost at a power cut, ~10x slower */
 };
 

@@ -890,17 +890,6 @@ START_TEST(the_file_is_private_and_its_directory_is_made)
 }
 END_TEST
 
-START_TEST(bad_configuration)
-{
-	struct store *st = NULL;
-
-	fails(store_open(&(struct store_conf){.type = "mongodb"}, NULL, &st, &err), -EINVAL);
-	said("DATASTORE_TYPE \"mongodb\": this version supports \"sqlite\"");
-	fails(store_open(&(struct store_conf){.sqlite_path = "x.db"}, NULL, &st, &err), -EINVAL);
-	said("MARGAY_SQLITE_PATH \"x.db\": want an absolute path");
-}
-END_TEST
-
 static void make_file(const char *text, size_t n)
 {
 	char parent[96];
@@ -913,6 +902,40 @@ static void make_file(const char *text, size_t n)
 	ck_assert_uint_eq(fwrite(text, 1, n, f), n);
 	fclose(f);
 }
+
+/* Who only looks makes nothing, and sees what others have made later. */
+START_TEST(one_that_must_exist_is_not_made)
+{
+	struct store_conf conf = {.sqlite_path = path, .must_exist = true};
+	auto_(store) struct store *st = NULL, *maker = open_sqlite(NULL);
+	struct store_kv kv;
+	char parent[96];
+
+	snprintf(parent, sizeof(parent), "%s/lib", dir);
+	ok(store_open(&conf, NULL, &st, &err));
+	fails(store_create_wait(st, "/a", "1", 0, NULL, &err), -EHOSTUNREACH);
+	said(path);
+	said("there is none: margay-felix, or margayctl apply, makes it");
+	ck_assert_int_eq(access(parent, F_OK), -1);
+	make_file("", 0);
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -EHOSTUNREACH);
+	said("it is empty");
+	ok(store_create_wait(maker, "/a", "1", 0, NULL, &err));
+	ok(store_get_wait(st, "/a", 0, &kv, &err));
+	store_kv_done(&kv);
+}
+END_TEST
+
+START_TEST(bad_configuration)
+{
+	struct store *st = NULL;
+
+	fails(store_open(&(struct store_conf){.type = "mongodb"}, NULL, &st, &err), -EINVAL);
+	said("DATASTORE_TYPE \"mongodb\": this version supports \"sqlite\"");
+	fails(store_open(&(struct store_conf){.sqlite_path = "x.db"}, NULL, &st, &err), -EINVAL);
+	said("MARGAY_SQLITE_PATH \"x.db\": want an absolute path");
+}
+END_TEST
 
 static size_t read_file(char *ret, size_t size)
 {
@@ -1655,6 +1678,7 @@ int main(void)
 	tcase_add_test(sqlite, a_commit_that_is_published_late_is_seen);
 	tcase_add_test(sqlite, forgotten_deletions_end_a_watch);
 	tcase_add_test(sqlite, the_file_is_private_and_its_directory_is_made);
+	tcase_add_test(sqlite, one_that_must_exist_is_not_made);
 	tcase_add_test(sqlite, bad_configuration);
 	tcase_add_test(sqlite, what_is_no_datastore_is_refused);
 	tcase_add_test(sqlite, a_damaged_file_is_reported);
