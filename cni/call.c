@@ -235,8 +235,10 @@ void call_done(struct call *c)
 
 int call_open_store(struct call *c, struct err *err)
 {
-	const struct store_conf conf = {
-		.type = c->conf->datastore_type, .sqlite_path = c->conf->sqlite_path};
+	const struct store_conf conf = {.type = c->conf->datastore_type,
+		.sqlite_path = c->conf->sqlite_path,
+		/* A path with a slip in it would be a datastore of its own, in which nothing is. */
+		.must_exist = true};
 	int r;
 
 	if (c->st)
@@ -286,6 +288,7 @@ int call_ipam(struct call *c, struct ipam_request *rq, int *ret_errno, struct er
 	case -ENOSPC:
 	case -ENOENT:
 	case -EEXIST:
+		err_wrap(err, *ret_errno, "%s", store_name(c->st));
 		return CNI_E_NO_ADDRESS;
 	default:
 		return call_store_code(*ret_errno);

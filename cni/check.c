@@ -8,7 +8,8 @@
 #include "cni/device.h"
 #include "cni/endpoint.h"
 #include "ipam/alloc.h"
-#include "model/ipam.h"
+#include "model/ippool.h"
+#include "model/kind.h"
 #include "store/store.h"
 
 /* What prevResult says of this interface. */
@@ -135,17 +136,48 @@ int call_ipam_check(struct call *c, struct err *err)
 	return r;
 }
 
-/* Ready for ADD: the node has its name (call_init), and the datastore answers. */
+/* Whether an address of a family that is wanted may come from it. */
+static bool may_give(const struct call *c, const struct ippool *p)
+{
+	bool wanted = p->cidr.addr.family == IP_V4 ? c->conf->assign_v4 : c->conf->assign_v6;
+
+	return wanted && ippool_enabled(p) && p->allowed_uses & POOL_WORKLOAD;
+}
+
+static int check_pools(struct call *c, struct err *err)
+{
+	struct store_list list = {0};
+	bool found = false;
+	int r = store_list_wait(c->st, kind_info(KIND_IPPOOL)->root, c->deadline_ms, &list, err);
+
+	for (size_t i = 0; i < list.n && !found; i++) {
+		auto_(ippool) struct ippool *p = NULL;
+		const struct store_kv *kv = &list.v[i];
+
+		found = ippool_decode(kv->key, kv->value, kv->len, &p, NULL) == 0 && may_give(c, p);
+	}
+	store_list_done(&list);
+	if (r == 0 && !found)
+		r = err_set(err, -ENOENT,
+			"%s: no enabled IPPool%s%s is there for pods: make one (margayctl apply), or "
+			"look at sqlite_path",
+			store_name(c->st), c->conf->assign_v4 ? " of IPv4" : "",
+			c->conf->assign_v6 ? " of IPv6" : "");
+	return r;
+}
+
+/*
+ * Ready for ADD: the node has its name (call_init), the datastore takes writes, and there is a pool.
+ * The key that is deleted is nobody's, which a driver finds only where it may write.
+ */
 int call_status(struct call *c, struct err *err)
 {
-	struct store_kv kv = {0};
 	int r = call_open_store(c, err);
 
 	if (r != 0)
 		return r;
-	r = store_get_wait(c->st, IPAM_KEY_CONFIG, c->deadline_ms, &kv, err);
-	store_kv_done(&kv);
-	if (r == 0 || r == -ENOENT)
-		return 0;
-	return CNI_E_UNAVAILABLE;
+	r = store_delete_wait(c->st, "/margay/v1/none", 0, NULL, c->deadline_ms, err);
+	if (r == -ENOENT)
+		r = check_pools(c, err);
+	return r < 0 ? CNI_E_UNAVAILABLE : 0;
 }

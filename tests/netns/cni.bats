@@ -16,9 +16,7 @@ setup_file() {
 setup() {
 	export DB="$BATS_TEST_TMPDIR/db" CNI_PATH=/nowhere
 	conf >"$BATS_TEST_TMPDIR/conf"
-	# The first call makes the datastore.
-	echo '{"cniVersion":"1.1.0","name":"net","nodename":"node-1","sqlite_path":"'"$DB"'","ipam":{"type":"margay-ipam"}}' |
-		CNI_COMMAND=STATUS "$BIN/margay"
+	make_store "$DB"
 	put /calico/resources/v3/projectcalico.org/ippools/p \
 		'{"kind":"IPPool","spec":{"cidr":"10.244.0.0/16","blockSize":26}}'
 }
@@ -38,6 +36,12 @@ conf() {
 {"cniVersion":"${1:-1.0.0}","name":"net","type":"margay","nodename":"node-1",
  "datastore_type":"sqlite","sqlite_path":"$DB"${2:-},"ipam":{"type":"margay-ipam"${3:-}}}
 J
+}
+
+make_store() {
+	MARGAY_SQLITE_PATH=$1 "$BIN/margayctl" apply -f - >/dev/null <<-Y
+		{kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: other}}
+	Y
 }
 
 put() {
@@ -303,6 +307,38 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(ip -j link show type veth | jq length)" = 0 ]
 	cni DEL a
 	[ "$(in_use)" = 0 ]
+}
+
+@test "no verb makes a datastore: a path with a slip in it is named" {
+	pod a
+	cni ADD a
+	conf 1.1.0 ',"cni.dev/valid-attachments":[]' >"$BATS_TEST_TMPDIR/slip"
+	sed -i "s,$DB,$BATS_TEST_TMPDIR/slip.d/db," "$BATS_TEST_TMPDIR/slip"
+	export CONF=$BATS_TEST_TMPDIR/slip
+	for verb in ADD DEL GC; do
+		for PROGRAM in margay margay-ipam; do
+			export PROGRAM
+			code 11 $verb a
+			[[ $msg == *"datastore $BATS_TEST_TMPDIR/slip.d/db: there is none: margay-felix, or margayctl apply, makes it"* ]]
+		done
+	done
+	unset PROGRAM
+	code 50 STATUS -
+	[ ! -e "$BATS_TEST_TMPDIR/slip.d" ]
+	# Nor in a file that is there and empty.
+	mkdir "$BATS_TEST_TMPDIR/slip.d"
+	touch "$BATS_TEST_TMPDIR/slip.d/db"
+	code 11 DEL a
+	[[ $msg == *"slip.d/db: it is empty"* ]]
+	[ ! -s "$BATS_TEST_TMPDIR/slip.d/db" ]
+	# Once there is one, what is not in it is gone.
+	rm "$BATS_TEST_TMPDIR/slip.d/db"
+	make_store "$BATS_TEST_TMPDIR/slip.d/db"
+	cni DEL a
+	# The address of a pod for which there is no pool: which datastore says so.
+	pod b
+	code 101 ADD b
+	[[ $msg == *"sqlite:$BATS_TEST_TMPDIR/slip.d/db: "*"pool"* ]]
 }
 
 @test "ADD again: the same address, nothing leaks" {
@@ -631,8 +667,31 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	CONF=$BATS_TEST_TMPDIR/s cni STATUS -
 	sed "s,$DB,/proc/nowhere/db," "$BATS_TEST_TMPDIR/s" >"$BATS_TEST_TMPDIR/s2"
 	CONF=$BATS_TEST_TMPDIR/s2 code 50 STATUS -
-	[[ $msg == "datastore /proc/nowhere/db: No such file or directory ("*" directory /proc/nowhere/)"*sqlite_path ]]
+	[[ $msg == "datastore /proc/nowhere/db: there is none: margay-felix, or margayctl apply, makes it ("*" directory /proc/nowhere/)"*sqlite_path ]]
 	code 1 STATUS -
+	# It takes no writes, whether it was in use or not.
+	ro=/run/ro
+	sqlite3 "$DB" 'PRAGMA wal_checkpoint(TRUNCATE)'
+	sed "s,$DB,$ro/db," "$BATS_TEST_TMPDIR/s" >"$BATS_TEST_TMPDIR/s2"
+	mkdir "$ro"
+	for used in false true; do
+		mount -t tmpfs none "$ro"
+		cp "$DB" "$ro/db"
+		! $used || CONF=$BATS_TEST_TMPDIR/s2 cni STATUS -
+		mount -o remount,ro "$ro"
+		CONF=$BATS_TEST_TMPDIR/s2 code 50 STATUS -
+		umount "$ro"
+		[[ $msg == "datastore $ro/db: Read-only file system: mount it for writing (findmnt -T $ro/ shows it)"* ]]
+	done
+	# No pool, or none of the family.
+	pool=$(value /calico/resources/v3/projectcalico.org/ippools/p)
+	put /calico/resources/v3/projectcalico.org/ippools/p "$(jq -c '.spec.disabled = true' <<<"$pool")"
+	CONF=$BATS_TEST_TMPDIR/s code 50 STATUS -
+	[[ $msg == *"$DB: no enabled IPPool of IPv4 is there"* ]]
+	put /calico/resources/v3/projectcalico.org/ippools/p "$pool"
+	conf 1.1.0 '' ',"assign_ipv4":"false","assign_ipv6":"true"' >"$BATS_TEST_TMPDIR/s6"
+	CONF=$BATS_TEST_TMPDIR/s6 code 50 STATUS -
+	[[ $msg == *"of IPv6"* ]]
 	# Before the agent has been here: as ADD.
 	pod a
 	name=$BATS_TEST_TMPDIR/nodename
