@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -71,6 +72,22 @@ static bool same_content(const char *path, const void *p, size_t n)
 	return file_read(path, n, &old, &len, NULL) == 0 && len == n && memcmp(old, p, n) == 0;
 }
 
+/*
+ * One name for all writers of a file, so that those who are killed leave one file behind and not one
+ * each. Who has its lock may write to it: not after another has renamed it.
+ */
+static int open_temporary(const char *tmp)
+{
+	auto_close int fd = open(tmp, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	struct stat mine, there;
+
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &mine) < 0)
+		return -errno;
+	if (lstat(tmp, &there) < 0 || there.st_dev != mine.st_dev || there.st_ino != mine.st_ino)
+		return -EAGAIN;
+	return ftruncate(fd, 0) < 0 ? -errno : take_fd(fd);
+}
+
 int file_write_atomic(const char *path, const void *p, size_t n, mode_t mode, struct err *err)
 {
 	auto_free char *tmp = NULL;
@@ -79,10 +96,10 @@ int file_write_atomic(const char *path, const void *p, size_t n, mode_t mode, st
 
 	if (same_content(path, p, n))
 		return 0;
-	tmp = mem_printf("%s.tmp.XXXXXX", path);
-	fd = mkostemp(tmp, O_CLOEXEC);
+	tmp = mem_printf("%s.tmp", path);
+	fd = open_temporary(tmp);
 	if (fd < 0)
-		return err_sys(err, -errno, "write %s: create a temporary file beside it", path);
+		return err_sys(err, fd, "write %s: create %s", path, tmp);
 	r = write_all(fd, p, n);
 	if (r == 0 && fchmod(fd, mode) < 0)
 		r = -errno;

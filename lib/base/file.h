@@ -15,7 +15,10 @@ int file_read(const char *path, size_t max, char **ret, size_t *ret_len, struct 
 int file_read_fd(
 	int fd, const char *what, size_t max, char **ret, size_t *ret_len, struct err *err);
 
-/* Temporary file in the same directory, fsync, rename. 1 = written, 0 = it had these bytes already. */
+/*
+ * PATH.tmp beside it, fsync, rename. 1 = written, 0 = it had these bytes already; EAGAIN: another process
+ * is writing it.
+ */
 int file_write_atomic(const char *path, const void *p, size_t n, mode_t mode, struct err *err);
 
 /* One write to an existing file, without creating it: for /proc/sys. dir_fd: AT_FDCWD or a directory. */

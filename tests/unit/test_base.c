@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* lib/base: errors, parsers, strings, lists, files, and the hash map against a plain array. */
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -274,6 +278,49 @@ START_TEST(files_are_whole)
 }
 END_TEST
 
+/* What killed writers leave is one file, which the next one takes; what is being written stays. */
+START_TEST(temporary_files_do_not_pile_up)
+{
+	char dir[] = "/tmp/margay-base-XXXXXX";
+	auto_free char *path = NULL, *tmp = NULL, *got = NULL;
+	struct err err = ERR_INIT;
+	int fd, status, n_files = 0;
+	struct dirent *de;
+	DIR *d;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	path = mem_printf("%s/f", dir);
+	tmp = mem_printf("%s/f.tmp", dir);
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			for (int k = 0;; k++)
+				file_write_atomic(
+					path, k % 2 ? "odd" : "even", k % 2 ? 3 : 4, 0600, NULL);
+		usleep(1000 + (unsigned)i * 200);
+		kill(pid, SIGKILL);
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	}
+	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ck_assert_int_eq(write(fd, "a longer one that is half wri", 29), 29);
+	ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+	ck_assert_int_eq(file_write_atomic(path, "whole", 5, 0600, &err), -EAGAIN);
+	ck_assert_ptr_nonnull(strstr(err.text, tmp));
+	close(fd);
+	ck_assert_int_eq(file_write_atomic(path, "whole", 5, 0600, &err), 1);
+	ck_assert_int_eq(file_read(path, 10, &got, NULL, &err), 0);
+	ck_assert_str_eq(got, "whole");
+	d = opendir(dir);
+	while ((de = readdir(d)))
+		n_files += de->d_name[0] != '.';
+	closedir(d);
+	ck_assert_int_eq(n_files, 1);
+	unlink(path);
+	ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
 START_TEST(log_levels)
 {
 	enum log_level level = LOG_LEVEL_ERROR;
@@ -329,6 +376,7 @@ int main(void)
 	tcase_add_test(tc, hmap_equals_an_array);
 	tcase_add_test(tc, sha1_of_known_texts);
 	tcase_add_test(tc, files_are_whole);
+	tcase_add_test(tc, temporary_files_do_not_pile_up);
 	tcase_add_test(tc, log_levels);
 	tcase_add_test(tc, log_is_rate_limited_and_one_line);
 	suite_add_tcase(s, tc);
