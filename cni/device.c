@@ -304,15 +304,38 @@ static int prepare_pod(struct call *c, const struct device *d, uint32_t index, s
 	return r < 0 ? err_wrap(err, r, "setting up the pod's %s", c->ifname) : 0;
 }
 
-static int delete_link(
-	struct rt *host, uint32_t index, const char *name, const char *shown, struct err *err)
+static int delete_link(struct rt *host, uint32_t index, const char *name, struct err *err)
 {
 	int r;
 
 	rt_begin(host, NULL, NULL);
-	rt_link_del(host, index, name, 0);
+	rt_link_del(host, index, NULL, 0);
 	r = rt_commit(host, err);
-	return r < 0 ? err_wrap(err, r, "deleting interface %s", shown) : 0;
+	return r < 0 ? err_wrap(err, r, "deleting interface %s", name) : 0;
+}
+
+/*
+ * One of the host end's name is of this pod's last life, if it has a mark, or the MAC that host ends
+ * have: Calico's, and of an ADD that was killed before the mark. Any other is somebody's.
+ */
+static int clear_name(struct call *c, struct err *err)
+{
+	char alias[RT_ALIAS_SIZE];
+	struct rt_link link;
+	int r = rt_link_get(c->host, c->veth, 0, &link, err);
+
+	if (r == 0)
+		r = rt_link_alias(c->host, link.index, alias, err);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (strcmp(link.kind, "veth") != 0 ||
+		(strncmp(alias, "margay ", 7) != 0 &&
+			memcmp(&link.mac, &device_host_mac, sizeof(link.mac)) != 0))
+		return err_set(err, -EEXIST,
+			"interface %s of the host: it is there and was not made for a pod: delete "
+			"it, or rename it",
+			c->veth);
+	return delete_link(c->host, link.index, c->veth, err);
 }
 
 int device_create(struct call *c, const struct device *d, struct err *err)
@@ -320,8 +343,7 @@ int device_create(struct call *c, const struct device *d, struct err *err)
 	struct rt_link host, pod;
 	int r;
 
-	/* One of that name is of this pod's last life. */
-	r = delete_link(c->host, 0, c->veth, c->veth, err);
+	r = clear_name(c, err);
 	if (r < 0)
 		return r;
 	r = make_pair(c, d, err);
@@ -346,7 +368,7 @@ int device_create(struct call *c, const struct device *d, struct err *err)
 		goto undo;
 	return 0;
 undo:
-	(void)delete_link(c->host, host.index, NULL, c->veth, NULL);
+	(void)delete_link(c->host, host.index, c->veth, NULL);
 	return r;
 }
 
@@ -366,7 +388,7 @@ int device_delete_on_host(struct rt *host, const char *veth, const char *contain
 	if (strncmp(have, "margay ", 7) == 0 ? strcmp(have, ours) != 0
 					     : !recorded || !(link.flags & IFF_UP))
 		return 0;
-	return delete_link(host, link.index, NULL, veth, err);
+	return delete_link(host, link.index, veth, err);
 }
 
 /* The rules of one of the pod's interfaces are those of its table. */

@@ -269,6 +269,32 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	ip link del other0
 }
 
+@test "ADD takes over a host end that is left over, and leaves another's interface alone" {
+	pod a
+	cni ADD a
+	veth=$(ip -j link show type veth | jq -r '.[0].ifname')
+	# Of the last sandbox; without a mark, as after an ADD that was killed, or Calico's.
+	for alias in 'margay c-other eth0' ''; do
+		cni DEL a
+		ip link add "$veth" address ee:ee:ee:ee:ee:ee type veth peer name left0
+		ip link set "$veth" alias "$alias"
+		cni ADD a
+		run ! ip link show left0
+	done
+	cni DEL a
+	for kind in bridge "veth peer name other0"; do
+		# shellcheck disable=SC2086
+		ip link add "$veth" type $kind
+		[ "$kind" != bridge ] || ip link set "$veth" address ee:ee:ee:ee:ee:ee
+		code 102 ADD a
+		[[ $msg == "interface $veth of the host: it is there and was not made for a pod"* ]]
+		cni DEL a
+		[ "$(in_use)" = 0 ]
+		ip link del "$veth"
+	done
+	cni ADD a
+}
+
 @test "DEL finds the device by its endpoint: the host's end has another name, is away, or no mark" {
 	wep=/calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-a-eth0
 	pod a
