@@ -72,9 +72,10 @@ static bool may_be_own(void)
 	return s && (strcmp(s, "1") == 0 || strcasecmp(s, "true") == 0);
 }
 
-static void open_netns(struct cni_request *rq, const char *path)
+/* 0; or where it does not come back, and can do nothing any more. */
+static int open_netns(struct cni_request *rq, const char *path, struct err *err)
 {
-	int self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	auto_close int self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 
 	rq->netns_fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 	rq->netns_is_own =
@@ -87,19 +88,43 @@ static void open_netns(struct cni_request *rq, const char *path)
 		rq->netns_fd = -1;
 	} else {
 		open_inside(rq);
-		if (setns(self, CLONE_NEWNET) < 0) {
-			perror("margay: back to the host's network namespace");
-			_exit(1);
-		}
+		if (setns(self, CLONE_NEWNET) < 0)
+			return err_sys(err, -errno,
+				"back from CNI_NETNS %s to the host's network namespace", path);
 	}
-	if (self >= 0)
-		close(self);
+	return 0;
 }
 
 static bool needs_netns(const char *verb)
 {
 	return verb &&
 	       (strcmp(verb, "ADD") == 0 || strcmp(verb, "DEL") == 0 || strcmp(verb, "CHECK") == 0);
+}
+
+static int fail(int code, const struct err *err)
+{
+	struct strbuf out = STRBUF_INIT;
+
+	cni_error_print(CNI_1_1_0, code, err_text(err), NULL, &out);
+	fputs(out.s, stdout);
+	strbuf_done(&out);
+	return 1;
+}
+
+static int run(const struct cni_request *rq, const char *self)
+{
+	struct cni_ctx *ctx = cni_ctx_new();
+	struct cni_reply reply;
+	int r;
+
+	cni_run(ctx, rq, &reply);
+	fputs(reply.json, stdout);
+	if (reply.log)
+		fprintf(stderr, "%s: %s\n", self, reply.log);
+	r = fflush(stdout) == 0 ? reply.exit_code : 1;
+	cni_reply_done(&reply);
+	cni_ctx_free(ctx);
+	return r;
 }
 
 static int about(void)
@@ -116,10 +141,7 @@ int main(int argc, char **argv)
 	struct cni_request rq = {.netns_fd = -1, .nl_fd = -1, .ipv4_fd = -1, .ipv6_fd = -1};
 	const char *verb = getenv("CNI_COMMAND"), *netns = getenv("CNI_NETNS");
 	const char *self = argc > 0 ? basename(argv[0]) : "margay";
-	struct strbuf out = STRBUF_INIT;
 	struct err err = ERR_INIT;
-	struct cni_reply reply;
-	struct cni_ctx *ctx;
 	char *conf = NULL;
 	int r;
 
@@ -139,24 +161,13 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	rq.ipam_only = strlen(self) > 5 && strcmp(self + strlen(self) - 5, "-ipam") == 0;
 	r = file_read_fd(STDIN_FILENO, "stdin", CNI_CONF_MAX, &conf, &rq.conf_len, &err);
-	if (r < 0) {
-		cni_error_print(CNI_1_1_0, CNI_E_IO, err.text, NULL, &out);
-		fputs(out.s, stdout);
-		strbuf_done(&out);
-		return 1;
-	}
+	if (r < 0)
+		return fail(CNI_E_IO, &err);
 	rq.conf = conf;
 	read_env(&rq);
 	if (needs_netns(verb) && netns && netns[0] != '\0' && !rq.ipam_only)
-		open_netns(&rq, netns);
-	ctx = cni_ctx_new();
-	cni_run(ctx, &rq, &reply);
-	fputs(reply.json, stdout);
-	if (reply.log)
-		fprintf(stderr, "%s: %s\n", self, reply.log);
-	r = fflush(stdout) == 0 ? reply.exit_code : 1;
-	cni_reply_done(&reply);
-	cni_ctx_free(ctx);
+		r = open_netns(&rq, netns, &err);
+	r = r < 0 ? fail(CNI_E_KERNEL, &err) : run(&rq, self);
 	for (size_t i = 0; i < rq.n_env; i++)
 		free((char *)(uintptr_t)rq.env[i].name);
 	free((struct cni_env *)(uintptr_t)rq.env);

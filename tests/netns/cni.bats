@@ -626,6 +626,17 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+@test "a namespace from which there is no way back: an error of the format" {
+	# As root of another user namespace: the pod's network namespace is its own, the host's is not.
+	run unshare -U -r bash -c '
+		coproc unshare -n sh -c "echo; exec cat"
+		read -r <&"${COPROC[0]}"
+		CNI_COMMAND=ADD CNI_CONTAINERID=a CNI_NETNS=/proc/$COPROC_PID/ns/net CNI_IFNAME=eth0 \
+			"$BIN/margay" <"$BATS_TEST_TMPDIR/conf"'
+	[ "$status" = 1 ]
+	jq -e '.code == 102 and (.msg | startswith("back from CNI_NETNS /proc/"))' <<<"$output"
+}
+
 @test "out of file descriptors at any point: an error, and the next ADD works" {
 	pod a
 	saw=
