@@ -92,24 +92,28 @@ void cni_args_done(struct cni_args *a)
 	*a = (struct cni_args){0};
 }
 
-bool cni_container_id_valid(const char *s)
+const char *cni_container_id_wants(const char *s)
 {
-	if (!isalnum((unsigned char)s[0]) || strlen(s) > 200)
-		return false;
+	if (strlen(s) > 200)
+		return "at most 200 bytes";
+	if (!isalnum((unsigned char)s[0]))
+		return "a letter or a digit first";
 	for (; *s != '\0'; s++)
 		if (!isalnum((unsigned char)*s) && !strchr("_.-", *s))
-			return false;
-	return true;
+			return "letters, digits and \"_.-\" alone";
+	return NULL;
 }
 
-bool cni_ifname_valid(const char *s)
+const char *cni_ifname_wants(const char *s)
 {
 	size_t n = strlen(s);
 
-	if (n == 0 || n > 15 || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
-		return false;
+	if (n == 0 || n > 15)
+		return "the name of an interface, of 1 to 15 bytes";
+	if (strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
+		return "another name than \".\" and \"..\"";
 	for (; *s != '\0'; s++)
-		if (*s == '/' || *s == ':' || isspace((unsigned char)*s))
-			return false;
-	return true;
+		if (strchr("/:%", *s) || isspace((unsigned char)*s))
+			return "a name without \"/\", \":\", \"%\" and white space";
+	return NULL;
 }

@@ -20,7 +20,9 @@ struct cni_args {
 int cni_args_parse(const char *text, struct cni_args *ret, struct err *err);
 void cni_args_done(struct cni_args *a);
 
-/* As the CNI specification: letters, digits, "_.-", the first a letter or a digit; 200 at most. */
-bool cni_container_id_valid(const char *s);
-/* 1..15 bytes, not "." or "..", no '/', ':' or white space. */
-bool cni_ifname_valid(const char *s);
+/*
+ * What the CNI specification wants of these and s is not; NULL: it is all right. An ID may have 200
+ * bytes here, and a name no '%', by which the kernel would choose another one.
+ */
+const char *cni_container_id_wants(const char *s);
+const char *cni_ifname_wants(const char *s);

@@ -126,18 +126,20 @@ static void name_veth(struct call *c)
 
 static int check_env(struct call *c, bool needs_netns, struct err *err)
 {
+	const char *want;
+
 	c->container_id = call_env(c->rq, "CNI_CONTAINERID");
 	c->ifname = call_env(c->rq, "CNI_IFNAME");
 	c->netns = call_env(c->rq, "CNI_NETNS");
-	if (!c->container_id || !cni_container_id_valid(c->container_id)) {
-		err_set(err, -EINVAL, "CNI_CONTAINERID: \"%s\": want letters, digits and \"_.-\"",
-			c->container_id ?: "");
+	want = c->container_id ? cni_container_id_wants(c->container_id) : "the container's ID";
+	if (want) {
+		err_set(err, -EINVAL, "CNI_CONTAINERID: \"%.80s\": want %s", c->container_id ?: "",
+			want);
 		return CNI_E_ENV;
 	}
-	if (!c->ifname || !cni_ifname_valid(c->ifname)) {
-		err_set(err, -EINVAL,
-			"CNI_IFNAME: \"%s\": want the name of an interface, of 1 to 15 bytes",
-			c->ifname ?: "");
+	want = cni_ifname_wants(c->ifname ?: "");
+	if (want) {
+		err_set(err, -EINVAL, "CNI_IFNAME: \"%.80s\": want %s", c->ifname ?: "", want);
 		return CNI_E_ENV;
 	}
 	if (needs_netns && !c->netns) {

@@ -70,7 +70,7 @@ pod() {
 
 # cni VERB POD [IFNAME]: reads CONF or the default one; container "c-POD"
 cni() {
-	CNI_COMMAND=$1 CNI_CONTAINERID=c-$2 CNI_NETNS=${NETNS-/run/netns/$2} CNI_IFNAME=${3:-eth0} \
+	CNI_COMMAND=$1 CNI_CONTAINERID=${CONTAINERID-c-$2} CNI_NETNS=${NETNS-/run/netns/$2} CNI_IFNAME=${3:-eth0} \
 		CNI_ARGS="${CNI_ARGS-K8S_POD_NAMESPACE=ns;K8S_POD_NAME=$2}" \
 		"$BIN/${PROGRAM:-margay}" <"${CONF:-$BATS_TEST_TMPDIR/conf}"
 }
@@ -664,8 +664,18 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	code 4 NONSENSE a
 	NETNS='' code 4 ADD a
 	NETNS=/run/netns/none code 4 ADD a
-	code 4 ADD a 'eth/0'
+	for name in eth/0 eth:0 eth%d 'eth 0'; do
+		code 4 ADD a "$name"
+		[[ $msg == "CNI_IFNAME: \"$name\": want a name without \"/\", "* ]]
+	done
 	code 4 ADD a a-name-of-16-byte
+	[[ $msg == *"of 1 to 15 bytes" ]]
+	CONTAINERID=$(printf 'a%.0s' {1..201}) code 4 ADD a
+	[[ $msg == "CNI_CONTAINERID: \"aaa"*": want at most 200 bytes" ]]
+	CONTAINERID=-a code 4 ADD a
+	[[ $msg == *"want a letter or a digit first" ]]
+	CONTAINERID=a/b code 4 ADD a
+	[[ $msg == *'want letters, digits and "_.-" alone' ]]
 	CNI_ARGS='K8S_POD_NAME' code 4 ADD a
 	CNI_ARGS='IP=nonsense' code 4 ADD a
 	for mac in nonsense 01:00:5e:00:00:01 00:00:00:00:00:00; do
