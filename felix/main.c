@@ -39,6 +39,15 @@ static int check_method(const char *value, struct err *err)
 	return detect_check(value, err);
 }
 
+static int check_ip(const char *value, struct err *err)
+{
+	struct prefix p;
+
+	if (strcasecmp(value, "autodetect") == 0 || strcasecmp(value, "none") == 0)
+		return 0;
+	return prefix_parse_host(value, &p, err);
+}
+
 static int check_as(const char *value, struct err *err)
 {
 	uint32_t as;
@@ -52,6 +61,7 @@ static const struct param table[] = {
 	{.name = "IP",
 		.type = PARAM_STRING,
 		.str = &ip,
+		.check = check_ip,
 		.doc = "This node's address: ADDRESS[/LENGTH], autodetect, none, or empty: the one that "
 		       "is stored, else autodetect"},
 	{.name = "IP_AUTODETECTION_METHOD",

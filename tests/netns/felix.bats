@@ -298,10 +298,13 @@ masquerades() {
 	done
 }
 
-@test "an AS number that is none and a pattern that is none are refused by name" {
+@test "an address that is none, such an AS number and a pattern that is none are refused by name" {
 	run env AS=1.2.3 timeout 5 "$BIN/margay-felix"
 	[ "$status" = 1 ]
 	[[ "$output" == *'AS '*'"1.2.3": want an AS number'* ]]
+	run env IP=1.2.3 timeout 5 "$BIN/margay-felix"
+	[ "$status" = 1 ]
+	[[ "$output" == *'parameter IP '*'"1.2.3"'* ]]
 	run env AS=0 timeout 5 "$BIN/margay-felix"
 	[ "$status" = 1 ]
 	[[ "$output" == *'AS '*'got 0, want 1 to 4294967295'* ]]
