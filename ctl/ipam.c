@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* margayctl ipam: show, claim */
+/* margayctl ipam: show, claim, drop */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -15,6 +15,8 @@
 #include "model/ipam.h"
 #include "model/key.h"
 #include "model/limits.h"
+#include "model/node.h"
+#include "model/wep.h"
 #include "store/store.h"
 
 static int list(struct ctl *c, const char *prefix, struct store_list *ret)
@@ -80,7 +82,7 @@ static int show_ip(struct ctl *c, const char *text)
 			continue;
 		r = ipam_block_decode(blocks.v[i].value, blocks.v[i].len, &b, &err);
 		if (r < 0) {
-			err_wrap(&err, r, "%s", blocks.v[i].key);
+			err_wrap(&err, r, "%s (see margayctl ipam drop --help)", blocks.v[i].key);
 			ctl_fail(&err);
 		} else {
 			found = usage_print_ip(b, &ip, stdout);
@@ -179,6 +181,136 @@ static int ipam_claim(struct ctl *c, int argc, char **argv)
 	return EXIT_SUCCESS;
 }
 
+/*
+ * Dropping a block that cannot be read. Nobody is given an address of it, and who has one keeps it,
+ * but cannot give it back. Without the block all of its addresses are free: so nothing may have one
+ * any more, and of that endpoints, nodes and handles tell.
+ */
+static unsigned hold(const char *what, const struct ip *ip, const struct prefix *cidr)
+{
+	if (!prefix_contains(cidr, ip))
+		return 0;
+	ctl_warn("%s has %s", what, ip_str(ip));
+	return 1;
+}
+
+/* How much kv has of the block; it is told what. */
+static unsigned holds_of(const struct store_kv *kv, const struct prefix *cidr)
+{
+	auto_(ipam_handle) struct ipam_handle *h = NULL;
+	auto_(node) struct node *node = NULL;
+	auto_(wep) struct wep *w = NULL;
+	struct err err = ERR_INIT;
+	struct key key = {0};
+	unsigned n = 0;
+	int r;
+
+	if (!key_parse(kv->key, &key))
+		r = ipam_handle_decode(kv->value, kv->len, &h, &err);
+	else if (key.kind == KIND_NODE)
+		r = node_decode(kv->key, kv->value, kv->len, &node, &err);
+	else
+		r = wep_decode(kv->key, kv->value, kv->len, &w, &err);
+	if (r < 0) {
+		ctl_warn("%s cannot be read, and may have an address: %s", kv->key, err.text);
+		return 1;
+	}
+	for (size_t i = 0; w && i < w->networks.n; i++)
+		n += hold(kv->key, &w->networks.v[i].addr, cidr);
+	if (node)
+		n += hold(kv->key, &node->ipip_tunnel4, cidr) +
+		     hold(kv->key, &node->vxlan_tunnel4, cidr) +
+		     hold(kv->key, &node->vxlan_tunnel6, cidr);
+	for (size_t i = 0; h && i < h->blocks.n; i++) {
+		if (!prefix_equal(&h->blocks.v[i].cidr, cidr))
+			continue;
+		ctl_warn("handle %s has %u of its addresses", kv->key + strlen(IPAM_KEY_HANDLES),
+			h->blocks.v[i].count);
+		n++;
+	}
+	return n;
+}
+
+/* -EBUSY: something has an address of the block. */
+static int check_unused(struct ctl *c, const struct prefix *cidr, bool force)
+{
+	const char *const roots[] = {kind_info(KIND_WORKLOADENDPOINT)->root,
+		kind_info(KIND_NODE)->root, IPAM_KEY_HANDLES};
+	unsigned n = 0;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < array_size(roots) - force; i++) {
+		struct store_list l = {0};
+
+		r = list(c, roots[i], &l);
+		for (size_t k = 0; r == 0 && k < l.n; k++)
+			n += holds_of(&l.v[k], cidr);
+		store_list_done(&l);
+	}
+	if (r == 0 && n > 0) {
+		ctl_warn(
+			"block %s stays: %u have addresses of it; delete these pods, and where none "
+			"of a handle's containers runs any more, say --force",
+			prefix_str(cidr), n);
+		r = -EBUSY;
+	}
+	return r;
+}
+
+static int drop_block(struct ctl *c, const struct prefix *cidr, bool force)
+{
+	auto_(ipam_block) struct ipam_block *b = NULL;
+	struct store_kv kv = {0};
+	struct err err = ERR_INIT;
+	char key[IPAM_KEY_SIZE];
+	int r = store_get_wait(c->st, ipam_key_block(cidr, key), 0, &kv, &err);
+
+	if (r == 0 && ipam_block_decode(kv.value, kv.len, &b, NULL) == 0)
+		r = err_set(&err, -EINVAL, "it can be read, and nothing is to be mended");
+	if (r < 0) {
+		err_wrap(&err, r, "block %s", prefix_str(cidr));
+		ctl_fail(&err);
+	}
+	if (r == 0)
+		r = check_unused(c, cidr, force);
+	if (r == 0) {
+		r = store_delete_wait(c->st, key, kv.rev, NULL, 0, &err);
+		if (r < 0)
+			ctl_fail(&err);
+	}
+	store_kv_done(&kv);
+	if (r < 0)
+		return EXIT_FAILURE;
+	printf("Successfully dropped block %s\n", prefix_str(cidr));
+	return EXIT_SUCCESS;
+}
+
+static int ipam_drop(struct ctl *c, int argc, char **argv)
+{
+	static const struct option options[] = {{"force", no_argument, NULL, 'f'}, {0}};
+	struct err err = ERR_INIT;
+	struct prefix cidr;
+	bool force = false;
+	int opt, r;
+
+	optind = 0;
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (opt != 'f')
+			return verb_misused("ipam drop");
+		force = true;
+	}
+	if (argc - optind != 1) {
+		ctl_warn("ipam drop: want the CIDR of one block");
+		return verb_misused("ipam drop");
+	}
+	r = prefix_parse_masked(argv[optind], &cidr, &err);
+	if (r < 0) {
+		err_wrap(&err, r, "ipam drop");
+		return ctl_fail(&err);
+	}
+	return ctl_store(c, false) ? drop_block(c, &cidr, force) : EXIT_FAILURE;
+}
+
 int verb_ipam(struct ctl *c, int argc, char **argv)
 {
 	static const struct verb table[] = {
@@ -189,6 +321,12 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"      --node NAME       the node\n"
 			"\nCIDR lies in a pool that is enabled, and is one of its blocks or several. A block\n"
 			"of another node's is left to it.\n"},
+		{"drop", ipam_drop, "CIDR [--force]", "delete a block that cannot be read",
+			"      --force           whatever handles say\n"
+			"\nThe addresses of such a block stay with who has them, and nobody is given another.\n"
+			"It goes when no endpoint and no node's tunnel has one of them, and no handle: delete\n"
+			"those pods, they get others elsewhere. Their handles remain, as what they count\n"
+			"cannot be given back before; when none of their containers runs any more, --force.\n"},
 		{0},
 	};
 

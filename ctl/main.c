@@ -65,6 +65,7 @@ int main(int argc, char **argv)
 			"  margayctl node status                this node's BGP sessions\n"
 			"  margayctl ipam show [--show-blocks]  addresses in use, by pool and block\n"
 			"  margayctl ipam claim CIDR --node N   give blocks to a node\n"
+			"  margayctl ipam drop CIDR             delete a block that cannot be read\n"
 			"  margayctl version\n\n"
 			"margayctl VERB --help tells each verb's options. Kinds: Node, IPPool, IPReservation,\n"
 			"IPAMConfiguration, BGPConfiguration, BGPPeer, FelixConfiguration, ClusterInformation,\n"

@@ -319,7 +319,8 @@ static int release_pool(struct store *st, const struct ippool *p, struct err *er
 		struct err why = ERR_INIT;
 
 		if (ipam_block_decode(list.v[i].value, list.v[i].len, &b, &why) < 0) {
-			ctl_warn("%s: left alone: %s", list.v[i].key, why.text);
+			ctl_warn("%s (see margayctl ipam drop --help): left alone: %s",
+				list.v[i].key, why.text);
 			continue;
 		}
 		if (!prefix_covers(&p->cidr, &b->cidr))
@@ -398,7 +399,7 @@ static int release_of_node(struct store *st, const struct store_list *blocks, co
 			continue;
 		r = ipam_block_decode(kv->value, kv->len, &b, err);
 		if (r < 0)
-			return err_wrap(err, r, "%s", kv->key);
+			return err_wrap(err, r, "%s (see margayctl ipam drop --help)", kv->key);
 		a = block_lookup(b, ip);
 		of = a ? ipam_block_attr_get(a, "node") : NULL;
 		if (!a || !a->handle || !of || strcmp(of, node) != 0)

@@ -71,7 +71,7 @@ int usage_add(struct usage *u, const char *key, const char *value, size_t len, s
 		ipreservation_free(res);
 		return r;
 	}
-	return r < 0 ? err_wrap(err, r, "%s", key) : 0;
+	return r < 0 ? err_wrap(err, r, "%s (see margayctl ipam drop --help)", key) : 0;
 }
 
 void usage_done(struct usage *u)

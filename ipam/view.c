@@ -233,10 +233,12 @@ static void *slot_obj(struct slot *s)
 	if (decode(s, &obj) < 0) {
 		if (s->kind == SLOT_AFFINITY || s->kind == SLOT_CONFIG)
 			free(obj);
-		err_wrap(&s->bad, -EINVAL, "%s", s->key);
+		err_wrap(&s->bad, -EINVAL, "%s%s", s->key,
+			s->kind == SLOT_BLOCK ? " (see margayctl ipam drop --help)" : "");
 		/* Without these the request cannot go on, and says so itself. */
 		if (s->kind != SLOT_HANDLE && s->kind != SLOT_CONFIG)
-			log_warn("left out: %s: repair it, or delete it", err_text(&s->bad));
+			log_warn("left out: %s%s", err_text(&s->bad),
+				s->kind == SLOT_BLOCK ? "" : ": repair it, or delete it");
 		return NULL;
 	}
 	s->obj = obj;

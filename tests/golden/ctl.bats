@@ -421,6 +421,57 @@ claims() {
 	[ "$status" -eq 0 ]
 }
 
+# put KEY VALUE: by another's hand
+put() {
+	python3 - "$MARGAY_SQLITE_PATH" "$1" "$2" <<-'P'
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1])
+		db.execute("insert or replace into kv select max(rev) + 1, ?, max(rev) + 1, ? from kv", sys.argv[2:])
+		db.commit()
+	P
+}
+
+@test "a block that cannot be read is named, and goes when nothing has an address of it" {
+	local block=/calico/ipam/v2/assignment/ipv4/block/10.1.0.0-26
+	pool a 10.1.0.0/16 | ctl apply -f -
+	ctl ipam claim 10.1.0.0/26 --node n1
+	run ctl ipam drop 10.1.0.0/26
+	[ "$status" -eq 1 ]
+	has "block 10.1.0.0/26: it can be read"
+	put $block '{"cidr":"10.1.0.0/26"'
+	run ctl ipam show
+	[ "$status" -eq 1 ]
+	has "$block (see margayctl ipam drop --help): block: line 1"
+	run ctl ipam claim 10.1.0.0/26 --node n1
+	[ "$status" -eq 1 ]
+	has "$block (see margayctl ipam drop --help): block: line 1"
+	put /calico/ipam/v2/handle/net.c1 '{"handleID":"net.c1","block":{"10.1.0.0/26":1},"deleted":false}'
+	put /calico/ipam/v2/handle/net.c2 '{"handleID":"net.c2","block":{"10.1.0.64/26":1},"deleted":false}'
+	put /calico/resources/v3/projectcalico.org/workloadendpoints/default/n1-cni-c1-eth0 \
+		'{"spec":{"orchestrator":"cni","node":"n1","containerID":"c1","endpoint":"eth0","ipNetworks":["10.1.0.5/32"]}}'
+	put /calico/resources/v3/projectcalico.org/nodes/n1 '{"spec":{"bgp":{"ipv4IPIPTunnelAddr":"10.1.0.6"}}}'
+	run ctl ipam drop 10.1.0.0/26
+	[ "$status" -eq 1 ]
+	has "workloadendpoints/default/n1-cni-c1-eth0 has 10.1.0.5"
+	has "nodes/n1 has 10.1.0.6"
+	has "handle net.c1 has 1 of its addresses"
+	[[ $output != *net.c2* ]]
+	has "block 10.1.0.0/26 stays: 3 have addresses of it"
+	run ctl ipam drop 10.1.0.0/26 --force
+	[ "$status" -eq 1 ]
+	has "stays: 2 have"
+	ctl delete workloadendpoint n1-cni-c1-eth0
+	put /calico/resources/v3/projectcalico.org/nodes/n1 '{"spec":{}}'
+	run ctl ipam drop 10.1.0.0/26
+	[ "$status" -eq 1 ]
+	has "stays: 1 have"
+	[ "$(stored $block)" = '{"cidr":"10.1.0.0/26"' ]
+	[ "$(ctl ipam drop 10.1.0.0/26 --force)" = "Successfully dropped block 10.1.0.0/26" ]
+	[ -z "$(stored $block)" ]
+	ctl ipam claim 10.1.0.0/26 --node n1
+	ctl ipam show
+}
+
 @test "only daemons write ClusterInformation" {
 	run ctl apply -f - <<<'{"kind": "ClusterInformation", "apiVersion": "projectcalico.org/v3", "metadata": {"name": "default"}}'
 	[ "$status" -eq 1 ]
@@ -431,13 +482,13 @@ claims() {
 	run ctl --help
 	[ "$status" -eq 0 ]
 	has MARGAY_SQLITE_PATH
-	for verb in apply create replace get delete "ipam show" "ipam claim" "node status" version; do
+	for verb in apply create replace get delete "ipam show" "ipam claim" "ipam drop" "node status" version; do
 		# shellcheck disable=SC2086 # words
 		run ctl $verb --help
 		[ "$status" -eq 0 ]
 		has "margayctl $verb"
 	done
-	for verb in "" gett "get" "apply" "apply pools.yaml" "delete" "delete pool" "ipam" "ipam claim" "node" "node x" "get pool --nope" "version x"; do
+	for verb in "" gett "get" "apply" "apply pools.yaml" "delete" "delete pool" "ipam" "ipam claim" "ipam drop" "node" "node x" "get pool --nope" "version x"; do
 		# shellcheck disable=SC2086 # words
 		run ctl $verb
 		[ "$status" -eq 1 ] || { echo "$verb: $status"; false; }
