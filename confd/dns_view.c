@@ -12,7 +12,8 @@
 #include "model/service.h"
 
 #define LABEL_MAX 63
-#define NAME_MAX_LEN 253
+#define NAME_MAX_LEN 253   /* without the dot at the end; RFC 1035, 2.3.4 */
+#define DOMAIN_MAX_LEN 241 /* "dns-version." stands before it */
 #define NS_FORMAT "ns.dns.%s."
 
 struct record {
@@ -57,11 +58,12 @@ static bool is_domain(const char *s)
 
 int dns_domain_check(const char *s, struct err *err)
 {
-	if (is_domain(s))
+	if (is_domain(s) && strlen(s) <= DOMAIN_MAX_LEN)
 		return 0;
 	return err_set(err, -EINVAL,
-		"\"%.80s\": want a domain of lower-case letters, digits and '-', without a dot at the end",
-		s);
+		"\"%.80s\": want a domain of lower-case letters, digits and '-', of at most %d "
+		"characters, without a dot at the end",
+		s, DOMAIN_MAX_LEN);
 }
 
 /* ---- records ---- */
@@ -107,23 +109,43 @@ static void add_ptr(struct builder *b, const struct ip *ip, const char *target)
 		}
 }
 
-static void add_srv(struct builder *b, const struct service_port *port, const char *service,
-	uint16_t number, const char *target)
+/* Of a name with the dot at its end: a server refuses the whole zone for one that is too long. */
+static bool fits(const char *name)
+{
+	return strlen(name) <= NAME_MAX_LEN + 1;
+}
+
+/* NULL: there is none. */
+static char *srv_name(const struct service_port *port, const char *service)
 {
 	const char *proto = port->protocol == IPPROTO_TCP   ? "tcp"
 			    : port->protocol == IPPROTO_UDP ? "udp"
 							    : "sctp";
-	auto_free char *name = NULL, *data = NULL;
 
 	/* With its "_" a name of 63 is no label any more, for which a server refuses the whole zone. */
-	if (!port->name[0] || strlen(port->name) >= LABEL_MAX || number == 0)
+	if (!port->name[0] || strlen(port->name) >= LABEL_MAX)
+		return NULL;
+	return mem_printf("_%s._%s.%s", port->name, proto, service);
+}
+
+static void add_srv(struct builder *b, const struct service_port *port, const char *service,
+	uint16_t number, const char *target)
+{
+	auto_free char *name = srv_name(port, service), *data = NULL;
+
+	if (!name || !fits(name) || number == 0)
 		return;
-	name = mem_printf("_%s._%s.%s", port->name, proto, service);
 	data = mem_printf("0 100 %u %s", number, target);
 	add(&b->zones.v[0], name, "SRV", data);
 }
 
 /* ---- services ---- */
+
+#define problem(b, s, ...)                                                                         \
+	do {                                                                                       \
+		auto_free char *object_ = mem_printf("%s/%s", (s)->meta.ns ?: "", (s)->meta.name); \
+		problems_add((b)->problems, "Service", object_, __VA_ARGS__);                      \
+	} while (0)
 
 static void add_cluster_ip(struct builder *b, const struct service *s, const char *name)
 {
@@ -160,6 +182,20 @@ static char *host_name(const struct service_endpoint *e, const char *name)
 	return mem_printf("%s.%s", e->hostname && is_label(e->hostname) ? e->hostname : made, name);
 }
 
+static void add_host(
+	struct builder *b, const struct service *s, const struct ip *ip, const char *host)
+{
+	if (fits(host)) {
+		add_address(b, host, ip);
+		add_ptr(b, ip, host);
+	} else {
+		problem(b, s,
+			"the name of the host %s would have %zu characters: want at most %d; it has "
+			"none in DNS",
+			ip_str(ip), strlen(host) - 1, NAME_MAX_LEN);
+	}
+}
+
 /* Addresses of all endpoints, whatever the ports: there may be none. */
 static void add_headless(struct builder *b, const struct service *s, const char *name)
 {
@@ -172,15 +208,14 @@ static void add_headless(struct builder *b, const struct service *s, const char 
 		if (!se.v.v[k].ready)
 			continue;
 		add_address(b, name, &se.v.v[k].ip);
-		add_address(b, host, &se.v.v[k].ip);
-		add_ptr(b, &se.v.v[k].ip, host);
+		add_host(b, s, &se.v.v[k].ip, host);
 	}
 	for (size_t i = 0; i < s->ports.n; i++) {
 		endpoints_of_port(b->in->endpoints, s, &s->ports.v[i], &se);
 		for (size_t k = 0; k < se.v.n; k++) {
 			auto_free char *host = host_name(&se.v.v[k], name);
 
-			if (se.v.v[k].ready)
+			if (se.v.v[k].ready && fits(host))
 				add_srv(b, &s->ports.v[i], name, se.v.v[k].port, host);
 		}
 	}
@@ -190,10 +225,8 @@ static void add_headless(struct builder *b, const struct service *s, const char 
 /* Whether it can be named; says why not. */
 static bool check_service(struct builder *b, const struct service *s)
 {
-	auto_free char *object = mem_printf("%s/%s", s->meta.ns ? s->meta.ns : "", s->meta.name);
-
 	if (!s->meta.ns || !is_label(s->meta.ns) || !is_label(s->meta.name)) {
-		problems_add(b->problems, "Service", object,
+		problem(b, s,
 			"namespace and name are to be DNS labels: at most %d of [a-z0-9-]; it has no "
 			"name in DNS",
 			LABEL_MAX);
@@ -203,22 +236,42 @@ static bool check_service(struct builder *b, const struct service *s)
 		const char *name = s->ports.v[i].name;
 
 		if (name[0] && !is_label(name)) {
-			problems_add(b->problems, "Service", object,
-				"port name \"%.80s\" is no DNS label; it has no name in DNS", name);
+			problem(b, s, "port name \"%.80s\" is no DNS label; it has no name in DNS",
+				name);
 			return false;
 		}
 		if (strlen(name) >= LABEL_MAX)
-			problems_add(b->problems, "Service", object,
+			problem(b, s,
 				"port name \"%s\" is none with \"_\" before it: want at most %d "
 				"characters; it has no SRV record",
 				name, LABEL_MAX - 1);
 	}
 	if (s->type == SERVICE_EXTERNAL_NAME &&
 		(!s->external_name || !is_domain(s->external_name))) {
-		problems_add(b->problems, "Service", object,
-			"externalName \"%.80s\": want a domain; it has no name in DNS",
+		problem(b, s, "externalName \"%.80s\": want a domain; it has no name in DNS",
 			s->external_name ? s->external_name : "");
 		return false;
+	}
+	return true;
+}
+
+/* Labels that are good may be too long together. */
+static bool check_lengths(struct builder *b, const struct service *s, const char *name)
+{
+	if (!fits(name)) {
+		problem(b, s,
+			"its name would have %zu characters: want at most %d; it has none in DNS",
+			strlen(name) - 1, NAME_MAX_LEN);
+		return false;
+	}
+	for (size_t i = 0; i < s->ports.n; i++) {
+		auto_free char *srv = srv_name(&s->ports.v[i], name);
+
+		if (srv && !fits(srv))
+			problem(b, s,
+				"port name \"%s\": its name would have %zu characters: want at most "
+				"%d; it has no SRV record",
+				s->ports.v[i].name, strlen(srv) - 1, NAME_MAX_LEN);
 	}
 	return true;
 }
@@ -249,6 +302,8 @@ static void add_service(void *arg, const struct service *s)
 		return;
 	look_for_dns(b, s);
 	name = mem_printf("%s.%s.svc.%s.", s->meta.name, s->meta.ns, b->in->domain);
+	if (!check_lengths(b, s, name))
+		return;
 	if (s->type == SERVICE_EXTERNAL_NAME) {
 		target = mem_printf("%s.", s->external_name);
 		add(&b->zones.v[0], name, "CNAME", target);

@@ -9,7 +9,8 @@
  *		 ...]},
  *		{"name": "96.10.in-addr.arpa.", "forward": false, ...}]}
  *
- * A Service whose name or a port's name is no DNS label is named and left out. A headless Service has
+ * A Service whose name or a port's name is no DNS label is named and left out, and so is a name that is too
+ * long. A headless Service has
  * names for the endpoints of its ports.
  */
 #pragma once
@@ -31,7 +32,7 @@ struct dns_view_input {
 	size_t n_reverse;
 };
 
-/* "cluster.local": labels without a dot at the end. */
+/* "cluster.local": labels without a dot at the end, so few that the zone's own names are none too long. */
 int dns_domain_check(const char *s, struct err *err);
 
 /* The caller's. Zones and records are sorted; each record stands there once. */

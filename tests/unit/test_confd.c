@@ -93,6 +93,24 @@ START_TEST(templates_lie_beside_the_program)
 }
 END_TEST
 
+START_TEST(domains_that_may_be)
+{
+	char longest[250] = "";
+	struct err err = ERR_INIT;
+
+	for (size_t i = 0; i < 241; i++)
+		longest[i] = i % 64 == 63 ? '.' : 'a';
+	ck_assert_int_eq(dns_domain_check("cluster.local", &err), 0);
+	ck_assert_int_eq(dns_domain_check(longest, &err), 0);
+	/* "dns-version." stands before it. */
+	strcat(longest, "a");
+	ck_assert_int_eq(dns_domain_check(longest, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err_text(&err), "at most 241 characters"));
+	ck_assert_int_eq(dns_domain_check("cluster.local.", &err), -EINVAL);
+	ck_assert_int_eq(dns_domain_check("", &err), -EINVAL);
+}
+END_TEST
+
 static struct service *decode_service(const char *text)
 {
 	struct service *s = NULL;
@@ -343,6 +361,7 @@ int main(void)
 	tcase_add_loop_test(tc, router_ids_of_names, 0, 4);
 	tcase_add_test(tc, router_ids_that_may_be);
 	tcase_add_loop_test(tc, templates_lie_beside_the_program, 0, 3);
+	tcase_add_test(tc, domains_that_may_be);
 	tcase_add_loop_test(tc, what_dns_shows_of_a_service, 0, 17);
 	tcase_add_test(tc, secrets_are_told);
 	tcase_add_test(tc, commands);
