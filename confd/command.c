@@ -134,6 +134,7 @@ static int spawn(const char *const *argv, int output, pid_t *ret)
 	sigemptyset(&signals);
 	posix_spawnattr_setsigmask(&attr, &signals);
 	sigaddset(&signals, SIGPIPE);
+	sigaddset(&signals, SIGHUP);
 	posix_spawnattr_setsigdefault(&attr, &signals);
 	posix_spawnattr_setpgroup(&attr, 0);
 	posix_spawnattr_setflags(

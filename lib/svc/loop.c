@@ -58,6 +58,7 @@ struct loop *loop_new(loop_fn *on_stop, void *arg)
 	struct loop *l = mem_new(struct loop);
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
 	l->base = loop_base_new();
 	l->on_stop = on_stop;
 	l->arg = arg;

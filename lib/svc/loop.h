@@ -31,9 +31,10 @@ typedef void loop_fn(void *arg);
 struct event_base *loop_base_new(void);
 
 /*
- * A daemon's loop: ignores SIGPIPE; on SIGTERM or SIGINT calls on_stop, which ends what it must and
- * then calls loop_stop(), at once or later. A second signal stops the loop without asking. on_stop
- * NULL: stops at once.
+ * A daemon's loop. On SIGTERM or SIGINT it calls on_stop, which ends what it must and then calls
+ * loop_stop(), at once or later; NULL: it stops at once. A second signal stops it without asking. SIGPIPE
+ * is ignored, and so is SIGHUP, which elsewhere means to read files anew: what changes is followed, and the
+ * rest is read at a start, which takes nothing down.
  */
 struct loop *loop_new(loop_fn *on_stop, void *arg);
 void loop_free(struct loop *l);

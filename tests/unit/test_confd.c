@@ -312,6 +312,11 @@ START_TEST(commands)
 	sh_start("yes & exit 3", 5000);
 	wait_end();
 	ck_assert_ptr_nonnull(strstr(ended.text, "sh failed with 3"));
+	/* What a daemon ignores is not ignored by what it starts. */
+	signal(SIGHUP, SIG_IGN);
+	sh_start("kill -HUP $$", 5000);
+	wait_end();
+	ck_assert_ptr_nonnull(strstr(ended.text, "ended by signal 1"));
 	event_base_free(base);
 }
 END_TEST

@@ -509,9 +509,10 @@ START_TEST(timers_fire_once)
 }
 END_TEST
 
-static void raise_term(void *arg)
+static void raise_hup_and_term(void *arg)
 {
 	(void)arg;
+	raise(SIGHUP);
 	raise(SIGTERM);
 }
 
@@ -525,7 +526,7 @@ START_TEST(signals_stop_cleanly)
 {
 	int n = 0;
 	struct loop *l = loop_new(count_stop, &n);
-	struct loop_timer *t = loop_timer_new(loop_base(l), raise_term, NULL);
+	struct loop_timer *t = loop_timer_new(loop_base(l), raise_hup_and_term, NULL);
 
 	loop_timer_set(t, 0);
 	ck_assert_int_eq(loop_run(l), SIGTERM);
@@ -533,6 +534,7 @@ START_TEST(signals_stop_cleanly)
 	loop_timer_free(t);
 	loop_free(l);
 	ck_assert_ptr_eq(signal(SIGPIPE, SIG_DFL), SIG_IGN);
+	ck_assert_ptr_eq(signal(SIGHUP, SIG_DFL), SIG_IGN);
 }
 END_TEST
 
