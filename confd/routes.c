@@ -29,6 +29,7 @@ struct routes {
 	struct loop_task *task;
 	struct loop_timer *pace, *reread;
 	struct hmap known;
+	uint32_t bird;	 /* the port of the socket that wrote the last of them; 0: not known */
 	int64_t told_ms; /* 0: never */
 };
 
@@ -110,6 +111,7 @@ static void on_event(void *arg, const struct rt_event *ev)
 		return;
 	if (ev->type == RT_EVENT_ROUTE_SET && ev->route.protocol == RT_PROTO_BIRD) {
 		add(r, &ev->route.dst);
+		r->bird = ev->by;
 		return;
 	}
 	k = find(r, &ev->route.dst);
@@ -117,6 +119,8 @@ static void on_event(void *arg, const struct rt_event *ev)
 		return;
 	drop(r, k);
 	if (ev->route.protocol == RT_PROTO_MARGAY) /* felix has an own claim to it */
+		return;
+	if (r->bird != 0 && ev->by == r->bird) /* withdrawn */
 		return;
 	log_debug("BIRD's route %s was %s", prefix_str(&ev->route.dst),
 		ev->type == RT_EVENT_ROUTE_DEL ? "deleted" : "replaced");

@@ -3,9 +3,9 @@
  * Watches BIRD's routes in the kernel (IPv4, table main, metric 0), and says when one of them was
  * deleted, or replaced by somebody who is neither BIRD nor felix. Reads only; needs no privilege.
  *
- * Who deletes is not told by the kernel, so BIRD's own withdrawals are reported, too: having BIRD
- * write its routes anew changes nothing that is as it should be. Reports are coalesced: the first at
- * once, then one per ROUTES_PACE_MS at most.
+ * BIRD's own withdrawals come through the socket that its routes come through. Until one was seen to come
+ * they are reported, too, which costs a needless reload: having BIRD write its routes anew changes nothing
+ * that is as it should be. Reports are coalesced: the first at once, then one per ROUTES_PACE_MS at most.
  */
 #pragma once
 

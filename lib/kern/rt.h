@@ -231,6 +231,8 @@ enum rt_event_type {
 
 struct rt_event {
 	enum rt_event_type type;
+	uint32_t
+		by; /* the port of the socket through which it was changed; 0: none that is known */
 	union {
 		struct rt_link link;
 		struct rt_addr addr;

@@ -207,6 +207,7 @@ void rt_neigh_encode(struct nlmsghdr *nlh, const struct rt_neigh *n)
 
 int rt_event_decode(const struct nlmsghdr *nlh, struct rt_event *ret)
 {
+	ret->by = nlh->nlmsg_pid;
 	switch (nlh->nlmsg_type) {
 	case RTM_NEWLINK:
 	case RTM_DELLINK:

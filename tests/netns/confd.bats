@@ -171,6 +171,11 @@ two_nodes() {
 	eventually 2 no_route n2 10.244.7.0/24
 	route n2 10.244.1.0/24 bird
 	eventually 2 is_done n1
+	# BIRD has withdrawn it, which is nothing to repair.
+	ip -n n2 route del 10.244.1.0/24
+	eventually 2 route n2 10.244.1.0/24 bird
+	grep -q "BIRD's route 10.244.1.0/24 was deleted" "$T/n2/confd.log"
+	run ! grep "BIRD's route 10.244.7.0/24 was" "$T/n2/confd.log"
 }
 
 @test "a route of BIRD's deleted or replaced by hand is back within a second" {
