@@ -31,6 +31,9 @@ teardown() {
 	for f in "$T"/*/bird.pid; do
 		[ -e "$f" ] && kill -9 "$(cat "$f")" 2>/dev/null
 	done
+	for f in "$T"/*/monitor.pid; do
+		[ -e "$f" ] && kill "$(cat "$f")" 2>/dev/null
+	done
 	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
 		ip link del "$link"
 	done
@@ -291,12 +294,27 @@ two_nodes() {
 	eventually 3 is_done n1
 }
 
+monitored() { # NODE PREFIX: set now, it was told
+	ip -n "$1" route replace blackhole "$2" proto static
+	grep -q "$2" "$T/$1/monitor"
+}
+
+# From here on, until monitor_stop, each change of a route is in the file "monitor".
+monitor_start() { # NODE
+	ip -n "$1" monitor route >"$T/$1/monitor" 3>&- 4>&- &
+	echo $! >"$T/$1/monitor.pid"
+	eventually 2 monitored "$1" 10.77.0.1
+}
+
+monitor_stop() { # NODE
+	eventually 2 monitored "$1" 10.77.0.2
+	kill "$(cat "$T/$1/monitor.pid")"
+}
+
 @test "BIRD killed and restarted: no route goes, and it runs what was rendered" {
 	two_nodes
-	ip -n n1 monitor route >"$T/n1/monitor" 3>&- &
-	monitor1=$!
-	ip -n n2 monitor route >"$T/n2/monitor" 3>&- &
-	monitor2=$!
+	monitor_start n1
+	monitor_start n2
 	kill -9 "$(cat "$T/n1/bird.pid")"
 	eventually 2 bash -c "! birdc -s $T/n1/bird.ctl show status"
 	block n1 10.244.9.0/24
@@ -305,7 +323,8 @@ two_nodes() {
 	bird_start n1
 	eventually 20 route n2 10.244.9.0/24 bird
 	eventually 5 is_done n1
-	kill $monitor1 $monitor2
+	monitor_stop n1
+	monitor_stop n2
 	run ! grep -i deleted "$T/n1/monitor" "$T/n2/monitor"
 }
 
