@@ -628,6 +628,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 
 @test "a namespace from which there is no way back: an error of the format" {
 	# As root of another user namespace: the pod's network namespace is its own, the host's is not.
+	# shellcheck disable=SC2016
 	run unshare -U -r bash -c '
 		coproc unshare -n sh -c "echo; exec cat"
 		read -r <&"${COPROC[0]}"

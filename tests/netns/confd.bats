@@ -18,8 +18,10 @@ setup_file() {
 setup() {
 	T=$BATS_TEST_TMPDIR
 	export DB=$T/db
-	echo '{"cniVersion":"1.1.0","name":"net","nodename":"n1","sqlite_path":"'"$DB"'","ipam":{"type":"margay-ipam"}}' |
-		CNI_COMMAND=STATUS CNI_PATH=/nowhere "$BIN/margay"
+	# The first that is applied makes the datastore.
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" apply -f - <<-Y
+		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: pool-a}, spec: {cidr: 10.244.0.0/16}}
+	Y
 	pool pool-a 10.244.0.0/16 Never
 }
 

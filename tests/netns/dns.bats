@@ -14,9 +14,9 @@ setup() {
 	T=$BATS_TEST_TMPDIR
 	export DB=$T/db
 	mkdir -p "$T/zones" "$T/confd.d" "$T/templates" "$T/knot"
-	echo '{"cniVersion":"1.1.0","name":"net","nodename":"n1","sqlite_path":"'"$DB"'","ipam":{"type":"margay-ipam"}}' |
-		CNI_COMMAND=STATUS CNI_PATH=/nowhere "$BIN/margay"
-	put $V3/ippools/p '{"kind":"IPPool","metadata":{"name":"p"},"spec":{"cidr":"10.244.0.0/16","blockSize":24}}'
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" apply -f - <<-Y
+		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/16, blockSize: 24}}
+	Y
 	local etc=$BATS_TEST_DIRNAME/../../etc
 	for f in dns knot; do
 		sed -e "s|/var/lib/margay|$T|; s|^reload = .*|reload_pid_file = $T/knot/knot.pid|" "$etc/confd.d/$f.conf" \
