@@ -76,8 +76,8 @@ struct cni_conf {
 
 /*
  * Returns 0, or the CNI specification's error code (a positive number): 1 version, 6 not JSON,
- * 7 a key is missing or wrong. *ret is the caller's to cni_conf_free. Without with_prev prevResult is not
- * looked at.
+ * 7 a key is missing or wrong. *ret is the caller's to cni_conf_free. Without with_prev prevResult is
+ * not looked at.
  */
 int cni_conf_parse(
 	const char *text, size_t len, bool with_prev, struct cni_conf **ret, struct err *err);

@@ -16,11 +16,6 @@ int64_t clock_mono_ms(void)
 	return now_ns(CLOCK_MONOTONIC) / 1000000;
 }
 
-int64_t clock_mono_us(void)
-{
-	return now_ns(CLOCK_MONOTONIC) / 1000;
-}
-
 int64_t clock_real_ns(void)
 {
 	return now_ns(CLOCK_REALTIME);

@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 int64_t clock_mono_ms(void); /* CLOCK_MONOTONIC, milliseconds */
-int64_t clock_mono_us(void);
 int64_t clock_real_ns(void); /* since 1970, UTC, nanoseconds */
 
 #define CLOCK_RFC3339_SIZE 32

@@ -46,14 +46,6 @@ struct ip ip_from_v4(uint32_t host_order)
 	return ip_from_bytes(AF_INET, &be);
 }
 
-uint32_t ip_to_v4(const struct ip *ip)
-{
-	uint32_t be;
-
-	memcpy(&be, ip->b, sizeof(be));
-	return ntohl(be);
-}
-
 struct ip ip_from_bytes(int af, const void *bytes)
 {
 	struct ip ip = {.family = af == AF_INET ? IP_V4 : IP_V6};

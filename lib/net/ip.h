@@ -31,7 +31,6 @@ bool ip_equal(const struct ip *a, const struct ip *b);
 int ip_compare(const struct ip *a, const struct ip *b);
 
 struct ip ip_from_v4(uint32_t host_order);
-uint32_t ip_to_v4(const struct ip *ip); /* host order; IPv4 only */
 /* bytes: 4 or 16 in network order, as the family says (AF_INET or AF_INET6). */
 struct ip ip_from_bytes(int af, const void *bytes);
 int ip_af(const struct ip *ip);		/* AF_INET, AF_INET6 or AF_UNSPEC */

@@ -482,9 +482,9 @@ START_TEST(test_overflow)
 
 		routes_set(routes, &key, &hop);
 	}
-	int64_t t0 = clock_mono_us();
+	int64_t t0 = clock_mono_ms();
 	ok(turn());
-	printf("10000 routes: %lld us\n", (long long)(clock_mono_us() - t0));
+	printf("10000 routes: %lld ms\n", (long long)(clock_mono_ms() - t0));
 	ck_assert_int_eq(routes_stats(routes)->installed, 10000);
 	/* Our own changes are not told to us. */
 	dumps = routes_stats(routes)->dumps;

@@ -198,7 +198,7 @@ START_TEST(hmap_equals_an_array)
 {
 	enum { N = 512, OPS = 20000 };
 	static struct item items[N];
-	unsigned seed = (unsigned)clock_mono_us();
+	unsigned seed = (unsigned)clock_real_ns();
 	struct hmap m = HMAP_INIT;
 	struct item *it;
 	size_t n = 0, seen = 0;

@@ -35,7 +35,7 @@
 
 static void seed_and_say(void)
 {
-	unsigned seed = (unsigned)clock_mono_us();
+	unsigned seed = (unsigned)clock_real_ns();
 	const char *fixed = getenv("SEED");
 
 	if (fixed)

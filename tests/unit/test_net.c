@@ -15,7 +15,7 @@
 
 static unsigned seed_and_say(void)
 {
-	unsigned seed = (unsigned)clock_mono_us();
+	unsigned seed = (unsigned)clock_real_ns();
 
 	printf("seed %u\n", seed);
 	srandom(seed);

@@ -70,7 +70,7 @@ static struct store *(*const drivers[])(struct event_base *base) = {open_sqlite,
 static unsigned long seed(void)
 {
 	const char *s = getenv("SEED");
-	unsigned long n = s ? strtoul(s, NULL, 10) : (unsigned long)clock_mono_us();
+	unsigned long n = s ? strtoul(s, NULL, 10) : (unsigned long)clock_real_ns();
 
 	printf("SEED=%lu\n", n);
 	fflush(stdout);
@@ -733,15 +733,15 @@ START_TEST(a_watcher_sleeps_and_wakes)
 			_exit(store_update_wait(mine, "/p/a", value, 0, 0, NULL, &err) < 0);
 		}
 		reap(pid);
-		t = clock_mono_us();
-		while (w.events.n < i + 2 && clock_mono_us() - t < 5000000)
+		t = clock_mono_ms();
+		while (w.events.n < i + 2 && clock_mono_ms() - t < 5000)
 			event_base_loop(w.base, EVLOOP_ONCE);
-		t = clock_mono_us() - t;
+		t = clock_mono_ms() - t;
 		worst = t > worst ? t : worst;
 		ck_assert_uint_eq(w.events.n, i + 2);
 	}
-	printf("woken at worst %lld us after the writer's exit\n", (long long)worst);
-	ck_assert_int_lt(worst, 1000000);
+	printf("woken at worst %lld ms after the writer's exit\n", (long long)worst);
+	ck_assert_int_lt(worst, 1000);
 	store_close(other);
 	store_close(st);
 	event_base_free(w.base);
@@ -1269,18 +1269,18 @@ START_TEST(opening_is_quick)
 	for (int i = 0; i < 50; i++) {
 		struct store *st = open_sqlite(NULL);
 		struct store_kv kv = {0};
-		int64_t t = clock_mono_us();
+		int64_t t = clock_mono_ms();
 
 		if (i == 0)
 			ok(store_create_wait(st, "/a", "1", 0, NULL, &err));
 		ok(store_get_wait(st, "/a", 0, &kv, &err));
-		t = clock_mono_us() - t;
+		t = clock_mono_ms() - t;
 		best = t < best ? t : best;
 		store_kv_done(&kv);
 		store_close(st);
 	}
-	printf("open and read: %lld us at best\n", (long long)best);
-	ck_assert_int_lt(best, 20000); /* under the sanitizers, on a busy machine */
+	printf("open and read: %lld ms at best\n", (long long)best);
+	ck_assert_int_lt(best, 20); /* under the sanitizers, on a busy machine */
 }
 END_TEST
 
