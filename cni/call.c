@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "cni"
 #include "cni/call.h"
 
 #include <ctype.h>
@@ -14,6 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "cni/ctx.h"
 #include "cni/endpoint.h"
@@ -191,6 +193,20 @@ static int check_version(
 	return CNI_E_VERSION;
 }
 
+/* Calico takes whatever is said here, and a pod is not to wait for it. */
+static void set_log_level(const char *text)
+{
+	enum log_level level;
+	struct err err = ERR_INIT;
+
+	if (!text)
+		return;
+	if (log_parse_level(text, &level, &err) < 0)
+		log_warn("netconf: log_level: %s", err.text);
+	else
+		log_set_level(level);
+}
+
 int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
 	struct err *err)
 {
@@ -202,6 +218,8 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	*c = (struct call){.rq = rq, .ctx = ctx, .deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS};
 	/* Only CHECK compares with it, and what a runtime kept badly must not keep a pod from its DEL. */
 	r = cni_conf_parse(rq->conf, rq->conf_len, is_check, &c->conf, err);
+	if (r == 0)
+		set_log_level(c->conf->log_level);
 	if (r == 0 && is_check)
 		r = check_version(c, verb, CNI_0_4_0, err);
 	if (r == 0 && !per_pod)

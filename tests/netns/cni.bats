@@ -932,6 +932,12 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	cni ADD b 2>"$BATS_TEST_TMPDIR/stderr"
 	grep -q "$block" "$BATS_TEST_TMPDIR/stderr"
 	reaches a "$(address b)"
+	conf 1.0.0 ',"log_level":"error"' >"$BATS_TEST_TMPDIR/quiet"
+	CONF=$BATS_TEST_TMPDIR/quiet cni ADD b 2>"$BATS_TEST_TMPDIR/stderr"
+	[ ! -s "$BATS_TEST_TMPDIR/stderr" ]
+	conf 1.0.0 ',"log_level":"Bogus"' >"$BATS_TEST_TMPDIR/quiet"
+	CONF=$BATS_TEST_TMPDIR/quiet cni ADD b 2>"$BATS_TEST_TMPDIR/stderr"
+	grep -q 'netconf: log_level: log level "Bogus", want error, warn, info or debug' "$BATS_TEST_TMPDIR/stderr"
 	put /calico/resources/v3/projectcalico.org/ippools/q '{"spec":{"cidr":"nonsense"}}'
 	cni DEL b
 	cni ADD b
