@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* felix's pure parts: calc against a naive model, and what detection takes. */
+/* felix's pure parts: calc against a naive model, and what detection takes; and its default pool. */
 #include <check.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,12 +10,15 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "fake/store_fake.h"
 #include "felix/calc/calc.h"
 #include "felix/calc/input.h"
 #include "felix/detect.h"
 #include "felix/pattern.h"
+#include "felix/start.h"
 #include "model/ippool.h"
 #include "model/node.h"
+#include "store/store.h"
 
 #define KEY "/calico/resources/v3/projectcalico.org/workloadendpoints/default/x"
 
@@ -315,6 +319,72 @@ START_TEST(test_pattern)
 }
 END_TEST
 
+/* ---- the default pool ---- */
+
+#define POOLS "/calico/resources/v3/projectcalico.org/ippools/"
+
+struct overtaker {
+	struct store *st;
+	bool seen; /* felix's pool */
+};
+
+static void store_theirs(void *arg)
+{
+	struct overtaker *o = arg;
+
+	o->seen = store_fake_value(o->st, POOLS "default-ipv4-ippool") != NULL;
+	store_fake_put(o->st, POOLS "theirs",
+		"{\"kind\":\"IPPool\",\"spec\":{\"cidr\":\"192.168.0.0/17\",\"disabled\":true}}");
+}
+
+static void on_start(void *arg, int r, const struct err *err)
+{
+	ck_assert_msg(r == 0, "%s", err_text(err));
+	*(bool *)arg = true;
+}
+
+/* Whenever another stores its pool: felix sees it before its own is enabled, or it sees felix's. */
+START_TEST(test_default_pool)
+{
+	static const struct start_conf conf = {.nodename = "a",
+		.cluster_type = "bgp",
+		.pool4_cidr = "",
+		.pool4_ipip = "Never",
+		.pool4_vxlan = "Never",
+		.pool4_node_selector = "all()",
+		.pool4_block_size = 26,
+		.pool6_cidr = ""};
+	unsigned n_ops = 1, n_enabled = 0;
+
+	for (unsigned n = 1; n <= n_ops; n++) {
+		struct event_base *base = event_base_new();
+		struct store *st = store_fake_new(base);
+		struct overtaker o = {.st = st};
+		bool done = false;
+		struct start *s = start_new(st, &conf, on_start, &done);
+		struct prefix address;
+		const char *pool;
+
+		ck_assert_int_eq(prefix_parse("10.0.0.1/24", &address, NULL), 0);
+		store_fake_call_nth(st, n, store_theirs, &o);
+		start_run(s, &address, NULL, 1);
+		while (!done)
+			event_base_loop(base, EVLOOP_ONCE);
+		n_ops = store_fake_op_count(st);
+		pool = store_fake_value(st, POOLS "default-ipv4-ippool");
+		ck_assert_msg(!pool || !strstr(pool, "disabled"), "%s", pool);
+		ck_assert_msg(!pool || o.seen || !store_fake_value(st, POOLS "theirs"),
+			"operation %u: neither has seen the other", n);
+		n_enabled += pool != NULL;
+		start_free(s);
+		store_close(st);
+		event_base_free(base);
+	}
+	ck_assert_uint_ge(n_enabled, 1);
+	ck_assert_uint_lt(n_enabled, n_ops);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("felix");
@@ -329,6 +399,7 @@ int main(void)
 	tcase_add_test(tc, test_detection_methods);
 	tcase_add_test(tc, test_config);
 	tcase_add_test(tc, test_pattern);
+	tcase_add_test(tc, test_default_pool);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
