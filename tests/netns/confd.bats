@@ -296,13 +296,14 @@ two_nodes() {
 	eventually 3 is_done n1
 }
 
-monitored() { # NODE PREFIX: set now, it was told
-	ip -n "$1" route replace blackhole "$2" proto static
+monitored() { # NODE PREFIX: set now, it was told. The same once more is no change, and not told.
+	ip -n "$1" route add blackhole "$2" proto static metric $((++marks))
 	grep -q "$2" "$T/$1/monitor"
 }
 
 # From here on, until monitor_stop, each change of a route is in the file "monitor".
 monitor_start() { # NODE
+	marks=0
 	ip -n "$1" monitor route >"$T/$1/monitor" 3>&- 4>&- &
 	echo $! >"$T/$1/monitor.pid"
 	eventually 2 monitored "$1" 10.77.0.1
