@@ -8,6 +8,7 @@
 #include "cni/device.h"
 #include "cni/endpoint.h"
 #include "ipam/alloc.h"
+#include "ipam/pools.h"
 #include "model/ippool.h"
 #include "model/kind.h"
 #include "store/store.h"
@@ -136,38 +137,73 @@ int call_ipam_check(struct call *c, struct err *err)
 	return r;
 }
 
-/* Whether an address of a family that is wanted may come from it. */
-static bool may_give(const struct call *c, const struct ippool *p)
-{
-	bool wanted = p->cidr.addr.family == IP_V4 ? c->conf->assign_v4 : c->conf->assign_v6;
+struct pools {
+	VEC(struct ippool *) v; /* that a pod may have an address of */
+};
 
-	return wanted && ippool_enabled(p) && p->allowed_uses & POOL_WORKLOAD;
+static int list_pools(struct call *c, struct pools *ret, struct err *err)
+{
+	struct store_list list = {0};
+	int r = store_list_wait(c->st, kind_info(KIND_IPPOOL)->root, c->deadline_ms, &list, err);
+
+	for (size_t i = 0; i < list.n; i++) {
+		auto_(ippool) struct ippool *p = NULL;
+		const struct store_kv *kv = &list.v[i];
+
+		if (ippool_decode(kv->key, kv->value, kv->len, &p, NULL) == 0 &&
+			ippool_enabled(p) && pool_allows(p, IPAM_USE_WORKLOAD))
+			vec_push(&ret->v, take_ptr(p));
+	}
+	store_list_done(&list);
+	return r;
+}
+
+/* name NULL: one that is used without being asked for. */
+static bool has_pool(const struct pools *pools, enum ip_family family, const char *name)
+{
+	for (size_t i = 0; i < pools->v.n; i++) {
+		const struct ippool *p = pools->v.v[i];
+
+		if (p->cidr.addr.family == family && (name ? pool_is_named(p, name) : !p->manual))
+			return true;
+	}
+	return false;
+}
+
+static int check_family(const struct call *c, const struct pools *pools, enum ip_family family,
+	const struct cni_texts *names, struct err *err)
+{
+	if (names->n == 0 && !has_pool(pools, family, NULL))
+		return err_set(err, -ENOENT,
+			"%s: no enabled IPPool of IPv%u is there for pods: make one (margayctl apply), "
+			"or look at sqlite_path",
+			store_name(c->st), family);
+	for (size_t i = 0; i < names->n; i++)
+		if (!has_pool(pools, family, names->v[i]))
+			return err_set(err, -ENOENT,
+				"%s: ipam.ipv%u_pools: \"%s\": no enabled IPPool of IPv%u has this name "
+				"or CIDR, and is for pods",
+				store_name(c->st), family, names->v[i], family);
+	return 0;
 }
 
 static int check_pools(struct call *c, struct err *err)
 {
-	struct store_list list = {0};
-	bool found = false;
-	int r = store_list_wait(c->st, kind_info(KIND_IPPOOL)->root, c->deadline_ms, &list, err);
+	struct pools pools = {0};
+	int r = list_pools(c, &pools, err);
 
-	for (size_t i = 0; i < list.n && !found; i++) {
-		auto_(ippool) struct ippool *p = NULL;
-		const struct store_kv *kv = &list.v[i];
-
-		found = ippool_decode(kv->key, kv->value, kv->len, &p, NULL) == 0 && may_give(c, p);
-	}
-	store_list_done(&list);
-	if (r == 0 && !found)
-		r = err_set(err, -ENOENT,
-			"%s: no enabled IPPool%s%s is there for pods: make one (margayctl apply), or "
-			"look at sqlite_path",
-			store_name(c->st), c->conf->assign_v4 ? " of IPv4" : "",
-			c->conf->assign_v6 ? " of IPv6" : "");
+	if (r == 0 && c->conf->assign_v4)
+		r = check_family(c, &pools, IP_V4, &c->conf->pools_v4, err);
+	if (r == 0 && c->conf->assign_v6)
+		r = check_family(c, &pools, IP_V6, &c->conf->pools_v6, err);
+	for (size_t i = 0; i < pools.v.n; i++)
+		ippool_free(pools.v.v[i]);
+	vec_done(&pools.v);
 	return r;
 }
 
 /*
- * Ready for ADD: the node has its name (call_init), the datastore takes writes, and there is a pool.
+ * Ready for ADD: the node has its name (call_init), the datastore takes writes, and there are the pools.
  * The key that is deleted is nobody's, which a driver finds only where it may write.
  */
 int call_status(struct call *c, struct err *err)

@@ -259,6 +259,8 @@ static int stage(struct renderer *r, struct output *o, json_t *element, struct e
 	char content[SHA1_HEX_SIZE];
 	struct mark old;
 	size_t len = 0;
+	/* Also where it cannot be rendered: it was seen as it is. */
+	bool readable = read_output(r, o, &there, &len) == 0;
 	int e;
 
 	e = render_text(r, element, 0, "", &plain, err);
@@ -266,7 +268,7 @@ static int stage(struct renderer *r, struct output *o, json_t *element, struct e
 		return e;
 	sha1_hex(strbuf_str(&plain), content);
 	content[CONTENT_LEN] = '\0';
-	if (read_output(r, o, &there, &len) == 0 && find_mark(r, there, &old)) {
+	if (readable && find_mark(r, there, &old)) {
 		o->serial = old.serial > o->serial ? old.serial : o->serial;
 		if (strcmp(old.content, content) == 0) {
 			e = render_marked(r, element, content, old.serial, &text, err);

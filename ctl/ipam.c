@@ -249,8 +249,9 @@ static int check_unused(struct ctl *c, const struct prefix *cidr, bool force)
 	}
 	if (r == 0 && n > 0) {
 		ctl_warn(
-			"block %s stays: %u have addresses of it; delete these pods, and where none "
-			"of a handle's containers runs any more, say --force",
+			"block %s stays: %u have addresses of it; delete these pods, or, of a node that "
+			"is no more, their workloadendpoints, and where none of a handle's containers "
+			"runs any more, say --force",
 			prefix_str(cidr), n);
 		r = -EBUSY;
 	}
@@ -325,7 +326,8 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"      --force           whatever handles say\n"
 			"\nThe addresses of such a block stay with who has them, and nobody is given another.\n"
 			"It goes when no endpoint and no node's tunnel has one of them, and no handle: delete\n"
-			"those pods, they get others elsewhere. Their handles remain, as what they count\n"
+			"those pods, they get others elsewhere, or, of a node that is no more, margayctl\n"
+			"delete workloadendpoint NAME -n NAMESPACE, and then the node. Their handles remain, as what they count\n"
 			"cannot be given back before; when none of their containers runs any more, --force.\n"},
 		{0},
 	};

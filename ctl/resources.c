@@ -158,6 +158,25 @@ static int put(
 			: store_update_wait(st, key_text, text, rev, 0, NULL, err);
 }
 
+static void set_unchecked(json_t *meta)
+{
+	if (!json_is_object(json_object_get(meta, "annotations")))
+		json_object_set_new(meta, "annotations", json_object());
+	json_object_set_new(json_object_get(meta, "annotations"), IPPOOL_UNCHECKED,
+		json_string(IPPOOL_UNCHECKED_CTL));
+}
+
+/* A pool of put_new_pool() below, which was not enabled. */
+static bool is_half_made(const struct key *key, const json_t *old)
+{
+	const json_t *annotations =
+		json_object_get(json_object_get(old, "metadata"), "annotations");
+	const char *whose = json_string_value(json_object_get(annotations, IPPOOL_UNCHECKED));
+
+	return key->kind == KIND_IPPOOL && whose && strcmp(whose, IPPOOL_UNCHECKED_CTL) == 0 &&
+	       json_is_true(json_object_get(json_object_get(old, "spec"), "disabled"));
+}
+
 /*
  * Two writers at once could each list the pools before the other has stored its own, and an address
  * that lies in both would be given twice. So a pool is stored disabled, the pools are listed again,
@@ -165,7 +184,7 @@ static int put(
  * that overlap, the one that was stored later is listed for later, so its writer sees the other;
  * where both see each other, none stays. What was stored before needs no such detour, whoever wrote
  * it: all who come later have seen it. A writer that dies in between leaves a pool that is disabled,
- * which the next apply enables. felix/start.c makes its default pools in the same way.
+ * and marked, with which the next one goes on. felix/start.c makes its default pools in the same way.
  */
 static int put_new_pool(struct store *st, const struct key *key, const json_t *j, struct err *err)
 {
@@ -174,20 +193,31 @@ static int put_new_pool(struct store *st, const struct key *key, const json_t *j
 	struct err later = ERR_INIT;
 	char key_text[KEY_SIZE];
 	int64_t rev = 0;
-	int r;
+	int r, left = 0;
 
 	json_object_set_new(json_object_get(disabled, "spec"), "disabled", json_true());
+	set_unchecked(json_object_get(disabled, "metadata"));
 	first = resource_encode(disabled, key->kind);
 	key_format(key->kind, key->ns, key->name, key_text);
 	r = store_create_wait(st, key_text, first, 0, &rev, err);
 	if (r < 0)
 		return r;
 	r = validate(st, j, key, NULL, err);
-	if (r == 0)
-		return store_update_wait(st, key_text, text, rev, 0, NULL, err);
-	if (store_delete_wait(st, key_text, rev, NULL, 0, &later) < 0)
-		ctl_warn("%s: is stored, and disabled: delete it, or apply it again: %s",
-			name_str(key), later.text);
+	if (r == 0) {
+		r = store_update_wait(st, key_text, text, rev, 0, NULL, err);
+		/* Somebody else has gone on with it. */
+		if (r == -ESTALE)
+			return err_set(err, -EEXIST,
+				"%s: was made by another writer meanwhile: use apply or replace",
+				name_str(key));
+		left = r == -ENOENT ? 0 : r;
+	} else {
+		left = store_delete_wait(st, key_text, rev, NULL, 0, &later);
+		left = left == -ENOENT || left == -ESTALE ? 0 : left;
+	}
+	if (left < 0)
+		ctl_warn(
+			"%s: is stored, and disabled: apply it again, or delete it", name_str(key));
 	return r;
 }
 
@@ -242,7 +272,7 @@ static int write_once(struct store *st, const struct svcalloc_conf *alloc, enum 
 	/* What is broken beyond reading is replaced by what is whole. */
 	if (r < 0 && !(rev > 0 && mode != WRITE_CREATE))
 		return r;
-	if (rev > 0 && mode == WRITE_CREATE)
+	if (rev > 0 && mode == WRITE_CREATE && !is_half_made(key, old))
 		return err_set(
 			err, -EEXIST, "%s: exists already: use apply or replace", name_str(key));
 	if (rev == 0 && mode == WRITE_REPLACE)

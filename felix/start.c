@@ -24,11 +24,6 @@
 
 #define POOL4 "default-ipv4-ippool"
 #define POOL6 "default-ipv6-ippool"
-/*
- * An annotation of a default pool that is stored, and disabled, and enabled as soon as the pools were
- * listed once more: somebody may have made one meanwhile. Any felix goes on where another stopped.
- */
-#define UNCHECKED "margay/unchecked"
 #define ATTEMPTS 20 /* lost compare-and-swaps before it gives up until the next run */
 
 /* An object as the store had it. text NULL: there is none. */
@@ -486,13 +481,21 @@ static int create_pool(struct start *s, struct ippool *p, struct err *err)
 	if (r < 0)
 		return r;
 	p->disabled = true;
-	labels_set(&p->meta.annotations, UNCHECKED, "true");
+	labels_set(&p->meta.annotations, IPPOOL_UNCHECKED, IPPOOL_UNCHECKED_FELIX);
 	if (!ensure(s, "IPPool", key, ippool_encode(p, NULL)))
 		return 0;
 	forget_pools(s);
 	unlearn(s, key);
 	operate(s, STORE_LIST, kind_info(KIND_IPPOOL)->root, NULL, 0);
 	return 0;
+}
+
+/* Any felix goes on where another has stopped. */
+static bool is_half_made(const struct ippool *p)
+{
+	const char *whose = labels_get(&p->meta.annotations, IPPOOL_UNCHECKED);
+
+	return p->disabled && whose && strcmp(whose, IPPOOL_UNCHECKED_FELIX) == 0;
 }
 
 /* Enables what was made, or takes it back where another pool came meanwhile. Then as create_pool. */
@@ -508,7 +511,7 @@ static int finish_pool(struct start *s, struct object *o, struct err *err)
 		return r;
 	if (alone) {
 		p->disabled = false;
-		labels_set(&p->meta.annotations, UNCHECKED, NULL);
+		labels_set(&p->meta.annotations, IPPOOL_UNCHECKED, NULL);
 		text = ippool_encode(p, o->text);
 	} else {
 		log_info("deleting %s: there is another pool", key);
@@ -600,8 +603,7 @@ static int ensure_pools(struct start *s, struct err *err)
 	if (s->conf->no_default_pools)
 		return 1;
 	vec_for_each (&s->pools, o)
-		if (o->pool && o->pool->disabled &&
-			labels_get(&o->pool->meta.annotations, UNCHECKED))
+		if (o->pool && is_half_made(o->pool))
 			return finish_pool(s, o, err);
 	r = ensure_pool4(s, err);
 	return r == 1 ? ensure_pool6(s, err) : r;

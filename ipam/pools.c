@@ -9,6 +9,15 @@
 #include "model/meta.h"
 #include "model/selector.h"
 
+bool pool_is_named(const struct ippool *p, const char *name)
+{
+	struct prefix cidr;
+
+	if (strcmp(p->meta.name, name) == 0)
+		return true;
+	return prefix_parse(name, &cidr, NULL) == 0 && prefix_equal(&cidr, &p->cidr);
+}
+
 bool pool_allows(const struct ippool *p, enum ipam_use use)
 {
 	switch (use) {

@@ -9,6 +9,8 @@
 struct ippool;
 struct labels;
 
+/* By its name or its CIDR. */
+bool pool_is_named(const struct ippool *p, const char *name);
 bool pool_allows(const struct ippool *p, enum ipam_use use);
 /* labels NULL: there are none. A selector that cannot be parsed matches nothing. */
 bool pool_selects(const char *selector, const struct labels *labels);

@@ -32,19 +32,10 @@ const struct ippool *scope_pool(const struct scope *sc, const struct prefix *blo
 	return NULL;
 }
 
-static bool is_named(const struct ippool *p, const char *name)
-{
-	struct prefix cidr;
-
-	if (strcmp(p->meta.name, name) == 0)
-		return true;
-	return prefix_parse(name, &cidr, NULL) == 0 && prefix_equal(&cidr, &p->cidr);
-}
-
 static bool is_requested(const struct ipam_request *rq, const struct ippool *p)
 {
 	for (size_t i = 0; i < rq->pools.n; i++)
-		if (is_named(p, rq->pools.v[i]))
+		if (pool_is_named(p, rq->pools.v[i]))
 			return true;
 	return false;
 }
@@ -59,7 +50,7 @@ static int check_requested(
 		for (size_t k = 0; k < n && !found; k++) {
 			const struct ippool *p = slot_pool(slots[k]);
 
-			found = p && ippool_enabled(p) && is_named(p, rq->pools.v[i]);
+			found = p && ippool_enabled(p) && pool_is_named(p, rq->pools.v[i]);
 		}
 		if (!found)
 			return err_set(err, -ENOENT,

@@ -78,9 +78,13 @@ static bool same_content(const char *path, const void *p, size_t n)
  */
 static int open_temporary(const char *tmp)
 {
-	auto_close int fd = open(tmp, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	const int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
+	auto_close int fd = open(tmp, flags, 0600);
 	struct stat mine, there;
 
+	/* Left behind with its last mode, or by another user. */
+	if (fd < 0 && errno == EACCES && unlink(tmp) == 0)
+		fd = open(tmp, flags, 0600);
 	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &mine) < 0)
 		return -errno;
 	if (lstat(tmp, &there) < 0 || there.st_dev != mine.st_dev || there.st_ino != mine.st_ino)

@@ -11,6 +11,15 @@ enum encap_mode { ENCAP_NEVER, ENCAP_ALWAYS, ENCAP_CROSS_SUBNET };
 
 enum pool_use { POOL_WORKLOAD = 1, POOL_TUNNEL = 2, POOL_LOADBALANCER = 4 };
 
+/*
+ * An annotation of a pool that is stored disabled, until its writer has listed the pools once more:
+ * another may have come meanwhile. Its value says whose it is to go on with; of a pool that was written
+ * since by somebody who does not know of it, it is gone.
+ */
+#define IPPOOL_UNCHECKED "margay/unchecked"
+#define IPPOOL_UNCHECKED_FELIX "margay-felix"
+#define IPPOOL_UNCHECKED_CTL "margayctl"
+
 struct ippool {
 	struct meta meta;
 	struct prefix cidr; /* masked */

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/ippool.h"
 #include "model/json.h"
 #include "model/meta.h"
 #include "model/order.h"
@@ -257,6 +258,8 @@ void resource_default(json_t *j, const struct key *key, const json_t *old,
 
 	for (unsigned i = 0; i < array_size(elsewhere); i++)
 		json_object_del(meta, elsewhere[i]);
+	if (key->kind == KIND_IPPOOL)
+		json_object_del(json_object_get(meta, "annotations"), IPPOOL_UNCHECKED);
 	if (kind_info(key->kind)->namespaced)
 		json_object_set_new(meta, "namespace", json_string(key->ns));
 	else

@@ -172,7 +172,7 @@ static void on_end(void *arg, int r, const struct err *err)
 	struct part *p = arg;
 
 	/* Not with its list: a list may succeed as often as it is tried, and its watch never. */
-	if (p->s->hooks.now_ms(p->s->hooks.arg) - p->watched_ms >= WATCH_LIVES_MS)
+	if (!p->s->armed && p->s->hooks.now_ms(p->s->hooks.arg) - p->watched_ms >= WATCH_LIVES_MS)
 		p->s->failures = 0;
 	retry_later(p, false, r, err);
 }

@@ -740,6 +740,12 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	conf 1.1.0 '' ',"assign_ipv4":"false","assign_ipv6":"true"' >"$BATS_TEST_TMPDIR/s6"
 	CONF=$BATS_TEST_TMPDIR/s6 code 50 STATUS -
 	[[ $msg == *"of IPv6"* ]]
+	conf 1.1.0 '' ',"assign_ipv4":"true","assign_ipv6":"true"' >"$BATS_TEST_TMPDIR/s6"
+	CONF=$BATS_TEST_TMPDIR/s6 code 50 STATUS -
+	[[ $msg == *"of IPv6"* ]]
+	conf 1.1.0 '' ',"ipv4_pools":["p","none"]' >"$BATS_TEST_TMPDIR/s6"
+	CONF=$BATS_TEST_TMPDIR/s6 code 50 STATUS -
+	[[ $msg == *'ipam.ipv4_pools: "none": no enabled IPPool of IPv4'* ]]
 	# Before the agent has been here: as ADD.
 	pod a
 	name=$BATS_TEST_TMPDIR/nodename

@@ -354,6 +354,36 @@ START_TEST(a_refused_file_is_not_checked_again_for_our_own_writes)
 }
 END_TEST
 
+static void show_view(json_t *view)
+{
+	renderer_set(w.renderer, view);
+	json_decref(view);
+}
+
+/* Nor beside one that cannot be rendered: the attempts are 5 s apart, and more. */
+START_TEST(a_file_that_cannot_be_rendered_hurries_no_other)
+{
+	auto_free char *conf = read_text("zones.conf");
+	auto_free char *more = mem_printf("%scheck = /bin/sh %s/check {}\n", conf, world_dir);
+	auto_free char *check = mem_printf("echo -n x >>%s/checked; exit 1\n", world_dir);
+
+	write_text("zone.mustache", "; {{content}}\nserial {{serial}}\n{{name}} {{text}}\n");
+	renderer_start();
+	show_view(json_pack("{s:[{s:s, s:s}]}", "zones", "name", "a.", "text", "one"));
+	EVENTUALLY(2000, file_is("a.zone", "a. one"));
+	renderer_stop();
+	write_text("zones.conf", more);
+	write_text("check", check);
+	renderer_start();
+	show_view(json_pack(
+		"{s:[{s:s}, {s:s, s:s}]}", "zones", "name", "a.", "name", "b.", "text", "two"));
+	EVENTUALLY(2000, file_is("checked", "x"));
+	run_for(3500);
+	ck_assert(!file_is("checked", "xx"));
+	ck_assert(file_is("a.zone", "a. one"));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("render");
@@ -373,6 +403,7 @@ int main(void)
 	tcase_add_test(tc, what_others_change_is_put_back);
 	tcase_add_test(tc, who_insists_is_answered_once_a_second);
 	tcase_add_test(tc, a_refused_file_is_not_checked_again_for_our_own_writes);
+	tcase_add_test(tc, a_file_that_cannot_be_rendered_hurries_no_other);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);

@@ -311,6 +311,19 @@ START_TEST(temporary_files_do_not_pile_up)
 	ck_assert_int_eq(file_write_atomic(path, "whole", 5, 0600, &err), 1);
 	ck_assert_int_eq(file_read(path, 10, &got, NULL, &err), 0);
 	ck_assert_str_eq(got, "whole");
+	/* Killed after its mode was set, which lets nobody write but root. */
+	fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0400);
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	ck_assert_int_eq(chmod(dir, 0777), 0);
+	pid_t other = fork();
+	if (other == 0)
+		_exit((geteuid() != 0 || setuid(65534) == 0) &&
+					file_write_atomic(path, "new", 3, 0400, NULL) == 1
+				? 0
+				: 1);
+	ck_assert_int_eq(waitpid(other, &status, 0), other);
+	ck_assert_int_eq(status, 0);
 	d = opendir(dir);
 	while ((de = readdir(d)))
 		n_files += de->d_name[0] != '.';

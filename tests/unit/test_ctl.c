@@ -592,6 +592,62 @@ START_TEST(a_pool_that_is_half_made_is_disabled)
 }
 END_TEST
 
+/* Which create goes on with, and whose mark no other writer keeps. */
+START_TEST(a_pool_that_is_half_made_is_gone_on_with)
+{
+	static const char text[] = POOL_TEXT("ours", "\"cidr\":\"10.1.0.0/16\""),
+			  half[] = "{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\","
+				   "\"metadata\":{\"name\":\"ours\",\"annotations\":"
+				   "{\"margay/unchecked\":\"margayctl\"}},"
+				   "\"spec\":{\"cidr\":\"10.1.0.0/16\",\"disabled\":true}}";
+	struct store *st = store_fake_new(NULL);
+	struct err err;
+
+	store_fake_put(st, POOLS "ours", half);
+	ck_assert_msg(write_text(st, WRITE_CREATE, text, &err) == 0, "%s", err.text);
+	ck_assert_ptr_null(strstr(store_fake_value(st, POOLS "ours"), "disabled"));
+	ck_assert_ptr_null(strstr(store_fake_value(st, POOLS "ours"), "unchecked"));
+	ck_assert_int_eq(write_text(st, WRITE_CREATE, text, &err), -EEXIST);
+	/* As from get, with everything in it. */
+	store_fake_put(st, POOLS "ours", half);
+	ck_assert_int_eq(write_text(st, WRITE_APPLY, half, &err), 0);
+	ck_assert_ptr_nonnull(strstr(store_fake_value(st, POOLS "ours"), "\"disabled\":true"));
+	ck_assert_ptr_null(strstr(store_fake_value(st, POOLS "ours"), "unchecked"));
+	store_close(st);
+}
+END_TEST
+
+static void enable_ours(void *arg)
+{
+	struct store *st = arg;
+
+	if (store_fake_value(st, POOLS "ours"))
+		store_fake_put(st, POOLS "ours", POOL_TEXT("ours", "\"cidr\":\"10.1.0.0/16\""));
+}
+
+/* Two that create the same: one has made it, and to the other it exists. */
+START_TEST(a_pool_that_another_has_gone_on_with_exists)
+{
+	static const char text[] = POOL_TEXT("ours", "\"cidr\":\"10.1.0.0/16\"");
+	unsigned n_ops = 1, n_exists = 0;
+	struct err err;
+
+	for (unsigned n = 1; n <= n_ops; n++) {
+		struct store *st = store_fake_new(NULL);
+		int r;
+
+		store_fake_call_nth(st, n, enable_ours, st);
+		r = write_text(st, WRITE_CREATE, text, &err);
+		n_ops = r < 0 ? n + 1 : store_fake_op_count(st);
+		n_exists += r == -EEXIST;
+		ck_assert_msg(r == 0 || r == -EEXIST, "%d: %s", r, err.text);
+		ck_assert_ptr_null(strstr(store_fake_value(st, POOLS "ours"), "disabled"));
+		store_close(st);
+	}
+	ck_assert_uint_ge(n_exists, 1);
+}
+END_TEST
+
 START_TEST(a_pool_that_cannot_be_read_may_overlap)
 {
 	static const char on[] = POOL_TEXT("ours", "\"cidr\":\"10.1.0.0/16\""),
@@ -695,6 +751,8 @@ int main(void)
 	tcase_add_test(tc, an_address_stays_with_whom_it_was_given_to);
 	tcase_add_test(tc, pools_that_are_made_at_once_do_not_overlap);
 	tcase_add_test(tc, a_pool_that_is_half_made_is_disabled);
+	tcase_add_test(tc, a_pool_that_is_half_made_is_gone_on_with);
+	tcase_add_test(tc, a_pool_that_another_has_gone_on_with_exists);
 	tcase_add_test(tc, a_pool_that_cannot_be_read_may_overlap);
 	tcase_add_test(tc, yaml_is_dumped);
 	tcase_add_test(tc, yaml_round_trips_any_text);

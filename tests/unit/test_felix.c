@@ -304,6 +304,10 @@ END_TEST
 /* They come from the datastore: neither time nor stack may be theirs. */
 START_TEST(test_pattern)
 {
+	static const char *const nested[] = {"((((a)+)+)+)+", "(a+){9}", "(a{9})+", "a++", "a{2}+",
+		"(a|(b+)*)+", "([])]+)+", "([[:alpha:]]+)+", "([^])]+)+", "(\\(+)+"};
+	static const char *const flat[] = {"(en[a-z]+[0-9]+)*", "(eth|ens)+|(wl)+", "a+b+",
+		"[(+)+]+", "\\(+\\)+", "[]+)]+", "(a{2})*"};
 	static char long_one[60001];
 	struct err err = ERR_INIT;
 
@@ -313,6 +317,10 @@ START_TEST(test_pattern)
 	ck_assert_ptr_nonnull(strstr(err.text, "braces"));
 	ck_assert_int_eq(pattern_check("(eth){1,2000}", &err), -EINVAL);
 	ck_assert_int_eq(pattern_check("^eth{1,20}", &err), 0);
+	for (size_t i = 0; i < array_size(nested); i++)
+		ck_assert_msg(pattern_check(nested[i], &err) == -EINVAL, "%s", nested[i]);
+	for (size_t i = 0; i < array_size(flat); i++)
+		ck_assert_msg(pattern_check(flat[i], &err) == 0, "%s: %s", flat[i], err.text);
 	memset(long_one, '(', sizeof(long_one) - 1);
 	ck_assert_int_eq(pattern_check(long_one, &err), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(err.text, "60000 bytes, want at most 256"));

@@ -1483,6 +1483,43 @@ START_TEST(sync_backs_off_where_no_watch_can_be_had)
 }
 END_TEST
 
+static uint64_t no_random(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+/* A store that goes ends all watches at once, and that is one failure. */
+START_TEST(sync_counts_an_outage_once)
+{
+	const char *const prefixes[] = {"/a/", "/b/", "/c/"};
+	struct follower f = {.base = event_base_new()};
+	struct armed armed = {.now_ms = 100000};
+	struct sync_hooks hooks = {
+		.arm = fake_arm, .now_ms = fake_now_ms, .random = no_random, .arg = &armed};
+	struct store *st = store_fake_new(f.base);
+	int64_t delays[3];
+
+	f.sync = sync_new(st, prefixes, array_size(prefixes), &f_ops, &f, &hooks);
+	settle(st, f.base);
+	ck_assert(sync_up(f.sync));
+	armed.now_ms += 60000;
+	store_fake_away(st, true);
+	for (size_t i = 0; i < array_size(delays); i++) {
+		settle(st, f.base);
+		ck_assert_int_eq(armed.n, (int)i + 1);
+		delays[i] = armed.delay_ms;
+		armed.now_ms += armed.delay_ms;
+		sync_retry(f.sync);
+	}
+	ck_assert_int_eq(delays[1], 2 * delays[0]);
+	ck_assert_int_eq(delays[2], 4 * delays[0]);
+	f_done(&f);
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
 START_TEST(a_lost_answer_is_no_lost_write)
 {
 	auto_(store) struct store *st = store_fake_new(NULL);
@@ -1695,6 +1732,7 @@ int main(void)
 	tcase_add_test(sync, sync_converges_whatever_fails);
 	tcase_add_test(sync, sync_keeps_what_it_knows_and_backs_off);
 	tcase_add_test(sync, sync_backs_off_where_no_watch_can_be_had);
+	tcase_add_test(sync, sync_counts_an_outage_once);
 	tcase_add_test(sync, a_lost_answer_is_no_lost_write);
 	tcase_add_test(sync, a_bad_object_blocks_nothing);
 	tcase_add_test(sync, an_undecodable_object_is_not_an_absent_one);
