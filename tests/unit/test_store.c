@@ -1262,28 +1262,6 @@ START_TEST(a_write_never_goes_to_a_removed_file)
 }
 END_TEST
 
-START_TEST(opening_is_quick)
-{
-	int64_t best = INT64_MAX;
-
-	for (int i = 0; i < 50; i++) {
-		struct store *st = open_sqlite(NULL);
-		struct store_kv kv = {0};
-		int64_t t = clock_mono_ms();
-
-		if (i == 0)
-			ok(store_create_wait(st, "/a", "1", 0, NULL, &err));
-		ok(store_get_wait(st, "/a", 0, &kv, &err));
-		t = clock_mono_ms() - t;
-		best = t < best ? t : best;
-		store_kv_done(&kv);
-		store_close(st);
-	}
-	printf("open and read: %lld ms at best\n", (long long)best);
-	ck_assert_int_lt(best, 20); /* under the sanitizers, on a busy machine */
-}
-END_TEST
-
 /* ---- sync and cache, over the fake ---- */
 
 struct armed {
@@ -1725,7 +1703,6 @@ int main(void)
 	tcase_add_test(sqlite, missing_permission_is_reported);
 	tcase_add_test(sqlite, an_exchanged_file_is_not_taken_for_deletions);
 	tcase_add_test(sqlite, a_write_never_goes_to_a_removed_file);
-	tcase_add_test(sqlite, opening_is_quick);
 	suite_add_tcase(s, sqlite);
 
 	tcase_set_timeout(sync, 30);
