@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The HTTP client: libcurl on an event loop, with connections that are kept and used again.
+ *
+ * Callbacks come from the event loop, never before httpc_start() returns; they may start and cancel
+ * requests, and may not free the client. Headers and bodies stand in no message: they hold passwords
+ * and tokens.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/mem.h"
+
+struct err;
+struct event_base;
+struct httpc;
+struct httpc_op;
+
+/*
+ * max_conns: connections at one time, requests beyond wait; 0 = no limit. base is borrowed. Fails with
+ * EHOSTUNREACH where libcurl is not installed: it is loaded here, by the programs that need it, as
+ * its 30 libraries take 3 ms to start.
+ */
+int httpc_new(struct event_base *base, unsigned max_conns, struct httpc **ret, struct err *err);
+/* Ends what is under way, without calling back. */
+void httpc_free(struct httpc *c);
+AUTO_DEFINE(httpc, struct httpc *, httpc_free);
+
+struct httpc_tls {
+	const char *ca_file; /* whom to trust; NULL or "" = the system's */
+	const char *cert_file, *key_file;
+};
+
+struct httpc_res {
+	int r; /* 0 = an answer came, whatever its status */
+	const struct err *err;
+	int status;
+	const char *body; /* NUL-terminated; what on_data was not given */
+	size_t len;
+	bool sent; /* it failed after the body, or a part, went out: what came of it is not known */
+};
+
+/* What has come of the body of a 2xx answer. A false ends it: done is told ECANCELED. */
+typedef bool httpc_data_fn(void *arg, const char *data, size_t len);
+/*
+ * Errors: EHOSTUNREACH (no connection, TLS refused), ECONNRESET (ended without a whole answer),
+ * ETIMEDOUT, EMSGSIZE (the answer is longer than max_bytes). The text is curl's own.
+ */
+typedef void httpc_done_fn(void *arg, const struct httpc_res *res);
+
+/* Everything is copied, or read before httpc_start() returns. */
+struct httpc_req {
+	const char *method; /* NULL = GET, or POST where there is a body */
+	const char *url;
+	const char *connect_to; /* "host:port" to connect to; the URL's name is what TLS checks */
+	const char *const *headers; /* "Name: value", ends with NULL */
+	const char *body;
+	size_t len;
+	struct httpc_tls tls;
+	size_t max_bytes; /* of an answer that is collected */
+	bool once;	  /* never sent again on a second connection, once a part went out */
+	int64_t connect_ms, timeout_ms, idle_ms; /* 0 = none; idle: without a byte */
+	httpc_data_fn *on_data;			 /* NULL = the body is collected */
+	httpc_done_fn *done;
+	void *arg;
+};
+
+/* The handle is valid until done is called. */
+struct httpc_op *httpc_start(struct httpc *c, const struct httpc_req *req);
+/* Neither callback is called any more. NULL is harmless. */
+void httpc_cancel(struct httpc_op *op);
