@@ -72,6 +72,9 @@ void store_init(
 /* Adds a timer event; a negative delay is none. */
 void store_arm(struct event *timer, int64_t delay_ms);
 
+/* The smallest string that is greater than all that begin with prefix; "" = none. The caller's. */
+char *store_prefix_end(const char *prefix);
+
 /* The outcome. Frees the operation unless res->more; returns false when it is gone. */
 bool store_op_done(struct store_op *op, const struct store_res *res);
 /* The same for a failure. */
@@ -84,4 +87,6 @@ void store_watch_end(struct store_watch *w, int r, const struct err *err);
 
 /* The drivers. *ret on success. */
 int store_sqlite_open(const struct store_conf *conf, struct event_base *base, struct store **ret,
+	struct err *err);
+int store_etcd_open(const struct store_conf *conf, struct event_base *base, struct store **ret,
 	struct err *err);

@@ -473,19 +473,6 @@ int sq_connect(struct sq *sq, struct err *err)
 
 /* ---- operations ---- */
 
-/* The smallest string that is greater than all that begin with prefix; "" = none. */
-static char *prefix_end(const char *prefix)
-{
-	char *end = mem_strdup(prefix);
-	size_t n = strlen(end);
-
-	while (n > 0 && (unsigned char)end[n - 1] == 0xff)
-		end[--n] = 0;
-	if (n > 0)
-		end[n - 1]++;
-	return end;
-}
-
 static int op_get(struct sq *sq, struct store_op *op, struct err *err)
 {
 	int rc, r;
@@ -511,7 +498,7 @@ static int op_get(struct sq *sq, struct store_op *op, struct err *err)
 
 static int op_list(struct sq *sq, struct store_op *op, struct err *err)
 {
-	auto_free char *end = prefix_end(op->req.key);
+	auto_free char *end = store_prefix_end(op->req.key);
 	size_t limit = op->req.limit, n = 0;
 	int64_t rev = 0;
 	int rc = sq_run(sq, Q_BEGIN);

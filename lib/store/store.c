@@ -25,9 +25,11 @@ int store_open(
 
 	if (strcmp(type, "sqlite") == 0)
 		return store_sqlite_open(conf, base, ret, err);
+	if (strcmp(type, "etcdv3") == 0 || strcmp(type, "etcd") == 0)
+		return store_etcd_open(conf, base, ret, err);
 	return err_set(err, -EINVAL,
-		"DATASTORE_TYPE \"%s\": this version supports \"sqlite\" (one machine, a file); set it "
-		"to that or leave it out",
+		"DATASTORE_TYPE \"%s\": this version supports \"sqlite\" (one machine, a file) and "
+		"\"etcdv3\"; set it to one of them",
 		type);
 }
 
@@ -109,6 +111,18 @@ void store_list_done(struct store_list *l)
 		store_kv_done(&l->v[i]);
 	free(l->v);
 	*l = (struct store_list){0};
+}
+
+char *store_prefix_end(const char *prefix)
+{
+	char *end = mem_strdup(prefix);
+	size_t n = strlen(end);
+
+	while (n > 0 && (unsigned char)end[n - 1] == 0xff)
+		end[--n] = 0;
+	if (n > 0)
+		end[n - 1]++;
+	return end;
 }
 
 static int check_key(const char *key, struct err *err)

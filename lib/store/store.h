@@ -12,7 +12,8 @@
  *
  * Errors that a caller may branch on, from every driver: ENOENT; EEXIST; ESTALE (another revision
  * than expected, or a watch from too old a revision: read again); EHOSTUNREACH (the store is away
- * or not usable now: back off, keep what is known); EACCES; ENOSPC (the disk is full); EINVAL (a bad
+ * or not usable now: back off, keep what is known); EACCES; ENOSPC (the disk, or the
+ * store's quota, is full); EINVAL (a bad
  * key or value, or an open of something that is no datastore: permanent); ETIMEDOUT (the outcome of
  * a write is then unknown: read again).
  */
@@ -31,7 +32,7 @@ struct store_op;
 struct store_watch;
 
 #define STORE_KEY_MAX 1024
-#define STORE_VALUE_MAX (1536 * 1024) /* etcd's own limit */
+#define STORE_VALUE_MAX (1528 * 1024) /* etcd takes 1536 KiB, with the keys of the transaction */
 #define STORE_TIMEOUT_MS 10000	      /* an operation that names no deadline */
 
 /* What to open. Strings are copied. */
@@ -40,6 +41,9 @@ struct store_conf {
 	const char *sqlite_path; /* MARGAY_SQLITE_PATH; NULL = STORE_SQLITE_PATH */
 	bool must_exist; /* where there is no datastore none is made: EHOSTUNREACH, until there is */
 	bool sqlite_sync_full; /* fsync every commit: nothing is lost at a power cut, ~10x slower */
+	const char *etcd_endpoints; /* ETCD_ENDPOINTS, and so on */
+	const char *etcd_username, *etcd_password;
+	const char *etcd_key_file, *etcd_cert_file, *etcd_ca_cert_file;
 };
 
 #define STORE_SQLITE_PATH "/var/lib/margay/margay.db"

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The datastore of a cluster: etcd v3, by its JSON gateway. A write is one transaction that compares
+ * what was expected; its other branch reads the key, which tells "gone" from "changed". A list is
+ * read in pages at the revision of the first.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/vec.h"
+#include "store/etcd.h"
+
+#define PAGE 500
+#define DELETE_TRIES 8
+
+struct etcd_op {
+	struct store_op op;
+	struct etcd_call call;
+	struct strbuf after; /* LIST: the last key, and a NUL */
+	int64_t rev;	     /* LIST: the pages'; DELETE with uid: the one that was checked */
+	size_t n;	     /* LIST: told so far */
+	size_t page;
+	int tries;
+};
+
+struct etcd *to_etcd(struct store *st)
+{
+	return container_of(st, struct etcd, st);
+}
+
+static struct etcd_op *from_call(struct etcd_call *c)
+{
+	return container_of(c, struct etcd_op, call);
+}
+
+static void op_release(struct etcd_op *o)
+{
+	etcd_call_stop(&o->call);
+	strbuf_done(&o->after);
+}
+
+static void op_fail(struct etcd_op *o, int r, const struct err *err)
+{
+	op_release(o);
+	store_op_fail(&o->op, r, err);
+}
+
+static void op_call(struct etcd_op *o, const char *path, bool write, etcd_answer_fn *answer,
+	struct strbuf *body)
+{
+	etcd_call_stop(&o->call);
+	o->call = (struct etcd_call){.et = to_etcd(o->op.st),
+		.path = path,
+		.write = write,
+		.body = strbuf_take(body),
+		.answer = answer};
+	etcd_call_start(&o->call);
+}
+
+static void add_key(struct strbuf *b, const char *key)
+{
+	strbuf_add(b, "\"key\":\"");
+	etcd_add_base64(b, key, strlen(key));
+	strbuf_addc(b, '"');
+}
+
+/* ---- GET, and what DELETE with a uid reads first ---- */
+
+static void get_start(struct etcd_op *o, etcd_answer_fn *answer)
+{
+	auto_strbuf b = STRBUF_INIT;
+
+	strbuf_addc(&b, '{');
+	add_key(&b, o->op.req.key);
+	strbuf_addc(&b, '}');
+	op_call(o, "/v3/kv/range", false, answer, &b);
+}
+
+static int first_kv(
+	const struct etcd_op *o, const json_t *answer, struct store_kv *ret, struct err *err)
+{
+	const json_t *kv = json_array_get(json_object_get(answer, "kvs"), 0);
+
+	if (!kv)
+		return err_set(err, -ENOENT, "%s: not in the datastore", o->op.req.key);
+	if (!etcd_kv(kv, ret))
+		return err_set(
+			err, -EHOSTUNREACH, "%s: etcd's answer cannot be decoded", o->op.req.key);
+	return 0;
+}
+
+static void on_get(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
+{
+	struct etcd_op *o = from_call(c);
+	struct err why = err ? *err : ERR_INIT;
+	struct store_kv kv;
+
+	if (r == 0)
+		r = first_kv(o, answer, &kv, &why);
+	if (r < 0) {
+		op_fail(o, r, &why);
+		return;
+	}
+	op_release(o);
+	store_op_done(&o->op, &(struct store_res){.rev = kv.rev, .kvs = &kv, .n = 1});
+	store_kv_done(&kv);
+}
+
+/* ---- LIST ---- */
+
+static void on_list(struct etcd_call *c, int r, const json_t *answer, const struct err *err);
+
+static void list_page(struct etcd_op *o)
+{
+	size_t limit = o->page;
+	auto_strbuf b = STRBUF_INIT;
+
+	if (o->op.req.limit && o->op.req.limit - o->n < limit)
+		limit = o->op.req.limit - o->n;
+	if (o->after.len) {
+		auto_free char *end = store_prefix_end(o->op.req.key);
+
+		strbuf_add(&b, "{\"key\":\"");
+		etcd_add_base64(&b, o->after.s, o->after.len);
+		strbuf_add(&b, "\",\"range_end\":\"");
+		etcd_add_base64(&b, end, *end ? strlen(end) : 1);
+		strbuf_addc(&b, '"');
+	} else {
+		etcd_add_range(&b, o->op.req.key);
+	}
+	strbuf_addf(&b, ",\"limit\":\"%zu\",\"revision\":\"%lld\"}", limit, (long long)o->rev);
+	op_call(o, "/v3/kv/range", false, on_list, &b);
+}
+
+static void on_list(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
+{
+	struct etcd_op *o = from_call(c);
+	const json_t *kvs = json_object_get(answer, "kvs"), *item;
+	VEC(struct store_kv) page = {0};
+	struct store_kv kv, *k;
+	bool more, alive;
+	size_t i;
+
+	if (r == -EMSGSIZE && o->page > 1) {
+		o->page = o->page / 8 + 1;
+		o->page -= o->page == 2; /* 500, 63, 8, 1 */
+		list_page(o);
+		return;
+	}
+	if (r < 0) {
+		op_fail(o, r == -EMSGSIZE ? -EHOSTUNREACH : r, err);
+		return;
+	}
+	if (!o->rev)
+		o->rev = etcd_int(json_object_get(answer, "header"), "revision");
+	json_array_foreach (kvs, i, item)
+		if (etcd_kv(item, &kv))
+			vec_push(&page, kv);
+	o->n += json_array_size(kvs);
+	more = json_is_true(json_object_get(answer, "more")) && json_array_size(kvs) > 0 &&
+	       (!o->op.req.limit || o->n < o->op.req.limit);
+	if (more) {
+		strbuf_reset(&o->after);
+		etcd_key(json_array_get(kvs, json_array_size(kvs) - 1), &o->after);
+		strbuf_addc(&o->after, '\0');
+	} else {
+		op_release(o);
+	}
+	alive = store_op_done(&o->op,
+		&(struct store_res){.rev = o->rev, .kvs = page.v, .n = page.n, .more = more});
+	vec_for_each (&page, k)
+		store_kv_done(k);
+	vec_done(&page);
+	if (alive)
+		list_page(o);
+}
+
+/* ---- CREATE, UPDATE, DELETE ---- */
+
+static void on_write(struct etcd_call *c, int r, const json_t *answer, const struct err *err);
+static void on_uid(struct etcd_call *c, int r, const json_t *answer, const struct err *err);
+
+static void write_start(struct etcd_op *o)
+{
+	const struct store_req *req = &o->op.req;
+	int64_t rev = req->verb == STORE_DELETE && req->uid ? o->rev : req->rev;
+	auto_strbuf b = STRBUF_INIT;
+
+	strbuf_add(&b, "{\"compare\":[{");
+	add_key(&b, req->key);
+	if (req->verb == STORE_CREATE)
+		strbuf_add(&b, ",\"target\":\"VERSION\",\"result\":\"EQUAL\",\"version\":\"0\"");
+	else if (rev)
+		strbuf_addf(&b,
+			",\"target\":\"MOD\",\"result\":\"EQUAL\",\"mod_revision\":\"%lld\"",
+			(long long)rev);
+	else
+		strbuf_add(&b, ",\"target\":\"VERSION\",\"result\":\"GREATER\",\"version\":\"0\"");
+	strbuf_add(&b, req->verb == STORE_DELETE ? "}],\"success\":[{\"request_delete_range\":{"
+						 : "}],\"success\":[{\"request_put\":{");
+	add_key(&b, req->key);
+	if (req->verb != STORE_DELETE) {
+		strbuf_add(&b, ",\"value\":\"");
+		etcd_add_base64(&b, req->value, req->len);
+		strbuf_addc(&b, '"');
+	}
+	strbuf_add(&b, "}}],\"failure\":[{\"request_range\":{");
+	add_key(&b, req->key);
+	strbuf_add(&b, ",\"keys_only\":true}}]}");
+	op_call(o, "/v3/kv/txn", true, on_write, &b);
+}
+
+/* The comparison failed: kv is what is there, NULL = nothing. */
+static int lost(const struct store_req *req, const json_t *kv, struct err *err)
+{
+	long long rev = etcd_int(kv, "mod_revision");
+
+	if (req->verb == STORE_CREATE)
+		return err_set(err, -EEXIST, "%s: exists already, at revision %lld", req->key, rev);
+	if (!kv)
+		return err_set(err, -ENOENT, "%s: not in the datastore", req->key);
+	return err_set(err, -ESTALE,
+		"%s: was changed meanwhile: it has revision %lld, expected was %lld", req->key, rev,
+		(long long)req->rev);
+}
+
+static void on_write(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
+{
+	struct etcd_op *o = from_call(c);
+	struct err why = err ? *err : ERR_INIT;
+	const json_t *range;
+
+	if (r == 0 && !json_is_true(json_object_get(answer, "succeeded"))) {
+		range = json_object_get(
+			json_array_get(json_object_get(answer, "responses"), 0), "response_range");
+		r = lost(&o->op.req, json_array_get(json_object_get(range, "kvs"), 0), &why);
+		if (r == -ESTALE && o->op.req.uid && !o->op.req.rev && o->tries++ < DELETE_TRIES) {
+			get_start(o, on_uid);
+			return;
+		}
+	}
+	if (r < 0) {
+		op_fail(o, r, &why);
+		return;
+	}
+	op_release(o);
+	store_op_done(&o->op, &(struct store_res){.rev = etcd_int(json_object_get(answer, "header"),
+							  "revision")});
+}
+
+static int check_uid(const struct store_req *req, const struct store_kv *kv, struct err *err)
+{
+	json_t *object;
+	const char *uid;
+	int r = 0;
+
+	if (req->rev && req->rev != kv->rev)
+		return err_set(err, -ESTALE,
+			"%s: was changed meanwhile: it has revision %lld, expected was %lld",
+			req->key, (long long)kv->rev, (long long)req->rev);
+	object = json_loadb(kv->value, kv->len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+	uid = json_string_value(json_object_get(json_object_get(object, "metadata"), "uid"));
+	if (!uid || strcmp(uid, req->uid) != 0)
+		r = err_set(err, -ESTALE,
+			"%s: is another object of the same name: its uid is not %s", req->key,
+			req->uid);
+	json_decref(object);
+	return r;
+}
+
+static void on_uid(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
+{
+	struct etcd_op *o = from_call(c);
+	struct err why = err ? *err : ERR_INIT;
+	struct store_kv kv = {0};
+
+	if (r == 0)
+		r = first_kv(o, answer, &kv, &why);
+	if (r == 0)
+		r = check_uid(&o->op.req, &kv, &why);
+	o->rev = kv.rev;
+	store_kv_done(&kv);
+	if (r < 0)
+		op_fail(o, r, &why);
+	else
+		write_start(o);
+}
+
+static void etcd_op_start(struct store_op *op)
+{
+	struct etcd_op *o = container_of(op, struct etcd_op, op);
+
+	switch (op->req.verb) {
+	case STORE_GET:
+		get_start(o, on_get);
+		return;
+	case STORE_LIST:
+		o->page = PAGE;
+		list_page(o);
+		return;
+	case STORE_DELETE:
+		if (op->req.uid) {
+			get_start(o, on_uid);
+			return;
+		}
+		break;
+	case STORE_CREATE:
+	case STORE_UPDATE:
+		break;
+	}
+	write_start(o);
+}
+
+static void etcd_op_stop(struct store_op *op)
+{
+	op_release(container_of(op, struct etcd_op, op));
+}
+
+/* ---- opening ---- */
+
+static void etcd_close(struct store *st)
+{
+	struct etcd *et = to_etcd(st);
+
+	etcd_call_stop(&et->login);
+	httpc_free(et->http);
+	httpc_free(et->streams);
+	for (size_t i = 0; i < et->n_endpoints; i++)
+		free(et->endpoints[i].url);
+	free(et->ca_file);
+	free(et->cert_file);
+	free(et->key_file);
+	free(et->username);
+	free(et->password);
+	free(et->token);
+	free(et);
+}
+
+static const struct store_ops etcd_ops = {
+	.op_size = sizeof(struct etcd_op),
+	.watch_size = sizeof(struct etcd_watch),
+	.op_start = etcd_op_start,
+	.op_stop = etcd_op_stop,
+	.watch_start = etcd_watch_start,
+	.watch_stop = etcd_watch_stop,
+	.close = etcd_close,
+};
+
+static int check_endpoint(const char *url, struct err *err)
+{
+	const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
+			   : strncmp(url, "https://", 8) == 0 ? url + 8
+							      : NULL;
+
+	if (host && strchr(host, '@'))
+		return err_set(err, -EINVAL,
+			"ETCD_ENDPOINTS: a user in an address: set ETCD_USERNAME and ETCD_PASSWORD");
+	if (!host || !*host || strpbrk(host, "/?# "))
+		return err_set(err, -EINVAL,
+			"ETCD_ENDPOINTS: \"%s\": want http://HOST:PORT or https://HOST:PORT", url);
+	return 0;
+}
+
+static int add_endpoints(struct etcd *et, const char *text, struct err *err)
+{
+	auto_free char *copy = mem_strdup(text ? text : "");
+	char *save = NULL;
+
+	for (char *s = strtok_r(copy, ", ", &save); s; s = strtok_r(NULL, ", ", &save)) {
+		size_t n = strlen(s);
+		int r;
+
+		if (n && s[n - 1] == '/')
+			s[n - 1] = 0;
+		r = check_endpoint(s, err);
+		if (r < 0)
+			return r;
+		if (et->n_endpoints == ETCD_ENDPOINTS_MAX)
+			return err_set(err, -EINVAL, "ETCD_ENDPOINTS: want at most %d",
+				ETCD_ENDPOINTS_MAX);
+		et->endpoints[et->n_endpoints++].url = mem_strdup(s);
+	}
+	if (!et->n_endpoints)
+		return err_set(err, -EINVAL,
+			"ETCD_ENDPOINTS is not set: DATASTORE_TYPE etcdv3 wants the addresses of etcd, "
+			"as in https://192.0.2.1:2379,https://192.0.2.2:2379");
+	return 0;
+}
+
+static char *dup_set(const char *s)
+{
+	return s && *s ? mem_strdup(s) : NULL;
+}
+
+int store_etcd_open(
+	const struct store_conf *conf, struct event_base *base, struct store **ret, struct err *err)
+{
+	struct etcd *et = mem_new(struct etcd);
+	auto_strbuf name = STRBUF_INIT;
+	int r = add_endpoints(et, conf->etcd_endpoints, err);
+
+	et->ca_file = dup_set(conf->etcd_ca_cert_file);
+	et->cert_file = dup_set(conf->etcd_cert_file);
+	et->key_file = dup_set(conf->etcd_key_file);
+	et->username = dup_set(conf->etcd_username);
+	et->password = dup_set(conf->etcd_password);
+	if (r == 0 && !et->cert_file != !et->key_file)
+		r = err_set(err, -EINVAL, "%s is set, and %s is not: want both or none",
+			et->cert_file ? "ETCD_CERT_FILE" : "ETCD_KEY_FILE",
+			et->cert_file ? "ETCD_KEY_FILE" : "ETCD_CERT_FILE");
+	if (r == 0 && et->password && !et->username)
+		r = err_set(err, -EINVAL, "ETCD_PASSWORD is set, and ETCD_USERNAME is not");
+	if (r < 0) {
+		etcd_close(&et->st);
+		return r;
+	}
+	for (size_t i = 0; i < et->n_endpoints; i++)
+		strbuf_addf(&name, "%s%s", i ? "," : "etcd:", et->endpoints[i].url);
+	list_init(&et->waiting);
+	store_init(&et->st, &etcd_ops, base, strbuf_take(&name));
+	*ret = &et->st;
+	return 0;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the etcd driver share: etcd.c does operations, etcd_watch.c watches, and both go
+ * through etcd_call.c, which knows endpoints, tokens and etcd's errors. etcd_json.c is the encoding.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/strbuf.h"
+#include "store/driver.h"
+#include "svc/httpc.h"
+
+#define ETCD_ENDPOINTS_MAX 16
+
+struct etcd;
+struct etcd_call;
+
+/* r == 0: answer, borrowed; a call that is a stream has r < 0 at its end. May free the call. */
+typedef void etcd_answer_fn(
+	struct etcd_call *c, int r, const json_t *answer, const struct err *err);
+
+/* A request to the gateway, which goes from endpoint to endpoint, and waits for a token. */
+struct etcd_call {
+	struct list node; /* in etcd.waiting */
+	struct etcd *et;
+	const char *path;
+	char *body;		/* the call's */
+	bool write;		/* not sent again where it may have been carried out */
+	bool login;		/* goes without a token */
+	httpc_data_fn *on_data; /* a stream; its argument is the call */
+	etcd_answer_fn *answer;
+	/* its own */
+	struct httpc_op *http;
+	size_t endpoint;
+	uint32_t tried;
+	unsigned token_no, renewals;
+	struct err why;
+};
+
+struct etcd_endpoint {
+	char *url;
+	int64_t bad_until_ms;
+};
+
+struct etcd {
+	struct store st;
+	struct httpc *http;    /* of operations */
+	struct httpc *streams; /* a connection for each watch */
+	struct etcd_endpoint endpoints[ETCD_ENDPOINTS_MAX];
+	size_t n_endpoints;
+	char *ca_file, *cert_file, *key_file;
+	char *username, *password;
+	char *token;
+	unsigned token_no;
+	bool auth_off; /* the server says so */
+	struct etcd_call login;
+	bool login_runs;
+	struct list waiting; /* calls, for the token */
+	uint64_t cluster_id; /* 0 = not known yet */
+};
+
+struct etcd *to_etcd(struct store *st);
+
+/* path, body_take, answer and the flags are set. answer may be called before this returns. */
+void etcd_call_start(struct etcd_call *c);
+/* Forgets it, and frees what it holds. */
+void etcd_call_stop(struct etcd_call *c);
+/* A refusal that came inside a stream. 0 = the token is being renewed: start again. */
+int etcd_call_refused(struct etcd_call *c, const char *message, struct err *err);
+/* Whether it is the cluster that was seen before. */
+int etcd_check_cluster(struct etcd_call *c, const json_t *header, struct err *err);
+
+/* ---- etcd_json.c ---- */
+
+void etcd_add_base64(struct strbuf *to, const void *data, size_t len);
+/* Adds what text, of len bytes, says. false = not base64. */
+bool etcd_add_decoded(struct strbuf *to, const char *text, size_t len);
+/* {"key":"...","range_end":"..." without the closing brace. */
+void etcd_add_range(struct strbuf *to, const char *prefix);
+/* Numbers are decimal strings; what is absent is 0. */
+int64_t etcd_int(const json_t *object, const char *name);
+/* An object's key as it is in etcd. */
+bool etcd_key(const json_t *kv, struct strbuf *key);
+/* false: its key is no text, or it cannot be decoded. Free with store_kv_done(). */
+bool etcd_kv(const json_t *kv, struct store_kv *ret);
+
+/* ---- etcd_watch.c ---- */
+
+struct etcd_watch {
+	struct store_watch w;
+	struct etcd_call call;
+	struct event *timer; /* the next attempt */
+	struct strbuf in;
+	size_t scanned;
+	int64_t last;	/* the newest revision told, perhaps not all of it */
+	int64_t resume; /* all up to here was told */
+	int64_t began_ms;
+	unsigned failures;
+};
+
+void etcd_watch_start(struct store_watch *w);
+void etcd_watch_stop(struct store_watch *w);

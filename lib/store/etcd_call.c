@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Requests to etcd's gateway. A call goes to the first endpoint that has not failed lately, and on to
+ * the next where it is certain not to have been carried out. Where auth is on, calls wait for a token,
+ * which one login fetches for all of them.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "store/etcd.h"
+
+#define CONNECT_MS 3000
+#define ATTEMPT_MS 4000 /* of what may be asked elsewhere then */
+#define BAD_MS 30000	/* for so long an endpoint that failed comes last */
+#define MAX_CONNS 8
+#define ANSWER_MAX (16 * 1024 * 1024)
+#define IDLE_MS (25 * 60 * 1000) /* the server tells of its progress every 10 minutes */
+#define RENEWALS 2
+
+enum verdict { FAILED, NEXT, RENEW, UNKNOWN };
+
+/* etcd's refusals, by a part of their text; the gateway keeps no better code. */
+static const struct {
+	const char *part;
+	enum verdict verdict;
+	int r;
+	const char *hint;
+} refusals[] = {
+	{"invalid auth token", RENEW, -EACCES, ""},
+	{"revision of auth store is old", RENEW, -EACCES, ""},
+	{"user name is empty", RENEW, -EACCES, ": set ETCD_USERNAME and ETCD_PASSWORD"},
+	{"authentication failed", FAILED, -EACCES, ": check ETCD_USERNAME and ETCD_PASSWORD"},
+	{"permission denied", FAILED, -EACCES,
+		": grant the role of ETCD_USERNAME \"readwrite\" on the prefix /calico/"},
+	{"has been compacted", FAILED, -ESTALE, ""},
+	{"database space exceeded", FAILED, -ENOSPC,
+		": compact and defragment it or raise --quota-backend-bytes, then: etcdctl alarm "
+		"disarm"},
+	{"is too large", FAILED, -EINVAL, ": raise --max-request-bytes of etcd"},
+	{"larger than max", FAILED, -EINVAL, ": raise --max-request-bytes of etcd"},
+	{"no leader", NEXT, -EHOSTUNREACH, ": most of its members are away"},
+	{"too many requests", NEXT, -EHOSTUNREACH, ""},
+	{"HTTP request to an HTTPS server", NEXT, -EHOSTUNREACH,
+		": write https:// in ETCD_ENDPOINTS"},
+	{"Not Found", NEXT, -EHOSTUNREACH,
+		": want etcd 3.4 or newer, with its JSON gateway (--enable-grpc-gateway)"},
+};
+
+static void login_start(struct etcd *et);
+static void call_next(struct etcd_call *c);
+
+static void answer_failed(struct etcd_call *c, int r)
+{
+	struct err why = c->why;
+
+	c->answer(c, r, NULL, &why);
+}
+
+static bool pick(struct etcd_call *c)
+{
+	struct etcd *et = c->et;
+	int64_t now = clock_mono_ms();
+	size_t best = ETCD_ENDPOINTS_MAX;
+
+	for (size_t i = 0; i < et->n_endpoints; i++) {
+		int64_t bad = et->endpoints[i].bad_until_ms;
+
+		if (c->tried & 1u << i)
+			continue;
+		if (bad <= now) {
+			best = i;
+			break;
+		}
+		if (best == ETCD_ENDPOINTS_MAX || bad < et->endpoints[best].bad_until_ms)
+			best = i;
+	}
+	if (best == ETCD_ENDPOINTS_MAX)
+		return false;
+	c->endpoint = best;
+	c->tried |= 1u << best;
+	return true;
+}
+
+static const char *where(const struct etcd_call *c)
+{
+	return c->et->endpoints[c->endpoint].url;
+}
+
+static void endpoint_failed(struct etcd_call *c)
+{
+	c->et->endpoints[c->endpoint].bad_until_ms = clock_mono_ms() + BAD_MS;
+}
+
+/* ---- what came back ---- */
+
+static bool says_tls(const char *text)
+{
+	return strstr(text, "SSL") || strstr(text, "certificate") || strstr(text, "alert");
+}
+
+static void on_broken(struct etcd_call *c, const struct httpc_res *res)
+{
+	const char *text = res->err->text;
+	/* With TLS 1.3 a client that is refused has sent already. */
+	bool sent = res->sent && !strstr(text, "alert");
+	bool tls = strncmp(where(c), "https:", 6) == 0 && (says_tls(text) || res->r == -ECONNRESET);
+
+	if (res->r == -EMSGSIZE) {
+		err_set(&c->why, res->r, "datastore %s: %s", where(c), text);
+		answer_failed(c, res->r);
+		return;
+	}
+	endpoint_failed(c);
+	if (c->write && sent) {
+		err_set(&c->why, -ETIMEDOUT,
+			"datastore %s: %s: whether it was written is not known", where(c), text);
+		answer_failed(c, -ETIMEDOUT);
+		return;
+	}
+	err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s: check %s", where(c), text,
+		tls ? "ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE"
+		    : "ETCD_ENDPOINTS, and that etcd runs there");
+	call_next(c);
+}
+
+static enum verdict judge(struct etcd_call *c, int status, const char *message)
+{
+	for (size_t i = 0; i < array_size(refusals); i++)
+		if (strstr(message, refusals[i].part)) {
+			err_set(&c->why, refusals[i].r, "datastore %s: %.200s%s", where(c), message,
+				refusals[i].hint);
+			return refusals[i].verdict;
+		}
+	err_set(&c->why, -EHOSTUNREACH, "datastore %s: %.200s (HTTP status %d)", where(c), message,
+		status);
+	if (status / 100 == 4)
+		return FAILED;
+	return c->write ? UNKNOWN : NEXT;
+}
+
+/* Whether it may be tried again. Only the first to see it drops a token. */
+static bool renew(struct etcd_call *c)
+{
+	struct etcd *et = c->et;
+
+	if (!et->username || c->login || c->renewals++ >= RENEWALS)
+		return false;
+	if (c->token_no == et->token_no) {
+		free(take_ptr(et->token));
+		et->auth_off = false;
+	}
+	return true;
+}
+
+static void on_refused(struct etcd_call *c, int status, const char *message)
+{
+	switch (judge(c, status, message)) {
+	case RENEW:
+		if (renew(c)) {
+			c->tried &= ~(1u << c->endpoint);
+			call_next(c);
+			return;
+		}
+		break;
+	case NEXT:
+		endpoint_failed(c);
+		call_next(c);
+		return;
+	case UNKNOWN:
+		c->why.code = -ETIMEDOUT;
+		err_wrap(&c->why, -ETIMEDOUT, "whether it was written is not known");
+		break;
+	case FAILED:
+		break;
+	}
+	answer_failed(c, c->why.code);
+}
+
+int etcd_call_refused(struct etcd_call *c, const char *message, struct err *err)
+{
+	enum verdict v = judge(c, 0, message);
+
+	*err = c->why;
+	return v == RENEW && renew(c) ? 0 : c->why.code;
+}
+
+int etcd_check_cluster(struct etcd_call *c, const json_t *header, struct err *err)
+{
+	const char *text = json_string_value(json_object_get(header, "cluster_id"));
+	uint64_t id = text ? strtoull(text, NULL, 10) : 0;
+
+	if (!c->et->cluster_id)
+		c->et->cluster_id = id;
+	if (!id || id == c->et->cluster_id)
+		return 0;
+	return err_set(err, -EHOSTUNREACH,
+		"datastore %s: another cluster (%llx, was %llx) stands in its place: put the old one "
+		"back, or restart this program to take the new one",
+		where(c), (unsigned long long)id, (unsigned long long)c->et->cluster_id);
+}
+
+static void on_done(void *arg, const struct httpc_res *res)
+{
+	struct etcd_call *c = arg;
+	const char *message;
+	json_t *json;
+	int r;
+
+	c->http = NULL;
+	if (c->on_data && res->status == 200) {
+		r = err_set(&c->why, -EHOSTUNREACH,
+			"datastore %s: the watch's connection ended: %s", where(c),
+			res->r < 0 ? res->err->text : "by the server");
+		answer_failed(c, r);
+		return;
+	}
+	if (res->r < 0) {
+		on_broken(c, res);
+		return;
+	}
+	json = json_loadb(res->body, res->len, JSON_ALLOW_NUL, NULL);
+	if (res->status != 200 || !json_is_object(json)) {
+		message = json_string_value(json_object_get(json, "error"));
+		if (!message)
+			message = json_string_value(
+				json_object_get(json_object_get(json, "error"), "message"));
+		on_refused(c, res->status, message ? message : res->body);
+		json_decref(json);
+		return;
+	}
+	c->et->endpoints[c->endpoint].bad_until_ms = 0;
+	r = etcd_check_cluster(c, json_object_get(json, "header"), &c->why);
+	if (r < 0)
+		answer_failed(c, r);
+	else
+		c->answer(c, 0, json, NULL);
+	json_decref(json);
+}
+
+/* ---- sending ---- */
+
+static int clients(struct etcd *et, struct err *err)
+{
+	int r = et->http ? 0 : httpc_new(et->st.base, MAX_CONNS, &et->http, err);
+
+	if (r == 0 && !et->streams)
+		r = httpc_new(et->st.base, 0, &et->streams, err);
+	return r;
+}
+
+static void call_next(struct etcd_call *c)
+{
+	struct etcd *et = c->et;
+	bool last;
+	int r = clients(et, &c->why);
+
+	if (r < 0) {
+		answer_failed(c, r);
+		return;
+	}
+	if (et->username && !et->token && !et->auth_off && !c->login) {
+		list_del(&c->node);
+		list_add_tail(&et->waiting, &c->node);
+		login_start(et);
+		return;
+	}
+	if (!pick(c)) {
+		answer_failed(c, c->why.code);
+		return;
+	}
+	last = c->tried == (1u << et->n_endpoints) - 1;
+
+	auto_free char *url = mem_printf("%s%s", where(c), c->path);
+	auto_free char *auth = et->token ? mem_printf("Authorization: %s", et->token) : NULL;
+	/* hasleader: a member that is cut off refuses, rather than to be silent */
+	const char *const headers[] = {"Content-Type: application/json",
+		"Grpc-Metadata-hasleader: true", c->login ? NULL : auth, NULL};
+
+	c->token_no = et->token_no;
+	c->http = httpc_start(c->on_data ? et->streams : et->http,
+		&(struct httpc_req){
+			.url = url,
+			.headers = headers,
+			.body = c->body,
+			.len = strlen(c->body),
+			.tls = {.ca_file = et->ca_file,
+				.cert_file = et->cert_file,
+				.key_file = et->key_file},
+			.max_bytes = ANSWER_MAX,
+			.once = c->write,
+			.connect_ms = CONNECT_MS,
+			.timeout_ms =
+				c->login || (!c->write && !c->on_data && !last) ? ATTEMPT_MS : 0,
+			.idle_ms = c->on_data ? IDLE_MS : 0,
+			.on_data = c->on_data,
+			.done = on_done,
+			.arg = c,
+		});
+}
+
+void etcd_call_start(struct etcd_call *c)
+{
+	list_init(&c->node);
+	c->tried = 0;
+	c->renewals = 0;
+	c->why = ERR_INIT;
+	call_next(c);
+}
+
+void etcd_call_stop(struct etcd_call *c)
+{
+	httpc_cancel(take_ptr(c->http));
+	if (c->node.next)
+		list_del(&c->node);
+	free(take_ptr(c->body));
+}
+
+/* ---- tokens ---- */
+
+static void on_login(struct etcd_call *login, int r, const json_t *answer, const struct err *err)
+{
+	struct etcd *et = login->et;
+	const char *token = json_string_value(json_object_get(answer, "token"));
+	struct err why = err ? *err : ERR_INIT;
+	struct list waiting;
+
+	etcd_call_stop(login);
+	et->login_runs = false;
+	if (r < 0 && strstr(why.text, "authentication is not enabled")) {
+		et->auth_off = true;
+		r = 0;
+	} else if (r == 0 && !token) {
+		r = err_set(
+			&why, -EHOSTUNREACH, "datastore %s: a login without token", where(login));
+	} else if (r == 0) {
+		et->token = mem_strdup(token);
+	}
+	et->token_no++;
+	/* What they do then may stop others, or have them wait anew. */
+	list_init(&waiting);
+	while (!list_empty(&et->waiting)) {
+		struct list *first = et->waiting.next;
+
+		list_del(first);
+		list_add_tail(&waiting, first);
+	}
+	while (!list_empty(&waiting)) {
+		struct etcd_call *c = list_entry(waiting.next, struct etcd_call, node);
+
+		list_del(&c->node);
+		c->why = why;
+		if (r < 0)
+			answer_failed(c, r);
+		else
+			call_next(c);
+	}
+}
+
+static void login_start(struct etcd *et)
+{
+	json_t *who;
+
+	if (et->login_runs)
+		return;
+	et->login_runs = true;
+	who = json_pack(
+		"{s:s, s:s}", "name", et->username, "password", et->password ? et->password : "");
+	et->login = (struct etcd_call){.et = et,
+		.path = "/v3/auth/authenticate",
+		.body = who ? json_dumps(who, JSON_COMPACT) : mem_strdup("{}"),
+		.login = true,
+		.answer = on_login};
+	json_decref(who);
+	etcd_call_start(&et->login);
+}

@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The etcd driver against Debian's etcd: what every driver promises, then what etcd alone can be asked:
+ * restarts, compaction, auth, TLS, quota. Each test has a server of its own on loopback; etcdctl is
+ * the oracle. MARGAY_STORE_OPS=100000 makes the long run.
+ */
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "unit/store_suite.h"
+
+static char dir[64];
+static unsigned port, peer_port;
+static const char *server_args[16]; /* beside the fixture's own; ends with NULL */
+static pid_t server;
+static struct store_conf conf;
+static char url[64];
+
+static int rm(const char *p, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void)st;
+	(void)flag;
+	(void)ftw;
+	return remove(p);
+}
+
+static unsigned free_port(void)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(sin);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+	getsockname(fd, (struct sockaddr *)&sin, &len);
+	close(fd);
+	return ntohs(sin.sin_port);
+}
+
+static bool listens(void)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	bool yes = connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == 0;
+
+	close(fd);
+	return yes;
+}
+
+static void server_run(void)
+{
+	char data[80], peer[64], cluster[80], log[80];
+	const char *args[32] = {"etcd", "--data-dir", data, "--listen-client-urls", url,
+		"--advertise-client-urls", url, "--listen-peer-urls", peer,
+		"--initial-advertise-peer-urls", peer, "--initial-cluster", cluster};
+	size_t n = 13;
+	int fd;
+
+	snprintf(data, sizeof(data), "%s/data", dir);
+	snprintf(log, sizeof(log), "%s/log", dir);
+	snprintf(peer, sizeof(peer), "http://127.0.0.1:%u", peer_port);
+	snprintf(cluster, sizeof(cluster), "default=http://127.0.0.1:%u", peer_port);
+	for (size_t i = 0; server_args[i]; i++)
+		args[n++] = server_args[i];
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	execvp("etcd", (char *const *)(uintptr_t)args);
+	_exit(127);
+}
+
+/* Until its gateway serves, too: that opens the port. */
+static void server_start(void)
+{
+	int64_t end = clock_mono_ms() + 20000;
+
+	server = fork();
+	if (server == 0)
+		server_run();
+	while (!listens()) {
+		ck_assert_msg(waitpid(server, NULL, WNOHANG) == 0,
+			"etcd did not start: is etcd-server installed? %s/log", dir);
+		ck_assert_int_lt(clock_mono_ms(), end);
+		usleep(10000);
+	}
+}
+
+static void server_stop(void)
+{
+	if (!server)
+		return;
+	kill(server, SIGKILL);
+	waitpid(server, NULL, 0);
+	server = 0;
+}
+
+static void setup(void)
+{
+	snprintf(dir, sizeof(dir), "/tmp/margay-etcd-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	port = free_port();
+	do
+		peer_port = free_port();
+	while (peer_port == port);
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
+	conf = (struct store_conf){.type = "etcdv3", .etcd_endpoints = url};
+	err = ERR_INIT;
+}
+
+static void setup_started(void)
+{
+	setup();
+	server_start();
+}
+
+static void teardown(void)
+{
+	server_stop();
+	nftw(dir, rm, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static struct store *open_etcd(struct event_base *base)
+{
+	struct store *st = NULL;
+
+	ok(store_open(&conf, base, &st, &err));
+	return st;
+}
+
+/* What etcdctl says, as one text. */
+static const char *etcdctl(const char *args)
+{
+	static char out[4096];
+	auto_free char *cmd = mem_printf(
+		"ETCDCTL_API=3 etcdctl --endpoints %s --command-timeout 10s %s 2>&1", url, args);
+	FILE *f = popen(cmd, "r");
+	size_t n = fread(out, 1, sizeof(out) - 1, f);
+	int status = pclose(f);
+
+	out[n] = 0;
+	ck_assert_msg(status == 0, "%s: %s", args, out);
+	return out;
+}
+
+static void compact(int64_t rev)
+{
+	char args[64];
+
+	snprintf(args, sizeof(args), "compact %lld", (long long)rev);
+	etcdctl(args);
+}
+
+static int64_t revision(void)
+{
+	auto_(store) struct store *st = open_etcd(NULL);
+	struct store_list l = {0};
+	int64_t rev;
+
+	ok(store_list_wait(st, "/", 0, &l, &err));
+	rev = l.rev;
+	store_list_done(&l);
+	return rev;
+}
+
+static void harm(int n)
+{
+	if (n % 2 == 0)
+		compact(revision());
+	if (n % 4 == 3 || n % 4 == 2) {
+		server_stop();
+		server_start();
+	}
+}
+
+static const struct store_suite_driver drivers[] = {{.open = open_etcd, .harm = harm}};
+
+START_TEST(etcdctl_reads_what_is_written)
+{
+	static const char value[] = "{\"kind\":\"IPPool\",\"s\":\"a\\u0026b \xc3\xa9\"}";
+	auto_(store) struct store *st = open_etcd(NULL);
+	struct store_kv kv = {0};
+
+	ok(store_create_wait(st, "/calico/a", value, 0, NULL, &err));
+	ck_assert_str_eq(etcdctl("get /calico/a --print-value-only"),
+		"{\"kind\":\"IPPool\",\"s\":\"a\\u0026b \xc3\xa9\"}\n");
+	ck_assert_str_eq(etcdctl("get --prefix '' --keys-only"), "/calico/a\n\n");
+	etcdctl("put /calico/b '{ \"x\": 1 }'");
+	ok(store_get_wait(st, "/calico/b", 0, &kv, &err));
+	ck_assert_str_eq(kv.value, "{ \"x\": 1 }");
+	store_kv_done(&kv);
+	/* what is no text of ours hinders nobody */
+	etcdctl("put /calico/c ''");
+	ok(store_get_wait(st, "/calico/c", 0, &kv, &err));
+	ck_assert_uint_eq(kv.len, 0);
+	store_kv_done(&kv);
+	ok(store_delete_wait(st, "/calico/a", 0, NULL, 0, &err));
+	ck_assert_str_eq(etcdctl("get /calico/a"), "");
+}
+END_TEST
+
+START_TEST(a_watch_from_before_a_compaction_ends)
+{
+	struct seen w = {.base = event_base_new()};
+	auto_(store) struct store *st = open_etcd(NULL);
+	struct store *watching = open_etcd(w.base);
+	int64_t rev;
+
+	ok(store_create_wait(st, "/p/a", "1", 0, &rev, &err));
+	ok(store_update_wait(st, "/p/a", "2", 0, 0, NULL, &err));
+	ok(store_delete_wait(st, "/p/a", 0, NULL, 0, &err));
+	compact(rev + 2);
+	w.watch = store_watch(watching, "/p/", rev - 1, on_event, on_end, &w);
+	wait_for(w.base, &w.end_r, -ESTALE);
+	said("are no longer known");
+	ck_assert_uint_eq(w.events.n, 0);
+	store_close(watching);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
+START_TEST(a_restart_is_survived)
+{
+	struct seen w = {.base = event_base_new()};
+	auto_(store) struct store *st = open_etcd(NULL);
+	struct store *watching = open_etcd(w.base);
+	struct store_kv kv;
+	int64_t rev;
+
+	ok(store_create_wait(st, "/p/a", "1", 0, &rev, &err));
+	w.rev = rev;
+	w.watch = store_watch(watching, "/p/", rev, on_event, on_end, &w);
+	ok(store_update_wait(st, "/p/a", "2", 0, 0, NULL, &err));
+	wait_events(&w, 1);
+	server_stop();
+	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
+	said(url);
+	said("Failed to connect");
+	said("check ETCD_ENDPOINTS");
+	fails(store_update_wait(st, "/p/a", "3", 0, 0, NULL, &err), -EHOSTUNREACH);
+	run_until(w.base, NULL, 0, 300);
+	server_start();
+	ok(store_update_wait(st, "/p/a", "3", 0, 0, NULL, &err));
+	wait_events(&w, 2);
+	ck_assert_int_eq(w.end_r, 0);
+	ck_assert_str_eq(w.events.v[1].value, "3");
+	/* away for good: it ends */
+	server_stop();
+	wait_for(w.base, &w.end_r, -EHOSTUNREACH);
+	store_close(watching);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
+START_TEST(a_frozen_server_is_a_timeout)
+{
+	auto_(store) struct store *st = open_etcd(NULL);
+
+	ok(store_create_wait(st, "/p/a", "1", 0, NULL, &err));
+	kill(server, SIGSTOP);
+	fails(store_update_wait(st, "/p/a", "2", 0, clock_mono_ms() + 200, NULL, &err), -ETIMEDOUT);
+	kill(server, SIGCONT);
+	ok(store_update_wait(st, "/p/a", "3", 0, 0, NULL, &err));
+}
+END_TEST
+
+START_TEST(an_endpoint_that_is_away_is_passed_over)
+{
+	struct seen w = {.base = event_base_new()};
+	char both[160];
+	struct store *st, *watching;
+
+	snprintf(both, sizeof(both), "http://127.0.0.1:1, %s/", url);
+	conf.etcd_endpoints = both;
+	st = open_etcd(NULL);
+	watching = open_etcd(w.base);
+	w.watch = store_watch(watching, "/p/", 1, on_event, on_end, &w);
+	ok(store_create_wait(st, "/p/a", "1", 0, NULL, &err));
+	ok(store_update_wait(st, "/p/a", "2", 0, 0, NULL, &err));
+	wait_events(&w, 2);
+	store_close(st);
+	store_close(watching);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
+START_TEST(another_cluster_is_refused)
+{
+	auto_(store) struct store *st = open_etcd(NULL);
+	char data[80];
+	struct store_kv kv;
+
+	ok(store_create_wait(st, "/p/a", "1", 0, NULL, &err));
+	server_stop();
+	snprintf(data, sizeof(data), "%s/data", dir);
+	nftw(data, rm, 8, FTW_DEPTH | FTW_PHYS);
+	server_args[0] = "--initial-cluster-token";
+	server_args[1] = "other";
+	server_start();
+	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
+	said("another cluster");
+}
+END_TEST
+
+START_TEST(a_full_quota_is_reported_and_survived)
+{
+	auto_free char *value = mem_zalloc(1000001);
+	struct store *st;
+	struct store_kv kv;
+	char key[24];
+	int r = 0;
+
+	server_args[0] = "--quota-backend-bytes";
+	server_args[1] = "4000000";
+	server_start();
+	st = open_etcd(NULL);
+	memset(value, '1', 1000000);
+	for (int i = 0; i < 20 && r == 0; i++) {
+		snprintf(key, sizeof(key), "/p/%d", i);
+		r = store_create_wait(st, key, value, 0, NULL, &err);
+	}
+	ck_assert_msg(r == -ENOSPC, "%d: %s", r, err_text(&err));
+	said("database space exceeded: compact and defragment it");
+	ok(store_get_wait(st, "/p/0", 0, &kv, &err));
+	store_kv_done(&kv);
+	etcdctl("del --prefix /p/");
+	compact(revision());
+	etcdctl("defrag");
+	etcdctl("alarm disarm");
+	ok(store_create_wait(st, key, value, 0, NULL, &err));
+	store_close(st);
+}
+END_TEST
+
+/* ---- auth ---- */
+
+START_TEST(passwords_and_tokens)
+{
+	struct seen w = {.base = event_base_new()};
+	struct store *st, *watching;
+	struct store_kv kv;
+
+	server_args[0] = "--auth-token-ttl";
+	server_args[1] = "1";
+	server_start();
+	/* a server that wants no password takes one */
+	conf.etcd_username = "margay";
+	conf.etcd_password = "s3cret\"";
+	st = open_etcd(NULL);
+	ok(store_create_wait(st, "/calico/a", "1", 0, NULL, &err));
+	etcdctl("user add root:root");
+	etcdctl("user add 'margay:s3cret\"'");
+	etcdctl("role add calico");
+	etcdctl("role grant-permission calico readwrite /calico/ --prefix");
+	etcdctl("user grant-role margay calico");
+	etcdctl("auth enable");
+	/* and now that it does, the same store goes on */
+	ok(store_update_wait(st, "/calico/a", "2", 0, 0, NULL, &err));
+	fails(store_create_wait(st, "/other", "1", 0, NULL, &err), -EACCES);
+	said("permission denied: grant the role of ETCD_USERNAME");
+	watching = open_etcd(w.base);
+	w.watch = store_watch(watching, "/calico/", 1, on_event, on_end, &w);
+	wait_events(&w, 2);
+	/* tokens are out of date after a second, and lost by a restart */
+	sleep(3);
+	ok(store_update_wait(st, "/calico/a", "3", 0, 0, NULL, &err));
+	server_stop();
+	server_start();
+	ok(store_update_wait(st, "/calico/a", "4", 0, 0, NULL, &err));
+	wait_events(&w, 4);
+	ck_assert_int_eq(w.end_r, 0);
+	store_close(st);
+
+	conf.etcd_password = "wr0ng";
+	st = open_etcd(NULL);
+	fails(store_get_wait(st, "/calico/a", 0, &kv, &err), -EACCES);
+	said("authentication failed, invalid user ID or password: check ETCD_USERNAME");
+	ck_assert_ptr_null(strstr(err.text, "wr0ng"));
+	store_close(st);
+	conf.etcd_username = conf.etcd_password = NULL;
+	st = open_etcd(NULL);
+	fails(store_get_wait(st, "/calico/a", 0, &kv, &err), -EACCES);
+	said("set ETCD_USERNAME and ETCD_PASSWORD");
+	store_close(st);
+	store_close(watching);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
+/* ---- TLS ---- */
+
+static char *file_of(const char *name)
+{
+	return mem_printf("%s/%s", dir, name);
+}
+
+static void make_certificates(void)
+{
+	auto_free char *cmd = mem_printf(
+		"cd %s && exec >log 2>&1 && set -e; "
+		"for ca in ca other; do openssl req -x509 -newkey ec -pkeyopt "
+		"ec_paramgen_curve:P-256 -nodes -keyout $ca.key -out $ca.pem -days 2 -subj /CN=$ca; "
+		"done; printf 'subjectAltName=IP:127.0.0.1\\n' >ext; "
+		"for who in server client; do openssl req -newkey ec -pkeyopt "
+		"ec_paramgen_curve:P-256 -nodes -keyout $who.key -out $who.csr -subj /CN=$who; "
+		"openssl x509 -req -in $who.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 "
+		"-extfile ext -out $who.pem; done",
+		dir);
+
+	ck_assert_int_eq(system(cmd), 0);
+}
+
+START_TEST(tls_with_client_certificates)
+{
+	auto_free char *ca = file_of("ca.pem"), *other = file_of("other.pem"),
+		       *cert = file_of("server.pem"), *key = file_of("server.key"),
+		       *my_cert = file_of("client.pem"), *my_key = file_of("client.key");
+	const char *const args[] = {"--cert-file", cert, "--key-file", key, "--trusted-ca-file", ca,
+		"--client-cert-auth"};
+	struct seen w = {.base = event_base_new()};
+	struct store *st, *watching;
+	struct store_kv kv;
+
+	make_certificates();
+	memcpy(server_args, args, sizeof(args));
+	snprintf(url, sizeof(url), "https://127.0.0.1:%u", port);
+	server_start();
+	conf.etcd_ca_cert_file = ca;
+	conf.etcd_cert_file = my_cert;
+	conf.etcd_key_file = my_key;
+	st = open_etcd(NULL);
+	watching = open_etcd(w.base);
+	w.watch = store_watch(watching, "/p/", 1, on_event, on_end, &w);
+	ok(store_create_wait(st, "/p/a", "1", 0, NULL, &err));
+	wait_events(&w, 1);
+	store_close(watching);
+	store_close(st);
+
+	conf.etcd_ca_cert_file = other;
+	st = open_etcd(NULL);
+	fails(store_update_wait(st, "/p/a", "2", 0, 0, NULL, &err), -EHOSTUNREACH);
+	said("certificate");
+	said("check ETCD_CA_CERT_FILE");
+	store_close(st);
+	conf.etcd_ca_cert_file = "/nonexistent.pem";
+	st = open_etcd(NULL);
+	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
+	said("/nonexistent.pem");
+	said("check ETCD_CA_CERT_FILE");
+	store_close(st);
+	conf.etcd_ca_cert_file = ca;
+	conf.etcd_cert_file = conf.etcd_key_file = NULL;
+	st = open_etcd(NULL);
+	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
+	said("ETCD_CERT_FILE");
+	store_close(st);
+	snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
+	st = open_etcd(NULL);
+	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
+	said("ETCD_ENDPOINTS");
+	store_close(st);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
+START_TEST(bad_parameters)
+{
+	static const struct {
+		struct store_conf conf;
+		const char *text;
+	} cases[] = {
+		{{.etcd_endpoints = ""}, "ETCD_ENDPOINTS is not set"},
+		{{.etcd_endpoints = " , "}, "ETCD_ENDPOINTS is not set"},
+		{{.etcd_endpoints = "127.0.0.1:2379"}, "want http://HOST:PORT or https://"},
+		{{.etcd_endpoints = "http://u:pw@h:1"}, "set ETCD_USERNAME and ETCD_PASSWORD"},
+		{{.etcd_endpoints = "http://h:1/x"}, "\"http://h:1/x\": want http://HOST:PORT"},
+		{{.etcd_endpoints = "http://h", .etcd_cert_file = "/c"},
+			"ETCD_CERT_FILE is set, and ETCD_KEY_FILE is not"},
+		{{.etcd_endpoints = "http://h", .etcd_password = "pw"},
+			"ETCD_PASSWORD is set, and ETCD_USERNAME is not"},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct store_conf c = cases[i].conf;
+		struct store *st = NULL;
+
+		c.type = "etcd";
+		fails(store_open(&c, NULL, &st, &err), -EINVAL);
+		said(cases[i].text);
+		ck_assert_ptr_null(strstr(err.text, "pw"));
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("etcd");
+	TCase *started = tcase_create("etcd"), *own = tcase_create("etcd with options");
+	SRunner *sr;
+	int failed;
+
+	store_suite_add(s, drivers, array_size(drivers), setup_started, teardown);
+	tcase_add_checked_fixture(started, setup_started, teardown);
+	tcase_set_timeout(started, 60);
+	tcase_add_test(started, etcdctl_reads_what_is_written);
+	tcase_add_test(started, a_watch_from_before_a_compaction_ends);
+	tcase_add_test(started, a_restart_is_survived);
+	tcase_add_test(started, a_frozen_server_is_a_timeout);
+	tcase_add_test(started, an_endpoint_that_is_away_is_passed_over);
+	tcase_add_test(started, another_cluster_is_refused);
+	suite_add_tcase(s, started);
+
+	tcase_add_checked_fixture(own, setup, teardown);
+	tcase_set_timeout(own, 60);
+	tcase_add_test(own, a_full_quota_is_reported_and_survived);
+	tcase_add_test(own, passwords_and_tokens);
+	tcase_add_test(own, tls_with_client_certificates);
+	tcase_add_test(own, bad_parameters);
+	suite_add_tcase(s, own);
+
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "unit/store_suite.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+
+struct err err;
+static const struct store_suite_driver *drivers;
+
+unsigned long seed(void)
+{
+	const char *s = getenv("SEED");
+	unsigned long n = s ? strtoul(s, NULL, 10) : (unsigned long)clock_real_ns();
+
+	printf("SEED=%lu\n", n);
+	fflush(stdout);
+	srandom((unsigned)n);
+	return n;
+}
+
+void said(const char *want)
+{
+	ck_assert_msg(strstr(err.text, want), "\"%s\" does not say \"%s\"", err.text, want);
+}
+
+/* ---- every driver: operations ---- */
+
+START_TEST(point_operations)
+{
+	auto_(store) struct store *st = drivers[_i].open(NULL);
+	struct store_kv kv = {0};
+	int64_t rev1, rev2, rev3;
+
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -ENOENT);
+	fails(store_update_wait(st, "/a", "1", 0, 0, NULL, &err), -ENOENT);
+	fails(store_delete_wait(st, "/a", 0, NULL, 0, &err), -ENOENT);
+	ok(store_create_wait(st, "/a", "{\"metadata\":{\"uid\":\"u1\"}}", 0, &rev1, &err));
+	ck_assert_int_gt(rev1, 0);
+	fails(store_create_wait(st, "/a", "2", 0, NULL, &err), -EEXIST);
+	ok(store_get_wait(st, "/a", 0, &kv, &err));
+	ck_assert_str_eq(kv.key, "/a");
+	ck_assert_str_eq(kv.value, "{\"metadata\":{\"uid\":\"u1\"}}");
+	ck_assert_uint_eq(kv.len, strlen(kv.value));
+	ck_assert_int_eq(kv.rev, rev1);
+	ck_assert_int_eq(kv.create_rev, rev1);
+	store_kv_done(&kv);
+
+	fails(store_update_wait(st, "/a", "2", rev1 + 1, 0, NULL, &err), -ESTALE);
+	ok(store_update_wait(st, "/a", "{\"metadata\":{\"uid\":\"u2\"}}", rev1, 0, &rev2, &err));
+	ck_assert_int_gt(rev2, rev1);
+	fails(store_update_wait(st, "/a", "2", rev1, 0, NULL, &err), -ESTALE);
+	fails(store_delete_wait(st, "/a", rev1, NULL, 0, &err), -ESTALE);
+	fails(store_delete_wait(st, "/a", 0, "u1", 0, &err), -ESTALE);
+	ok(store_get_wait(st, "/a", 0, &kv, &err));
+	ck_assert_int_eq(kv.rev, rev2);
+	ck_assert_int_eq(kv.create_rev, rev1);
+	store_kv_done(&kv);
+	ok(store_delete_wait(st, "/a", rev2, "u2", 0, &err));
+	fails(store_get_wait(st, "/a", 0, &kv, &err), -ENOENT);
+	fails(store_delete_wait(st, "/a", 0, NULL, 0, &err), -ENOENT);
+	fails(store_update_wait(st, "/a", "2", 0, 0, NULL, &err), -ENOENT);
+
+	ok(store_create_wait(st, "/a", "3", 0, &rev3, &err));
+	ck_assert_int_gt(rev3, rev2 + 1);
+	ok(store_update_wait(st, "/a", "4", 0, 0, NULL, &err));
+	ok(store_get_wait(st, "/a", 0, &kv, &err));
+	ck_assert_str_eq(kv.value, "4");
+	ck_assert_int_eq(kv.create_rev, rev3);
+	store_kv_done(&kv);
+}
+END_TEST
+
+START_TEST(list_is_the_prefix_in_order)
+{
+	static const char *const keys[] = {
+		"/p/b", "/p/a", "/p/", "/p", "/q", "/p/a/x", "/o", "/p0"};
+	static const char *const want[] = {"/p/", "/p/a", "/p/a/x", "/p/b"};
+	auto_(store) struct store *st = drivers[_i].open(NULL);
+	struct store_list l = {0};
+	int64_t rev = 0;
+
+	ok(store_list_wait(st, "/", 0, &l, &err));
+	ck_assert_uint_eq(l.n, 0);
+	ck_assert_int_gt(l.rev, 0);
+	store_list_done(&l);
+	for (size_t i = 0; i < array_size(keys); i++)
+		ok(store_create_wait(st, keys[i], keys[i] + 1, 0, &rev, &err));
+	ok(store_create_wait(st, "/p/gone", "1", 0, &rev, &err));
+	ok(store_delete_wait(st, "/p/gone", rev, NULL, 0, &err));
+	ok(store_list_wait(st, "/p/", 0, &l, &err));
+	ck_assert_uint_eq(l.n, array_size(want));
+	for (size_t i = 0; i < l.n; i++) {
+		ck_assert_str_eq(l.v[i].key, want[i]);
+		ck_assert_str_eq(l.v[i].value, want[i] + 1);
+	}
+	ck_assert_int_eq(l.rev, rev + 1);
+	store_list_done(&l);
+}
+END_TEST
+
+START_TEST(bad_requests_are_refused)
+{
+	static const struct {
+		const char *key, *value, *text;
+	} cases[] = {
+		{"a", "1", "store key \"a\": want it to begin with \"/\""},
+		{"", "1", "store key \"\": want it to begin with \"/\""},
+		{"/a b", "1", "store key \"/a b\": a space or control character at offset 2"},
+		{"/a\n", "1", "store key \"/a\n\": a space or control character at offset 2"},
+		{"/a", "", "/a: the value is empty, want JSON text"},
+	};
+	auto_(store) struct store *st = drivers[_i].open(NULL);
+	auto_free char *big = mem_alloc(STORE_VALUE_MAX + 2);
+	char key[STORE_KEY_MAX + 2];
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		fails(store_create_wait(st, cases[i].key, cases[i].value, 0, NULL, &err), -EINVAL);
+		ck_assert_str_eq(err.text, cases[i].text);
+	}
+	memset(big, '1', STORE_VALUE_MAX + 1);
+	big[STORE_VALUE_MAX + 1] = 0;
+	fails(store_create_wait(st, "/a", big, 0, NULL, &err), -EINVAL);
+	big[STORE_VALUE_MAX] = 0;
+	ok(store_create_wait(st, "/a", big, 0, NULL, &err));
+	memset(key, '/', sizeof(key));
+	key[STORE_KEY_MAX + 1] = 0;
+	fails(store_create_wait(st, key, "1", 0, NULL, &err), -EINVAL);
+	key[STORE_KEY_MAX] = 0;
+	ok(store_create_wait(st, key, "1", 0, NULL, &err));
+}
+END_TEST
+
+/* ---- every driver: callbacks and watches ---- */
+
+void on_done(void *arg, const struct store_res *res)
+{
+	struct seen *s = arg;
+
+	s->calls++;
+	s->rev = res->rev;
+	ck_assert_int_eq(res->r, 0);
+}
+
+void on_event(void *arg, const struct store_kv *kv)
+{
+	struct seen *s = arg;
+	struct store_kv copy = *kv;
+
+	ck_assert_int_gt(kv->rev, s->rev);
+	s->rev = kv->rev;
+	copy.key = mem_strdup(kv->key);
+	copy.value = kv->value ? mem_strdup(kv->value) : NULL;
+	vec_push(&s->events, copy);
+}
+
+void on_end(void *arg, int r, const struct err *e)
+{
+	struct seen *s = arg;
+
+	s->watch = NULL;
+	s->end_r = r;
+	err = *e;
+}
+
+void seen_done(struct seen *s)
+{
+	for (size_t i = 0; i < s->events.n; i++)
+		store_kv_done(&s->events.v[i]);
+	vec_done(&s->events);
+}
+
+static bool timed_out;
+
+static void on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	timed_out = true;
+	event_base_loopbreak(arg);
+}
+
+int run_until(struct event_base *base, const int *what, int want, int ms)
+{
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+	struct event *timer = evtimer_new(base, on_timeout, base);
+	int turns = 0;
+
+	timed_out = false;
+	event_add(timer, &tv);
+	while (!timed_out && (!what || *what != want)) {
+		event_base_loop(base, EVLOOP_ONCE);
+		turns++;
+	}
+	event_free(timer);
+	return turns;
+}
+
+void do_op(struct seen *s, enum store_verb verb, const char *key, const char *value)
+{
+	s->calls = 0;
+	s->op = store_start(
+		s->st, &(struct store_req){.verb = verb, .key = key, .value = value}, on_done, s);
+	ck_assert_int_eq(s->calls, 0); /* never before store_start returned */
+	wait_for(s->base, &s->calls, 1);
+}
+
+void wait_events(struct seen *s, size_t n)
+{
+	int64_t end = clock_mono_ms() + 20000;
+
+	while (s->events.n < n && clock_mono_ms() < end)
+		run_until(s->base, NULL, 0, 1);
+	ck_assert_uint_eq(s->events.n, n);
+}
+
+START_TEST(watch_tells_what_follows)
+{
+	struct seen ops = {.base = event_base_new()}, w = {0};
+
+	ops.st = drivers[_i].open(ops.base);
+	w.base = ops.base;
+	do_op(&ops, STORE_CREATE, "/p/before", "1");
+	w.rev = ops.rev;
+	w.watch = store_watch(ops.st, "/p/", ops.rev, on_event, on_end, &w);
+	do_op(&ops, STORE_CREATE, "/p/a", "1");
+	wait_events(&w, 1);
+	do_op(&ops, STORE_CREATE, "/q/a", "1");
+	do_op(&ops, STORE_UPDATE, "/p/a", "2");
+	wait_events(&w, 2);
+	do_op(&ops, STORE_DELETE, "/p/a", NULL);
+	wait_events(&w, 3);
+	ck_assert_int_eq(ops.rev, w.rev);
+	do_op(&ops, STORE_CREATE, "/p/a", "3");
+	wait_events(&w, 4);
+	for (size_t i = 0; i < 4; i++)
+		ck_assert_str_eq(w.events.v[i].key, "/p/a");
+	ck_assert_str_eq(w.events.v[0].value, "1");
+	ck_assert_str_eq(w.events.v[1].value, "2");
+	ck_assert_ptr_null(w.events.v[2].value);
+	ck_assert_str_eq(w.events.v[3].value, "3");
+
+	store_watch_cancel(w.watch);
+	do_op(&ops, STORE_CREATE, "/p/b", "1");
+	run_until(ops.base, NULL, 0, 20);
+	ck_assert_uint_eq(w.events.n, 4);
+	store_close(ops.st);
+	event_base_free(ops.base);
+	seen_done(&w);
+}
+END_TEST
+
+static void on_event_restart(void *arg, const struct store_kv *kv)
+{
+	struct seen *s = arg;
+
+	on_event(s, kv);
+	/* Cancels itself, and begins anew from here: nothing may be lost or told twice. */
+	store_watch_cancel(s->watch);
+	s->watch = store_watch(s->st, "/p/", kv->rev, on_event_restart, on_end, s);
+}
+
+START_TEST(watches_may_change_inside_their_callback)
+{
+	struct seen ops = {.base = event_base_new()}, w = {0}, plain = {0};
+	char key[16];
+
+	ops.st = w.st = drivers[_i].open(ops.base);
+	w.base = plain.base = ops.base;
+	do_op(&ops, STORE_CREATE, "/q", "1");
+	w.rev = plain.rev = ops.rev;
+	w.watch = store_watch(ops.st, "/p/", ops.rev, on_event_restart, on_end, &w);
+	plain.watch = store_watch(ops.st, "/p/", ops.rev, on_event, on_end, &plain);
+	for (int i = 0; i < 20; i++) {
+		snprintf(key, sizeof(key), "/p/%d", i);
+		store_start(ops.st,
+			&(struct store_req){.verb = STORE_CREATE, .key = key, .value = "1"},
+			on_done, &ops);
+	}
+	wait_events(&w, 20);
+	wait_events(&plain, 20);
+	store_close(ops.st);
+	event_base_free(ops.base);
+	seen_done(&w);
+	seen_done(&plain);
+}
+END_TEST
+
+START_TEST(a_cancelled_operation_is_silent)
+{
+	struct seen s = {.base = event_base_new()};
+
+	s.st = drivers[_i].open(s.base);
+	s.op = store_start(s.st,
+		&(struct store_req){.verb = STORE_CREATE, .key = "/a", .value = "1"}, on_done, &s);
+	store_op_cancel(s.op);
+	store_op_cancel(NULL);
+	run_until(s.base, NULL, 0, 20);
+	ck_assert_int_eq(s.calls, 0);
+	/* one under way when the store is closed is silent as well */
+	store_start(s.st, &(struct store_req){.verb = STORE_GET, .key = "/a"}, on_done, &s);
+	store_watch(s.st, "/", 1, on_event, on_end, &s);
+	store_close(s.st);
+	run_until(s.base, NULL, 0, 5);
+	ck_assert_int_eq(s.calls, 0);
+	event_base_free(s.base);
+}
+END_TEST
+
+static void cancel_in_list(void *arg, const struct store_res *res)
+{
+	struct seen *s = arg;
+
+	s->calls++;
+	if (res->more) /* a driver may give two objects at once */
+		store_op_cancel(s->op);
+}
+
+START_TEST(a_list_may_be_cancelled_between_pages)
+{
+	struct seen s = {.base = event_base_new()};
+
+	s.st = drivers[_i].open(s.base);
+	do_op(&s, STORE_CREATE, "/a", "1");
+	do_op(&s, STORE_CREATE, "/b", "1");
+	s.calls = 0;
+	s.op = store_start(
+		s.st, &(struct store_req){.verb = STORE_LIST, .key = "/"}, cancel_in_list, &s);
+	wait_for(s.base, &s.calls, 1);
+	run_until(s.base, NULL, 0, 5);
+	ck_assert_int_eq(s.calls, 1);
+	do_op(&s, STORE_CREATE, "/c", "1");
+	store_close(s.st);
+	event_base_free(s.base);
+}
+END_TEST
+
+static void count_list(void *arg, const struct store_res *res)
+{
+	struct seen *s = arg;
+
+	s->rev += (int64_t)res->n;
+	s->calls += !res->more;
+}
+
+START_TEST(a_list_may_be_limited)
+{
+	struct seen s = {.base = event_base_new()};
+
+	s.st = drivers[_i].open(s.base);
+	do_op(&s, STORE_CREATE, "/a", "1");
+	do_op(&s, STORE_CREATE, "/b", "1");
+	do_op(&s, STORE_CREATE, "/c", "1");
+	for (size_t limit = 1; limit <= 5; limit++) {
+		s.rev = s.calls = 0;
+		store_start(s.st,
+			&(struct store_req){.verb = STORE_LIST, .key = "/", .limit = limit},
+			count_list, &s);
+		wait_for(s.base, &s.calls, 1);
+		ck_assert_int_eq(s.rev, limit < 3 ? (int64_t)limit : 3);
+	}
+	store_close(s.st);
+	event_base_free(s.base);
+}
+END_TEST
+
+void random_key(char key[static 24])
+{
+	snprintf(key, 24, "/p/%ld", random() % N_KEYS);
+}
+
+void random_write(struct store *st, int id, int i)
+{
+	char key[24], value[64];
+	struct store_kv kv = {0};
+	int r;
+
+	random_key(key);
+	snprintf(value, sizeof(value), "{\"writer\":%d,\"n\":%d}", id, i);
+	r = store_get_wait(st, key, 0, &kv, &err);
+	if (r == -ENOENT)
+		r = store_create_wait(st, key, value, 0, NULL, &err);
+	else if (r == 0 && random() % 3 == 0)
+		r = store_delete_wait(st, key, kv.rev, NULL, 0, &err);
+	else if (r == 0)
+		r = store_update_wait(st, key, value, kv.rev, 0, NULL, &err);
+	store_kv_done(&kv);
+	if (r < 0 && r != -EEXIST && r != -ESTALE && r != -ENOENT) {
+		fprintf(stderr, "writer %d: %s\n", id, err_text(&err));
+		_exit(1);
+	}
+}
+
+static void f_set(void *arg, const char *key, const char *value, size_t len, int64_t rev)
+{
+	struct follower *f = arg;
+	int i = atoi(key + 3);
+
+	ck_assert_uint_eq(strlen(value), len);
+	ck_assert(!f->key[i].value || strcmp(f->key[i].value, value) != 0); /* a real difference */
+	ck_assert_int_gt(rev, f->key[i].rev);
+	free(f->key[i].value);
+	f->key[i].value = mem_strdup(value);
+	f->key[i].rev = rev;
+	f->sets++;
+}
+
+static void f_del(void *arg, const char *key)
+{
+	struct follower *f = arg;
+	int i = atoi(key + 3);
+
+	ck_assert(f->may_delete);
+	ck_assert_ptr_nonnull(f->key[i].value);
+	free(f->key[i].value);
+	f->key[i].value = NULL;
+	f->dels++;
+}
+
+static void f_in_sync(void *arg)
+{
+	((struct follower *)arg)->in_sync++;
+}
+
+static void f_state(void *arg)
+{
+	((struct follower *)arg)->states++;
+}
+
+const struct sync_ops f_ops = {.set = f_set, .del = f_del, .in_sync = f_in_sync, .state = f_state};
+const char *const f_prefix[1] = {"/p/"};
+
+void f_done(struct follower *f)
+{
+	sync_free(f->sync);
+	for (size_t i = 0; i < N_KEYS; i++)
+		free(f->key[i].value);
+}
+
+bool f_equals(const struct follower *f, const struct store_list *l)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < l->n; i++) {
+		const char *have = f->key[atoi(l->v[i].key + 3)].value;
+
+		if (!have || strcmp(have, l->v[i].value) != 0)
+			return false;
+	}
+	for (size_t i = 0; i < N_KEYS; i++)
+		n += f->key[i].value != NULL;
+	return n == l->n;
+}
+
+START_TEST(a_list_of_many_pages_shows_one_revision)
+{
+	enum { N = 1201 };
+	struct seen s = {0};
+	auto_(store) struct store *st = NULL;
+	struct store_list l = {0};
+	char key[24];
+
+	if (drivers[_i].alone)
+		return;
+	s.base = event_base_new();
+	st = drivers[_i].open(NULL);
+	s.st = drivers[_i].open(s.base);
+	for (int i = 0; i < N; i++) {
+		snprintf(key, sizeof(key), "/p/%05d", i);
+		store_start(s.st,
+			&(struct store_req){.verb = STORE_CREATE, .key = key, .value = key + 4},
+			on_done, &s);
+	}
+	wait_for(s.base, &s.calls, N);
+	ok(store_list_wait(st, "/p/", 0, &l, &err));
+	ck_assert_uint_eq(l.n, N);
+	for (int i = 0; i < N; i++) {
+		snprintf(key, sizeof(key), "/p/%05d", i);
+		ck_assert_str_eq(l.v[i].key, key);
+		ck_assert_str_eq(l.v[i].value, key + 4);
+		ck_assert_int_le(l.v[i].rev, l.rev);
+	}
+	store_list_done(&l);
+	store_close(s.st);
+	event_base_free(s.base);
+}
+END_TEST
+
+/* ---- a follower, whatever happens meanwhile ---- */
+
+START_TEST(a_follower_misses_nothing)
+{
+	const char *text = getenv("MARGAY_STORE_OPS");
+	int n = text ? atoi(text) : 2000, harms = 8;
+	struct follower f = {.may_delete = true};
+	struct store_list l = {0};
+	struct store *st, *writer;
+	int64_t end;
+
+	if (drivers[_i].alone)
+		return;
+	seed();
+	f.base = event_base_new();
+	st = drivers[_i].open(f.base);
+	writer = drivers[_i].open(NULL);
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, NULL);
+	for (int i = 0; i < n; i++) {
+		random_write(writer, 0, i);
+		if (random() % 4 == 0)
+			run_until(f.base, NULL, 0, 1);
+		if (drivers[_i].harm && i % (n / harms) == n / harms / 2)
+			drivers[_i].harm(i / (n / harms));
+	}
+	ok(store_list_wait(writer, "/p/", 0, &l, &err));
+	end = clock_mono_ms() + 30000;
+	while (clock_mono_ms() < end && !(f_equals(&f, &l) && sync_up(f.sync)))
+		run_until(f.base, NULL, 0, 5);
+	ck_assert_msg(f_equals(&f, &l), "%s", sync_state(f.sync));
+	ck_assert_int_eq(f.in_sync, 1);
+	ck_assert_str_eq(sync_state(f.sync), "in sync");
+	printf("%d writes: %d sets, %d deletions\n", n, f.sets, f.dels);
+	store_list_done(&l);
+	f_done(&f);
+	store_close(writer);
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
+void store_suite_add(Suite *s, const struct store_suite_driver *ds, int n, void (*setup)(void),
+	void (*teardown)(void))
+{
+	TCase *tc = tcase_create("every driver");
+
+	drivers = ds;
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, getenv("MARGAY_STORE_OPS") ? 1800 : 60);
+	tcase_add_loop_test(tc, point_operations, 0, n);
+	tcase_add_loop_test(tc, list_is_the_prefix_in_order, 0, n);
+	tcase_add_loop_test(tc, bad_requests_are_refused, 0, n);
+	tcase_add_loop_test(tc, watch_tells_what_follows, 0, n);
+	tcase_add_loop_test(tc, watches_may_change_inside_their_callback, 0, n);
+	tcase_add_loop_test(tc, a_cancelled_operation_is_silent, 0, n);
+	tcase_add_loop_test(tc, a_list_may_be_cancelled_between_pages, 0, n);
+	tcase_add_loop_test(tc, a_list_may_be_limited, 0, n);
+	tcase_add_loop_test(tc, a_list_of_many_pages_shows_one_revision, 0, n);
+	tcase_add_loop_test(tc, a_follower_misses_nothing, 0, n);
+	suite_add_tcase(s, tc);
+}
