@@ -255,17 +255,13 @@ void call_done(struct call *c)
 
 int call_open_store(struct call *c, struct err *err)
 {
-	const struct store_conf conf = {.type = c->conf->datastore_type,
-		.sqlite_path = c->conf->sqlite_path,
-		/* A path with a slip in it would be a datastore of its own, in which nothing is. */
-		.must_exist = true};
 	int r;
 
 	if (c->st)
 		return 0;
-	r = ctx_store(c->ctx, &conf, &c->st, err);
+	r = ctx_store(c->ctx, &c->conf->store, &c->st, err);
 	if (r < 0) {
-		err_wrap(err, r, "datastore_type, sqlite_path");
+		err_wrap(err, r, "netconf: the datastore's keys");
 		return CNI_E_CONF;
 	}
 	return 0;

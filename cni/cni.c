@@ -15,8 +15,8 @@
 #include "store/store.h"
 
 struct cni_ctx {
-	char *type, *sqlite_path; /* of st; "" where not given */
 	struct store *st;
+	struct store_conf store_conf; /* of st */
 	struct rt *host;
 };
 
@@ -31,8 +31,7 @@ void cni_ctx_free(struct cni_ctx *ctx)
 		return;
 	if (ctx->st)
 		store_close(ctx->st);
-	free(ctx->type);
-	free(ctx->sqlite_path);
+	store_conf_done(&ctx->store_conf);
 	rt_close(ctx->host);
 	free(ctx);
 }
@@ -40,11 +39,10 @@ void cni_ctx_free(struct cni_ctx *ctx)
 int ctx_store(
 	struct cni_ctx *ctx, const struct store_conf *conf, struct store **ret, struct err *err)
 {
-	const char *type = conf->type ?: "", *path = conf->sqlite_path ?: "";
 	struct store *st;
 	int r;
 
-	if (ctx->st && strcmp(type, ctx->type) == 0 && strcmp(path, ctx->sqlite_path) == 0) {
+	if (ctx->st && store_conf_equal(conf, &ctx->store_conf)) {
 		*ret = ctx->st;
 		return 0;
 	}
@@ -53,10 +51,8 @@ int ctx_store(
 		return r;
 	if (ctx->st)
 		store_close(ctx->st);
-	free(ctx->type);
-	free(ctx->sqlite_path);
-	ctx->type = mem_strdup(type);
-	ctx->sqlite_path = mem_strdup(path);
+	store_conf_done(&ctx->store_conf);
+	store_conf_copy(&ctx->store_conf, conf);
 	ctx->st = *ret = st;
 	return 0;
 }

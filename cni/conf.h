@@ -15,6 +15,7 @@
 #include "cni/result.h"
 #include "net/mac.h"
 #include "net/prefix.h"
+#include "store/store.h"
 
 struct err;
 
@@ -44,11 +45,12 @@ struct cni_conf {
 	char *name; /* of the network: the handle's prefix */
 	char *type;
 
-	/* The node and the datastore; NULL where not given. */
+	/* The node; NULL where not given. */
 	char *nodename, *nodename_file, *hostname;
 	bool nodename_file_optional;
-	char *datastore_type, *sqlite_path;
 	char *log_level;
+
+	struct store_conf store;
 
 	/* The device. 0: not given. */
 	uint32_t mtu, n_queues;

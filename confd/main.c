@@ -18,6 +18,7 @@
 #include "confd/dns_view.h"
 #include "confd/templates.h"
 #include "model/node.h"
+#include "store/params.h"
 #include "store/store.h"
 #include "store/svcalloc.h"
 #include "svc/bird.h"
@@ -28,6 +29,7 @@
 #include "svc/metrics.h"
 #include "svc/param.h"
 
+static struct store_conf store_conf;
 static struct common_params common;
 static char *bird_ctl, *bird_dir, *router_id, *template_dir, *secret_dir, *renderer_dir, *domain,
 	*service_ranges;
@@ -99,7 +101,6 @@ static char *installed_templates(void)
 
 static int serve(const char *nodename, struct err *err)
 {
-	struct store_conf sc = {.type = common.datastore_type, .sqlite_path = common.sqlite_path};
 	auto_free char *installed = installed_templates();
 	struct svcalloc_conf services = {0};
 	struct agent_conf conf = {.nodename = nodename,
@@ -124,7 +125,7 @@ static int serve(const char *nodename, struct err *err)
 	conf.service_ranges = services.ranges;
 	conf.n_service_ranges = services.n_ranges;
 	if (r == 0)
-		r = store_open(&sc, loop_base(loop), &st, err);
+		r = store_open(&store_conf, loop_base(loop), &st, err);
 	if (r == 0)
 		r = agent_new(loop_base(loop), st, &conf, health, metrics, &agent, err);
 	if (r == 0)
@@ -148,6 +149,7 @@ int main(int argc, char **argv)
 	auto_free char *nodename = NULL;
 	int r;
 
+	store_params_add(&ps, &store_conf);
 	common_params_add_daemon(&ps, &common, "CONFD", COMMON_HEALTH_PORT_CONFD);
 	params_add(&ps, table, array_size(table));
 	r = params_load(&ps, &argc, argv, &err);

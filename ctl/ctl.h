@@ -11,14 +11,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "store/store.h"
 #include "store/svcalloc.h"
 #include "svc/common_params.h"
 
 struct err;
 struct option;
-struct store;
 
 struct ctl {
+	struct store_conf store_conf;
 	struct common_params common;
 	char *bird_ctl;	 /* BIRD_CTL */
 	char *bird6_ctl; /* BIRD6_CTL: empty where one BIRD serves both families */

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "ctl/ctl.h"
+#include "store/params.h"
 #include "store/store.h"
 #include "svc/bird.h"
 #include "svc/param.h"
@@ -75,6 +76,7 @@ int main(int argc, char **argv)
 	struct err err = ERR_INIT;
 	int r;
 
+	store_params_add(&ps, &c.store_conf);
 	common_params_add(&ps, &c.common);
 	params_add(&ps, table, array_size(table));
 	r = params_load(&ps, &argc, argv, &err);

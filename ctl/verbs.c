@@ -105,15 +105,11 @@ int ctl_fail(const struct err *err)
 
 struct store *ctl_store(struct ctl *c, bool create)
 {
-	struct store_conf conf = {
-		.type = c->common.datastore_type,
-		.sqlite_path = c->common.sqlite_path,
-		/* One that is only looked at is most likely a wrong path. */
-		.must_exist = !create,
-	};
 	struct err err = ERR_INIT;
 
-	if (!c->st && store_open(&conf, NULL, &c->st, &err) < 0)
+	/* One that is only looked at is most likely a wrong path. */
+	c->store_conf.must_exist = !create;
+	if (!c->st && store_open(&c->store_conf, NULL, &c->st, &err) < 0)
 		ctl_fail(&err);
 	return c->st;
 }

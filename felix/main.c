@@ -16,6 +16,7 @@
 #include "felix/pattern.h"
 #include "model/bgp.h"
 #include "model/node.h"
+#include "store/params.h"
 #include "store/store.h"
 #include "svc/common_params.h"
 #include "svc/health.h"
@@ -24,6 +25,7 @@
 #include "svc/metrics.h"
 #include "svc/param.h"
 
+static struct store_conf store_conf;
 static struct common_params common;
 static struct agent_conf conf;
 static char *as_number, *cluster_type, *ip, *ip_method, *mtu_file, *sysctl_root, *pod_prefix,
@@ -221,7 +223,6 @@ static void fill_conf(const char *nodename)
 
 static int serve(const char *nodename, struct err *err)
 {
-	struct store_conf sc = {.type = common.datastore_type, .sqlite_path = common.sqlite_path};
 	auto_(health) struct health *health = health_new();
 	auto_(metrics) struct metrics *metrics = metrics_new();
 	auto_(loop) struct loop *loop = loop_new(NULL, NULL);
@@ -231,7 +232,7 @@ static int serve(const char *nodename, struct err *err)
 	int r;
 
 	fill_conf(nodename);
-	r = store_open(&sc, loop_base(loop), &st, err);
+	r = store_open(&store_conf, loop_base(loop), &st, err);
 	if (r == 0)
 		r = agent_new(loop_base(loop), st, &conf, health, metrics, NULL, &agent, err);
 	if (r == 0)
@@ -255,6 +256,7 @@ int main(int argc, char **argv)
 	auto_free char *nodename = NULL;
 	int r;
 
+	store_params_add(&ps, &store_conf);
 	common_params_add_daemon(&ps, &common, "FELIX", COMMON_HEALTH_PORT_FELIX);
 	params_add(&ps, table, array_size(table));
 	r = params_load(&ps, &argc, argv, &err);

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "model/node.h"
 #include "proxy/agent.h"
+#include "store/params.h"
 #include "store/store.h"
 #include "store/svcalloc.h"
 #include "svc/common_params.h"
@@ -23,6 +24,7 @@
 #include "svc/metrics.h"
 #include "svc/param.h"
 
+static struct store_conf store_conf;
 static struct common_params common;
 static struct agent_conf conf;
 static char *ranges, *scheduler, *cluster_cidr, *sysctl_root, *state_file;
@@ -135,7 +137,6 @@ static void fill_conf(const char *nodename)
 
 static int serve(const char *nodename, struct err *err)
 {
-	struct store_conf sc = {.type = common.datastore_type, .sqlite_path = common.sqlite_path};
 	auto_free char *state = state_file[0] ? mem_strdup(state_file)
 					      : mem_printf("%s/proxy.state", common.run_dir);
 	auto_(health) struct health *health = health_new();
@@ -150,7 +151,7 @@ static int serve(const char *nodename, struct err *err)
 	conf.state_file = state;
 	if (file_mkdirs(common.run_dir, 0755, err) < 0)
 		log_warn("%s", err_text(err));
-	r = store_open(&sc, loop_base(loop), &st, err);
+	r = store_open(&store_conf, loop_base(loop), &st, err);
 	if (r == 0)
 		r = agent_new(loop_base(loop), st, &conf, health, metrics, NULL, &agent, err);
 	if (r == 0)
@@ -171,6 +172,7 @@ int main(int argc, char **argv)
 	auto_free char *nodename = NULL;
 	int r;
 
+	store_params_add(&ps, &store_conf);
 	common_params_add_daemon(&ps, &common, "PROXY", COMMON_HEALTH_PORT_PROXY);
 	params_add(&ps, table, array_size(table));
 	r = params_load(&ps, &argc, argv, &err);

@@ -399,8 +399,14 @@ int store_etcd_open(
 {
 	struct etcd *et = mem_new(struct etcd);
 	auto_strbuf name = STRBUF_INIT;
-	int r = add_endpoints(et, conf->etcd_endpoints, err);
+	int r;
 
+	if (conf->etcd_discovery_srv && *conf->etcd_discovery_srv)
+		r = err_set(err, -EINVAL,
+			"ETCD_DISCOVERY_SRV is set: this version does not look etcd up in DNS: name its "
+			"addresses in ETCD_ENDPOINTS");
+	else
+		r = add_endpoints(et, conf->etcd_endpoints, err);
 	et->ca_file = dup_set(conf->etcd_ca_cert_file);
 	et->cert_file = dup_set(conf->etcd_cert_file);
 	et->key_file = dup_set(conf->etcd_key_file);

@@ -18,14 +18,74 @@
 #include "base/vec.h"
 #include "store/driver.h"
 
+static const size_t conf_texts[] = {
+	offsetof(struct store_conf, type),
+	offsetof(struct store_conf, sqlite_path),
+	offsetof(struct store_conf, etcd_endpoints),
+	offsetof(struct store_conf, etcd_discovery_srv),
+	offsetof(struct store_conf, etcd_username),
+	offsetof(struct store_conf, etcd_password),
+	offsetof(struct store_conf, etcd_key_file),
+	offsetof(struct store_conf, etcd_cert_file),
+	offsetof(struct store_conf, etcd_ca_cert_file),
+};
+
+static const char **conf_text(struct store_conf *conf, size_t i)
+{
+	return (const char **)(void *)((char *)conf + conf_texts[i]);
+}
+
+static const char *conf_get(const struct store_conf *conf, size_t i)
+{
+	const char *s = *(const char *const *)(const void *)((const char *)conf + conf_texts[i]);
+
+	return s ? s : "";
+}
+
+void store_conf_copy(struct store_conf *ret, const struct store_conf *conf)
+{
+	*ret = *conf;
+	for (size_t i = 0; i < array_size(conf_texts); i++)
+		*conf_text(ret, i) = mem_strdup(conf_get(conf, i));
+}
+
+bool store_conf_equal(const struct store_conf *a, const struct store_conf *b)
+{
+	for (size_t i = 0; i < array_size(conf_texts); i++)
+		if (strcmp(conf_get(a, i), conf_get(b, i)) != 0)
+			return false;
+	return a->must_exist == b->must_exist && a->sqlite_sync_full == b->sqlite_sync_full;
+}
+
+void store_conf_done(struct store_conf *conf)
+{
+	for (size_t i = 0; i < array_size(conf_texts); i++)
+		free((void *)(uintptr_t)*conf_text(conf, i));
+	*conf = (struct store_conf){0};
+}
+
+static bool is_set(const char *s)
+{
+	return s && *s;
+}
+
+/* Calico takes etcd, too, where its endpoints are all that is said. */
+static const char *conf_type(const struct store_conf *conf)
+{
+	if (is_set(conf->type))
+		return conf->type;
+	return is_set(conf->etcd_endpoints) || is_set(conf->etcd_discovery_srv) ? "etcdv3"
+										: "sqlite";
+}
+
 int store_open(
 	const struct store_conf *conf, struct event_base *base, struct store **ret, struct err *err)
 {
-	const char *type = conf->type && *conf->type ? conf->type : "sqlite";
+	const char *type = conf_type(conf);
 
 	if (strcmp(type, "sqlite") == 0)
 		return store_sqlite_open(conf, base, ret, err);
-	if (strcmp(type, "etcdv3") == 0 || strcmp(type, "etcd") == 0)
+	if (strcmp(type, "etcdv3") == 0)
 		return store_etcd_open(conf, base, ret, err);
 	return err_set(err, -EINVAL,
 		"DATASTORE_TYPE \"%s\": this version supports \"sqlite\" (one machine, a file) and "

@@ -35,18 +35,27 @@ struct store_watch;
 #define STORE_VALUE_MAX (1528 * 1024) /* etcd takes 1536 KiB, with the keys of the transaction */
 #define STORE_TIMEOUT_MS 10000	      /* an operation that names no deadline */
 
-/* What to open. Strings are copied. */
+#define STORE_SQLITE_PATH "/var/lib/margay/margay.db"
+
+/*
+ * What to open. Strings are copied; "" is as NULL. The names are those of the parameters (params.h) and, in
+ * lower case, of the network configuration's keys.
+ */
 struct store_conf {
-	const char *type;	 /* DATASTORE_TYPE; NULL or "" = "sqlite" */
+	const char *type; /* DATASTORE_TYPE; NULL = etcdv3 where it has endpoints, else sqlite */
 	const char *sqlite_path; /* MARGAY_SQLITE_PATH; NULL = STORE_SQLITE_PATH */
 	bool must_exist; /* where there is no datastore none is made: EHOSTUNREACH, until there is */
 	bool sqlite_sync_full; /* fsync every commit: nothing is lost at a power cut, ~10x slower */
-	const char *etcd_endpoints; /* ETCD_ENDPOINTS, and so on */
+	const char *etcd_endpoints;	/* ETCD_ENDPOINTS, and so on */
+	const char *etcd_discovery_srv; /* refused */
 	const char *etcd_username, *etcd_password;
 	const char *etcd_key_file, *etcd_cert_file, *etcd_ca_cert_file;
 };
 
-#define STORE_SQLITE_PATH "/var/lib/margay/margay.db"
+/* ret's strings are the caller's, to store_conf_done(). */
+void store_conf_copy(struct store_conf *ret, const struct store_conf *conf);
+bool store_conf_equal(const struct store_conf *a, const struct store_conf *b);
+void store_conf_done(struct store_conf *conf);
 
 /*
  * base is borrowed, and must outlive the store; NULL = for the _wait forms. Fails with EINVAL alone:

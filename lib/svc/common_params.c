@@ -32,16 +32,6 @@ static void add(struct params *ps, struct common_params *c, const char *log_leve
 		*s = (char)tolower((unsigned char)*s);
 
 	const struct param rows[] = {
-		{.name = "DATASTORE_TYPE",
-			.type = PARAM_STRING,
-			.str = &c->datastore_type,
-			.def = "sqlite",
-			.doc = "Which datastore holds the cluster's resources"},
-		{.name = "MARGAY_SQLITE_PATH",
-			.type = PARAM_STRING,
-			.str = &c->sqlite_path,
-			.def = "/var/lib/margay/margay.db",
-			.doc = "The file of the sqlite datastore"},
 		{.name = "NODENAME",
 			.type = PARAM_STRING,
 			.str = &c->nodename,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The parameters that Margay's programs share, declared once.
+ * The parameters that Margay's programs share, declared once; those of the datastore are in
+ * store/params.h.
  *
  * Those of a daemon alone carry its name, since all daemons of a node read one file: the health port
  * of margay-felix is MARGAY_FELIX_HEALTH_PORT (and Calico's FELIX_HEALTHPORT).
@@ -18,12 +19,10 @@ struct metrics;
 struct params;
 
 struct common_params {
-	char *datastore_type; /* DATASTORE_TYPE: "sqlite" */
-	char *sqlite_path;    /* MARGAY_SQLITE_PATH */
-	char *nodename;	      /* NODENAME: the host's name in lower case */
-	char *run_dir;	      /* MARGAY_RUN_DIR: /run/margay */
-	char *log_level;      /* MARGAY_LOG_LEVEL: error, warn, info, debug */
-	int log_json;	      /* MARGAY_LOG_FORMAT: text = 0, json = 1 */
+	char *nodename;	 /* NODENAME: the host's name in lower case */
+	char *run_dir;	 /* MARGAY_RUN_DIR: /run/margay */
+	char *log_level; /* MARGAY_LOG_LEVEL: error, warn, info, debug */
+	int log_json;	 /* MARGAY_LOG_FORMAT: text = 0, json = 1 */
 	/* daemons only */
 	char *nodename_file;	   /* MARGAY_NODENAME_FILE: where felix writes the node's name */
 	bool health_enabled;	   /* MARGAY_<DAEMON>_HEALTH_ENABLED: true */
@@ -42,7 +41,7 @@ struct common_params {
 #define COMMON_HEALTH_PORT_PROXY 10256 /* kube-proxy's */
 #define COMMON_HEALTH_PORT_CNI 9097
 
-/* The datastore, node, run directory and log ones: for every program. */
+/* The node, run directory and log ones: for every program. */
 void common_params_add(struct params *ps, struct common_params *c);
 /* Those, and health and metrics; daemon: "FELIX", "CONFD", "PROXY", "CNI". */
 void common_params_add_daemon(

@@ -46,6 +46,7 @@ struct param {
 	/* Where the value goes, by type. Strings belong to the params: never NULL after a load. */
 	union {
 		char **str;
+		const char **text; /* the same */
 		uint32_t *u32;
 		bool *flag;
 		int64_t *ms;

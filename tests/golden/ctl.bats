@@ -381,7 +381,10 @@ claims() {
 	has "not a database"
 	run ctl get nodes --datastore-type etcdv3
 	[ "$status" -eq 1 ]
-	has "etcdv3"
+	has "DATASTORE_TYPE etcdv3 wants the addresses of etcd"
+	ETCD_ENDPOINTS=http://192.0.2.1:2379 ETCD_USERNAME=u ETCD_PASSWORD=s3cret run ctl --print-config
+	has "ETCD_PASSWORD = (secret) # environment ETCD_PASSWORD"
+	[[ $output != *s3cret* ]]
 	pool a 10.1.0.0/16 | ctl apply -f -
 	run ctl apply -f <(pool b 10.2.0.0/16) --margay-sqlite-path /proc/nowhere/margay.db
 	[ "$status" -eq 1 ]

@@ -504,7 +504,7 @@ START_TEST(bad_parameters)
 		struct store_conf c = cases[i].conf;
 		struct store *st = NULL;
 
-		c.type = "etcd";
+		c.type = "etcdv3";
 		fails(store_open(&c, NULL, &st, &err), -EINVAL);
 		said(cases[i].text);
 		ck_assert_ptr_null(strstr(err.text, "pw"));

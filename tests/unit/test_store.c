@@ -27,6 +27,8 @@
 #include "base/err.h"
 #include "fake/store_fake.h"
 #include "store/cache.h"
+#include "store/params.h"
+#include "svc/param.h"
 #include "unit/store_suite.h"
 
 static char dir[64];
@@ -396,6 +398,81 @@ START_TEST(the_file_is_private_and_its_directory_is_made)
 	snprintf(path, sizeof(path), "%s/lib/margay.db-wal", dir);
 	ck_assert_int_eq(stat(path, &sb), 0);
 	ck_assert_int_eq(sb.st_mode & 0777, 0600);
+}
+END_TEST
+
+static void opens(const struct store_conf *conf, const char *name)
+{
+	auto_(store) struct store *st = NULL;
+
+	ok(store_open(conf, NULL, &st, &err));
+	ck_assert_str_eq(store_name(st), name);
+}
+
+START_TEST(parameters_fill_the_configuration)
+{
+	struct params ps = {.program = "x"};
+	struct store_conf c = {0}, copy;
+	char name[] = "x", srv[] = "--etcd-discovery-srv", value[] = "example.org";
+	char *argv[] = {name, srv, value, NULL};
+	int argc = 1;
+
+	setenv("MARGAY_CONFIG", "/dev/null", 1);
+	store_params_add(&ps, &c);
+	ok(params_load(&ps, &argc, argv, &err));
+	opens(&c, "sqlite:/var/lib/margay/margay.db");
+	params_done(&ps);
+
+	setenv("ETCD_ENDPOINTS", "http://192.0.2.1:2379", 1);
+	setenv("CALICO_ETCD_KEY_FILE", "/k", 1);
+	setenv("ETCD_CERT_FILE", "/c", 1);
+	setenv("ETCD_CA_CERT_FILE", "/ca", 1);
+	setenv("ETCD_USERNAME", "u", 1);
+	setenv("ETCD_PASSWORD", "p", 1);
+	store_params_add(&ps, &c);
+	ok(params_load(&ps, &argc, argv, &err));
+	ck_assert_str_eq(c.etcd_endpoints, "http://192.0.2.1:2379");
+	ck_assert_str_eq(c.etcd_key_file, "/k");
+	ck_assert_str_eq(c.etcd_cert_file, "/c");
+	ck_assert_str_eq(c.etcd_ca_cert_file, "/ca");
+	ck_assert_str_eq(c.etcd_username, "u");
+	ck_assert_str_eq(c.etcd_password, "p");
+	/* no DATASTORE_TYPE, as Calico has it */
+	opens(&c, "etcd:http://192.0.2.1:2379");
+	store_conf_copy(&copy, &c);
+	ck_assert(store_conf_equal(&copy, &c));
+	params_done(&ps);
+	store_conf_done(&copy);
+
+	unsetenv("ETCD_ENDPOINTS");
+	argc = 3;
+	argv[1] = srv;
+	store_params_add(&ps, &c);
+	ok(params_load(&ps, &argc, argv, &err));
+	fails(store_open(&c, NULL, &(struct store *){NULL}, &err), -EINVAL);
+	said("ETCD_DISCOVERY_SRV is set");
+	params_done(&ps);
+}
+END_TEST
+
+START_TEST(configurations_differ_by_any_field)
+{
+	static const struct store_conf none,
+		some[] = {{.type = "x"}, {.sqlite_path = "x"}, {.sqlite_sync_full = true},
+			{.must_exist = true}, {.etcd_endpoints = "x"}, {.etcd_discovery_srv = "x"},
+			{.etcd_username = "x"}, {.etcd_password = "x"}, {.etcd_key_file = "x"},
+			{.etcd_cert_file = "x"}, {.etcd_ca_cert_file = "x"}};
+
+	for (size_t i = 0; i < array_size(some); i++) {
+		struct store_conf copy;
+
+		ck_assert(!store_conf_equal(&none, &some[i]));
+		store_conf_copy(&copy, &some[i]);
+		ck_assert(store_conf_equal(&copy, &some[i]));
+		store_conf_done(&copy);
+		ck_assert(store_conf_equal(&copy, &none));
+	}
+	ck_assert(store_conf_equal(&none, &(struct store_conf){.type = "", .etcd_password = ""}));
 }
 END_TEST
 
@@ -1193,6 +1270,8 @@ int main(void)
 	tcase_add_test(sqlite, forgotten_deletions_end_a_watch);
 	tcase_add_test(sqlite, the_file_is_private_and_its_directory_is_made);
 	tcase_add_test(sqlite, one_that_must_exist_is_not_made);
+	tcase_add_test(sqlite, parameters_fill_the_configuration);
+	tcase_add_test(sqlite, configurations_differ_by_any_field);
 	tcase_add_test(sqlite, bad_configuration);
 	tcase_add_test(sqlite, what_is_no_datastore_is_refused);
 	tcase_add_test(sqlite, a_damaged_file_is_reported);

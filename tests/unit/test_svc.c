@@ -304,8 +304,6 @@ START_TEST(common_parameters)
 	ck_assert_str_eq(c.log_level, "Warning");
 	ck_assert_str_eq(d.log_level, "info");
 	ck_assert_str_eq(d.nodename, "node-80");
-	ck_assert_str_eq(d.datastore_type, "sqlite");
-	ck_assert_str_eq(d.sqlite_path, "/var/lib/margay/margay.db");
 	ck_assert_str_eq(d.run_dir, "/run/margay");
 	ck_assert(c.health_enabled && !c.metrics_enabled);
 	params_done(&ps);
