@@ -7,8 +7,11 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define CURL_DISABLE_TYPECHECK
 #include <curl/curl.h>
@@ -20,6 +23,7 @@
 
 #define KEEP_CONNS 8
 #define KEEPALIVE_S 30
+#define SILENCE_MS 45000 /* of a peer's kernel: what was sent, or a probe, has no answer */
 #define ERROR_BODY_MAX (64 * 1024)
 
 #define CURL_FUNCTIONS(X)      \
@@ -63,7 +67,9 @@ struct httpc_op {
 	size_t body_len, body_at;
 	size_t max_bytes;
 	bool once, too_long, stopped;
-	bool *dead; /* set when it is freed from inside on_data */
+	bool *dead;	    /* set when it is freed from inside on_data */
+	struct event *idle; /* ends it; libcurl's own would wake us every second */
+	struct timeval idle_time;
 	struct strbuf in;
 	httpc_data_fn *on_data;
 	httpc_done_fn *done;
@@ -100,6 +106,8 @@ static void op_free(struct httpc_op *op)
 	lib.easy_cleanup(op->easy);
 	lib.slist_free_all(op->headers);
 	lib.slist_free_all(op->connect_to);
+	if (op->idle)
+		event_free(op->idle);
 	list_del(&op->node);
 	strbuf_done(&op->in);
 	free(op->body);
@@ -192,6 +200,8 @@ static bool deliver_data(struct httpc_op *op)
 	bool dead = false, more;
 
 	op->in = STRBUF_INIT;
+	if (op->idle)
+		event_add(op->idle, &op->idle_time);
 	op->dead = &dead;
 	more = op->on_data(op->arg, in.s, in.len);
 	strbuf_done(&in);
@@ -230,6 +240,13 @@ static void finish(struct httpc_op *op, CURLcode rc)
 	op_free(op);
 	done(arg, &res);
 	strbuf_done(&body);
+}
+
+static void on_idle(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	finish(arg, CURLE_OPERATION_TIMEDOUT);
 }
 
 static struct httpc_op *next_with_data(struct httpc *c)
@@ -382,17 +399,33 @@ static void set_body(struct httpc_op *op, const struct httpc_req *req)
 	lib.easy_setopt(op->easy, CURLOPT_HTTPHEADER, op->headers);
 }
 
+/* Without it the kernel gives up after 9 probes, or 15 minutes of sending again. */
+static int set_silence(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	unsigned ms = SILENCE_MS;
+
+	(void)arg;
+	(void)purpose;
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+	return CURL_SOCKOPT_OK;
+}
+
 static void set_times(struct httpc_op *op, const struct httpc_req *req)
 {
 	lib.easy_setopt(op->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)req->connect_ms);
 	lib.easy_setopt(op->easy, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
 	if (req->idle_ms) {
-		lib.easy_setopt(op->easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-		lib.easy_setopt(op->easy, CURLOPT_LOW_SPEED_TIME, (long)req->idle_ms / 1000 + 1);
+		op->idle_time = (struct timeval){
+			.tv_sec = req->idle_ms / 1000, .tv_usec = req->idle_ms % 1000 * 1000};
+		op->idle = evtimer_new(op->c->base, on_idle, op);
+		if (!op->idle)
+			abort();
+		event_add(op->idle, &op->idle_time);
 	}
 	lib.easy_setopt(op->easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	lib.easy_setopt(op->easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_S);
 	lib.easy_setopt(op->easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_S / 3);
+	lib.easy_setopt(op->easy, CURLOPT_SOCKOPTFUNCTION, set_silence);
 }
 
 struct httpc_op *httpc_start(struct httpc *c, const struct httpc_req *req)

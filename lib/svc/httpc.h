@@ -62,7 +62,7 @@ struct httpc_req {
 	struct httpc_tls tls;
 	size_t max_bytes; /* of an answer that is collected */
 	bool once;	  /* never sent again on a second connection, once a part went out */
-	int64_t connect_ms, timeout_ms, idle_ms; /* 0 = none; idle: without a byte */
+	int64_t connect_ms, timeout_ms, idle_ms; /* 0 = none; idle: of a stream, without a byte */
 	httpc_data_fn *on_data;			 /* NULL = the body is collected */
 	httpc_done_fn *done;
 	void *arg;

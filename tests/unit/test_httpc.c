@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -218,9 +219,44 @@ START_TEST(a_stream_is_told_as_it_comes)
 	wait_done(&g);
 	ck_assert_int_eq(g.r, -ECANCELED);
 	g.stop = false;
-	run(&g, "/stream", (struct httpc_req){.on_data = on_data, .idle_ms = 1});
+	run(&g, "/stream", (struct httpc_req){.on_data = on_data, .idle_ms = 100});
 	wait_done(&g);
 	ck_assert_int_eq(g.r, -ETIMEDOUT);
+	ck_assert_str_eq(strbuf_str(&g.data), "one\ntwo\n");
+	got_done(&g);
+}
+END_TEST
+
+static void on_time(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	*(bool *)arg = true;
+}
+
+START_TEST(a_stream_at_rest_wakes_nobody)
+{
+	struct got g = {0};
+	unsigned ms = 0, found = 0, turns = 0;
+	bool over = false;
+	socklen_t n = sizeof(ms);
+
+	run(&g, "/stream", (struct httpc_req){.on_data = on_data, .idle_ms = 60000});
+	while (g.data.len < 8)
+		event_base_loop(base, EVLOOP_ONCE);
+	/* but for its kernel's probes, and it hears where these are not answered */
+	for (int fd = 0; fd < 64; fd++)
+		if (getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &n) == 0 && ms == 45000)
+			found++;
+	ck_assert_uint_eq(found, 1);
+	event_base_once(base, -1, EV_TIMEOUT, on_time, &over,
+		&(struct timeval){.tv_sec = 2, .tv_usec = 500000});
+	while (!over) {
+		event_base_loop(base, EVLOOP_ONCE);
+		turns++;
+	}
+	ck_assert_uint_le(turns, 2);
+	httpc_cancel(g.op);
 	got_done(&g);
 }
 END_TEST
@@ -313,6 +349,7 @@ int main(void)
 	tcase_add_test(tc, requests_share_a_connection);
 	tcase_add_test(tc, the_name_may_be_another_than_the_address);
 	tcase_add_test(tc, a_stream_is_told_as_it_comes);
+	tcase_add_test(tc, a_stream_at_rest_wakes_nobody);
 	tcase_add_test(tc, failures_have_their_codes);
 	tcase_add_loop_test(tc, what_may_have_been_done_is_not_sent_again, 0, 2);
 	suite_add_tcase(s, tc);
