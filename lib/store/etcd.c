@@ -43,8 +43,12 @@ static void op_release(struct etcd_op *o)
 
 static void op_fail(struct etcd_op *o, int r, const struct err *err)
 {
+	struct err why = *err;
+
+	if (r == -EMSGSIZE) /* no code of store.h */
+		why.code = r = -EHOSTUNREACH;
 	op_release(o);
-	store_op_fail(&o->op, r, err);
+	store_op_fail(&o->op, r, &why);
 }
 
 static void op_call(struct etcd_op *o, const char *path, bool write, etcd_answer_fn *answer,
@@ -150,7 +154,7 @@ static void on_list(struct etcd_call *c, int r, const json_t *answer, const stru
 		return;
 	}
 	if (r < 0) {
-		op_fail(o, r == -EMSGSIZE ? -EHOSTUNREACH : r, err);
+		op_fail(o, r, err);
 		return;
 	}
 	if (!o->rev)
@@ -424,6 +428,7 @@ int store_etcd_open(
 	}
 	for (size_t i = 0; i < et->n_endpoints; i++)
 		strbuf_addf(&name, "%s%s", i ? "," : "etcd:", et->endpoints[i].url);
+	et->first = etcd_random((uint32_t)et->n_endpoints);
 	list_init(&et->waiting);
 	store_init(&et->st, &etcd_ops, base, strbuf_take(&name));
 	*ret = &et->st;

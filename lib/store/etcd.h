@@ -35,8 +35,12 @@ struct etcd_call {
 	etcd_answer_fn *answer;
 	/* its own */
 	struct httpc_op *http;
+	int64_t began_ms;
 	size_t endpoint;
 	uint32_t tried;
+	bool wait;	     /* an endpoint said: later */
+	unsigned rounds;     /* of all endpoints */
+	struct event *timer; /* the next one */
 	unsigned token_no, renewals;
 	struct err why;
 };
@@ -52,6 +56,7 @@ struct etcd {
 	struct httpc *streams; /* a connection for each watch */
 	struct etcd_endpoint endpoints[ETCD_ENDPOINTS_MAX];
 	size_t n_endpoints;
+	size_t first; /* by chance: not all clients go to the same one */
 	char *ca_file, *cert_file, *key_file;
 	char *username, *password;
 	char *token;
@@ -71,6 +76,9 @@ void etcd_call_start(struct etcd_call *c);
 void etcd_call_stop(struct etcd_call *c);
 /* A refusal that came inside a stream. 0 = the token is being renewed: start again. */
 int etcd_call_refused(struct etcd_call *c, const char *message, struct err *err);
+/* The endpoint comes last for a while. */
+void etcd_call_suspect(struct etcd_call *c);
+uint32_t etcd_random(uint32_t below);
 /* Whether it is the cluster that was seen before. */
 int etcd_check_cluster(struct etcd_call *c, const json_t *header, struct err *err);
 

@@ -5,8 +5,12 @@
  * which one login fetches for all of them.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+
+#include <event2/event.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -19,8 +23,12 @@
 #define ANSWER_MAX (16 * 1024 * 1024)
 #define IDLE_MS (25 * 60 * 1000) /* the server tells of its progress every 10 minutes */
 #define RENEWALS 2
+/* An election takes 1 to 2 s; five rounds, each wait twice the one before, are 3 to 6 s. */
+#define WAIT_MS 100
+#define WAIT_ROUNDS 5
 
-enum verdict { FAILED, NEXT, RENEW, UNKNOWN };
+/* NEXT and WAIT: it was not carried out; another endpoint may do it, this one only later. */
+enum verdict { FAILED, NEXT, WAIT, RENEW, UNKNOWN };
 
 /* etcd's refusals, by a part of their text; the gateway keeps no better code. */
 static const struct {
@@ -41,8 +49,8 @@ static const struct {
 		"disarm"},
 	{"is too large", FAILED, -EINVAL, ": raise --max-request-bytes of etcd"},
 	{"larger than max", FAILED, -EINVAL, ": raise --max-request-bytes of etcd"},
-	{"no leader", NEXT, -EHOSTUNREACH, ": most of its members are away"},
-	{"too many requests", NEXT, -EHOSTUNREACH, ""},
+	{"no leader", WAIT, -EHOSTUNREACH, ": most of its members are away"},
+	{"too many requests", WAIT, -EHOSTUNREACH, ""},
 	{"HTTP request to an HTTPS server", NEXT, -EHOSTUNREACH,
 		": write https:// in ETCD_ENDPOINTS"},
 	{"Not Found", NEXT, -EHOSTUNREACH,
@@ -65,7 +73,8 @@ static bool pick(struct etcd_call *c)
 	int64_t now = clock_mono_ms();
 	size_t best = ETCD_ENDPOINTS_MAX;
 
-	for (size_t i = 0; i < et->n_endpoints; i++) {
+	for (size_t n = 0; n < et->n_endpoints; n++) {
+		size_t i = (et->first + n) % et->n_endpoints;
 		int64_t bad = et->endpoints[i].bad_until_ms;
 
 		if (c->tried & 1u << i)
@@ -84,12 +93,21 @@ static bool pick(struct etcd_call *c)
 	return true;
 }
 
+uint32_t etcd_random(uint32_t below)
+{
+	uint32_t rnd = 0;
+
+	if (getrandom(&rnd, sizeof(rnd), GRND_NONBLOCK) < 0)
+		rnd = 0;
+	return rnd % below;
+}
+
 static const char *where(const struct etcd_call *c)
 {
 	return c->et->endpoints[c->endpoint].url;
 }
 
-static void endpoint_failed(struct etcd_call *c)
+void etcd_call_suspect(struct etcd_call *c)
 {
 	c->et->endpoints[c->endpoint].bad_until_ms = clock_mono_ms() + BAD_MS;
 }
@@ -113,7 +131,7 @@ static void on_broken(struct etcd_call *c, const struct httpc_res *res)
 		answer_failed(c, res->r);
 		return;
 	}
-	endpoint_failed(c);
+	etcd_call_suspect(c);
 	if (c->write && sent) {
 		err_set(&c->why, -ETIMEDOUT,
 			"datastore %s: %s: whether it was written is not known", where(c), text);
@@ -126,15 +144,27 @@ static void on_broken(struct etcd_call *c, const struct httpc_res *res)
 	call_next(c);
 }
 
-static enum verdict judge(struct etcd_call *c, int status, const char *message)
+/* What came is anybody's text: a proxy's page, for one. */
+static void one_line(char to[static 201], const char *text)
 {
+	snprintf(to, 201, "%s", text);
+	for (; *to; to++)
+		if ((unsigned char)*to < ' ' || *to == 0x7f)
+			*to = ' ';
+}
+
+static enum verdict judge(struct etcd_call *c, int status, const char *text)
+{
+	char message[201];
+
+	one_line(message, text);
 	for (size_t i = 0; i < array_size(refusals); i++)
 		if (strstr(message, refusals[i].part)) {
-			err_set(&c->why, refusals[i].r, "datastore %s: %.200s%s", where(c), message,
+			err_set(&c->why, refusals[i].r, "datastore %s: %s%s", where(c), message,
 				refusals[i].hint);
 			return refusals[i].verdict;
 		}
-	err_set(&c->why, -EHOSTUNREACH, "datastore %s: %.200s (HTTP status %d)", where(c), message,
+	err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s (HTTP status %d)", where(c), message,
 		status);
 	if (status / 100 == 4)
 		return FAILED;
@@ -157,7 +187,9 @@ static bool renew(struct etcd_call *c)
 
 static void on_refused(struct etcd_call *c, int status, const char *message)
 {
-	switch (judge(c, status, message)) {
+	enum verdict v = judge(c, status, message);
+
+	switch (v) {
 	case RENEW:
 		if (renew(c)) {
 			c->tried &= ~(1u << c->endpoint);
@@ -165,8 +197,10 @@ static void on_refused(struct etcd_call *c, int status, const char *message)
 			return;
 		}
 		break;
+	case WAIT:
 	case NEXT:
-		endpoint_failed(c);
+		c->wait |= v == WAIT;
+		etcd_call_suspect(c);
 		call_next(c);
 		return;
 	case UNKNOWN:
@@ -184,6 +218,8 @@ int etcd_call_refused(struct etcd_call *c, const char *message, struct err *err)
 	enum verdict v = judge(c, 0, message);
 
 	*err = c->why;
+	if (v != FAILED && v != RENEW)
+		etcd_call_suspect(c);
 	return v == RENEW && renew(c) ? 0 : c->why.code;
 }
 
@@ -211,6 +247,7 @@ static void on_done(void *arg, const struct httpc_res *res)
 
 	c->http = NULL;
 	if (c->on_data && res->status == 200) {
+		etcd_call_suspect(c);
 		r = err_set(&c->why, -EHOSTUNREACH,
 			"datastore %s: the watch's connection ended: %s", where(c),
 			res->r < 0 ? res->err->text : "by the server");
@@ -251,6 +288,34 @@ static int clients(struct etcd *et, struct err *err)
 	return r;
 }
 
+static void on_wait(evutil_socket_t fd, short what, void *arg)
+{
+	struct etcd_call *c = arg;
+
+	(void)fd;
+	(void)what;
+	c->tried = 0;
+	c->wait = false;
+	call_next(c);
+}
+
+/* Every endpoint was asked. */
+static void round_failed(struct etcd_call *c)
+{
+	uint32_t ms;
+
+	if (!c->wait || c->on_data || c->rounds == WAIT_ROUNDS) {
+		answer_failed(c, c->why.code);
+		return;
+	}
+	if (!c->timer)
+		c->timer = evtimer_new(c->et->st.base, on_wait, c);
+	if (!c->timer)
+		abort();
+	ms = WAIT_MS << c->rounds++;
+	store_arm(c->timer, ms + etcd_random(ms));
+}
+
 static void call_next(struct etcd_call *c)
 {
 	struct etcd *et = c->et;
@@ -268,7 +333,7 @@ static void call_next(struct etcd_call *c)
 		return;
 	}
 	if (!pick(c)) {
-		answer_failed(c, c->why.code);
+		round_failed(c);
 		return;
 	}
 	last = c->tried == (1u << et->n_endpoints) - 1;
@@ -280,6 +345,7 @@ static void call_next(struct etcd_call *c)
 		"Grpc-Metadata-hasleader: true", c->login ? NULL : auth, NULL};
 
 	c->token_no = et->token_no;
+	c->began_ms = clock_mono_ms();
 	c->http = httpc_start(c->on_data ? et->streams : et->http,
 		&(struct httpc_req){
 			.url = url,
@@ -305,6 +371,8 @@ void etcd_call_start(struct etcd_call *c)
 {
 	list_init(&c->node);
 	c->tried = 0;
+	c->wait = false;
+	c->rounds = 0;
 	c->renewals = 0;
 	c->why = ERR_INIT;
 	call_next(c);
@@ -312,6 +380,11 @@ void etcd_call_start(struct etcd_call *c)
 
 void etcd_call_stop(struct etcd_call *c)
 {
+	/* what is given up after so long was not answered in time */
+	if (c->http && !c->on_data && clock_mono_ms() - c->began_ms > ATTEMPT_MS)
+		etcd_call_suspect(c);
+	if (c->timer)
+		event_free(take_ptr(c->timer));
 	httpc_cancel(take_ptr(c->http));
 	if (c->node.next)
 		list_del(&c->node);

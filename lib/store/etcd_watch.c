@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include <event2/event.h>
 
@@ -33,18 +32,15 @@ static void watch_end(struct etcd_watch *ew, int r, const struct err *err)
 
 static void retry_later(struct etcd_watch *ew)
 {
-	unsigned rnd = 0;
-	int64_t ms;
+	uint32_t ms;
 
 	if (clock_mono_ms() - ew->began_ms > QUIET_MS)
 		ew->failures = 0;
-	ms = (int64_t)RETRY_MS << ew->failures++;
 	etcd_call_stop(&ew->call);
 	strbuf_reset(&ew->in);
 	ew->scanned = 0;
-	if (getrandom(&rnd, sizeof(rnd), GRND_NONBLOCK) < 0)
-		rnd = 0;
-	store_arm(ew->timer, ms + rnd % ms);
+	ms = RETRY_MS << ew->failures++;
+	store_arm(ew->timer, ms + etcd_random(ms));
 }
 
 /* false: the watch is gone. */
@@ -100,6 +96,12 @@ static bool on_result(struct etcd_watch *ew, const json_t *result)
 			r = -EHOSTUNREACH;
 		}
 	} else if (r == 0 && rev && rev < ew->resume) {
+		/* a member that lags behind, at first */
+		if (ew->failures < RETRIES) {
+			etcd_call_suspect(&ew->call);
+			retry_later(ew);
+			return false;
+		}
 		r = err_set(&err, -ESTALE,
 			"datastore %s: it is at revision %lld, and was at %lld: an older copy was put "
 			"back",
