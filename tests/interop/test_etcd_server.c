@@ -21,14 +21,22 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/strbuf.h"
 #include "unit/store_suite.h"
 
+#define MEMBERS 3
+
 static char dir[64];
-static unsigned port, peer_port;
 static const char *server_args[16]; /* beside the fixture's own; ends with NULL */
-static pid_t server;
+static struct member {
+	unsigned port, peer_port;
+	char url[64];
+	pid_t pid;
+} members[MEMBERS];
+static int n_members;
 static struct store_conf conf;
-static char url[64];
+static char *const url = members[0].url;
+static char urls[256]; /* of all members */
 
 static int rm(const char *p, const struct stat *st, int flag, struct FTW *ftw)
 {
@@ -38,19 +46,25 @@ static int rm(const char *p, const struct stat *st, int flag, struct FTW *ftw)
 	return remove(p);
 }
 
-static unsigned free_port(void)
+/* They are all different while the sockets are open. */
+static void choose_ports(void)
 {
 	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(sin);
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	int fds[2 * MEMBERS];
 
-	ck_assert_int_eq(bind(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
-	getsockname(fd, (struct sockaddr *)&sin, &len);
-	close(fd);
-	return ntohs(sin.sin_port);
+	for (int i = 0; i < 2 * MEMBERS; i++) {
+		fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+		sin.sin_port = 0;
+		ck_assert_int_eq(bind(fds[i], (struct sockaddr *)&sin, sizeof(sin)), 0);
+		getsockname(fds[i], (struct sockaddr *)&sin, &len);
+		*(i % 2 ? &members[i / 2].peer_port : &members[i / 2].port) = ntohs(sin.sin_port);
+	}
+	for (int i = 0; i < 2 * MEMBERS; i++)
+		close(fds[i]);
 }
 
-static bool listens(void)
+static bool listens(unsigned port)
 {
 	struct sockaddr_in sin = {.sin_family = AF_INET,
 		.sin_port = htons((uint16_t)port),
@@ -62,21 +76,28 @@ static bool listens(void)
 	return yes;
 }
 
-static void server_run(void)
+static void server_run(int i)
 {
-	char data[80], peer[64], cluster[80], log[80];
-	const char *args[32] = {"etcd", "--data-dir", data, "--listen-client-urls", url,
-		"--advertise-client-urls", url, "--listen-peer-urls", peer,
-		"--initial-advertise-peer-urls", peer, "--initial-cluster", cluster};
-	size_t n = 13;
+	auto_strbuf cluster = STRBUF_INIT;
+	char name[16], data[80], peer[64], log[80];
+	const char *args[40] = {"etcd", "--name", name, "--data-dir", data, "--listen-client-urls",
+		members[i].url, "--advertise-client-urls", members[i].url, "--listen-peer-urls",
+		peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", NULL,
+		"--heartbeat-interval", "20", "--election-timeout", "200", "--snapshot-count",
+		"1000"}; /* a restart reads no longer log */
+	size_t n = 21;
 	int fd;
 
-	snprintf(data, sizeof(data), "%s/data", dir);
-	snprintf(log, sizeof(log), "%s/log", dir);
-	snprintf(peer, sizeof(peer), "http://127.0.0.1:%u", peer_port);
-	snprintf(cluster, sizeof(cluster), "default=http://127.0.0.1:%u", peer_port);
-	for (size_t i = 0; server_args[i]; i++)
-		args[n++] = server_args[i];
+	for (int m = 0; m < n_members; m++)
+		strbuf_addf(&cluster, "%sm%d=http://127.0.0.1:%u", m ? "," : "", m,
+			members[m].peer_port);
+	args[14] = cluster.s;
+	snprintf(name, sizeof(name), "m%d", i);
+	snprintf(data, sizeof(data), "%s/data%d", dir, i);
+	snprintf(log, sizeof(log), "%s/log%d", dir, i);
+	snprintf(peer, sizeof(peer), "http://127.0.0.1:%u", members[i].peer_port);
+	for (size_t k = 0; server_args[k]; k++)
+		args[n++] = server_args[k];
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	dup2(fd, 1);
@@ -85,40 +106,50 @@ static void server_run(void)
 	_exit(127);
 }
 
-/* Until its gateway serves, too: that opens the port. */
-static void server_start(void)
+static void member_start(int i)
 {
 	int64_t end = clock_mono_ms() + 20000;
 
-	server = fork();
-	if (server == 0)
-		server_run();
-	while (!listens()) {
-		ck_assert_msg(waitpid(server, NULL, WNOHANG) == 0,
-			"etcd did not start: is etcd-server installed? %s/log", dir);
+	members[i].pid = fork();
+	if (members[i].pid == 0)
+		server_run(i);
+	while (!listens(members[i].port)) {
+		ck_assert_msg(waitpid(members[i].pid, NULL, WNOHANG) == 0,
+			"etcd did not start: is etcd-server installed? %s/log%d", dir, i);
 		ck_assert_int_lt(clock_mono_ms(), end);
 		usleep(10000);
 	}
 }
 
+static void member_stop(int i)
+{
+	if (!members[i].pid)
+		return;
+	kill(members[i].pid, SIGKILL);
+	waitpid(members[i].pid, NULL, 0);
+	members[i].pid = 0;
+}
+
+static void server_start(void)
+{
+	member_start(0);
+}
+
 static void server_stop(void)
 {
-	if (!server)
-		return;
-	kill(server, SIGKILL);
-	waitpid(server, NULL, 0);
-	server = 0;
+	member_stop(0);
 }
 
 static void setup(void)
 {
 	snprintf(dir, sizeof(dir), "/tmp/margay-etcd-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
-	port = free_port();
-	do
-		peer_port = free_port();
-	while (peer_port == port);
-	snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
+	choose_ports();
+	for (int i = 0; i < MEMBERS; i++)
+		snprintf(members[i].url, sizeof(members[i].url), "http://127.0.0.1:%u",
+			members[i].port);
+	snprintf(urls, sizeof(urls), "%s,%s,%s", members[0].url, members[1].url, members[2].url);
+	n_members = 1;
 	conf = (struct store_conf){.type = "etcdv3", .etcd_endpoints = url};
 	err = ERR_INIT;
 }
@@ -129,9 +160,19 @@ static void setup_started(void)
 	server_start();
 }
 
+static void setup_cluster(void)
+{
+	setup();
+	n_members = MEMBERS;
+	conf.etcd_endpoints = urls;
+	for (int i = 0; i < n_members; i++)
+		member_start(i);
+}
+
 static void teardown(void)
 {
-	server_stop();
+	for (int i = 0; i < MEMBERS; i++)
+		member_stop(i);
 	nftw(dir, rm, 8, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -148,7 +189,7 @@ static const char *etcdctl(const char *args)
 {
 	static char out[4096];
 	auto_free char *cmd = mem_printf(
-		"ETCDCTL_API=3 etcdctl --endpoints %s --command-timeout 10s %s 2>&1", url, args);
+		"ETCDCTL_API=3 etcdctl --endpoints %s --command-timeout 60s %s 2>&1", url, args);
 	FILE *f = popen(cmd, "r");
 	size_t n = fread(out, 1, sizeof(out) - 1, f);
 	int status = pclose(f);
@@ -188,7 +229,17 @@ static void harm(int n)
 	}
 }
 
-static const struct store_suite_driver drivers[] = {{.open = open_etcd, .harm = harm}};
+static void forget(void)
+{
+	server_stop();
+	server_start();
+	etcdctl("put /q 1");
+	etcdctl("put /q 2");
+	compact(revision());
+}
+
+static const struct store_suite_driver drivers[] = {
+	{.open = open_etcd, .harm = harm, .forget = forget, .all = true}};
 
 START_TEST(etcdctl_reads_what_is_written)
 {
@@ -274,9 +325,9 @@ START_TEST(a_frozen_server_is_a_timeout)
 	auto_(store) struct store *st = open_etcd(NULL);
 
 	ok(store_create_wait(st, "/p/a", "1", 0, NULL, &err));
-	kill(server, SIGSTOP);
+	kill(members[0].pid, SIGSTOP);
 	fails(store_update_wait(st, "/p/a", "2", 0, clock_mono_ms() + 200, NULL, &err), -ETIMEDOUT);
-	kill(server, SIGCONT);
+	kill(members[0].pid, SIGCONT);
 	ok(store_update_wait(st, "/p/a", "3", 0, 0, NULL, &err));
 }
 END_TEST
@@ -310,13 +361,144 @@ START_TEST(another_cluster_is_refused)
 
 	ok(store_create_wait(st, "/p/a", "1", 0, NULL, &err));
 	server_stop();
-	snprintf(data, sizeof(data), "%s/data", dir);
+	snprintf(data, sizeof(data), "%s/data0", dir);
 	nftw(data, rm, 8, FTW_DEPTH | FTW_PHYS);
 	server_args[0] = "--initial-cluster-token";
 	server_args[1] = "other";
 	server_start();
 	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
 	said("another cluster");
+}
+END_TEST
+
+START_TEST(a_long_history_comes_in_fragments)
+{
+	enum { N = 8, SIZE = 700000 };
+	auto_free char *value = mem_zalloc(SIZE + 1);
+	struct seen w = {.base = event_base_new()};
+	auto_(store) struct store *st = open_etcd(NULL);
+	struct store *watching = open_etcd(w.base);
+	int64_t rev;
+
+	memset(value, '1', SIZE);
+	ok(store_create_wait(st, "/p/a", "1", 0, &rev, &err));
+	for (int i = 0; i < N; i++) {
+		value[0] = (char)('1' + i);
+		ok(store_update_wait(st, "/p/a", value, 0, 0, NULL, &err));
+	}
+	w.watch = store_watch(watching, "/p/", rev, on_event, on_end, &w);
+	wait_events(&w, N);
+	for (int i = 0; i < N; i++) {
+		ck_assert_int_eq(w.events.v[i].rev, rev + 1 + i);
+		ck_assert_int_eq(w.events.v[i].value[0], '1' + i);
+		ck_assert_uint_eq(w.events.v[i].len, SIZE);
+	}
+	store_close(watching);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
+START_TEST(a_quiet_watch_outlives_compaction)
+{
+	struct seen w = {.base = event_base_new()};
+	struct store *st, *watching;
+	int64_t rev;
+
+	server_args[0] = "--experimental-watch-progress-notify-interval";
+	server_args[1] = "200ms";
+	server_start();
+	st = open_etcd(NULL);
+	watching = open_etcd(w.base);
+	ok(store_create_wait(st, "/p/a", "1", 0, &rev, &err));
+	w.rev = rev;
+	w.watch = store_watch(watching, "/p/", rev, on_event, on_end, &w);
+	run_until(w.base, NULL, 0, 200);
+	for (int i = 0; i < 3; i++)
+		ok(i ? store_update_wait(st, "/q", "1", 0, 0, NULL, &err)
+		     : store_create_wait(st, "/q", "1", 0, NULL, &err));
+	run_until(w.base, NULL, 0, 1000);
+	compact(revision());
+	server_stop();
+	server_start();
+	ok(store_update_wait(st, "/p/a", "2", 0, 0, NULL, &err));
+	wait_events(&w, 1);
+	ck_assert_int_eq(w.end_r, 0);
+	store_close(st);
+	store_close(watching);
+	event_base_free(w.base);
+	seen_done(&w);
+}
+END_TEST
+
+/* ---- three members ---- */
+
+/* Writes until that succeeds again; what is refused or unknown meanwhile is part of it. */
+static void write_some(struct store *st, struct follower *f, struct watcher *w)
+{
+	int64_t end = clock_mono_ms() + 30000;
+
+	for (int i = 0, n = 0; n < 20; i++) {
+		int r = try_random_write(st, 0, i);
+
+		n += r == 0;
+		ck_assert_msg(r == 0 || r == -EEXIST || r == -ENOENT || r == -ESTALE ||
+				      r == -EHOSTUNREACH || r == -ETIMEDOUT,
+			"%s", err_text(&err));
+		ck_assert_msg(clock_mono_ms() < end, "%s", err_text(&err));
+		watcher_go_on(w, st);
+		run_until(f->base, NULL, 0, 1);
+	}
+}
+
+START_TEST(members_may_stop_in_turn)
+{
+	struct follower f = {.may_delete = true, .base = event_base_new()};
+	struct store *st = open_etcd(f.base), *writer = open_etcd(NULL);
+	struct watcher w = {.st = st};
+
+	seed();
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, NULL);
+	write_some(writer, &f, &w);
+	for (int i = 0; i < MEMBERS; i++) { /* one of them leads */
+		member_stop(i);
+		write_some(writer, &f, &w);
+		member_start(i);
+		write_some(writer, &f, &w);
+	}
+	wait_equal(&f, &w, writer);
+	f_done(&f);
+	store_close(writer);
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
+START_TEST(a_member_that_is_cut_off_says_so)
+{
+	struct seen w = {.base = event_base_new()};
+	struct store *st, *watching;
+	struct store_kv kv;
+
+	conf.etcd_endpoints = url;
+	st = open_etcd(NULL);
+	watching = open_etcd(w.base);
+	ok(store_create_wait(st, "/p/a", "1", 0, &w.rev, &err));
+	w.watch = store_watch(watching, "/p/", w.rev, on_event, on_end, &w);
+	ok(store_update_wait(st, "/p/a", "2", 0, 0, NULL, &err));
+	wait_events(&w, 1);
+	kill(members[1].pid, SIGSTOP);
+	kill(members[2].pid, SIGSTOP);
+	wait_for(w.base, &w.end_r, -EHOSTUNREACH);
+	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
+	said("no leader: most of its members are away");
+	kill(members[1].pid, SIGCONT);
+	kill(members[2].pid, SIGCONT);
+	ok(store_update_wait(st, "/p/a", "4", 0, 0, NULL, &err));
+	store_close(st);
+	store_close(watching);
+	event_base_free(w.base);
+	seen_done(&w);
 }
 END_TEST
 
@@ -442,7 +624,7 @@ START_TEST(tls_with_client_certificates)
 
 	make_certificates();
 	memcpy(server_args, args, sizeof(args));
-	snprintf(url, sizeof(url), "https://127.0.0.1:%u", port);
+	snprintf(url, sizeof(members[0].url), "https://127.0.0.1:%u", members[0].port);
 	server_start();
 	conf.etcd_ca_cert_file = ca;
 	conf.etcd_cert_file = my_cert;
@@ -473,7 +655,7 @@ START_TEST(tls_with_client_certificates)
 	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
 	said("ETCD_CERT_FILE");
 	store_close(st);
-	snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
+	snprintf(url, sizeof(members[0].url), "http://127.0.0.1:%u", members[0].port);
 	st = open_etcd(NULL);
 	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
 	said("ETCD_ENDPOINTS");
@@ -515,7 +697,8 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("etcd");
-	TCase *started = tcase_create("etcd"), *own = tcase_create("etcd with options");
+	TCase *started = tcase_create("etcd"), *own = tcase_create("etcd with options"),
+	      *cluster = tcase_create("three members");
 	SRunner *sr;
 	int failed;
 
@@ -528,10 +711,18 @@ int main(void)
 	tcase_add_test(started, a_frozen_server_is_a_timeout);
 	tcase_add_test(started, an_endpoint_that_is_away_is_passed_over);
 	tcase_add_test(started, another_cluster_is_refused);
+	tcase_add_test(started, a_long_history_comes_in_fragments);
 	suite_add_tcase(s, started);
+
+	tcase_add_checked_fixture(cluster, setup_cluster, teardown);
+	tcase_set_timeout(cluster, 120);
+	tcase_add_test(cluster, members_may_stop_in_turn);
+	tcase_add_test(cluster, a_member_that_is_cut_off_says_so);
+	suite_add_tcase(s, cluster);
 
 	tcase_add_checked_fixture(own, setup, teardown);
 	tcase_set_timeout(own, 60);
+	tcase_add_test(own, a_quiet_watch_outlives_compaction);
 	tcase_add_test(own, a_full_quota_is_reported_and_survived);
 	tcase_add_test(own, passwords_and_tokens);
 	tcase_add_test(own, tls_with_client_certificates);

@@ -375,7 +375,7 @@ void random_key(char key[static 24])
 	snprintf(key, 24, "/p/%ld", random() % N_KEYS);
 }
 
-void random_write(struct store *st, int id, int i)
+int try_random_write(struct store *st, int id, int i)
 {
 	char key[24], value[64];
 	struct store_kv kv = {0};
@@ -391,10 +391,61 @@ void random_write(struct store *st, int id, int i)
 	else if (r == 0)
 		r = store_update_wait(st, key, value, kv.rev, 0, NULL, &err);
 	store_kv_done(&kv);
+	return r;
+}
+
+bool random_write(struct store *st, int id, int i)
+{
+	int r = try_random_write(st, id, i);
+
 	if (r < 0 && r != -EEXIST && r != -ESTALE && r != -ENOENT) {
 		fprintf(stderr, "writer %d: %s\n", id, err_text(&err));
 		_exit(1);
 	}
+	return r == 0;
+}
+
+static void w_event(void *arg, const struct store_kv *kv)
+{
+	struct watcher *w = arg;
+
+	ck_assert_int_gt(kv->rev, w->last); /* in order, and none twice */
+	w->last = kv->rev;
+	w->rev[atoi(kv->key + 3)] = kv->value ? kv->rev : 0;
+	w->n++;
+}
+
+static void w_end(void *arg, int r, const struct err *e)
+{
+	struct watcher *w = arg;
+
+	ck_assert_msg(r == -ESTALE || r == -EHOSTUNREACH, "%s", err_text(e));
+	w->watch = NULL;
+	w->ends++;
+}
+
+void watcher_go_on(struct watcher *w, struct store *lister)
+{
+	struct store_list l = {0};
+
+	if (w->watch || store_list_wait(lister, "/p/", 0, &l, &err) < 0)
+		return;
+	ck_assert_int_ge(l.rev, w->last);
+	w->last = l.rev;
+	memset(w->rev, 0, sizeof(w->rev));
+	for (size_t i = 0; i < l.n; i++)
+		w->rev[atoi(l.v[i].key + 3)] = l.v[i].rev;
+	w->watch = store_watch(w->st, "/p/", l.rev, w_event, w_end, w);
+	store_list_done(&l);
+}
+
+static bool watcher_equals(const struct watcher *w, const struct store_list *l)
+{
+	int64_t rev[N_KEYS] = {0};
+
+	for (size_t i = 0; i < l->n; i++)
+		rev[atoi(l->v[i].key + 3)] = l->v[i].rev;
+	return memcmp(rev, w->rev, sizeof(rev)) == 0;
 }
 
 static void f_set(void *arg, const char *key, const char *value, size_t len, int64_t rev)
@@ -458,6 +509,22 @@ bool f_equals(const struct follower *f, const struct store_list *l)
 	return n == l->n;
 }
 
+void wait_equal(struct follower *f, struct watcher *w, struct store *lister)
+{
+	int64_t end = clock_mono_ms() + 30000;
+	struct store_list l = {0};
+
+	ok(store_list_wait(lister, "/p/", 0, &l, &err));
+	while (clock_mono_ms() < end &&
+		!(f_equals(f, &l) && sync_up(f->sync) && watcher_equals(w, &l))) {
+		watcher_go_on(w, lister);
+		run_until(f->base, NULL, 0, 5);
+	}
+	ck_assert_msg(f_equals(f, &l), "%s", sync_state(f->sync));
+	ck_assert_msg(watcher_equals(w, &l), "%d events, %d ends", w->n, w->ends);
+	store_list_done(&l);
+}
+
 START_TEST(a_list_of_many_pages_shows_one_revision)
 {
 	enum { N = 1201 };
@@ -497,11 +564,10 @@ END_TEST
 START_TEST(a_follower_misses_nothing)
 {
 	const char *text = getenv("MARGAY_STORE_OPS");
-	int n = text ? atoi(text) : 2000, harms = 8;
+	int n = text ? atoi(text) : 2000, every = 250, n_written = 0;
 	struct follower f = {.may_delete = true};
-	struct store_list l = {0};
+	struct watcher w = {0};
 	struct store *st, *writer;
-	int64_t end;
 
 	if (drivers[_i].alone)
 		return;
@@ -510,22 +576,30 @@ START_TEST(a_follower_misses_nothing)
 	st = drivers[_i].open(f.base);
 	writer = drivers[_i].open(NULL);
 	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, NULL);
+	w.st = st;
 	for (int i = 0; i < n; i++) {
-		random_write(writer, 0, i);
+		watcher_go_on(&w, writer);
+		n_written += random_write(writer, 0, i);
 		if (random() % 4 == 0)
 			run_until(f.base, NULL, 0, 1);
-		if (drivers[_i].harm && i % (n / harms) == n / harms / 2)
-			drivers[_i].harm(i / (n / harms));
+		if (i == n / 2) {
+			wait_equal(&f, &w, writer);
+			ck_assert_int_eq(w.ends, 0);
+			if (drivers[_i].all)
+				ck_assert_int_eq(w.n, n_written);
+		}
+		if (i % every != every / 2)
+			continue;
+		if (drivers[_i].harm)
+			drivers[_i].harm(i / every);
+		if (drivers[_i].forget && i > n / 2)
+			drivers[_i].forget();
 	}
-	ok(store_list_wait(writer, "/p/", 0, &l, &err));
-	end = clock_mono_ms() + 30000;
-	while (clock_mono_ms() < end && !(f_equals(&f, &l) && sync_up(f.sync)))
-		run_until(f.base, NULL, 0, 5);
-	ck_assert_msg(f_equals(&f, &l), "%s", sync_state(f.sync));
+	wait_equal(&f, &w, writer);
 	ck_assert_int_eq(f.in_sync, 1);
 	ck_assert_str_eq(sync_state(f.sync), "in sync");
-	printf("%d writes: %d sets, %d deletions\n", n, f.sets, f.dels);
-	store_list_done(&l);
+	printf("%d writes: %d sets, %d deletions; %d events, %d ends of the watch\n", n_written,
+		f.sets, f.dels, w.n, w.ends);
 	f_done(&f);
 	store_close(writer);
 	store_close(st);

@@ -23,6 +23,9 @@ struct store_suite_driver {
 	bool alone; /* each store that is opened is another one */
 	/* Does the n-th harm that a watch has to survive; NULL = none. */
 	void (*harm)(int n);
+	/* Ends watches, and has the store forget what they miss; NULL = cannot be done. */
+	void (*forget)(void);
+	bool all; /* a watch tells of every change, not the last of a key alone */
 };
 
 /* Adds them to s; setup and teardown are those of each test. */
@@ -79,8 +82,25 @@ void wait_events(struct seen *s, size_t n);
 
 #define N_KEYS 12
 void random_key(char key[static 24]);
-/* One random write with compare-and-swap; a conflict is as good as a success. */
-void random_write(struct store *st, int id, int i);
+/* One random write with compare-and-swap. 0, or the errno where it did not come about. */
+int try_random_write(struct store *st, int id, int i);
+/* The same, ends the process where it fails but for a conflict. true: written. */
+bool random_write(struct store *st, int id, int i);
+
+/* A watch itself, begun again by a list where it ended. */
+struct watcher {
+	struct store *st;
+	struct store_watch *watch;
+	int64_t last;
+	int64_t rev[N_KEYS]; /* as told; 0 = there is none */
+	int n, ends;
+};
+struct follower;
+
+/* Both hold what the store holds, before long. */
+void wait_equal(struct follower *f, struct watcher *w, struct store *lister);
+
+void watcher_go_on(struct watcher *w, struct store *lister);
 
 /* What a reader that follows a watch believes. */
 struct follower {
