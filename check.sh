@@ -4,7 +4,7 @@
 # ./check.sh		installs what it needs, builds everything, runs every test and check
 # ./check.sh LABEL	one layer: style tidy unit golden scenario netns fuzz cluster interop
 #
-# unit, golden, scenario, netns and fuzz run under ASan and UBSan, the rest from the release build.
+# The cluster's tests run from the release build, all others under ASan and UBSan.
 # Tests under the sanitizers need root, for the namespaces: where this is not root's shell they run
 # through sudo.
 # A skipped test is a failure, unless its reason says "covered by NAME", NAME being a test that the
@@ -13,7 +13,7 @@ set -euo pipefail
 exec </dev/null
 cd "$(dirname "$0")"
 
-readonly SANITIZED='unit golden scenario netns fuzz' RELEASE='cluster interop'
+readonly SANITIZED='unit golden scenario netns fuzz interop' RELEASE=cluster
 readonly JOBS=${JOBS:-$(nproc)}
 label=${1-all}
 failed=()
@@ -208,13 +208,13 @@ tidy)
 	builds asan
 	try tidy check_tidy
 	;;
-unit | golden | scenario | netns | fuzz)
+unit | golden | scenario | netns | fuzz | interop)
 	builds asan release
 	list_release_tests
 	try "$label" run_tests asan "$label"
 	try skips check_skips
 	;;
-cluster | interop)
+cluster)
 	builds release
 	list_release_tests
 	try "$label" run_tests release "$label"

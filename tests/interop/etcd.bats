@@ -1,0 +1,142 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The programs on a real etcd. What stands in etcd/*.json are values as Calico's clients store them, byte
+# by byte: ours read them, and leave the same bytes. Run in a network and a mount namespace of its own
+# (CMakeLists.txt); BIN names the directory of the programs.
+
+bats_require_minimum_version 1.5.0
+
+setup_file() {
+	mount -t tmpfs none /run
+	mkdir /run/netns
+	ip link set lo up
+}
+
+setup() {
+	cd "$BATS_TEST_TMPDIR" || exit
+	export ETCDCTL_API=3 ETCD_ENDPOINTS=http://127.0.0.1:2379 MARGAY_LOG_LEVEL=error NODENAME=node1
+	GOLDEN=$BATS_TEST_DIRNAME/etcd FELIX=
+	etcd_start
+}
+
+teardown() {
+	[ -z "$FELIX" ] || kill "$FELIX"
+	kill "$ETCD"
+	wait
+	ip netns del web-0 2>/dev/null || true
+}
+
+etcd_start() {
+	etcd --data-dir data --heartbeat-interval 20 --election-timeout 200 >>etcd.log 2>&1 &
+	ETCD=$!
+	until etcdctl endpoint health >/dev/null 2>&1; do sleep 0.05; done
+}
+
+readonly IPAM=/calico/ipam/v2 V3=/calico/resources/v3/projectcalico.org
+
+put() { # KEY FILE
+	etcdctl put "$1" <"$GOLDEN/$2.json"
+}
+
+value() {
+	etcdctl get --print-value-only "$1"
+}
+
+same() { # KEY FILE
+	[ "$(value "$1")" = "$(cat "$GOLDEN/$2.json")" ] || {
+		echo "$1 is $(value "$1")"
+		false
+	}
+}
+
+cni() { # VERB
+	jq -n --arg e "$ETCD_ENDPOINTS" '{cniVersion: "1.0.0", name: "k8s-pod-network", type: "margay",
+		nodename: "node1", datastore_type: "etcdv3", etcd_endpoints: $e, ipam: {type: "margay-ipam"}}' |
+		CNI_COMMAND=$1 CNI_CONTAINERID=0f3c1d CNI_NETNS=/run/netns/web-0 CNI_IFNAME=eth0 CNI_PATH=/nowhere \
+			CNI_ARGS='K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0' "$BIN/margay"
+}
+
+@test "a pod that Calico's plugin gave its address is released, to Calico's bytes" {
+	put $IPAM/host/node1/ipv4/block/10.244.66.128-29 affinity
+	put $IPAM/assignment/ipv4/block/10.244.66.128-29 block-used
+	put $IPAM/handle/k8s-pod-network.0f3c1d handle
+	put $IPAM/config config
+	put $V3/globalnetworkpolicies/allow-dns policy
+	cni DEL
+	same $IPAM/assignment/ipv4/block/10.244.66.128-29 block-released
+	same $IPAM/host/node1/ipv4/block/10.244.66.128-29 affinity
+	same $IPAM/config config
+	same $V3/globalnetworkpolicies/allow-dns policy
+	[ -z "$(value $IPAM/handle/k8s-pod-network.0f3c1d)" ]
+}
+
+@test "a pod gets an address as Calico's plugin gives it" {
+	jq '.spec.cidr = "10.244.66.128/29" | .spec.blockSize = 29' "$GOLDEN/pool.json" | "$BIN/margayctl" apply -f -
+	put $IPAM/host/node1/ipv4/block/10.244.66.128-29 affinity
+	put $IPAM/assignment/ipv4/block/10.244.66.128-29 block-new
+	ip netns add web-0
+	cni ADD
+	same $IPAM/handle/k8s-pod-network.0f3c1d handle
+	same $IPAM/host/node1/ipv4/block/10.244.66.128-29 affinity
+	block=$(value $IPAM/assignment/ipv4/block/10.244.66.128-29)
+	[[ $block =~ '"timestamp":"'[0-9]{4}-[0-9]{2}-[0-9]{2}\ [0-9:.]+\ '+0000 UTC"' ]]
+	want=$(sed 's/"allocations":\[null/"allocations":[0/; s/"unallocated":\[0,/"unallocated":[/
+		s/"sequenceNumber":1785585600123456789/"sequenceNumber":1785585600123456790/
+		s/"sequenceNumberForAllocation":{}/"sequenceNumberForAllocation":{"0":1785585600123456789}/
+		s/"attributes":null/"attributes":[{"handle_id":"k8s-pod-network.0f3c1d","secondary":{"namespace":"default","node":"node1","pod":"web-0","timestamp":"T"}}]/' "$GOLDEN/block-new.json")
+	[ "$(sed -E 's/("timestamp":")[^"]*/\1T/' <<<"$block")" = "$want" ] || { echo "$block"; false; }
+	cni DEL
+	[ -z "$(value $V3/workloadendpoints/default/node1-k8s-web--0-eth0)" ]
+}
+
+@test "apply stores Calico's bytes, without what etcd keeps itself" {
+	put $V3/globalnetworkpolicies/allow-dns policy
+	jq '{spec, metadata: (.metadata + {resourceVersion: "7", selfLink: "/x"}), kind, apiVersion}' "$GOLDEN/pool.json" |
+		"$BIN/margayctl" apply -f -
+	same $V3/ippools/default-ipv4-ippool pool
+	[ "$("$BIN/margayctl" get ippool default-ipv4-ippool -o json | jq -r .metadata.resourceVersion)" = \
+		"$(etcdctl get $V3/ippools/default-ipv4-ippool -w json | jq -r '.kvs[0].mod_revision')" ]
+	# what Calico's client wrote is read
+	etcdctl put $V3/ippools/second <<<"$(jq -c '.metadata.name = "second" | .spec.cidr = "10.9.0.0/16"' "$GOLDEN/pool.json")"
+	run "$BIN/margayctl" get ippools
+	[[ $output == *"second                10.9.0.0/16     all()"* ]]
+	"$BIN/margayctl" delete ippool second
+	[ -z "$(value $V3/ippools/second)" ]
+}
+
+@test "felix follows etcd, over its restart" {
+	export IP=192.0.2.1/24 NO_DEFAULT_POOLS=true FELIX_ROUTEREFRESHINTERVAL=0
+	export MARGAY_NODENAME_FILE=$PWD/nodename MARGAY_MTU_FILE=$PWD/mtu MARGAY_RUN_DIR=$PWD/run
+	ip address add 192.0.2.1/24 dev lo
+	"$BIN/margay-felix" 2>felix.log &
+	FELIX=$!
+	for _ in {1..200}; do
+		value=$(value $V3/nodes/node1)
+		[ -z "$value" ] || break
+		sleep 0.05
+	done
+	[ "$(jq -r .spec.bgp.ipv4Address <<<"$value")" = 192.0.2.1/24 ]
+	kill "$ETCD"
+	wait "$ETCD" || true
+	etcd_start
+	put $IPAM/host/node1/ipv4/block/10.244.66.128-29 affinity
+	jq '.spec.ipipMode = "Never"' "$GOLDEN/pool.json" | "$BIN/margayctl" apply -f -
+	for _ in {1..200}; do
+		[ -z "$(ip route show type blackhole 10.244.66.128/29)" ] || break
+		sleep 0.05
+	done
+	ip route show type blackhole 10.244.66.128/29 | grep 10.244.66.128
+}
+
+@test "what is wrong is said in one line" {
+	run -1 "$BIN/margayctl" get nodes --etcd-endpoints http://127.0.0.1:1
+	[[ $output == "margayctl: "*"datastore http://127.0.0.1:1: Failed to connect to 127.0.0.1 port 1"*": check ETCD_ENDPOINTS, and that etcd runs there" ]]
+	[ "${#lines[@]}" = 1 ]
+	run -1 "$BIN/margayctl" get nodes --etcd-discovery-srv example.org --etcd-endpoints ''
+	[[ $output == "margayctl: ETCD_DISCOVERY_SRV is set: "* ]]
+	export ETCD_ENDPOINTS=http://127.0.0.1:1
+	ip netns add web-0
+	run -1 cni ADD
+	[[ $output == *"check ETCD_ENDPOINTS"* ]]
+}
