@@ -42,7 +42,7 @@ static const struct {
 	{"user name is empty", RENEW, -EACCES, ": set ETCD_USERNAME and ETCD_PASSWORD"},
 	{"authentication failed", FAILED, -EACCES, ": check ETCD_USERNAME and ETCD_PASSWORD"},
 	{"permission denied", FAILED, -EACCES,
-		": grant the role of ETCD_USERNAME \"readwrite\" on the prefix /calico/"},
+		": grant the role of ETCD_USERNAME \"readwrite\" on the prefixes /calico/ and /margay/"},
 	{"has been compacted", FAILED, -ESTALE, ""},
 	{"database space exceeded", FAILED, -ENOSPC,
 		": compact and defragment it or raise --quota-backend-bytes, then: etcdctl alarm "
