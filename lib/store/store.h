@@ -38,8 +38,8 @@ struct store_watch;
 #define STORE_SQLITE_PATH "/var/lib/margay/margay.db"
 
 /*
- * What to open. Strings are copied; "" is as NULL. The names are those of the parameters (params.h) and, in
- * lower case, of the network configuration's keys.
+ * What to open. Strings are copied; "" is as NULL. The names are those of the parameters (params.h)
+ * and, in lower case, of the network configuration's keys.
  */
 struct store_conf {
 	const char *type; /* DATASTORE_TYPE; NULL = etcdv3 where it has endpoints, else sqlite */

@@ -212,6 +212,24 @@ static bool deliver_data(struct httpc_op *op)
 	return true;
 }
 
+/* " after 3001 ms" goes: a failure that lasts has one text, which is logged once. */
+static void drop_time(char *why)
+{
+	char *at = strstr(why, " after "), *end;
+
+	if (!at)
+		return;
+	end = at + strlen(" after ");
+	end += strspn(end, "0123456789");
+	if (strncmp(end, " milliseconds", 13) == 0)
+		end += 13;
+	else if (strncmp(end, " ms", 3) == 0)
+		end += 3;
+	else
+		return;
+	memmove(at, end, strlen(end) + 1);
+}
+
 static void finish(struct httpc_op *op, CURLcode rc)
 {
 	struct err err = ERR_INIT;
@@ -228,6 +246,7 @@ static void finish(struct httpc_op *op, CURLcode rc)
 		res.r = to_errno(op, rc);
 		res.sent = op->body_at > 0;
 		res.err = &err;
+		drop_time(op->why);
 		if (op->too_long)
 			err_set(&err, res.r, "the answer is longer than %zu bytes", op->max_bytes);
 		else

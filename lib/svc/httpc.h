@@ -47,7 +47,8 @@ struct httpc_res {
 typedef bool httpc_data_fn(void *arg, const char *data, size_t len);
 /*
  * Errors: EHOSTUNREACH (no connection, TLS refused), ECONNRESET (ended without a whole answer),
- * ETIMEDOUT, EMSGSIZE (the answer is longer than max_bytes). The text is curl's own.
+ * ETIMEDOUT, EMSGSIZE (the answer is longer than max_bytes). The text is curl's own, without the
+ * time it took.
  */
 typedef void httpc_done_fn(void *arg, const struct httpc_res *res);
 

@@ -234,11 +234,25 @@ static void on_time(evutil_socket_t fd, short what, void *arg)
 	*(bool *)arg = true;
 }
 
+/* Of the event loop; the last is the end's. */
+static unsigned turns_in(int ms)
+{
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+	bool over = false;
+	unsigned n = 0;
+
+	event_base_once(base, -1, EV_TIMEOUT, on_time, &over, &tv);
+	while (!over) {
+		event_base_loop(base, EVLOOP_ONCE);
+		n++;
+	}
+	return n;
+}
+
 START_TEST(a_stream_at_rest_wakes_nobody)
 {
 	struct got g = {0};
-	unsigned ms = 0, found = 0, turns = 0;
-	bool over = false;
+	unsigned ms = 0, found = 0;
 	socklen_t n = sizeof(ms);
 
 	run(&g, "/stream", (struct httpc_req){.on_data = on_data, .idle_ms = 60000});
@@ -249,13 +263,8 @@ START_TEST(a_stream_at_rest_wakes_nobody)
 		if (getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &n) == 0 && ms == 45000)
 			found++;
 	ck_assert_uint_eq(found, 1);
-	event_base_once(base, -1, EV_TIMEOUT, on_time, &over,
-		&(struct timeval){.tv_sec = 2, .tv_usec = 500000});
-	while (!over) {
-		event_base_loop(base, EVLOOP_ONCE);
-		turns++;
-	}
-	ck_assert_uint_le(turns, 2);
+	turns_in(1000); /* libcurl's timers for a connection that is made */
+	ck_assert_uint_le(turns_in(2500), 1);
 	httpc_cancel(g.op);
 	got_done(&g);
 }
@@ -275,7 +284,7 @@ START_TEST(failures_have_their_codes)
 	wait_done(&g);
 	ck_assert_int_eq(g.r, -EHOSTUNREACH);
 	ck_assert(!g.sent);
-	ck_assert_ptr_nonnull(strstr(g.why, "127.0.0.1 port 1"));
+	ck_assert_ptr_nonnull(strstr(g.why, "127.0.0.1 port 1: Couldn't connect"));
 	run(&g, "", (struct httpc_req){.url = "file:///etc/passwd"});
 	wait_done(&g);
 	ck_assert_int_eq(g.r, -EHOSTUNREACH);
