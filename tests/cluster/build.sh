@@ -74,8 +74,13 @@ apply() {
 
 # blocks_of NODE: CIDRs, from the datastore
 blocks_of() {
-	sqlite3 "$MARGAY_SQLITE_PATH" "SELECT key FROM kv WHERE value IS NOT NULL AND
-		key LIKE '/calico/ipam/v2/host/$1/ipv4/block/%'" | sed 's|.*/||; s|-|/|'
+	local prefix=/calico/ipam/v2/host/$1/ipv4/block/
+	if [ "${ETCD:-}" ]; then
+		etcdctl get --prefix --keys-only "$prefix" | grep .
+	else
+		sqlite3 "$MARGAY_SQLITE_PATH" \
+			"SELECT key FROM kv WHERE value IS NOT NULL AND key LIKE '$prefix%'"
+	fi | sed 's|.*/||; s|-|/|'
 }
 
 in_prefix() { # ADDRESS CIDR

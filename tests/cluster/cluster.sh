@@ -3,7 +3,7 @@
 #
 # A cluster of nodes on one kernel, for scripts in tests/cluster/bed: source it. Each node is a network
 # and a mount namespace with its own /run, /etc and /var/lib; nodes share one Ethernet segment and the
-# datastore's file, nothing else. Beyond them stand a router of another AS, the top of rack, which is
+# datastore's file, nothing else (with ETCD, an address on the router, that file neither). Beyond them stand a router of another AS, the top of rack, which is
 # everybody's default route and knows of no pod, and behind it a host outside.
 #
 # A pod is a network namespace of its node, made and removed by CNI calls alone.
@@ -181,6 +181,32 @@ fabric() {
 		}
 	C
 	daemon tor bird bird -f -c /etc/bird/bird.conf -s /run/bird/bird.ctl
+	[ -z "${ETCD:-}" ] || start_etcd
+}
+
+# ---- etcd ----
+
+start_etcd() {
+	daemon tor etcd etcd --data-dir /var/lib/etcd --listen-client-urls "$ETCD" --advertise-client-urls "$ETCD"
+	within 60 etcdctl endpoint health >/dev/null
+	# shellcheck disable=SC2317 # the scripts call it
+	# The user's, where the datastore can be reached.
+	margayctl() {
+		on tor "$BIN/margayctl" --etcd-endpoints "$ETCD" "$@"
+	}
+}
+
+etcdctl() {
+	on tor env ETCDCTL_API=3 etcdctl --endpoints "$ETCD" "$@"
+}
+
+# What a node's plugin is told.
+conflist() {
+	if [ "${ETCD:-}" ]; then
+		jq --arg etcd "$ETCD" '.plugins[0] |= (del(.sqlite_path) + {datastore_type: "etcdv3", etcd_endpoints: $etcd})'
+	else
+		sed 's|/var/lib/margay/margay.db|/var/lib/cluster/margay.db|'
+	fi <"$ETC/cni/10-margay.conflist"
 }
 
 # ---- nodes ----
@@ -218,8 +244,7 @@ node() {
 		SERVICE_CLUSTER_IP_RANGE = $SERVICE_RANGE
 		${NODE_PARAMETERS:-}
 	C
-	sed 's|/var/lib/margay/margay.db|/var/lib/cluster/margay.db|' "$ETC/cni/10-margay.conflist" |
-		put "$1" /etc/cni/net.d/10-margay.conflist
+	conflist | put "$1" /etc/cni/net.d/10-margay.conflist
 	start_felix "$1"
 	start_confd "$1"
 	start_proxy "$1"
