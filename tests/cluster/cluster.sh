@@ -3,8 +3,9 @@
 #
 # A cluster of nodes on one kernel, for scripts in tests/cluster/bed: source it. Each node is a network
 # and a mount namespace with its own /run, /etc and /var/lib; nodes share one Ethernet segment and the
-# datastore's file, nothing else (with ETCD, an address on the router, that file neither). Beyond them stand a router of another AS, the top of rack, which is
-# everybody's default route and knows of no pod, and behind it a host outside.
+# datastore's file, nothing else; with ETCD, an address on the router, not even that file. Beyond them
+# stand a router of another AS, the top of rack, which is everybody's default route and knows of no pod,
+# and behind it a host outside.
 #
 # A pod is a network namespace of its node, made and removed by CNI calls alone.
 #
