@@ -243,6 +243,19 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	return 0;
 }
 
+void call_set_pod(struct call *c, const char *namespace, const char *pod)
+{
+	free(c->args.namespace);
+	free(c->args.pod);
+	free(take_ptr(c->wep_key));
+	c->args.namespace = mem_strdup(namespace);
+	c->args.pod = mem_strdup(pod);
+	c->k8s = true;
+	c->namespace = c->args.namespace;
+	(void)endpoint_key(c, &c->wep_key, NULL);
+	name_veth(c);
+}
+
 void call_done(struct call *c)
 {
 	rt_close(c->pod);

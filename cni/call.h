@@ -54,6 +54,9 @@ void call_done(struct call *c);
 /* Calico's handle of an attachment; that of an interface other than eth0 has ":" and its name after it. */
 char *call_handle(const char *network, const char *container_id, const char *ifname);
 
+/* It is of this pod: what follows from that, as call_init() has it by CNI_ARGS. Copies. */
+void call_set_pod(struct call *c, const char *namespace, const char *pod);
+
 /* Each when it is needed first. */
 int call_open_store(struct call *c, struct err *err);
 int call_open_host(struct call *c, struct err *err);

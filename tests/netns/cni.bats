@@ -173,6 +173,24 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	rm /run/netns/left
 }
 
+@test "DEL without the CNI_ARGS of ADD: the same goes" {
+	pod a
+	pod b
+	for ns in '' /run/netns/a; do
+		cni ADD a
+		CNI_ARGS='' NETNS=$ns cni DEL a
+		[ "$(in_use)" = 0 ]
+		[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+		[ "$(ip -j link show type veth | jq length)" = 0 ]
+	done
+	# Of a container that is no pod of Kubernetes', beside one.
+	cni ADD a
+	CNI_ARGS='' cni ADD b
+	CNI_ARGS='' cni DEL b
+	[ "$(in_use)" = 1 ]
+	[ "$(ip -j link show type veth | jq length)" = 1 ]
+}
+
 @test "DEL of an old sandbox leaves the new one of the same pod alone" {
 	pod old
 	pod new
