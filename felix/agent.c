@@ -169,6 +169,10 @@ static void on_pool(void *arg, const char *key, const void *old, const void *now
 	if (now && a->cache)
 		cache_for_each(a->cache, &a->kinds[IN_POOLS], warn_if_overlap,
 			&(struct named_pool){key, now});
+	if (now && ((const struct ippool *)now)->vxlan != ENCAP_NEVER)
+		log_warn("ippool %s: vxlanMode %s: this version has no VXLAN, and its pods are not "
+			 "reached from other nodes: use ipipMode",
+			strrchr(key, '/') + 1, encap_mode_str(((const struct ippool *)now)->vxlan));
 	calc_pool(a->calc, old, now);
 	a->start_due = true; /* the tunnel's address may depend on it */
 	schedule(a);

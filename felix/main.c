@@ -59,6 +59,16 @@ static int check_as(const char *value, struct err *err)
 	return r < 0 || as != 0 ? r : err_set(err, -EINVAL, "got 0, want 1 to 4294967295");
 }
 
+/* A name has at most 15 bytes. */
+static int check_prefix(const char *value, struct err *err)
+{
+	if (strlen(value) > 14 || strpbrk(value, ",/%: \t"))
+		return err_set(err, -EINVAL,
+			"\"%.40s\": want one prefix, of at most 14 bytes, of an interface's name",
+			value);
+	return 0;
+}
+
 static const struct param table[] = {
 	{.name = "IP",
 		.type = PARAM_STRING,
@@ -113,7 +123,7 @@ static const struct param table[] = {
 		.type = PARAM_ENUM,
 		.choice = &pool4_vxlan_mode,
 		.values = pool_modes,
-		.doc = "Its VXLAN mode"},
+		.doc = "Its VXLAN mode; this version stores it, and has no VXLAN"},
 	{.name = "CALICO_IPV4POOL_NAT_OUTGOING",
 		.type = PARAM_BOOL,
 		.flag = &conf.start.pool4_nat_outgoing,
@@ -147,6 +157,7 @@ static const struct param table[] = {
 		.type = PARAM_STRING,
 		.str = &pod_prefix,
 		.def = "cali",
+		.check = check_prefix,
 		.doc = "What the names of pods' interfaces begin with"},
 	{.name = "FELIX_ROUTEREFRESHINTERVAL",
 		.type = PARAM_DURATION,

@@ -46,17 +46,10 @@ static bool one_of(const char *s, const char *const *words, size_t n)
 	return false;
 }
 
-bool parse_bool_env(const char *s)
-{
-	static const char *const no[] = {"false", "0", "no", "n", "f"};
-
-	return !one_of(s, no, array_size(no));
-}
-
 int parse_bool(const char *s, bool *ret, struct err *err)
 {
-	static const char *const yes[] = {"true", "yes", "on", "1", "enabled"};
-	static const char *const no[] = {"false", "no", "off", "0", "disabled"};
+	static const char *const yes[] = {"true", "yes", "y", "t", "on", "1", "enabled"};
+	static const char *const no[] = {"false", "no", "n", "f", "off", "0", "disabled"};
 
 	if (one_of(s, yes, array_size(yes)))
 		*ret = true;

@@ -11,9 +11,7 @@ struct err;
 int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *ret, struct err *err);
 int parse_u32(const char *s, uint32_t min, uint32_t max, uint32_t *ret, struct err *err);
 
-/* As Calico's environment: false, 0, no, n, f in any case are false, everything else is true. */
-bool parse_bool_env(const char *s);
-/* true/false, yes/no, on/off, 1/0, enabled/disabled in any case; else EINVAL. */
+/* true/false, yes/no, y/n, t/f, on/off, 1/0, enabled/disabled in any case; else EINVAL. */
 int parse_bool(const char *s, bool *ret, struct err *err);
 
 /* Go's durations ("1m30s", "500ms", "1.5h", "0"), and a plain number, which counts seconds. */

@@ -237,8 +237,8 @@ static int convert(const struct param *p, const char *text, struct err *err)
 	case PARAM_U32:
 		return parse_u32(text, p->min, p->max ?: UINT32_MAX, p->u32, err);
 	case PARAM_BOOL:
-		*p->flag = parse_bool_env(text);
-		return 0;
+		/* To Calico everything is true that is not false. A slip shall not be. */
+		return parse_bool(text, p->flag, err);
 	case PARAM_DURATION:
 		return convert_duration(p, text, err);
 	case PARAM_ENUM:
@@ -377,7 +377,7 @@ static int read_option(
 	}
 	if (ret->slot && ret->slot->p.type == PARAM_BOOL) {
 		const char *next = i + 1 < argc ? argv[i + 1] : "";
-		bool given = strcmp(next, "true") == 0 || strcmp(next, "false") == 0;
+		bool value, given = parse_bool(next, &value, NULL) == 0;
 
 		ret->value = given ? next : "true";
 		return given ? 2 : 1;

@@ -34,7 +34,7 @@ struct params_slot;
 enum param_type {
 	PARAM_STRING, /* str; `check` may refuse it */
 	PARAM_U32,    /* u32, min..max (max 0 = no limit) */
-	PARAM_BOOL,   /* flag; as Calico: false, 0, no, n, f are false, everything else is true */
+	PARAM_BOOL,   /* flag: true, false, and what else parse_bool() takes */
 	PARAM_DURATION, /* ms; "90s", "1m30s", "500ms", or a number of seconds; min..max ms likewise */
 	PARAM_ENUM,	/* choice: the index in `values`; any case */
 };

@@ -193,6 +193,8 @@ masquerades() {
 @test "pools that overlap are named, and NAT goes on" {
 	put $V3/ippools/q '{"kind":"IPPool","spec":{"cidr":"10.244.8.0/21","natOutgoing":true}}'
 	eventually grep -q "ippool q: 10.244.8.0/21 overlaps 10.244.0.0/16 of ippool p" "$LOG"
+	put /calico/resources/v3/projectcalico.org/ippools/v '{"kind":"IPPool","spec":{"cidr":"10.99.0.0/16","vxlanMode":"Always"}}'
+	eventually grep -q "ippool v: vxlanMode Always: this version has no VXLAN" "$LOG"
 	put $V3/ippools/r '{"kind":"IPPool","spec":{"cidr":"10.9.0.0/16","natOutgoing":true}}'
 	masq_pools() {
 		nft list set ip margay masq-pools | grep -q "10.9.0.0/16, 10.244.0.0/16"
@@ -308,6 +310,8 @@ masquerades() {
 	run env AS=0 timeout 5 "$BIN/margay-felix"
 	[ "$status" = 1 ]
 	[[ "$output" == *'AS '*'got 0, want 1 to 4294967295'* ]]
+	run env FELIX_INTERFACEPREFIX=cali,tap timeout 5 "$BIN/margay-felix"
+	[[ "$output" == *'FELIX_INTERFACEPREFIX '*'"cali,tap": want one prefix'* ]]
 	run env FELIX_MTUIFACEPATTERN='^(en' timeout 5 "$BIN/margay-felix"
 	[ "$status" = 1 ]
 	[[ "$output" == *FELIX_MTUIFACEPATTERN*'"^(en": not a regular expression'* ]]
