@@ -104,6 +104,7 @@ static int show_family(const char *path, int family)
 		r = bird_show_protocols(b, deadline, &ps, &err);
 	if (r < 0) {
 		printf("\nINFO: BIRDv%d process: 'bird' is not running.\n", family);
+		err_wrap(&err, r, "check that BIRD runs, and that BIRD_CTL is its control socket");
 		return ctl_fail(&err);
 	}
 	printf("\nIPv%d BGP status\n", family);

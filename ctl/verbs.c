@@ -36,7 +36,7 @@ const struct verb verbs[] = {
 		"\nAn IPPool gives up its blocks' affinities first. With a Node go its endpoints, their\n"
 		"addresses, its blocks, and what is configured for it alone.\n"},
 	{"node", verb_node, "status", "this node's BGP sessions", NULL},
-	{"ipam", verb_ipam, "show | claim", "address blocks and their use", NULL},
+	{"ipam", verb_ipam, "show | claim | drop", "address blocks and their use", NULL},
 	{"version", verb_version, "", "this program's version, and the cluster's",
 		"Prints the versions of this program and of the cluster.\n"},
 	{0},

@@ -190,7 +190,9 @@ static int detect(struct rt *rt, const struct host *h, const char *method, struc
 		a = argument(method, "skip-interface");
 		if (!a && method[0] && strcmp(method, "first-found") != 0)
 			return err_set(err, -EINVAL,
-				"want first-found, interface=, skip-interface=, cidr= or can-reach=");
+				"\"%.60s\": want first-found, interface=, skip-interface=, cidr= or "
+				"can-reach=",
+				method);
 		auto_free char *all = mem_printf(a ? "%s|%s" : "%s", EXCLUDED, a);
 
 		r = compile(all, &re, err);

@@ -346,8 +346,9 @@ static int plan_specific(struct ipam_request *rq, struct scope *sc, struct err *
 		return r;
 	p = slots_pool_of(slots, n, &rq->ip);
 	if (!p || !pool_allows(p, rq->use))
-		return err_set(err, -ENOENT, "address %s is in no enabled pool%s", ip_str(&rq->ip),
-			p ? " that allows this use" : "");
+		return err_set(err, -ENOENT,
+			"address %s is in no enabled pool%s: margayctl get ippools lists them",
+			ip_str(&rq->ip), p ? " that allows this use" : "");
 	cidr = prefix_of(&rq->ip, p->block_plen);
 	r = plan_get_block(rq, &cidr, &bs);
 	if (r == 0 && (bs->state == SLOT_ABSENT ||
