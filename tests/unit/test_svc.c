@@ -177,7 +177,8 @@ static const struct {
 } bad[] = {
 	{NULL, "--t-mtu 67",
 		"parameter T_MTU (option --t-mtu): \"67\": want a number from 68 to 65535"},
-	{NULL, "--t-flag=maybe", "parameter T_FLAG (option --t-flag): \"maybe\": want true or false"},
+	{NULL, "--t-flag=maybe",
+		"parameter T_FLAG (option --t-flag): \"maybe\": want true or false"},
 	{"\nT_MTU = x", "", "parameter T_MTU (%s/conf:2): \"x\": want a number from 68 to 65535"},
 	{NULL, "--t-mode sometimes",
 		"parameter T_MODE (option --t-mode): \"sometimes\": want Always, CrossSubnet or "
