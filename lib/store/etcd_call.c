@@ -8,12 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include <event2/event.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "store/etcd.h"
 
 #define CONNECT_MS 3000
@@ -95,10 +95,9 @@ static bool pick(struct etcd_call *c)
 
 uint32_t etcd_random(uint32_t below)
 {
-	uint32_t rnd = 0;
+	uint32_t rnd;
 
-	if (getrandom(&rnd, sizeof(rnd), GRND_NONBLOCK) < 0)
-		rnd = 0;
+	mem_random(&rnd, sizeof(rnd));
 	return rnd % below;
 }
 
