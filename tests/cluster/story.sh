@@ -270,7 +270,8 @@ dns_sources() { # POD
 	tcpdump -n -r "$T/dns-$1.pcap" 2>/dev/null | awk '{ print $3 }' | cut -d. -f1-4 | sort -u | paste -sd' '
 }
 
-# The same for knotd: its own statistics, and the source in its pod's packets.
+# The same for knotd: its own statistics, and the source in its pod's packets. Each query has a port of
+# its own, outside of ip_local_port_range: two from one are one connection to IPVS.
 dns_shares() { # PLACE NODE PROTOCOL SOURCE
 	local place=$1 node=$2 proto=$3 source=$4 pod n bad=0 queries=() flag=-u option=+notcp
 	local -A before=() capture=()
@@ -284,8 +285,8 @@ dns_shares() { # PLACE NODE PROTOCOL SOURCE
 	done
 	conns_settled "$node" "$flag" "$DNS_IP:53" >/dev/null
 	on "$node" ipvsadm -Z "$flag" "$DNS_IP:53"
-	for _ in $(seq 60); do
-		queries+=(web.default.svc.cluster.local A)
+	for n in {20001..20060}; do
+		queries+=(web.default.svc.cluster.local A -b "0.0.0.0#$n")
 	done
 	n=$(at "$place" kdig "@$DNS_IP" +short +retry=0 "$option" "${queries[@]}" | grep -cx "$WEB_IP")
 	echo "$n of 60 queries are answered"
