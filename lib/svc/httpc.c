@@ -128,6 +128,14 @@ static int status_of(const struct httpc_op *op)
 	return (int)status;
 }
 
+static int64_t retry_after_of(const struct httpc_op *op)
+{
+	curl_off_t s = 0;
+
+	lib.easy_getinfo(op->easy, CURLINFO_RETRY_AFTER, &s);
+	return s;
+}
+
 static bool is_stream(const struct httpc_op *op)
 {
 	return op->on_data && status_of(op) / 100 == 2;
@@ -233,7 +241,7 @@ static void drop_time(char *why)
 static void finish(struct httpc_op *op, CURLcode rc)
 {
 	struct err err = ERR_INIT;
-	struct httpc_res res = {.status = status_of(op)};
+	struct httpc_res res = {.status = status_of(op), .retry_after_s = retry_after_of(op)};
 	httpc_done_fn *done = op->done;
 	void *arg = op->arg;
 	struct strbuf body;
@@ -399,6 +407,31 @@ static void set_text(struct httpc_op *op, CURLoption option, const char *text)
 		lib.easy_setopt(op->easy, option, text);
 }
 
+static void set_pem(struct httpc_op *op, CURLoption option, const char *pem)
+{
+	struct curl_blob blob = {.flags = CURL_BLOB_COPY};
+
+	if (!pem)
+		return;
+	blob.data = (void *)(uintptr_t)pem;
+	blob.len = strlen(pem);
+	lib.easy_setopt(op->easy, option, &blob);
+}
+
+static void set_tls(struct httpc_op *op, const struct httpc_tls *tls)
+{
+	set_text(op, CURLOPT_CAINFO, tls->ca_file);
+	set_text(op, CURLOPT_SSLCERT, tls->cert_file);
+	set_text(op, CURLOPT_SSLKEY, tls->key_file);
+	set_pem(op, CURLOPT_CAINFO_BLOB, tls->ca_pem);
+	set_pem(op, CURLOPT_SSLCERT_BLOB, tls->cert_pem);
+	set_pem(op, CURLOPT_SSLKEY_BLOB, tls->key_pem);
+	if (tls->trust_all) {
+		lib.easy_setopt(op->easy, CURLOPT_SSL_VERIFYPEER, 0L);
+		lib.easy_setopt(op->easy, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+}
+
 static void set_body(struct httpc_op *op, const struct httpc_req *req)
 {
 	if (req->body) {
@@ -469,12 +502,12 @@ struct httpc_op *httpc_start(struct httpc *c, const struct httpc_req *req)
 	}
 	set_body(op, req);
 	set_times(op, req);
-	set_text(op, CURLOPT_CAINFO, req->tls.ca_file);
-	set_text(op, CURLOPT_SSLCERT, req->tls.cert_file);
-	set_text(op, CURLOPT_SSLKEY, req->tls.key_file);
+	set_tls(op, &req->tls);
 	lib.easy_setopt(op->easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	lib.easy_setopt(op->easy, CURLOPT_PROXY, ""); /* not by the environment's */
-	lib.easy_setopt(op->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	lib.easy_setopt(op->easy, CURLOPT_HTTP_VERSION,
+		(long)(req->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
+	lib.easy_setopt(op->easy, CURLOPT_PIPEWAIT, (long)req->http2);
 	lib.easy_setopt(op->easy, CURLOPT_NOSIGNAL, 1L);
 	lib.easy_setopt(op->easy, CURLOPT_ERRORBUFFER, op->why);
 	lib.easy_setopt(op->easy, CURLOPT_WRITEFUNCTION, on_write);

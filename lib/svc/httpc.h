@@ -32,6 +32,8 @@ AUTO_DEFINE(httpc, struct httpc *, httpc_free);
 struct httpc_tls {
 	const char *ca_file; /* whom to trust; NULL or "" = the system's */
 	const char *cert_file, *key_file;
+	const char *ca_pem, *cert_pem, *key_pem; /* the same as text, which wins */
+	bool trust_all;				 /* neither chain nor name is checked */
 };
 
 struct httpc_res {
@@ -41,6 +43,7 @@ struct httpc_res {
 	const char *body; /* NUL-terminated; what on_data was not given */
 	size_t len;
 	bool sent; /* it failed after the body, or a part, went out: what came of it is not known */
+	int64_t retry_after_s; /* the answer's Retry-After; 0 = none */
 };
 
 /* What has come of the body of a 2xx answer. A false ends it: done is told ECANCELED. */
@@ -63,6 +66,7 @@ struct httpc_req {
 	struct httpc_tls tls;
 	size_t max_bytes; /* of an answer that is collected */
 	bool once;	  /* never sent again on a second connection, once a part went out */
+	bool http2;	  /* over TLS: requests share one connection, where the server can */
 	int64_t connect_ms, timeout_ms, idle_ms; /* 0 = none; idle: of a stream, without a byte */
 	httpc_data_fn *on_data;			 /* NULL = the body is collected */
 	httpc_done_fn *done;

@@ -31,6 +31,7 @@ static size_t n_open;
 
 struct got {
 	int calls, r, status;
+	int64_t retry_after_s;
 	bool sent, stop;
 	struct strbuf data, body;
 	char why[ERR_TEXT_MAX];
@@ -58,6 +59,13 @@ static void refuse(struct evhttp_request *req, void *arg)
 {
 	(void)arg;
 	evhttp_send_error(req, 403, "no");
+}
+
+static void busy(struct evhttp_request *req, void *arg)
+{
+	(void)arg;
+	evhttp_add_header(evhttp_request_get_output_headers(req), "Retry-After", "7");
+	evhttp_send_reply(req, 429, "Busy", NULL);
 }
 
 static void stream(struct evhttp_request *req, void *arg)
@@ -95,6 +103,7 @@ static void setup(void)
 	port = ntohs(sin.sin_port);
 	evhttp_set_cb(server, "/echo", echo, NULL);
 	evhttp_set_cb(server, "/no", refuse, NULL);
+	evhttp_set_cb(server, "/busy", busy, NULL);
 	evhttp_set_cb(server, "/stream", stream, NULL);
 	evhttp_set_cb(server, "/end", stream_end, NULL);
 	ck_assert_msg(httpc_new(base, 0, &client, &err) == 0, "%s", err.text);
@@ -119,6 +128,7 @@ static void on_done(void *arg, const struct httpc_res *res)
 	g->r = res->r;
 	g->status = res->status;
 	g->sent = res->sent;
+	g->retry_after_s = res->retry_after_s;
 	strbuf_addn(&g->body, res->body, res->len);
 	snprintf(g->why, sizeof(g->why), "%s", res->err ? res->err->text : "");
 }
@@ -185,6 +195,11 @@ START_TEST(requests_share_a_connection)
 	ck_assert_int_eq(g.status, 403);
 	ck_assert_uint_eq(g.data.len, 0);
 	ck_assert_uint_gt(g.body.len, 0);
+	ck_assert_int_eq(g.retry_after_s, 0);
+	run(&g, "/busy", (struct httpc_req){0});
+	wait_done(&g);
+	ck_assert_int_eq(g.status, 429);
+	ck_assert_int_eq(g.retry_after_s, 7);
 	got_done(&g);
 }
 END_TEST
