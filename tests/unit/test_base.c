@@ -23,6 +23,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "base/sha1.h"
+#include "base/sha3.h"
 #include "base/strbuf.h"
 #include "base/vec.h"
 
@@ -243,6 +244,30 @@ START_TEST(sha1_of_known_texts)
 }
 END_TEST
 
+START_TEST(sha3_of_known_texts)
+{
+	static const struct {
+		const char *text;
+		uint8_t first[4];
+	} cases[] = {
+		{"", {0xa7, 0xff, 0xc6, 0xf8}},
+		{"abc", {0x3a, 0x98, 0x5d, 0xa7}},
+		{"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqk"
+		 "lmnopqrlmnopqrsmnopqrstnopqrstu",
+			{0x91, 0x6f, 0x60, 0x61}},
+	};
+	uint8_t hash[SHA3_256_SIZE], block[136];
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		sha3_256(cases[i].text, strlen(cases[i].text), hash);
+		ck_assert_mem_eq(hash, cases[i].first, 4);
+	}
+	memset(block, 'x', sizeof(block)); /* a whole block of it */
+	sha3_256(block, sizeof(block), hash);
+	ck_assert_mem_eq(hash, "\x5b\xc2\x76\xba", 4);
+}
+END_TEST
+
 START_TEST(files_are_whole)
 {
 	char dir[] = "/tmp/margay-base-XXXXXX";
@@ -386,6 +411,7 @@ int main(void)
 	tcase_add_test(tc, lists_unlink_themselves);
 	tcase_add_test(tc, hmap_equals_an_array);
 	tcase_add_test(tc, sha1_of_known_texts);
+	tcase_add_test(tc, sha3_of_known_texts);
 	tcase_add_test(tc, files_are_whole);
 	tcase_add_test(tc, temporary_files_do_not_pile_up);
 	tcase_add_test(tc, log_levels);

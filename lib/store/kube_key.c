@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "store/kube_key.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/sha3.h"
+#include "model/ipam.h"
+
+#define CALICO "/calico/resources/v3/projectcalico.org/"
+#define MARGAY "/margay/v1/"
+
+#define CLUSTER(plural_, name_)                                                       \
+	{                                                                             \
+		.root = CALICO plural_ "/", .form = KUBE_RESOURCE, .plural = plural_, \
+		.name = name_,                                                        \
+	}
+#define NAMESPACED(plural_, name_)                                                    \
+	{                                                                             \
+		.root = CALICO plural_ "/", .form = KUBE_RESOURCE, .plural = plural_, \
+		.name = name_, .namespaced = true,                                    \
+	}
+#define POLICY(plural_, name_, namespaced_)                                                        \
+	{                                                                                          \
+		.root = CALICO plural_ "/", .form = KUBE_POLICY, .plural = plural_, .name = name_, \
+		.namespaced = namespaced_,                                                         \
+	}
+#define IPAM(root_, form_, plural_, name_)                                      \
+	{                                                                       \
+		.root = root_, .form = form_, .plural = plural_, .name = name_, \
+	}
+#define CONFIG(root_, form_)                                                                 \
+	{                                                                                    \
+		.root = root_, .form = form_, .plural = "ipamconfigs", .name = "IPAMConfig", \
+		.v3_plural = "ipamconfigurations", .v3_name = "IPAMConfiguration",           \
+	}
+#define CORE(root_, form_, api_, plural_, name_, namespaced_)                                \
+	{                                                                                    \
+		.root = root_, .form = form_, .api = api_, .plural = plural_, .name = name_, \
+		.namespaced = namespaced_,                                                   \
+	}
+
+const struct kube_kind kube_kinds[KUBE_N_KINDS] = {
+	CLUSTER("bgpconfigurations", "BGPConfiguration"),
+	CLUSTER("bgpfilters", "BGPFilter"),
+	CLUSTER("bgppeers", "BGPPeer"),
+	CLUSTER("caliconodestatuses", "CalicoNodeStatus"),
+	CLUSTER("clusterinformations", "ClusterInformation"),
+	CLUSTER("felixconfigurations", "FelixConfiguration"),
+	CLUSTER("globalnetworksets", "GlobalNetworkSet"),
+	CLUSTER("hostendpoints", "HostEndpoint"),
+	CLUSTER("ippools", "IPPool"),
+	CLUSTER("ipreservations", "IPReservation"),
+	CLUSTER("kubecontrollersconfigurations", "KubeControllersConfiguration"),
+	CLUSTER("tiers", "Tier"),
+	NAMESPACED("networksets", "NetworkSet"),
+	NAMESPACED("stagedkubernetesnetworkpolicies", "StagedKubernetesNetworkPolicy"),
+	POLICY("globalnetworkpolicies", "GlobalNetworkPolicy", false),
+	POLICY("networkpolicies", "NetworkPolicy", true),
+	POLICY("stagedglobalnetworkpolicies", "StagedGlobalNetworkPolicy", false),
+	POLICY("stagednetworkpolicies", "StagedNetworkPolicy", true),
+	IPAM(IPAM_KEY_BLOCKS, KUBE_BLOCK, "ipamblocks", "IPAMBlock"),
+	IPAM(IPAM_KEY_AFFINITIES, KUBE_AFFINITY, "blockaffinities", "BlockAffinity"),
+	IPAM(IPAM_ROOT "virtual/", KUBE_AFFINITY, "blockaffinities", "BlockAffinity"),
+	IPAM(IPAM_KEY_HANDLES, KUBE_HANDLE, "ipamhandles", "IPAMHandle"),
+	CONFIG(IPAM_KEY_CONFIG, KUBE_IPAM_CONFIG),
+	CONFIG(CALICO "ipamconfigurations/", KUBE_IPAM_RESOURCE),
+	CORE(CALICO "nodes/", KUBE_NODE, "v1", "nodes", "Node", false),
+	CORE(CALICO "workloadendpoints/", KUBE_POD, "v1", "pods", "Pod", true),
+	CORE(MARGAY "services/", KUBE_CORE, "v1", "services", "Service", true),
+	CORE(MARGAY "endpointslices/", KUBE_CORE, "discovery.k8s.io/v1", "endpointslices",
+		"EndpointSlice", true),
+	CORE(MARGAY "networkpolicies/", KUBE_CORE, "networking.k8s.io/v1", "networkpolicies",
+		"NetworkPolicy", true),
+};
+
+const char *kube_cidr_name(const struct prefix *cidr, char buf[static PREFIX_TEXT_SIZE])
+{
+	prefix_format(cidr, buf);
+	for (char *s = buf; *s; s++)
+		if (*s == '.' || *s == ':' || *s == '/')
+			*s = '-';
+	return buf;
+}
+
+const char *kube_host_hash(const char *host, char buf[static KUBE_HOST_HASH_SIZE])
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+	uint8_t hash[SHA3_256_SIZE + 1] = {0};
+	unsigned bits;
+
+	sha3_256(host, strlen(host), hash);
+	for (unsigned i = 0; i < KUBE_HOST_HASH_SIZE - 1; i++) {
+		bits = (unsigned)hash[i * 5 / 8] << 8 | hash[i * 5 / 8 + 1];
+		buf[i] = digits[bits >> (11 - i * 5 % 8) & 31];
+	}
+	buf[KUBE_HOST_HASH_SIZE - 1] = '\0';
+	return buf;
+}
+
+static const struct kube_kind *kind_of(const char *key)
+{
+	for (unsigned i = 0; i < KUBE_N_KINDS; i++)
+		if (strncmp(key, kube_kinds[i].root, strlen(kube_kinds[i].root)) == 0)
+			return &kube_kinds[i];
+	return NULL;
+}
+
+/* What stands in a URL as it is, and is no path of its own: objects have no other names. */
+static bool name_ok(const char *s)
+{
+	size_t n = strlen(s);
+
+	if (n == 0 || n > MODEL_NAME_MAX || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
+		return false;
+	for (; *s; s++)
+		if (!islower((unsigned char)*s) && !isdigit((unsigned char)*s) && *s != '-' &&
+			*s != '.')
+			return false;
+	return true;
+}
+
+/* Up to the next "/"; NULL: there is none, or it is too long. */
+static const char *take_part(const char *s, char *ret, size_t size)
+{
+	size_t n = strcspn(s, "/");
+
+	if (s[n] != '/' || n == 0 || n >= size)
+		return NULL;
+	memcpy(ret, s, n);
+	ret[n] = '\0';
+	return s + n + 1;
+}
+
+/* One part of an endpoint's name, in which "-" is doubled. */
+static const char *take_segment(const char *s, char *ret, size_t size)
+{
+	size_t n = 0;
+
+	for (; *s && (*s != '-' || s[1] == '-'); s++) {
+		s += *s == '-';
+		if (n + 1 >= size)
+			return NULL;
+		ret[n++] = *s;
+	}
+	ret[n] = '\0';
+	return n == 0 ? NULL : *s ? s + 1 : s;
+}
+
+/* "node--1-k8s-web--0-eth0" */
+static bool parse_endpoint(const char *s, struct kube_key *k)
+{
+	char orchestrator[16], interface[16];
+
+	s = take_segment(s, k->host, sizeof(k->host));
+	if (s)
+		s = take_segment(s, orchestrator, sizeof(orchestrator));
+	if (s)
+		s = take_segment(s, k->name, sizeof(k->name));
+	if (s)
+		s = take_segment(s, interface, sizeof(interface));
+	return s && !*s && strcmp(orchestrator, "k8s") == 0 && strcmp(interface, "eth0") == 0 &&
+	       name_ok(k->host);
+}
+
+/* "ipv4/block/10.244.0.0-26" */
+static bool parse_cidr(const char *s, struct kube_key *k)
+{
+	char text[PREFIX_TEXT_SIZE];
+
+	if (strncmp(s, "ipv", 3) != 0 || (s[3] != '4' && s[3] != '6') ||
+		strncmp(s + 4, "/block/", 7) != 0 || prefix_parse_key(s + 11, &k->cidr, NULL) < 0 ||
+		k->cidr.addr.family != s[3] - '0')
+		return false;
+	snprintf(k->name, sizeof(k->name), "%s", kube_cidr_name(&k->cidr, text));
+	return true;
+}
+
+static bool parse_affinity(const char *s, struct kube_key *k)
+{
+	char cidr[PREFIX_TEXT_SIZE];
+
+	k->virtual = strcmp(k->kind->root, IPAM_KEY_AFFINITIES) != 0;
+	s = take_part(s, k->host, sizeof(k->host));
+	if (!s || !parse_cidr(s, k) || strlen(k->host) + 1 + strlen(k->name) >= MODEL_NAME_MAX)
+		return false;
+	memcpy(cidr, k->name, sizeof(cidr));
+	memcpy(k->name, k->host, strlen(k->host));
+	k->name[strlen(k->host)] = '-';
+	snprintf(k->name + strlen(k->host) + 1, PREFIX_TEXT_SIZE, "%s", cidr);
+	return true;
+}
+
+static bool parse_name(const char *s, struct kube_key *k)
+{
+	size_t n = strlen(s);
+
+	if (n > MODEL_NAME_MAX)
+		return false;
+	memcpy(k->name, s, n + 1);
+	return true;
+}
+
+/* The rest of the key, behind the kind's root. */
+static bool parse_rest(const char *s, struct kube_key *k)
+{
+	if (k->kind->namespaced) {
+		s = take_part(s, k->ns, sizeof(k->ns));
+		if (!s || !name_ok(k->ns))
+			return false;
+	}
+	switch (k->kind->form) {
+	case KUBE_BLOCK:
+		return parse_cidr(s, k);
+	case KUBE_AFFINITY:
+		return parse_affinity(s, k);
+	case KUBE_IPAM_CONFIG:
+		return !*s && parse_name("default", k);
+	case KUBE_POD:
+		return parse_endpoint(s, k);
+	case KUBE_HANDLE:
+		if (!parse_name(s, k))
+			return false;
+		memcpy(k->host, k->name, sizeof(k->host));
+		for (char *p = k->name; *p; p++)
+			*p = (char)tolower((unsigned char)*p);
+		return true;
+	case KUBE_RESOURCE:
+	case KUBE_POLICY:
+	case KUBE_IPAM_RESOURCE:
+	case KUBE_NODE:
+	case KUBE_CORE:
+		break;
+	}
+	return parse_name(s, k);
+}
+
+int kube_key_parse(const char *key, struct kube_key *ret, struct err *err)
+{
+	struct kube_key k = {.kind = kind_of(key)};
+
+	if (!k.kind)
+		return err_set(err, -EINVAL, "%s: Kubernetes has no such object", key);
+	if (!parse_rest(key + strlen(k.kind->root), &k) || !name_ok(k.name)) {
+		if (k.kind->form == KUBE_POD)
+			return err_set(err, -EINVAL,
+				"%s: in Kubernetes endpoints are pods: want "
+				"NAMESPACE/NODE-k8s-POD-eth0, each \"-\" in a name doubled",
+				key);
+		return err_set(err, -EINVAL, "%s: no name for an object of Kubernetes", key);
+	}
+	*ret = k;
+	return 0;
+}
+
+int kube_prefix_parse(const char *prefix, struct kube_key *ret, struct err *err)
+{
+	struct kube_key k = {.kind = kind_of(prefix)};
+	const char *s;
+
+	if (!k.kind)
+		return err_set(err, -EINVAL,
+			"%s: Kubernetes lists one kind at a time: want the keys of one kind",
+			prefix);
+	s = prefix + strlen(k.kind->root);
+	if (k.kind->namespaced && take_part(s, k.ns, sizeof(k.ns)) && !name_ok(k.ns))
+		return err_set(err, -EINVAL, "%s: no name of a namespace", prefix);
+	if (k.kind->form == KUBE_AFFINITY) {
+		k.virtual = strcmp(k.kind->root, IPAM_KEY_AFFINITIES) != 0;
+		take_part(s, k.host, sizeof(k.host));
+	}
+	*ret = k;
+	return 0;
+}
+
+const char *kube_kind_name(const struct kube_kind *kind, enum kube_group group)
+{
+	return group == KUBE_NATIVE_V3 && kind->v3_name ? kind->v3_name : kind->name;
+}
+
+const char *kube_api_version(const struct kube_kind *kind, enum kube_group group)
+{
+	if (kind->api)
+		return kind->api;
+	return group == KUBE_CRD_V1 ? "crd.projectcalico.org/v1" : "projectcalico.org/v3";
+}
+
+char *kube_path(
+	const struct kube_kind *kind, enum kube_group group, const char *ns, const char *name)
+{
+	const char *api = kube_api_version(kind, group);
+	const char *plural =
+		group == KUBE_NATIVE_V3 && kind->v3_plural ? kind->v3_plural : kind->plural;
+
+	return mem_printf("/%s/%s%s%s/%s%s%s", strchr(api, '/') ? "apis" : "api", api,
+		*ns ? "/namespaces/" : "", ns, plural, *name ? "/" : "", name);
+}

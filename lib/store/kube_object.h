@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Objects of the Kubernetes API to values of the datastore and back. Pure.
+ *
+ * In crd.projectcalico.org/v1 an object's metadata stand in its annotation "projectcalico.org/metadata",
+ * and its uid has the bits of its bytes reversed. What IPAM stores has other members than in etcd. A
+ * Node is told from Kubernetes' Node and annotations of it, a WorkloadEndpoint from a Pod: these are
+ * written by patches of the annotations.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "store/kube_key.h"
+
+struct err;
+struct store_kv;
+
+/*
+ * Reads obj. ret->rev is set in any case; ret->key is NULL where the object has no key (a pod that is
+ * not scheduled, or has the host's network), ret->value where it counts as deleted. EINVAL: it is no
+ * such object. Free with store_kv_done().
+ */
+int kube_object_read(const struct kube_kind *kind, enum kube_group group, const json_t *obj,
+	struct store_kv *ret, struct err *err);
+
+/*
+ * What to send: an object, or a merge patch for KUBE_NODE and KUBE_POD. rev: the revision that it
+ * shall replace, 0 = none. The caller's.
+ */
+int kube_object_write(const struct kube_key *key, enum kube_group group, const char *text,
+	size_t len, int64_t rev, json_t **ret, struct err *err);
+
+/* The patch by which an endpoint is deleted. uid may be NULL. */
+json_t *kube_pod_clear(int64_t rev, const char *uid);
+
+/* The uid there of the uid here, and the other way round; what is no UUID stays. Returns buf. */
+#define KUBE_UID_SIZE 40
+const char *kube_uid(const char *uid, enum kube_form form, enum kube_group group,
+	char buf[static KUBE_UID_SIZE]);
+
+/* metadata.resourceVersion; 0 = absent, or no number. */
+int64_t kube_revision(const json_t *obj);

@@ -1,0 +1,711 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The Kubernetes driver's pure parts: keys to objects, and values to what the API has, both ways. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "model/json.h"
+#include "store/kube_key.h"
+#include "store/kube_object.h"
+#include "store/store.h"
+
+#define RESOURCES "/calico/resources/v3/projectcalico.org/"
+#define IPAM "/calico/ipam/v2/"
+
+static struct err err;
+
+static struct kube_key parse(const char *key)
+{
+	struct kube_key k;
+
+	ck_assert_msg(kube_key_parse(key, &k, &err) == 0, "%s", err.text);
+	return k;
+}
+
+START_TEST(keys_name_objects)
+{
+	static const struct {
+		const char *key, *v1, *v3;
+	} cases[] = {
+		{RESOURCES "ippools/a", "/apis/crd.projectcalico.org/v1/ippools/a",
+			"/apis/projectcalico.org/v3/ippools/a"},
+		{RESOURCES "networkpolicies/ns/a.b",
+			"/apis/crd.projectcalico.org/v1/namespaces/ns/networkpolicies/a.b",
+			"/apis/projectcalico.org/v3/namespaces/ns/networkpolicies/a.b"},
+		{IPAM "assignment/ipv4/block/10.244.0.0-26",
+			"/apis/crd.projectcalico.org/v1/ipamblocks/10-244-0-0-26",
+			"/apis/projectcalico.org/v3/ipamblocks/10-244-0-0-26"},
+		{IPAM "assignment/ipv6/block/2001:db8::-122",
+			"/apis/crd.projectcalico.org/v1/ipamblocks/2001-db8---122", NULL},
+		{IPAM "host/node1/ipv4/block/10.244.66.128-29",
+			"/apis/crd.projectcalico.org/v1/blockaffinities/node1-10-244-66-128-29",
+			NULL},
+		{IPAM "virtual/load-balancer/ipv4/block/10.0.0.0-29",
+			"/apis/crd.projectcalico.org/v1/blockaffinities/load-balancer-10-0-0-0-29",
+			NULL},
+		{IPAM "handle/K8s-Pod-Network.0F",
+			"/apis/crd.projectcalico.org/v1/ipamhandles/"
+			"k8s-pod-network.0f",
+			NULL},
+		{IPAM "config", "/apis/crd.projectcalico.org/v1/ipamconfigs/default",
+			"/apis/projectcalico.org/v3/ipamconfigurations/default"},
+		{RESOURCES "ipamconfigurations/default",
+			"/apis/crd.projectcalico.org/v1/ipamconfigs/default",
+			"/apis/projectcalico.org/v3/ipamconfigurations/default"},
+		{RESOURCES "nodes/n1", "/api/v1/nodes/n1", "/api/v1/nodes/n1"},
+		{RESOURCES "workloadendpoints/ns/node--1-k8s-web--0.x-eth0",
+			"/api/v1/namespaces/ns/pods/web-0.x", NULL},
+		{"/margay/v1/services/ns/s", "/api/v1/namespaces/ns/services/s", NULL},
+		{"/margay/v1/endpointslices/ns/s",
+			"/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices/s", NULL},
+		{"/margay/v1/networkpolicies/ns/s",
+			"/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/s", NULL},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct kube_key k = parse(cases[i].key);
+		auto_free char *v1 = kube_path(k.kind, KUBE_CRD_V1, k.ns, k.name);
+		auto_free char *v3 = kube_path(k.kind, KUBE_NATIVE_V3, k.ns, k.name);
+
+		ck_assert_str_eq(v1, cases[i].v1);
+		if (cases[i].v3)
+			ck_assert_str_eq(v3, cases[i].v3);
+	}
+}
+END_TEST
+
+START_TEST(keys_of_no_object_are_refused)
+{
+	static const char *const keys[] = {
+		"/a",
+		"/calico/v1/Ready",
+		RESOURCES "ippools/",
+		RESOURCES "ippools/a/b",
+		RESOURCES "ippools/..",
+		RESOURCES "ippools/a?x=1",
+		RESOURCES "ippools/A",
+		RESOURCES "ippools/a%2fb",
+		RESOURCES "networkpolicies/a",
+		RESOURCES "networkpolicies/n?s/a",
+		RESOURCES "workloadendpoints/ns/n-cni-abc-eth0",
+		RESOURCES "workloadendpoints/ns/n-k8s-a-net1",
+		RESOURCES "workloadendpoints/ns/n-k8s-a-b-eth0",
+		RESOURCES "workloadendpoints/ns/n-k8s-a",
+		IPAM "assignment/ipv4/block/2001:db8::-122",
+		IPAM "assignment/ipv4/block/x",
+		IPAM "host/node1",
+		IPAM "host/node1/ipv4/block/10.0.0.0",
+		IPAM "config/x",
+	};
+	struct kube_key k;
+
+	for (size_t i = 0; i < array_size(keys); i++)
+		ck_assert_msg(kube_key_parse(keys[i], &k, &err) == -EINVAL, "%s", keys[i]);
+	ck_assert_int_eq(kube_prefix_parse("/calico/", &k, &err), -EINVAL);
+	ck_assert_str_eq(err.text,
+		"/calico/: Kubernetes lists one kind at a time: want the keys of one kind");
+}
+END_TEST
+
+START_TEST(prefixes_name_lists)
+{
+	struct kube_key k;
+
+	ck_assert_int_eq(kube_prefix_parse(RESOURCES "ippools/", &k, &err), 0);
+	ck_assert_str_eq(k.kind->name, "IPPool");
+	ck_assert_int_eq(kube_prefix_parse(RESOURCES "workloadendpoints/ns/n1-", &k, &err), 0);
+	ck_assert_str_eq(k.ns, "ns");
+	ck_assert_int_eq(kube_prefix_parse(RESOURCES "workloadendpoints/n", &k, &err), 0);
+	ck_assert_str_eq(k.ns, "");
+	ck_assert_int_eq(kube_prefix_parse(IPAM "host/node1/ipv4/block/", &k, &err), 0);
+	ck_assert_str_eq(k.host, "node1");
+	ck_assert(!k.virtual);
+	ck_assert_int_eq(kube_prefix_parse(IPAM "virtual/", &k, &err), 0);
+	ck_assert_str_eq(k.host, "");
+	ck_assert(k.virtual);
+}
+END_TEST
+
+START_TEST(host_hashes)
+{
+	char buf[KUBE_HOST_HASH_SIZE];
+
+	ck_assert_str_eq(kube_host_hash("node1", buf),
+		"7DS2CCNJGGLTHBDQLLFO6SX24SY2YDDEG3W2VN556FA2W4DLLV5A");
+	ck_assert_str_eq(kube_host_hash("node-a", buf),
+		"PY3TQE2E3XMTETLM2MJO3UITKPFB27YUJ4T4E5XGPEJON3SM4QAA");
+}
+END_TEST
+
+START_TEST(uids_are_reversed)
+{
+	char buf[KUBE_UID_SIZE];
+
+	ck_assert_str_eq(
+		kube_uid("3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42", KUBE_RESOURCE, KUBE_CRD_V1, buf),
+		"fc543978-deb2-4e84-9a36-b07af18edc42");
+	ck_assert_str_eq(
+		kube_uid("fc543978-deb2-4e84-9a36-b07af18edc42", KUBE_POLICY, KUBE_CRD_V1, buf),
+		"3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42");
+	ck_assert_str_eq(
+		kube_uid("fc543978-deb2-4e84-9a36-b07af18edc42", KUBE_NODE, KUBE_CRD_V1, buf),
+		"fc543978-deb2-4e84-9a36-b07af18edc42");
+	ck_assert_str_eq(kube_uid("fc543978-deb2-4e84-9a36-b07af18edc42", KUBE_RESOURCE,
+				 KUBE_NATIVE_V3, buf),
+		"fc543978-deb2-4e84-9a36-b07af18edc42");
+	ck_assert_str_eq(kube_uid("no uuid", KUBE_RESOURCE, KUBE_CRD_V1, buf), "no uuid");
+}
+END_TEST
+
+/* ---- values ---- */
+
+static char *write_text(const char *key, enum kube_group group, const char *value, int64_t rev)
+{
+	struct kube_key k = parse(key);
+	json_t *j = NULL;
+	char *text;
+
+	ck_assert_msg(kube_object_write(&k, group, value, strlen(value), rev, &j, &err) == 0, "%s",
+		err.text);
+	text = model_json_dump(j);
+	json_decref(j);
+	return text;
+}
+
+/* As the server gives it: with a revision and what else it adds. */
+static struct store_kv read_text(const char *key, enum kube_group group, const char *text)
+{
+	struct kube_key k = parse(key);
+	auto_(json) json_t *j = json_loads(text, 0, NULL);
+	struct store_kv kv = {0};
+	json_t *meta = json_object_get(j, "metadata");
+
+	ck_assert_ptr_nonnull(meta);
+	json_object_set_new(meta, "resourceVersion", json_string("42"));
+	json_object_set_new(meta, "generation", json_integer(3));
+	json_object_set_new(meta, "managedFields", json_array());
+	ck_assert_msg(kube_object_read(k.kind, group, j, &kv, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(kv.rev, 42);
+	return kv;
+}
+
+static void equal_json(const char *a, const char *b)
+{
+	auto_(json) json_t *x = json_loads(a, 0, NULL), *y = json_loads(b, 0, NULL);
+
+	ck_assert_ptr_nonnull(x);
+	ck_assert_ptr_nonnull(y);
+	ck_assert_msg(json_equal(x, y), "got  %s\nwant %s", a, b);
+}
+
+#define BLOCK_REST                                                                               \
+	"\"allocations\":[0,1,null,null,null,null,null,null],\"unallocated\":[2,3,4,5,6,7],"     \
+	"\"attributes\":[{\"handle_id\":\"ipip-tunnel-addr-node1\",\"secondary\":{"              \
+	"\"node\":\"node1\",\"type\":\"ipipTunnelAddress\"}},{\"handle_id\":"                    \
+	"\"k8s-pod-network.0f3c1d\",\"secondary\":{\"namespace\":\"default\",\"node\":"          \
+	"\"node1\",\"pod\":\"web-0\",\"timestamp\":\"2026-08-01 12:00:05.000000123 +0000 UTC\"}" \
+	"}],\"sequenceNumber\":1785585600123456791,\"sequenceNumberForAllocation\":{"            \
+	"\"0\":1785585600123456789,\"1\":1785585600123456790},\"deleted\":false"
+#define AFFINITY_LABELS                                                          \
+	"\"projectcalico.org/affinity-type\":\"host\",\"projectcalico.org/"      \
+	"hostname-hash\":\"7DS2CCNJGGLTHBDQLLFO6SX24SY2YDDEG3W2VN556FA2W4DLLV5A" \
+	"\",\"projectcalico.org/ip-version\":\"4\""
+#define V1(kind, name, stored)                                                \
+	"{\"kind\":\"" kind "\",\"apiVersion\":\"crd.projectcalico.org/v1\"," \
+	"\"metadata\":{\"name\":\"" name                                      \
+	"\",\"annotations\":{\"projectcalico.org/metadata\":\"" stored "\"}},\"spec\":{"
+#define V3(kind, name)                                                    \
+	"{\"kind\":\"" kind "\",\"apiVersion\":\"projectcalico.org/v3\"," \
+	"\"metadata\":{\"name\":\"" name "\"},\"spec\":{"
+
+/* What the datastore has, and the object of each group. */
+static const struct {
+	const char *key, *value, *v1, *v3;
+} ipam_cases[] = {
+	{IPAM "assignment/ipv4/block/10.244.66.128-29",
+		"{\"cidr\":\"10.244.66.128/29\",\"affinity\":\"host:node1\","
+		"\"affinity_claim_time\":\"2026-08-01T12:00:00Z\"," BLOCK_REST "}",
+		V1("IPAMBlock", "10-244-66-128-29",
+			"{}") "\"cidr\":\"10.244.66.128/29\",\"affinity\":\"host:node1\","
+			      "\"affinityClaimTime\":\"2026-08-01T12:00:00Z\"," BLOCK_REST
+			      ",\"strictAffinity\":false}}",
+		V3("IPAMBlock", "10-244-66-128-29") "\"cidr\":\"10.244.66.128/29\",\"affinity\":"
+						    "\"host:node1\",\"affinityClaimTime\":"
+						    "\"2026-08-01T12:00:00Z\"," BLOCK_REST "}}"},
+	{IPAM "assignment/ipv4/block/10.244.66.128-29",
+		"{\"cidr\":\"10.244.66.128/29\",\"affinity\":null," BLOCK_REST "}",
+		V1("IPAMBlock", "10-244-66-128-29",
+			"{}") "\"cidr\":\"10.244.66.128/29\"," BLOCK_REST
+			      ",\"strictAffinity\":false}}",
+		NULL},
+	{IPAM "host/node1/ipv4/block/10.244.66.128-29", "{\"state\":\"pending\",\"deleted\":false}",
+		"{\"kind\":\"BlockAffinity\",\"apiVersion\":\"crd.projectcalico.org/v1\","
+		"\"metadata\":{\"name\":\"node1-10-244-66-128-29\",\"labels\":{" AFFINITY_LABELS
+		"},\"annotations\":{\"projectcalico.org/metadata\":\"{\\\"labels\\\":{"
+		"\\\"projectcalico.org/affinity-type\\\":\\\"host\\\","
+		"\\\"projectcalico.org/hostname-hash\\\":"
+		"\\\"7DS2CCNJGGLTHBDQLLFO6SX24SY2YDDEG3W2VN556FA2W4DLLV5A\\\","
+		"\\\"projectcalico.org/ip-version\\\":\\\"4\\\"}}\"}},\"spec\":{\"state\":"
+		"\"pending\",\"node\":\"node1\",\"type\":\"host\",\"cidr\":\"10.244.66.128/29\","
+		"\"deleted\":\"false\"}}",
+		"{\"kind\":\"BlockAffinity\",\"apiVersion\":\"projectcalico.org/v3\","
+		"\"metadata\":{\"name\":\"node1-10-244-66-128-29\",\"labels\":{" AFFINITY_LABELS
+		"}},\"spec\":{\"state\":\"pending\",\"node\":\"node1\",\"type\":\"host\","
+		"\"cidr\":\"10.244.66.128/29\",\"deleted\":false}}"},
+	{IPAM "handle/k8s-pod-network.0F3c1d",
+		"{\"block\":{\"10.244.66.128/29\":1},\"deleted\":false}",
+		V1("IPAMHandle", "k8s-pod-network.0f3c1d",
+			"{}") "\"handleID\":\"k8s-pod-network.0F3c1d\",\"block\":"
+			      "{\"10.244.66.128/29\":1},\"deleted\":false}}",
+		NULL},
+	{IPAM "config",
+		"{\"auto_allocate_blocks\":true,\"kubeVirtVMAddressPersistence\":\"Enabled\"}",
+		V1("IPAMConfig", "default",
+			"{}") "\"strictAffinity\":false,\"autoAllocateBlocks\":true,"
+			      "\"kubeVirtVMAddressPersistence\":\"Enabled\"}}",
+		V3("IPAMConfiguration",
+			"default") "\"strictAffinity\":false,"
+				   "\"autoAllocateBlocks\":true,"
+				   "\"kubeVirtVMAddressPersistence\":\"Enabled\"}}"},
+	{RESOURCES "ipamconfigurations/default",
+		"{\"kind\":\"IPAMConfiguration\",\"apiVersion\":\"projectcalico.org/v3\","
+		"\"metadata\":{\"name\":\"default\"},\"spec\":{\"strictAffinity\":true,"
+		"\"maxBlocksPerHost\":4,\"autoAllocateBlocks\":true}}",
+		V1("IPAMConfig", "default", "{}") "\"strictAffinity\":true,\"maxBlocksPerHost\":4,"
+						  "\"autoAllocateBlocks\":true}}",
+		NULL},
+};
+
+START_TEST(what_ipam_stores)
+{
+	for (size_t i = 0; i < array_size(ipam_cases); i++)
+		for (int v3 = 0; v3 < 2; v3++) {
+			const char *object = v3 ? ipam_cases[i].v3 : ipam_cases[i].v1;
+			enum kube_group group = v3 ? KUBE_NATIVE_V3 : KUBE_CRD_V1;
+			auto_free char *text = NULL;
+			struct store_kv kv;
+
+			if (!object)
+				continue;
+			text = write_text(ipam_cases[i].key, group, ipam_cases[i].value, 0);
+			equal_json(text, object);
+			kv = read_text(ipam_cases[i].key, group, object);
+			ck_assert_str_eq(kv.key, ipam_cases[i].key);
+			ck_assert_str_eq(kv.value, ipam_cases[i].value);
+			store_kv_done(&kv);
+		}
+}
+END_TEST
+
+START_TEST(what_other_versions_of_calico_wrote)
+{
+	struct store_kv kv;
+
+	/* an affinity without type; attributes that were null; a state that is absent */
+	kv = read_text(IPAM "host/n/ipv4/block/10.0.0.0-29", KUBE_CRD_V1,
+		V1("BlockAffinity", "n-10-0-0-0-29",
+			"{\\\"creationTimestamp\\\":null}") "\"state\":\"\",\"node\":\"n\","
+							    "\"cidr\":\"10.0.0.0/29\","
+							    "\"deleted\":\"false\"}}");
+	ck_assert_str_eq(kv.key, IPAM "host/n/ipv4/block/10.0.0.0-29");
+	ck_assert_str_eq(kv.value, "{\"state\":\"\",\"deleted\":false}");
+	store_kv_done(&kv);
+	/* what is being deleted in two steps is gone */
+	kv = read_text(IPAM "host/n/ipv4/block/10.0.0.0-29", KUBE_CRD_V1,
+		V1("BlockAffinity", "n-10-0-0-0-29",
+			"{}") "\"state\":\"confirmed\",\"node\":\"n\",\"cidr\":\"10.0.0.0/29\","
+			      "\"deleted\":\"true\"}}");
+	ck_assert_str_eq(kv.key, IPAM "host/n/ipv4/block/10.0.0.0-29");
+	ck_assert_ptr_null(kv.value);
+	store_kv_done(&kv);
+	kv = read_text(IPAM "handle/h", KUBE_NATIVE_V3,
+		V3("IPAMHandle", "h") "\"handleID\":\"h\",\"block\":{},\"deleted\":true}}");
+	ck_assert_ptr_null(kv.value);
+	store_kv_done(&kv);
+	/* and its labels tell a virtual one from a node's */
+	auto_free char *text = write_text(IPAM "virtual/load-balancer/ipv6/block/fd00::-122",
+		KUBE_NATIVE_V3, "{\"state\":\"confirmed\",\"deleted\":false}", 7);
+
+	ck_assert_ptr_nonnull(strstr(text, "affinity-type\":\"virtual\""));
+	ck_assert_ptr_nonnull(strstr(text, "ip-version\":\"6\""));
+	ck_assert_ptr_nonnull(strstr(text, "\"type\":\"virtual\",\"cidr\":\"fd00::/122\""));
+	ck_assert_ptr_nonnull(strstr(text, "\"resourceVersion\":\"7\""));
+}
+END_TEST
+
+START_TEST(objects_that_make_no_sense_are_refused_by_name)
+{
+	struct kube_key k = parse(IPAM "assignment/ipv4/block/10.0.0.0-29");
+	auto_(json) json_t *j = json_loads("{\"metadata\":{\"name\":\"x\",\"resourceVersion\":"
+					   "\"1\"},\"spec\":{\"cidr\":\"10.0.0.1/29\"}}",
+		0, NULL);
+	auto_(json) json_t *no_rev = json_loads("{\"metadata\":{\"name\":\"x\"}}", 0, NULL);
+	struct store_kv kv;
+
+	ck_assert_int_eq(kube_object_read(k.kind, KUBE_CRD_V1, j, &kv, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "IPAMBlock x: spec: want a cidr");
+	ck_assert_int_eq(kube_object_read(k.kind, KUBE_CRD_V1, no_rev, &kv, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "an object without a number as metadata.resourceVersion");
+}
+END_TEST
+
+#define POOL_SPEC                                                                      \
+	"\"spec\":{\"cidr\":\"10.244.0.0/16\",\"vxlanMode\":\"Never\",\"ipipMode\":"   \
+	"\"Always\",\"natOutgoing\":true,\"blockSize\":26,\"nodeSelector\":\"all()\"," \
+	"\"allowedUses\":[\"Workload\",\"Tunnel\"],\"assignmentMode\":\"Automatic\"}"
+
+START_TEST(a_resource_in_the_v1_group)
+{
+	static const char key[] = RESOURCES "ippools/default-ipv4-ippool";
+	static const char value[] =
+		"{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"default-ipv4-ippool\",\"uid\":"
+		"\"3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42\",\"creationTimestamp\":"
+		"\"2026-08-01T12:00:00Z\"}," POOL_SPEC "}";
+	auto_free char *text = write_text(key, KUBE_CRD_V1, value, 0);
+	struct store_kv kv;
+
+	equal_json(text,
+		"{\"kind\":\"IPPool\",\"apiVersion\":\"crd.projectcalico.org/v1\",\"metadata\":{"
+		"\"name\":\"default-ipv4-ippool\",\"annotations\":{\"projectcalico.org/"
+		"metadata\":\"{\\\"creationTimestamp\\\":\\\"2026-08-01T12:00:00Z\\\"}\"}}," POOL_SPEC
+		"}");
+	kv = read_text(key, KUBE_CRD_V1,
+		"{\"kind\":\"IPPool\",\"apiVersion\":\"crd.projectcalico.org/v1\",\"metadata\":{"
+		"\"name\":\"default-ipv4-ippool\",\"uid\":"
+		"\"fc543978-deb2-4e84-9a36-b07af18edc42\",\"creationTimestamp\":"
+		"\"2026-09-01T12:00:00Z\",\"annotations\":{\"projectcalico.org/"
+		"metadata\":\"{\\\"creationTimestamp\\\":\\\"2026-08-01T12:00:00Z\\\"}\"}}," POOL_SPEC
+		"}");
+	ck_assert_str_eq(kv.key, key);
+	ck_assert_str_eq(kv.value, value);
+	store_kv_done(&kv);
+}
+END_TEST
+
+/* Labels of the user's are in the annotation alone, Calico's in both; what lives is the object's. */
+START_TEST(metadata_in_the_v1_group)
+{
+	static const char key[] = RESOURCES "ippools/a";
+	static const char value[] =
+		"{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"a\",\"creationTimestamp\":\"2026-08-01T12:00:00Z\",\"labels\":{"
+		"\"mine\":\"1\",\"projectcalico.org/x\":\"2\"},\"annotations\":{\"note\":\"n\"},"
+		"\"finalizers\":[\"projectcalico.org/ippool-finalizer\"]},\"spec\":{}}";
+	auto_free char *text = write_text(key, KUBE_CRD_V1, value, 9);
+	auto_(json) json_t *j = json_loads(text, 0, NULL);
+	json_t *meta = json_object_get(j, "metadata"),
+	       *annotations = json_object_get(meta, "annotations");
+	auto_free char *changed = NULL;
+	struct store_kv kv;
+
+	equal_json(text,
+		"{\"kind\":\"IPPool\",\"apiVersion\":\"crd.projectcalico.org/v1\",\"metadata\":{"
+		"\"name\":\"a\",\"resourceVersion\":\"9\",\"labels\":{\"projectcalico.org/x\":"
+		"\"2\"},\"annotations\":{\"projectcalico.org/metadata\":\"{\\\"creationTimestamp"
+		"\\\":\\\"2026-08-01T12:00:00Z\\\",\\\"labels\\\":{\\\"mine\\\":\\\"1\\\","
+		"\\\"projectcalico.org/x\\\":\\\"2\\\"},\\\"annotations\\\":{\\\"note\\\":"
+		"\\\"n\\\"},\\\"finalizers\\\":[\\\"projectcalico.org/ippool-finalizer\\\"]}\"},"
+		"\"finalizers\":[\"projectcalico.org/ippool-finalizer\"]},\"spec\":{}}");
+	kv = read_text(key, KUBE_CRD_V1, text);
+	equal_json(kv.value, value);
+	store_kv_done(&kv);
+
+	/* kubectl's own annotation and the deletion that began are told, too */
+	json_object_set_new(meta, "deletionTimestamp", json_string("2026-08-02T12:00:00Z"));
+	json_object_set_new(annotations, "other", json_string("o"));
+	changed = model_json_dump(j);
+	kv = read_text(key, KUBE_CRD_V1, changed);
+	ck_assert_ptr_nonnull(strstr(kv.value, "\"deletionTimestamp\":\"2026-08-02T12:00:00Z\""));
+	ck_assert_ptr_nonnull(strstr(kv.value, "\"annotations\":{\"note\":\"n\",\"other\":\"o\"}"));
+	store_kv_done(&kv);
+
+	/* made with kubectl, without the annotation */
+	kv = read_text(key, KUBE_CRD_V1,
+		"{\"metadata\":{\"name\":\"a\",\"uid\":\"fc543978-deb2-4e84-9a36-b07af18edc42\","
+		"\"creationTimestamp\":\"2026-08-01T12:00:00Z\",\"labels\":{\"l\":\"1\"}},"
+		"\"spec\":{\"cidr\":\"10.0.0.0/8\"}}");
+	ck_assert_str_eq(kv.value,
+		"{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"a\",\"uid\":\"3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42\","
+		"\"creationTimestamp\":\"2026-08-01T12:00:00Z\",\"labels\":{\"l\":\"1\"}},"
+		"\"spec\":{\"cidr\":\"10.0.0.0/8\"}}");
+	store_kv_done(&kv);
+}
+END_TEST
+
+START_TEST(a_resource_in_the_v3_group_is_as_it_is)
+{
+	static const char key[] = RESOURCES "ippools/a";
+	static const char value[] =
+		"{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"a\",\"uid\":\"3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42\","
+		"\"creationTimestamp\":\"2026-08-01T12:00:00Z\",\"labels\":{\"l\":\"1\"}},"
+		"\"spec\":{\"cidr\":\"10.0.0.0/8\"}}";
+	struct store_kv kv = read_text(key, KUBE_NATIVE_V3, value);
+	auto_free char *text = write_text(key, KUBE_NATIVE_V3, value, 5);
+
+	ck_assert_str_eq(kv.value, value);
+	store_kv_done(&kv);
+	equal_json(text,
+		"{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"a\",\"resourceVersion\":\"5\",\"labels\":{\"l\":\"1\"}},"
+		"\"spec\":{\"cidr\":\"10.0.0.0/8\"}}");
+}
+END_TEST
+
+START_TEST(policies_have_their_name_in_the_annotation)
+{
+	static const char key[] = RESOURCES "networkpolicies/ns/allow-dns";
+	auto_free char *text = write_text(key, KUBE_CRD_V1,
+		"{\"metadata\":{\"name\":\"allow-dns\",\"namespace\":\"ns\"},\"spec\":{}}", 0);
+	struct store_kv kv;
+
+	equal_json(text,
+		"{\"kind\":\"NetworkPolicy\",\"apiVersion\":\"crd.projectcalico.org/v1\","
+		"\"metadata\":{\"name\":\"allow-dns\",\"namespace\":\"ns\",\"annotations\":{"
+		"\"projectcalico.org/metadata\":\"{\\\"name\\\":\\\"allow-dns\\\"}\"}},\"spec\":{}}");
+	kv = read_text(key, KUBE_CRD_V1, text);
+	ck_assert_str_eq(kv.key, key);
+	store_kv_done(&kv);
+	/* as older releases stored it */
+	kv = read_text(key, KUBE_CRD_V1,
+		"{\"metadata\":{\"name\":\"default.allow-dns\",\"namespace\":\"ns\"},\"spec\":{}}");
+	ck_assert_str_eq(kv.key, key);
+	store_kv_done(&kv);
+	kv = read_text(key, KUBE_CRD_V1,
+		"{\"metadata\":{\"name\":\"default.x\",\"namespace\":\"ns\"},\"spec\":{\"tier\":"
+		"\"other\"}}");
+	ck_assert_str_eq(kv.key, RESOURCES "networkpolicies/ns/default.x");
+	store_kv_done(&kv);
+}
+END_TEST
+
+/* ---- views ---- */
+
+static const char kube_node[] =
+	"{\"metadata\":{\"name\":\"node1\",\"uid\":\"fc543978-deb2-4e84-9a36-b07af18edc42\","
+	"\"creationTimestamp\":\"2026-08-01T12:00:00Z\",\"labels\":{\"kubernetes.io/os\":"
+	"\"linux\",\"rack\":\"k\"},\"annotations\":{\"node.alpha.kubernetes.io/ttl\":\"0\","
+	"\"projectcalico.org/IPv4Address\":\"192.0.2.10/24\","
+	"\"projectcalico.org/IPv4IPIPTunnelAddr\":\"10.244.66.128\","
+	"\"projectcalico.org/ASNumber\":\"64512\",\"projectcalico.org/IPv6Address\":\"bad\","
+	"\"projectcalico.org/Interfaces\":\"[{\\\"name\\\":\\\"eth0\\\"}]\","
+	"\"projectcalico.org/WireguardPublicKey\":\"k=\","
+	"\"projectcalico.org/labels\":\"{\\\"rack\\\":\\\"c\\\",\\\"own\\\":\\\"1\\\"}\","
+	"\"projectcalico.org/annotations\":\"{\\\"note\\\":\\\"n\\\"}\"}},\"spec\":{"
+	"\"podCIDRs\":[\"10.9.0.0/24\"]},\"status\":{\"addresses\":[{\"type\":\"InternalIP\","
+	"\"address\":\"192.0.2.10\"},{\"type\":\"Hostname\",\"address\":\"node1\"}]}}";
+
+static const char calico_node[] =
+	"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":"
+	"\"node1\",\"uid\":\"fc543978-deb2-4e84-9a36-b07af18edc42\",\"creationTimestamp\":"
+	"\"2026-08-01T12:00:00Z\",\"labels\":{\"kubernetes.io/os\":\"linux\",\"own\":\"1\","
+	"\"rack\":\"k\"},\"annotations\":{\"note\":\"n\",\"projectcalico.org/kube-labels\":"
+	"\"{\\\"kubernetes.io/os\\\":\\\"linux\\\",\\\"rack\\\":\\\"k\\\"}\"}},\"spec\":{"
+	"\"bgp\":{\"asNumber\":64512,\"ipv4Address\":\"192.0.2.10/24\",\"ipv4IPIPTunnelAddr\":"
+	"\"10.244.66.128\"},\"orchRefs\":[{\"nodeName\":\"node1\",\"orchestrator\":\"k8s\"}],"
+	"\"addresses\":[{\"address\":\"192.0.2.10/24\",\"type\":\"CalicoNodeIP\"},{\"address\":"
+	"\"192.0.2.10\",\"type\":\"InternalIP\"}],\"interfaces\":[{\"name\":\"eth0\"}]},"
+	"\"status\":{\"wireguardPublicKey\":\"k=\",\"podCIDRs\":[\"10.9.0.0/24\"]}}";
+
+START_TEST(a_node_is_a_view)
+{
+	static const char key[] = RESOURCES "nodes/node1";
+	struct store_kv kv = read_text(key, KUBE_CRD_V1, kube_node);
+	auto_free char *patch = write_text(key, KUBE_CRD_V1, calico_node, 17);
+
+	ck_assert_str_eq(kv.key, key);
+	ck_assert_str_eq(kv.value, calico_node);
+	store_kv_done(&kv);
+	equal_json(patch,
+		"{\"metadata\":{\"resourceVersion\":\"17\",\"annotations\":{"
+		"\"projectcalico.org/IPv4Address\":\"192.0.2.10/24\","
+		"\"projectcalico.org/IPv6Address\":null,\"projectcalico.org/ASNumber\":\"64512\","
+		"\"projectcalico.org/IPv4IPIPTunnelAddr\":\"10.244.66.128\","
+		"\"projectcalico.org/RouteReflectorClusterID\":null,"
+		"\"projectcalico.org/IPv4VXLANTunnelAddr\":null,"
+		"\"projectcalico.org/VXLANTunnelMACAddr\":null,"
+		"\"projectcalico.org/IPv6VXLANTunnelAddr\":null,"
+		"\"projectcalico.org/VXLANTunnelMACAddrV6\":null,"
+		"\"projectcalico.org/IPv4WireguardInterfaceAddr\":null,"
+		"\"projectcalico.org/IPv6WireguardInterfaceAddr\":null,"
+		"\"projectcalico.org/Interfaces\":\"[{\\\"name\\\":\\\"eth0\\\"}]\","
+		"\"projectcalico.org/WireguardPublicKey\":\"k=\","
+		"\"projectcalico.org/WireguardPublicKeyV6\":null,"
+		"\"projectcalico.org/labels\":\"{\\\"own\\\":\\\"1\\\"}\","
+		"\"projectcalico.org/annotations\":\"{\\\"note\\\":\\\"n\\\"}\"}}}");
+	/* a node of kubelet's, before ours has run */
+	kv = read_text(key, KUBE_CRD_V1, "{\"metadata\":{\"name\":\"node1\"}}");
+	ck_assert_str_eq(kv.value,
+		"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"node1\",\"labels\":{},\"annotations\":{}},\"spec\":{\"orchRefs\":[{"
+		"\"nodeName\":\"node1\",\"orchestrator\":\"k8s\"}],\"addresses\":[]},"
+		"\"status\":{}}");
+	store_kv_done(&kv);
+}
+END_TEST
+
+#define POD_META                                                          \
+	"\"name\":\"web-0\",\"namespace\":\"default\",\"uid\":"           \
+	"\"fc543978-deb2-4e84-9a36-b07af18edc42\",\"creationTimestamp\":" \
+	"\"2026-08-01T12:00:00Z\",\"labels\":{\"app\":\"web\"}"
+#define POD_SPEC                                                                          \
+	"\"spec\":{\"nodeName\":\"node-1\",\"serviceAccountName\":\"sa\",\"containers\":" \
+	"[{\"ports\":[{\"name\":\"http\",\"containerPort\":80,\"protocol\":\"TCP\"},{"    \
+	"\"containerPort\":81,\"protocol\":\"TCP\"},{\"containerPort\":53,\"hostPort\":"  \
+	"5353,\"protocol\":\"UDP\"}]}]}"
+#define WEP_HEAD                                                                        \
+	"{\"kind\":\"WorkloadEndpoint\",\"apiVersion\":\"projectcalico.org/v3\","       \
+	"\"metadata\":{\"name\":\"node--1-k8s-web--0-eth0\",\"namespace\":\"default\"," \
+	"\"uid\":\"fc543978-deb2-4e84-9a36-b07af18edc42\",\"creationTimestamp\":"       \
+	"\"2026-08-01T12:00:00Z\",\"labels\":{\"app\":\"web\",\"projectcalico.org/"     \
+	"namespace\":\"default\",\"projectcalico.org/orchestrator\":\"k8s\","           \
+	"\"projectcalico.org/serviceaccount\":\"sa\"}},\"spec\":{\"orchestrator\":"     \
+	"\"k8s\",\"node\":\"node-1\","
+#define WEP_MID "\"pod\":\"web-0\",\"endpoint\":\"eth0\",\"serviceAccountName\":\"sa\","
+#define WEP_TAIL                                                                           \
+	"\"profiles\":[\"kns.default\",\"ksa.default.sa\"],\"interfaceName\":"             \
+	"\"cali0d7763386da\",\"ports\":[{\"name\":\"http\",\"protocol\":\"TCP\",\"port\":" \
+	"80,\"hostPort\":0,\"hostIP\":\"\"},{\"name\":\"\",\"protocol\":\"UDP\",\"port\":" \
+	"53,\"hostPort\":5353,\"hostIP\":\"\"}]}}"
+
+static const char wep_key[] = RESOURCES "workloadendpoints/default/node--1-k8s-web--0-eth0";
+
+START_TEST(an_endpoint_is_a_view)
+{
+	static const struct {
+		const char *pod, *networks;
+	} cases[] = {
+		{"{\"metadata\":{" POD_META "}," POD_SPEC ",\"status\":{\"phase\":\"Pending\"}}",
+			""},
+		{"{\"metadata\":{" POD_META ",\"annotations\":{\"cni.projectcalico.org/podIPs\":"
+		 "\"10.244.0.5/32,fd00::5/128\"}}," POD_SPEC "}",
+			"\"ipNetworks\":[\"10.244.0.5/32\",\"fd00::5/128\"],"},
+		{"{\"metadata\":{" POD_META
+		 ",\"annotations\":{\"cni.projectcalico.org/podIP\":\"10.244.0.5/32\"}}," POD_SPEC
+		 ",\"status\":{\"podIP\":\"10.244.0.6\",\"podIPs\":[{\"ip\":\"10.244.0.7\"}],"
+		 "\"phase\":\"Running\"}}",
+			"\"ipNetworks\":[\"10.244.0.7/32\"],"},
+		{"{\"metadata\":{" POD_META "}," POD_SPEC
+		 ",\"status\":{\"podIP\":\"10.244.0.6\",\"phase\":\"Unknown\"}}",
+			"\"ipNetworks\":[\"10.244.0.6/32\"],"},
+		/* finished, in one way or the other */
+		{"{\"metadata\":{" POD_META "}," POD_SPEC
+		 ",\"status\":{\"podIP\":\"10.244.0.6\",\"phase\":\"Succeeded\"}}",
+			""},
+		{"{\"metadata\":{" POD_META
+		 ",\"deletionTimestamp\":\"2026-08-01T12:00:00Z\"}," POD_SPEC
+		 ",\"status\":{\"podIP\":\"10.244.0.6\"}}",
+			"\"ipNetworks\":[\"10.244.0.6/32\"],"},
+		{"{\"metadata\":{" POD_META
+		 ",\"deletionTimestamp\":\"2026-08-01T12:00:00Z\",\"annotations\":{"
+		 "\"cni.projectcalico.org/podIP\":\"\"}}," POD_SPEC
+		 ",\"status\":{\"podIP\":\"10.244.0.6\"}}",
+			""},
+	};
+	struct store_kv kv;
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		auto_free char *want =
+			mem_printf(WEP_HEAD WEP_MID "%s" WEP_TAIL, cases[i].networks);
+
+		kv = read_text(wep_key, KUBE_CRD_V1, cases[i].pod);
+		ck_assert_str_eq(kv.key, wep_key);
+		ck_assert_str_eq(kv.value, want);
+		store_kv_done(&kv);
+	}
+	/* no endpoints of ours */
+	kv = read_text(wep_key, KUBE_CRD_V1, "{\"metadata\":{" POD_META "},\"spec\":{}}");
+	ck_assert_ptr_null(kv.key);
+	kv = read_text(wep_key, KUBE_CRD_V1,
+		"{\"metadata\":{" POD_META "},\"spec\":{\"nodeName\":\"n\",\"hostNetwork\":true}}");
+	ck_assert_ptr_null(kv.key);
+}
+END_TEST
+
+START_TEST(an_endpoint_is_written_by_a_patch)
+{
+	static const char value[] =
+		WEP_HEAD "\"containerID\":\"c1\"," WEP_MID
+			 "\"ipNetworks\":[\"10.244.0.5/32\",\"fd00::5/128\"]," WEP_TAIL;
+	auto_free char *guarded = write_text(wep_key, KUBE_CRD_V1, value, 5);
+	auto_free char *any = write_text(wep_key, KUBE_CRD_V1, value, 0);
+	auto_(json) json_t *clear = kube_pod_clear(6, "u");
+	auto_free char *cleared = model_json_dump(clear);
+
+	equal_json(guarded, "{\"metadata\":{\"resourceVersion\":\"5\",\"annotations\":{"
+			    "\"cni.projectcalico.org/podIP\":\"10.244.0.5/32\","
+			    "\"cni.projectcalico.org/podIPs\":\"10.244.0.5/32,fd00::5/128\","
+			    "\"cni.projectcalico.org/containerID\":\"c1\"}}}");
+	ck_assert_ptr_nonnull(strstr(any, "\"uid\":\"fc543978-deb2-4e84-9a36-b07af18edc42\""));
+	ck_assert_ptr_null(strstr(any, "resourceVersion"));
+	equal_json(cleared,
+		"{\"metadata\":{\"resourceVersion\":\"6\",\"annotations\":{"
+		"\"cni.projectcalico.org/podIP\":\"\",\"cni.projectcalico.org/podIPs\":\"\"}}}");
+}
+END_TEST
+
+START_TEST(services_are_as_they_are_and_read_only)
+{
+	static const char key[] = "/margay/v1/services/ns/s";
+	static const char value[] = "{\"metadata\":{\"name\":\"s\",\"namespace\":\"ns\"}}";
+	struct kube_key k = parse(key);
+	json_t *j = NULL;
+	struct store_kv kv = read_text(key, KUBE_CRD_V1,
+		"{\"metadata\":{\"name\":\"s\",\"namespace\":\"ns\"},\"spec\":{\"type\":"
+		"\"ClusterIP\"},\"status\":{\"loadBalancer\":{}}}");
+
+	ck_assert_str_eq(kv.key, key);
+	ck_assert_str_eq(kv.value,
+		"{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"s\","
+		"\"namespace\":\"ns\"},\"spec\":{\"type\":\"ClusterIP\"},\"status\":{"
+		"\"loadBalancer\":{}}}");
+	store_kv_done(&kv);
+	ck_assert_int_eq(
+		kube_object_write(&k, KUBE_CRD_V1, value, strlen(value), 0, &j, &err), -EACCES);
+	ck_assert_str_eq(err.text,
+		"Service s: cannot be written in the datastore of Kubernetes: use kubectl");
+	kv = read_text("/margay/v1/endpointslices/ns/e", KUBE_CRD_V1,
+		"{\"metadata\":{\"name\":\"e\",\"namespace\":\"ns\"},\"addressType\":\"IPv4\","
+		"\"endpoints\":[],\"ports\":[]}");
+	ck_assert_str_eq(kv.value,
+		"{\"kind\":\"EndpointSlice\",\"apiVersion\":\"discovery.k8s.io/v1\",\"metadata\":"
+		"{\"name\":\"e\",\"namespace\":\"ns\"},\"addressType\":\"IPv4\",\"endpoints\":[],"
+		"\"ports\":[]}");
+	store_kv_done(&kv);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("kube");
+	TCase *tc = tcase_create("kube");
+	SRunner *sr;
+	int failed;
+
+	tcase_add_test(tc, keys_name_objects);
+	tcase_add_test(tc, keys_of_no_object_are_refused);
+	tcase_add_test(tc, prefixes_name_lists);
+	tcase_add_test(tc, host_hashes);
+	tcase_add_test(tc, uids_are_reversed);
+	tcase_add_test(tc, what_ipam_stores);
+	tcase_add_test(tc, what_other_versions_of_calico_wrote);
+	tcase_add_test(tc, objects_that_make_no_sense_are_refused_by_name);
+	tcase_add_test(tc, a_resource_in_the_v1_group);
+	tcase_add_test(tc, metadata_in_the_v1_group);
+	tcase_add_test(tc, a_resource_in_the_v3_group_is_as_it_is);
+	tcase_add_test(tc, policies_have_their_name_in_the_annotation);
+	tcase_add_test(tc, a_node_is_a_view);
+	tcase_add_test(tc, an_endpoint_is_a_view);
+	tcase_add_test(tc, an_endpoint_is_written_by_a_patch);
+	tcase_add_test(tc, services_are_as_they_are_and_read_only);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
