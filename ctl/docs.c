@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
-#include "ctl/yaml.h"
+#include "model/yaml.h"
 
 static void add_failure(struct docs *d, const char *where, const struct err *err)
 {

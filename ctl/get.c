@@ -11,12 +11,12 @@
 #include "ctl/columns.h"
 #include "ctl/ctl.h"
 #include "ctl/resources.h"
-#include "ctl/yaml.h"
 #include "model/bgp.h"
 #include "model/json.h"
 #include "model/key.h"
 #include "model/meta.h"
 #include "model/selector.h"
+#include "model/yaml.h"
 #include "store/store.h"
 
 enum form { FORM_TABLE, FORM_WIDE, FORM_YAML, FORM_JSON, FORM_NAME };

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "ctl/yaml.h"
 #include "fuzz.h"
+#include "model/yaml.h"
 
 static void check(bool ok)
 {

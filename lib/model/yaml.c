@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "ctl/yaml.h"
+#include "model/yaml.h"
 
 #include <assert.h>
 #include <errno.h>
