@@ -325,6 +325,16 @@ static void get_node(struct reader *rd, struct cni_conf *c)
 	c->log_level = dup_text(rd, "log_level");
 }
 
+/* Where Calico's configuration has it; its other keys are of older releases. */
+static const char *get_kubeconfig(struct reader *rd)
+{
+	const json_t *path = json_object_get(get(rd, "kubernetes"), "kubeconfig");
+
+	if (path && !json_is_string(path))
+		wrong(rd, "kubernetes", "an object with \"kubeconfig\", a string");
+	return json_string_value(path);
+}
+
 static void get_store(struct reader *rd, struct cni_conf *c)
 {
 	const struct store_conf conf = {
@@ -339,6 +349,9 @@ static void get_store(struct reader *rd, struct cni_conf *c)
 		.etcd_key_file = get_text(rd, "etcd_key_file"),
 		.etcd_cert_file = get_text(rd, "etcd_cert_file"),
 		.etcd_ca_cert_file = get_text(rd, "etcd_ca_cert_file"),
+		.kubeconfig = get_kubeconfig(rd),
+		.k8s_api_endpoint = get_text(rd, "k8s_api_endpoint"),
+		.calico_api_group = get_text(rd, "calico_api_group"),
 	};
 
 	store_conf_copy(&c->store, &conf);

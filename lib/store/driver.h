@@ -90,3 +90,5 @@ int store_sqlite_open(const struct store_conf *conf, struct event_base *base, st
 	struct err *err);
 int store_etcd_open(const struct store_conf *conf, struct event_base *base, struct store **ret,
 	struct err *err);
+int store_kube_open(const struct store_conf *conf, struct event_base *base, struct store **ret,
+	struct err *err);

@@ -17,6 +17,7 @@
 #include "store/store.h"
 
 #define METADATA "projectcalico.org/metadata"
+#define UID_SIZE 37
 
 /* The server's own, which change without any change of the object. */
 static const char *const volatile_members[] = {
@@ -68,7 +69,7 @@ static unsigned reverse_bits(unsigned b)
 }
 
 /* Byte 6 and 8 hold a UUID's version and variant. */
-static bool reverse_uid(const char *uid, char buf[static KUBE_UID_SIZE])
+static bool reverse_uid(const char *uid, char buf[static UID_SIZE])
 {
 	size_t n = 0;
 
@@ -86,7 +87,7 @@ static bool reverse_uid(const char *uid, char buf[static KUBE_UID_SIZE])
 			return false;
 		unsigned byte = (unsigned)(hi << 4 | lo);
 
-		n += (size_t)snprintf(buf + n, KUBE_UID_SIZE - n, "%02x",
+		n += (size_t)snprintf(buf + n, UID_SIZE - n, "%02x",
 			i == 6 || i == 8 ? byte : reverse_bits(byte));
 		uid += 2;
 	}
@@ -98,12 +99,9 @@ static bool is_calico_object(enum kube_form form)
 	return form == KUBE_RESOURCE || form == KUBE_POLICY || form == KUBE_IPAM_RESOURCE;
 }
 
-const char *kube_uid(
-	const char *uid, enum kube_form form, enum kube_group group, char buf[static KUBE_UID_SIZE])
+static const char *uid_of(const char *uid, const struct kube_kind *kind, char buf[static UID_SIZE])
 {
-	if (group != KUBE_CRD_V1 || !is_calico_object(form) || !reverse_uid(uid, buf))
-		snprintf(buf, KUBE_UID_SIZE, "%s", uid);
-	return buf;
+	return is_calico_object(kind->form) && reverse_uid(uid, buf) ? buf : uid;
 }
 
 /* ---- resources ---- */
@@ -150,7 +148,7 @@ static json_t *read_metadata(const struct kube_kind *kind, const json_t *obj)
 	const char *name = text_of(own, "name"), *uid = text_of(own, "uid");
 	auto_(json) json_t *stored = text ? json_loads(text, 0, NULL) : NULL;
 	json_t *meta = json_is_object(stored) ? json_copy(stored) : json_object();
-	char buf[KUBE_UID_SIZE];
+	char buf[UID_SIZE];
 
 	if (kind->form == KUBE_POLICY)
 		name = policy_name(name, stored, obj);
@@ -159,8 +157,7 @@ static json_t *read_metadata(const struct kube_kind *kind, const json_t *obj)
 		if (json_object_get(own, lives[i]))
 			json_object_set_new(meta, lives[i], take_copy(own, lives[i]));
 	if (uid)
-		json_object_set_new(
-			meta, "uid", json_string(kube_uid(uid, kind->form, KUBE_CRD_V1, buf)));
+		json_object_set_new(meta, "uid", json_string(uid_of(uid, kind, buf)));
 	if (!json_is_string(json_object_get(meta, "creationTimestamp")))
 		json_object_set_new(meta, "creationTimestamp", take_copy(own, "creationTimestamp"));
 	merge(meta, own, stored, "labels");
@@ -195,7 +192,7 @@ static void convert_owners(json_t *owners)
 {
 	json_t *o;
 	size_t i;
-	char buf[KUBE_UID_SIZE];
+	char buf[UID_SIZE];
 
 	json_array_foreach (owners, i, o) {
 		const char *api = text_of(o, "apiVersion"), *uid = text_of(o, "uid");
@@ -567,24 +564,20 @@ static json_t *write_object(const struct kube_key *key, enum kube_group group, c
 	return j;
 }
 
-static void set_guard(json_t *obj, int64_t rev, const char *uid)
+static void set_guard(json_t *obj, int64_t rev)
 {
-	json_t *meta = json_object_get(obj, "metadata");
+	auto_free char *text = mem_printf("%lld", (long long)rev);
 
-	if (rev) {
-		auto_free char *text = mem_printf("%lld", (long long)rev);
-
-		json_object_set_new(meta, "resourceVersion", json_string(text));
-	} else if (uid) {
-		json_object_set_new(meta, "uid", json_string(uid));
-	}
+	if (rev)
+		json_object_set_new(
+			json_object_get(obj, "metadata"), "resourceVersion", json_string(text));
 }
 
-json_t *kube_pod_clear(int64_t rev, const char *uid)
+json_t *kube_pod_clear(int64_t rev)
 {
 	json_t *patch = kube_view_pod_patch(NULL);
 
-	set_guard(patch, rev, uid);
+	set_guard(patch, rev);
 	return patch;
 }
 
@@ -592,7 +585,6 @@ int kube_object_write(const struct kube_key *key, enum kube_group group, const c
 	size_t len, int64_t rev, json_t **ret, struct err *err)
 {
 	auto_(json) json_t *value = model_json_load(key->name, text, len, err);
-	const json_t *meta = json_object_get(value, "metadata");
 	json_t *j = NULL;
 
 	if (!value)
@@ -600,11 +592,11 @@ int kube_object_write(const struct kube_key *key, enum kube_group group, const c
 	switch (key->kind->form) {
 	case KUBE_NODE:
 		j = kube_view_node_patch(value);
-		set_guard(j, rev, NULL);
+		set_guard(j, rev);
 		break;
 	case KUBE_POD:
 		j = kube_view_pod_patch(value);
-		set_guard(j, rev, text_of(meta, "uid"));
+		set_guard(j, rev);
 		break;
 	case KUBE_CORE:
 		return err_set(err, -EACCES,
@@ -618,7 +610,7 @@ int kube_object_write(const struct kube_key *key, enum kube_group group, const c
 	case KUBE_IPAM_CONFIG:
 	case KUBE_IPAM_RESOURCE:
 		j = write_object(key, group, value);
-		set_guard(j, rev, NULL);
+		set_guard(j, rev);
 		break;
 	}
 	*ret = j;

@@ -33,13 +33,8 @@ int kube_object_read(const struct kube_kind *kind, enum kube_group group, const 
 int kube_object_write(const struct kube_key *key, enum kube_group group, const char *text,
 	size_t len, int64_t rev, json_t **ret, struct err *err);
 
-/* The patch by which an endpoint is deleted. uid may be NULL. */
-json_t *kube_pod_clear(int64_t rev, const char *uid);
-
-/* The uid there of the uid here, and the other way round; what is no UUID stays. Returns buf. */
-#define KUBE_UID_SIZE 40
-const char *kube_uid(const char *uid, enum kube_form form, enum kube_group group,
-	char buf[static KUBE_UID_SIZE]);
+/* The patch by which an endpoint is deleted. */
+json_t *kube_pod_clear(int64_t rev);
 
 /* metadata.resourceVersion; 0 = absent, or no number. */
 int64_t kube_revision(const json_t *obj);

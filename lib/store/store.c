@@ -28,6 +28,16 @@ static const size_t conf_texts[] = {
 	offsetof(struct store_conf, etcd_key_file),
 	offsetof(struct store_conf, etcd_cert_file),
 	offsetof(struct store_conf, etcd_ca_cert_file),
+	offsetof(struct store_conf, kubeconfig),
+	offsetof(struct store_conf, k8s_api_endpoint),
+	offsetof(struct store_conf, k8s_ca_file),
+	offsetof(struct store_conf, k8s_cert_file),
+	offsetof(struct store_conf, k8s_key_file),
+	offsetof(struct store_conf, k8s_token_file),
+	offsetof(struct store_conf, k8s_api_token),
+	offsetof(struct store_conf, kubernetes_service_host),
+	offsetof(struct store_conf, kubernetes_service_port),
+	offsetof(struct store_conf, calico_api_group),
 };
 
 static const char **conf_text(struct store_conf *conf, size_t i)
@@ -87,9 +97,11 @@ int store_open(
 		return store_sqlite_open(conf, base, ret, err);
 	if (strcmp(type, "etcdv3") == 0)
 		return store_etcd_open(conf, base, ret, err);
+	if (strcmp(type, "kubernetes") == 0)
+		return store_kube_open(conf, base, ret, err);
 	return err_set(err, -EINVAL,
-		"DATASTORE_TYPE \"%s\": this version supports \"sqlite\" (one machine, a file) and "
-		"\"etcdv3\"; set it to one of them",
+		"DATASTORE_TYPE \"%s\": this version supports \"sqlite\" (one machine, a file), "
+		"\"etcdv3\" and \"kubernetes\"; set it to one of them",
 		type);
 }
 

@@ -50,6 +50,12 @@ struct store_conf {
 	const char *etcd_discovery_srv; /* refused */
 	const char *etcd_username, *etcd_password;
 	const char *etcd_key_file, *etcd_cert_file, *etcd_ca_cert_file;
+	const char *kubeconfig; /* KUBECONFIG, and so on */
+	const char *k8s_api_endpoint;
+	const char *k8s_ca_file, *k8s_cert_file, *k8s_key_file, *k8s_token_file;
+	const char *k8s_api_token;
+	const char *kubernetes_service_host, *kubernetes_service_port;
+	const char *calico_api_group;
 };
 
 /* ret's strings are the caller's, to store_conf_done(). */
@@ -105,6 +111,7 @@ struct store_req {
 	int64_t rev;	     /* UPDATE, DELETE: the revision expected, 0 = any */
 	const char *uid;     /* DELETE: metadata.uid expected, NULL = any */
 	size_t limit;	     /* LIST: at most so many objects, 0 = all */
+	bool feed;	     /* LIST: a watch follows: in any order, and perhaps of a moment ago */
 	int64_t deadline_ms; /* CLOCK_MONOTONIC; 0 = STORE_TIMEOUT_MS from now */
 };
 

@@ -231,8 +231,9 @@ static void part_list(struct part *p)
 {
 	p->list_no++;
 	p->n_seen = 0;
-	p->op = store_start(
-		p->s->st, &(struct store_req){.verb = STORE_LIST, .key = p->prefix}, on_list, p);
+	p->op = store_start(p->s->st,
+		&(struct store_req){.verb = STORE_LIST, .key = p->prefix, .feed = true}, on_list,
+		p);
 }
 
 void sync_retry(struct sync *s)

@@ -719,6 +719,9 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"etcdv3"}|netconf: the datastore's keys: ETCD_ENDPOINTS is not set
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"etcd_discovery_srv":"example.org"}|ETCD_DISCOVERY_SRV is set
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"etcd_password":["s3cret"]}|netconf: etcd_password: want a string
+		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"kubernetes"}|DATASTORE_TYPE kubernetes wants KUBECONFIG
+		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"kubernetes","kubernetes":{"kubeconfig":"/dev/null"}}|kubeconfig /dev/null: want one document, of kind Config
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"kubernetes":{"kubeconfig":1}}|netconf: kubernetes: got
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam","ipv4_pools":[1]}}|ipam.ipv4_pools: got [1], want
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"ips":["10.0.0.300"]}}}|ips[0]
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"labels":{"bad key!":"x"}}}}|args.cni.labels: got {"bad key!":"x"}, want

@@ -145,7 +145,7 @@ void on_done(void *arg, const struct store_res *res)
 
 	s->calls++;
 	s->rev = res->rev;
-	ck_assert_int_eq(res->r, 0);
+	ck_assert_msg(res->r == 0, "%s", res->err ? res->err->text : "");
 }
 
 void on_event(void *arg, const struct store_kv *kv)

@@ -7,7 +7,9 @@
 
 #include "base/err.h"
 #include "model/json.h"
+#include "store/kube_config.h"
 #include "store/kube_key.h"
+#include "store/kube_list.h"
 #include "store/kube_object.h"
 #include "store/store.h"
 
@@ -136,26 +138,6 @@ START_TEST(host_hashes)
 		"7DS2CCNJGGLTHBDQLLFO6SX24SY2YDDEG3W2VN556FA2W4DLLV5A");
 	ck_assert_str_eq(kube_host_hash("node-a", buf),
 		"PY3TQE2E3XMTETLM2MJO3UITKPFB27YUJ4T4E5XGPEJON3SM4QAA");
-}
-END_TEST
-
-START_TEST(uids_are_reversed)
-{
-	char buf[KUBE_UID_SIZE];
-
-	ck_assert_str_eq(
-		kube_uid("3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42", KUBE_RESOURCE, KUBE_CRD_V1, buf),
-		"fc543978-deb2-4e84-9a36-b07af18edc42");
-	ck_assert_str_eq(
-		kube_uid("fc543978-deb2-4e84-9a36-b07af18edc42", KUBE_POLICY, KUBE_CRD_V1, buf),
-		"3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42");
-	ck_assert_str_eq(
-		kube_uid("fc543978-deb2-4e84-9a36-b07af18edc42", KUBE_NODE, KUBE_CRD_V1, buf),
-		"fc543978-deb2-4e84-9a36-b07af18edc42");
-	ck_assert_str_eq(kube_uid("fc543978-deb2-4e84-9a36-b07af18edc42", KUBE_RESOURCE,
-				 KUBE_NATIVE_V3, buf),
-		"fc543978-deb2-4e84-9a36-b07af18edc42");
-	ck_assert_str_eq(kube_uid("no uuid", KUBE_RESOURCE, KUBE_CRD_V1, buf), "no uuid");
 }
 END_TEST
 
@@ -632,16 +614,13 @@ START_TEST(an_endpoint_is_written_by_a_patch)
 		WEP_HEAD "\"containerID\":\"c1\"," WEP_MID
 			 "\"ipNetworks\":[\"10.244.0.5/32\",\"fd00::5/128\"]," WEP_TAIL;
 	auto_free char *guarded = write_text(wep_key, KUBE_CRD_V1, value, 5);
-	auto_free char *any = write_text(wep_key, KUBE_CRD_V1, value, 0);
-	auto_(json) json_t *clear = kube_pod_clear(6, "u");
+	auto_(json) json_t *clear = kube_pod_clear(6);
 	auto_free char *cleared = model_json_dump(clear);
 
 	equal_json(guarded, "{\"metadata\":{\"resourceVersion\":\"5\",\"annotations\":{"
 			    "\"cni.projectcalico.org/podIP\":\"10.244.0.5/32\","
 			    "\"cni.projectcalico.org/podIPs\":\"10.244.0.5/32,fd00::5/128\","
 			    "\"cni.projectcalico.org/containerID\":\"c1\"}}}");
-	ck_assert_ptr_nonnull(strstr(any, "\"uid\":\"fc543978-deb2-4e84-9a36-b07af18edc42\""));
-	ck_assert_ptr_null(strstr(any, "resourceVersion"));
 	equal_json(cleared,
 		"{\"metadata\":{\"resourceVersion\":\"6\",\"annotations\":{"
 		"\"cni.projectcalico.org/podIP\":\"\",\"cni.projectcalico.org/podIPs\":\"\"}}}");
@@ -679,6 +658,194 @@ START_TEST(services_are_as_they_are_and_read_only)
 }
 END_TEST
 
+/* ---- lists as they come in ---- */
+
+struct items {
+	struct strbuf all;
+	int n, stop_at;
+};
+
+static bool on_item(void *arg, const char *text, size_t len)
+{
+	struct items *it = arg;
+
+	strbuf_addn(&it->all, text, len);
+	strbuf_addc(&it->all, ';');
+	return ++it->n != it->stop_at;
+}
+
+/* In pieces of so many bytes. */
+static int feed(const char *text, size_t piece, struct items *it, struct kube_list *l)
+{
+	size_t len = strlen(text);
+	int r = 0;
+
+	err = ERR_INIT;
+	kube_list_begin(l, on_item, it);
+	for (size_t i = 0; i < len && r == 0; i += piece)
+		r = kube_list_feed(l, text + i, len - i < piece ? len - i : piece, &err);
+	return r < 0 ? r : kube_list_end(l, &err);
+}
+
+START_TEST(lists_are_taken_apart)
+{
+	static const char *const lists[] = {
+		"{\"kind\":\"L\",\"metadata\":{\"resourceVersion\":\"12\",\"continue\":\"c\\\"\"},"
+		"\"items\":[{\"a\":\"]}\\\\\"},{\"items\":[{\"b\":[1]}]}]}",
+		/* sorted members, as of custom resources; blanks; strange members */
+		" {\"apiVersion\" : \"v1\", \"items\" : [ {\"a\":\"]}\\\\\"} , "
+		"{\"items\":[{\"b\":[1]}]} ], \"x\":{\"metadata\":{\"resourceVersion\":\"1\"}}, "
+		"\"y\":[{}], \"metadata\":{\"continue\":\"c\\\"\",\"resourceVersion\":\"12\"} }\n",
+	};
+	struct kube_list l;
+
+	for (size_t i = 0; i < array_size(lists); i++)
+		for (size_t piece = 1; piece < 20; piece++) {
+			struct items it = {0};
+
+			ck_assert_msg(feed(lists[i], piece, &it, &l) == 0, "%s", err.text);
+			ck_assert_str_eq(strbuf_str(&it.all),
+				"{\"a\":\"]}\\\\\"};{\"items\":[{\"b\":[1]}]};");
+			ck_assert_int_eq(l.rev, 12);
+			ck_assert_str_eq(l.cont, "c\"");
+			kube_list_done(&l);
+			strbuf_done(&it.all);
+		}
+}
+END_TEST
+
+START_TEST(what_is_no_list)
+{
+	static const struct {
+		const char *text, *why;
+	} cases[] = {
+		{"", "the list ends before its end"},
+		{"{\"metadata\":{\"resourceVersion\":\"1\"},\"items\":[{}", "ends before its end"},
+		{"{\"items\":[{}]}", "ends before its end"},
+		{"{\"metadata\":{\"resourceVersion\":\"x\"},\"items\":[]}", "without a number"},
+		{"{\"metadata\":{}}", "without a number"},
+		{"[]", "no list of objects"},
+		{"}", "no list of objects"},
+	};
+	struct kube_list l;
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct items it = {0};
+
+		ck_assert_int_eq(feed(cases[i].text, 7, &it, &l), -EINVAL);
+		ck_assert_msg(strstr(err.text, cases[i].why), "%s", err.text);
+		kube_list_done(&l);
+		strbuf_done(&it.all);
+	}
+	struct items stop = {.stop_at = 1};
+
+	ck_assert_int_eq(feed("{\"items\":[{},{}]}", 100, &stop, &l), -ECANCELED);
+	ck_assert_int_eq(stop.n, 1);
+	kube_list_done(&l);
+	strbuf_done(&stop.all);
+}
+END_TEST
+
+/* ---- kubeconfig ---- */
+
+#define CONFIG(cluster, user)                                                                     \
+	"apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts:\n"                           \
+	"- {name: other, context: {cluster: none}}\n"                                             \
+	"- {name: c, context: {cluster: k, user: u}}\nclusters:\n- name: k\n  cluster: {" cluster \
+	"}\nusers:\n- name: u\n  user: {" user "}\n"
+
+START_TEST(kubeconfigs_are_read)
+{
+	static const char text[] = CONFIG("server: 'https://192.0.2.1:6443/', "
+					  "certificate-authority: ca.pem, tls-server-name: api",
+		"client-certificate-data: aGVsbG8=, client-key: /k.pem, token: t");
+	struct kube_config c;
+
+	ck_assert_msg(kube_config_parse(text, strlen(text), "/etc/cni/kubeconfig", &c, &err) == 0,
+		"%s", err.text);
+	ck_assert_uint_eq(c.servers.n, 1);
+	ck_assert_str_eq(c.servers.v[0], "https://192.0.2.1:6443");
+	ck_assert_str_eq(c.ca_file, "/etc/cni/ca.pem");
+	ck_assert_str_eq(c.server_name, "api");
+	ck_assert_str_eq(c.cert_pem, "hello");
+	ck_assert_str_eq(c.key_file, "/k.pem");
+	ck_assert_str_eq(c.token, "t");
+	ck_assert_ptr_null(c.token_file);
+	ck_assert(!c.trust_all);
+	kube_config_done(&c);
+}
+END_TEST
+
+START_TEST(kubeconfigs_are_refused)
+{
+	static const struct {
+		const char *text, *why;
+	} cases[] = {
+		{"", "kubeconfig k: want one document, of kind Config"},
+		{"a: [", "line "},
+		{"kind: Config\n",
+			"current-context is not set: kubectl config use-context sets it"},
+		{"current-context: x\n", "contexts: no entry is called \"x\""},
+		{CONFIG("server: h", ""), "cluster k: server: \"h\": want https://HOST:PORT"},
+		{CONFIG("server: 'https://u:pw@h'", ""),
+			"server: a user in an address: give a token or a certificate"},
+		{CONFIG("server: 'https://h', proxy-url: 'http://p'", ""),
+			"proxies are not supported"},
+		{CONFIG("server: 'https://h'", "exec: {command: aws}"),
+			"user u: exec is not supported: give the user a token, a tokenFile or "
+			"client-certificate and client-key"},
+		{CONFIG("server: 'https://h'", "auth-provider: {name: gcp}"),
+			"user u: auth-provider is not supported"},
+		{CONFIG("server: 'https://h'", "client-key: k"), "or none of them"},
+		{CONFIG("server: 'https://h', certificate-authority-data: '*'", ""),
+			"certificate-authority-data: want base64 of PEM"},
+	};
+	struct kube_config c;
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		ck_assert_int_eq(
+			kube_config_parse(cases[i].text, strlen(cases[i].text), "k", &c, &err),
+			-EINVAL);
+		ck_assert_msg(strstr(err.text, cases[i].why), "%s", err.text);
+	}
+}
+END_TEST
+
+START_TEST(parameters_in_place_of_a_kubeconfig)
+{
+	struct store_conf conf = {.kubernetes_service_host = "fd00::1",
+		.kubernetes_service_port = "6443",
+		.k8s_ca_file = "/ca",
+		.k8s_cert_file = "/cert",
+		.k8s_key_file = "/key"};
+	struct kube_config c;
+
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), 0);
+	ck_assert_str_eq(c.servers.v[0], "https://[fd00::1]:6443");
+	ck_assert_str_eq(c.ca_file, "/ca");
+	ck_assert_ptr_null(c.token_file);
+	kube_config_done(&c);
+	conf.k8s_api_endpoint = "https://a:1, http://b";
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), 0);
+	ck_assert_uint_eq(c.servers.n, 2);
+	ck_assert_str_eq(c.servers.v[0], "https://a:1");
+	ck_assert_str_eq(c.servers.v[1], "http://b");
+	kube_config_done(&c);
+	conf.k8s_key_file = "";
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "want both K8S_CERT_FILE and K8S_KEY_FILE, or none");
+	conf = (struct store_conf){.k8s_api_endpoint = "a:1"};
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "K8S_API_ENDPOINT: \"a:1\": want https://HOST:PORT");
+	conf = (struct store_conf){.k8s_api_endpoint = ""};
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "wants KUBECONFIG, or K8S_API_ENDPOINT"));
+	conf = (struct store_conf){.kubeconfig = "/proc/self/none"};
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), -EHOSTUNREACH);
+	ck_assert_str_eq(err.text, "KUBECONFIG: open /proc/self/none: No such file or directory");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("kube");
@@ -690,7 +857,6 @@ int main(void)
 	tcase_add_test(tc, keys_of_no_object_are_refused);
 	tcase_add_test(tc, prefixes_name_lists);
 	tcase_add_test(tc, host_hashes);
-	tcase_add_test(tc, uids_are_reversed);
 	tcase_add_test(tc, what_ipam_stores);
 	tcase_add_test(tc, what_other_versions_of_calico_wrote);
 	tcase_add_test(tc, objects_that_make_no_sense_are_refused_by_name);
@@ -702,6 +868,11 @@ int main(void)
 	tcase_add_test(tc, an_endpoint_is_a_view);
 	tcase_add_test(tc, an_endpoint_is_written_by_a_patch);
 	tcase_add_test(tc, services_are_as_they_are_and_read_only);
+	tcase_add_test(tc, lists_are_taken_apart);
+	tcase_add_test(tc, what_is_no_list);
+	tcase_add_test(tc, kubeconfigs_are_read);
+	tcase_add_test(tc, kubeconfigs_are_refused);
+	tcase_add_test(tc, parameters_in_place_of_a_kubeconfig);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

@@ -1,0 +1,606 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The datastore of a Kubernetes cluster: the API server itself. A write names the resourceVersion that
+ * it replaces, a deletion has it as a precondition; where the caller names none, the object is read
+ * first. Revisions are resourceVersions, which are etcd's and numbers.
+ *
+ * A list that a watch follows is taken from the server's memory, not older than what was told before,
+ * and is handed on as it comes in. Other lists show what is there now, and are put in the order of the
+ * keys, which is not that of names.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "base/err.h"
+#include "base/vec.h"
+#include "model/json.h"
+#include "store/kube.h"
+#include "store/kube_object.h"
+
+#define PAGE 500
+#define TRIES 8
+
+struct kube_op {
+	struct store_op op;
+	struct kube_wait wait;
+	struct kube_call call;
+	struct kube_key key;
+	int64_t rev; /* UPDATE, DELETE: what is replaced; LIST: the first page's */
+	int tries;
+	/* LIST */
+	struct kube_list list;
+	struct err list_err;
+	VEC(struct store_kv) kvs;
+	size_t n;
+};
+
+struct kube *to_kube(struct store *st)
+{
+	return container_of(st, struct kube, st);
+}
+
+static struct kube_op *from_call(struct kube_call *c)
+{
+	return container_of(c, struct kube_op, call);
+}
+
+static struct kube *kube_of(const struct kube_op *o)
+{
+	return to_kube(o->op.st);
+}
+
+static void kvs_done(struct kube_op *o)
+{
+	struct store_kv *kv;
+
+	vec_for_each (&o->kvs, kv)
+		store_kv_done(kv);
+	vec_done(&o->kvs);
+}
+
+static void op_release(struct kube_op *o)
+{
+	kube_wait_stop(&o->wait);
+	kube_call_stop(&o->call);
+	kube_list_done(&o->list);
+	kvs_done(o);
+}
+
+static void op_fail(struct kube_op *o, int r, const struct err *err)
+{
+	op_release(o);
+	store_op_fail(&o->op, r, err);
+}
+
+static void op_done(struct kube_op *o, int64_t rev)
+{
+	op_release(o);
+	store_op_done(&o->op, &(struct store_res){.rev = rev});
+}
+
+/* What every driver says in these words. */
+static int say(const struct kube_op *o, int r, const struct err *from, struct err *err)
+{
+	const char *key = o->op.req.key;
+
+	if (r == -ENOENT)
+		return err_set(err, r, "%s: not in the datastore", key);
+	if (r == -EEXIST)
+		return err_set(err, r, "%s: exists already", key);
+	if (r == -ESTALE && o->op.req.verb != STORE_LIST)
+		return err_set(err, r, "%s: was changed meanwhile: it no longer has revision %lld",
+			key, (long long)o->rev);
+	if (from)
+		*err = *from;
+	return r;
+}
+
+static void op_call(struct kube_op *o, const char *method, char *path_take, json_t *body_take,
+	kube_answer_fn *answer)
+{
+	bool patch = method && strcmp(method, "PATCH") == 0;
+
+	kube_call_stop(&o->call);
+	o->call = (struct kube_call){.k = kube_of(o),
+		.method = method,
+		.path = path_take,
+		.body = body_take ? model_json_dump(body_take) : NULL,
+		.type = patch ? "application/merge-patch+json" : "application/json",
+		.write = method != NULL,
+		.answer = answer};
+	json_decref(body_take);
+	kube_call_start(&o->call);
+}
+
+static char *path_of(const struct kube_op *o)
+{
+	const struct kube_key *k = &o->key;
+
+	return kube_path(k->kind, kube_of(o)->group, k->ns, k->name);
+}
+
+/* ---- GET, and what comes before a write that names no revision ---- */
+
+/* The object of the answer. ENOENT: it is not the one that has this key. */
+static int read_answer(const struct kube_op *o, const char *body, size_t len, struct store_kv *ret,
+	struct err *err)
+{
+	auto_(json) json_t *obj = json_loadb(body, len, 0, NULL);
+	int r;
+
+	if (!obj)
+		return err_set(err, -EHOSTUNREACH, "%s: the answer of %s cannot be decoded",
+			o->op.req.key, kube_call_where(&o->call));
+	r = kube_object_read(o->key.kind, kube_of(o)->group, obj, ret, err);
+	if (r == 0 && (!ret->value || strcmp(ret->key, o->op.req.key) != 0)) {
+		store_kv_done(ret);
+		return say(o, -ENOENT, NULL, err);
+	}
+	return r < 0 ? err_wrap(err, -EHOSTUNREACH, "%s", o->op.req.key) : 0;
+}
+
+/* Marked as deleted by one that had no time to delete it: the name is free only when it is gone. */
+static bool is_left_over(const struct kube_op *o, const char *body, size_t len)
+{
+	auto_(json) json_t *obj = json_loadb(body, len, 0, NULL);
+	struct store_kv kv = {0};
+	bool yes = (o->key.kind->form == KUBE_BLOCK || o->key.kind->form == KUBE_AFFINITY ||
+			   o->key.kind->form == KUBE_HANDLE) &&
+		   kube_object_read(o->key.kind, kube_of(o)->group, obj, &kv, NULL) == 0 &&
+		   kv.key && !kv.value;
+
+	store_kv_done(&kv);
+	return yes;
+}
+
+static json_t *delete_options(int64_t rev)
+{
+	auto_free char *text = mem_printf("%lld", (long long)rev);
+
+	return json_pack("{s:s, s:s, s:{s:s}}", "kind", "DeleteOptions", "apiVersion", "v1",
+		"preconditions", "resourceVersion", text);
+}
+
+static void on_left_over(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_op *o = from_call(c);
+	struct err why = ERR_INIT;
+
+	(void)body;
+	(void)len;
+	if (r == 0 || r == -ENOENT || r == -ESTALE)
+		r = -ENOENT;
+	r = say(o, r, err, &why);
+	op_fail(o, r, &why);
+}
+
+static void drop_left_over(struct kube_op *o, const char *body, size_t len)
+{
+	auto_(json) json_t *obj = json_loadb(body, len, 0, NULL);
+
+	op_call(o, "DELETE", path_of(o), delete_options(kube_revision(obj)), on_left_over);
+}
+
+static void on_get(struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_op *o = from_call(c);
+	struct err why = ERR_INIT;
+	struct store_kv kv;
+
+	if (r == 0 && is_left_over(o, body, len)) {
+		drop_left_over(o, body, len);
+		return;
+	}
+	r = r == 0 ? read_answer(o, body, len, &kv, &why) : say(o, r, err, &why);
+	if (r < 0) {
+		op_fail(o, r, &why);
+		return;
+	}
+	op_release(o);
+	store_op_done(&o->op, &(struct store_res){.rev = kv.rev, .kvs = &kv, .n = 1});
+	store_kv_done(&kv);
+}
+
+/* ---- CREATE, UPDATE, DELETE ---- */
+
+static void write_send(struct kube_op *o);
+static void on_before(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err);
+
+static void read_before(struct kube_op *o)
+{
+	op_call(o, NULL, path_of(o), NULL, on_before);
+}
+
+static bool names_no_revision(const struct kube_op *o)
+{
+	return !o->op.req.rev && o->tries < TRIES;
+}
+
+static void on_write(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_op *o = from_call(c);
+	struct err why = ERR_INIT;
+	json_t *obj;
+	int64_t rev;
+
+	if (r == -ESTALE && o->op.req.verb != STORE_CREATE && names_no_revision(o)) {
+		read_before(o);
+		return;
+	}
+	if (r < 0) {
+		r = say(o, r, err, &why);
+		op_fail(o, r, &why);
+		return;
+	}
+	obj = json_loadb(body, len, 0, NULL);
+	rev = kube_revision(obj);
+	json_decref(obj);
+	op_done(o, rev);
+}
+
+static void write_send(struct kube_op *o)
+{
+	const struct store_req *req = &o->op.req;
+	const struct kube_key *k = &o->key;
+	struct kube *kube = kube_of(o);
+	bool view = k->kind->form == KUBE_NODE || k->kind->form == KUBE_POD;
+	json_t *body = NULL;
+	char *path;
+	struct err err = ERR_INIT;
+	int r = 0;
+
+	if (req->verb != STORE_DELETE)
+		r = kube_object_write(k, kube->group, req->value, req->len, o->rev, &body, &err);
+	else
+		body = view ? kube_pod_clear(o->rev) : delete_options(o->rev);
+	if (r < 0) {
+		op_fail(o, r, &err);
+		return;
+	}
+	if (req->verb == STORE_CREATE) {
+		path = kube_path(k->kind, kube->group, k->ns, "");
+		op_call(o, "POST", path, body, on_write);
+	} else if (view) {
+		auto_free char *object = path_of(o);
+
+		op_call(o, "PATCH", mem_printf("%s/status", object), body, on_write);
+	} else {
+		op_call(o, req->verb == STORE_DELETE ? "DELETE" : "PUT", path_of(o), body,
+			on_write);
+	}
+}
+
+static int check_before(const struct kube_op *o, const struct store_kv *kv, struct err *err)
+{
+	const struct store_req *req = &o->op.req;
+	json_t *value;
+	const char *uid;
+	int r = 0;
+
+	if (req->rev && req->rev != kv->rev)
+		return err_set(err, -ESTALE,
+			"%s: was changed meanwhile: it has revision %lld, expected was %lld",
+			req->key, (long long)kv->rev, (long long)req->rev);
+	if (!req->uid)
+		return 0;
+	value = json_loadb(kv->value, kv->len, 0, NULL);
+	uid = json_string_value(json_object_get(json_object_get(value, "metadata"), "uid"));
+	if (!uid || strcmp(uid, req->uid) != 0)
+		r = err_set(err, -ESTALE,
+			"%s: is another object of the same name: its uid is not %s", req->key,
+			req->uid);
+	json_decref(value);
+	return r;
+}
+
+static void on_before(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_op *o = from_call(c);
+	struct err why = ERR_INIT;
+	struct store_kv kv = {0};
+
+	r = r == 0 ? read_answer(o, body, len, &kv, &why) : say(o, r, err, &why);
+	if (r == 0)
+		r = check_before(o, &kv, &why);
+	o->rev = kv.rev;
+	o->tries++;
+	store_kv_done(&kv);
+	if (r < 0)
+		op_fail(o, r, &why);
+	else
+		write_send(o);
+}
+
+/* Kubernetes makes nodes and pods: the views of them can only be there already. */
+static void on_create_view(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_op *o = from_call(c);
+	struct err why = ERR_INIT;
+	struct store_kv kv = {0};
+
+	if (r == 0)
+		r = read_answer(o, body, len, &kv, &why);
+	store_kv_done(&kv);
+	if (r == 0)
+		r = say(o, -EEXIST, NULL, &why);
+	else if (r == -ENOENT && o->key.kind->form == KUBE_NODE)
+		r = err_set(&why, -EHOSTUNREACH,
+			"%s: Kubernetes has no Node %s: its kubelet makes it; check NODENAME",
+			o->op.req.key, o->key.name);
+	else if (r == -ENOENT)
+		r = err_set(&why, -EINVAL,
+			"%s: Kubernetes has no Pod %s/%s with a network of its own on node %s",
+			o->op.req.key, o->key.ns, o->key.name, o->key.host);
+	else if (err)
+		why = *err;
+	op_fail(o, r, &why);
+}
+
+static int may_write(const struct kube_op *o, struct err *err)
+{
+	const char *kind = o->key.kind->name;
+
+	if (o->key.kind->form == KUBE_CORE ||
+		(o->key.kind->form == KUBE_NODE && o->op.req.verb == STORE_DELETE))
+		return err_set(err, -EACCES,
+			"%s: a %s is Kubernetes' own: use kubectl to change it", o->op.req.key,
+			kind);
+	return 0;
+}
+
+static void write_start(struct kube_op *o)
+{
+	const struct store_req *req = &o->op.req;
+	enum kube_form form = o->key.kind->form;
+	struct err err = ERR_INIT;
+	int r = may_write(o, &err);
+
+	if (r < 0)
+		op_fail(o, r, &err);
+	else if (req->verb == STORE_CREATE && (form == KUBE_NODE || form == KUBE_POD))
+		op_call(o, NULL, path_of(o), NULL, on_create_view);
+	else if (req->verb != STORE_CREATE && (!req->rev || req->uid))
+		read_before(o);
+	else
+		write_send(o);
+}
+
+/* ---- LIST ---- */
+
+static void list_page(struct kube_op *o);
+
+char *kube_selector(const struct kube_key *prefix)
+{
+	char hash[KUBE_HOST_HASH_SIZE];
+
+	if (prefix->kind->form != KUBE_AFFINITY || !prefix->host[0])
+		return mem_strdup("");
+	return mem_printf("&labelSelector=projectcalico.org%%2Faffinity-type%%3D%s%%2C"
+			  "projectcalico.org%%2Fhostname-hash%%3D%s",
+		prefix->virtual ? "virtual" : "host", kube_host_hash(prefix->host, hash));
+}
+
+static int by_key(const void *a, const void *b)
+{
+	return strcmp(((const struct store_kv *)a)->key, ((const struct store_kv *)b)->key);
+}
+
+/* What cannot be read hinders no other. */
+static bool on_item(void *arg, const char *text, size_t len)
+{
+	struct kube_op *o = arg;
+	auto_(json) json_t *obj = json_loadb(text, len, 0, NULL);
+	struct store_kv kv = {0};
+
+	if (kube_object_read(o->key.kind, kube_of(o)->group, obj, &kv, NULL) == 0 && kv.value &&
+		strncmp(kv.key, o->op.req.key, strlen(o->op.req.key)) == 0)
+		vec_push(&o->kvs, kv);
+	else
+		store_kv_done(&kv);
+	return true;
+}
+
+/* false: the operation is gone. */
+static bool tell(struct kube_op *o, int64_t rev, bool more)
+{
+	struct store_res res = {.rev = rev, .kvs = o->kvs.v, .n = o->kvs.n, .more = more};
+	VEC(struct store_kv) kvs = {.v = o->kvs.v, .n = o->kvs.n};
+	struct store_kv *kv;
+	bool alive;
+
+	o->kvs.v = NULL;
+	o->kvs.n = o->kvs.cap = 0;
+	if (o->op.req.limit && o->n + res.n > o->op.req.limit)
+		res.n = o->op.req.limit - o->n;
+	o->n += res.n;
+	if (!more)
+		op_release(o);
+	alive = store_op_done(&o->op, &res);
+	vec_for_each (&kvs, kv)
+		store_kv_done(kv);
+	vec_done(&kvs);
+	return alive;
+}
+
+static bool on_list_data(void *arg, const char *data, size_t len)
+{
+	struct kube_op *o = from_call(arg);
+	int r = kube_list_feed(&o->list, data, len, &o->list_err);
+
+	if (r < 0)
+		return false; /* on_list() says why */
+	if (o->op.req.feed && o->kvs.n)
+		return tell(o, 0, true);
+	return true;
+}
+
+static void list_end(struct kube_op *o)
+{
+	int64_t *seen = &kube_of(o)->seen[o->key.kind - kube_kinds];
+
+	if (o->rev > *seen)
+		*seen = o->rev;
+	if (!o->op.req.feed && o->kvs.n)
+		qsort(o->kvs.v, o->kvs.n, sizeof(*o->kvs.v), by_key);
+	tell(o, o->rev, false);
+}
+
+static void on_list(struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_op *o = from_call(c);
+	struct err why = err ? *err : ERR_INIT;
+
+	(void)body;
+	(void)len;
+	if (o->list_err.code) {
+		why = o->list_err;
+		r = err_wrap(&why, -EHOSTUNREACH, "datastore %s", kube_call_where(c));
+	} else if (r == 0) {
+		r = kube_list_end(&o->list, &why);
+		if (r < 0)
+			r = err_wrap(&why, -EHOSTUNREACH, "datastore %s", kube_call_where(c));
+	} else if (r == -EHOSTUNREACH && strstr(why.text, "Too large resource version")) {
+		kube_of(o)->seen[o->key.kind - kube_kinds] = 0; /* an older copy was put back */
+	}
+	if (r < 0) {
+		why.code = r;
+		op_fail(o, r, &why);
+		return;
+	}
+	o->rev = o->rev ?: o->list.rev;
+	if (o->list.cont)
+		list_page(o);
+	else
+		list_end(o);
+}
+
+static void list_page(struct kube_op *o)
+{
+	struct kube *k = kube_of(o);
+	int64_t seen = k->seen[o->key.kind - kube_kinds];
+	auto_free char *path = kube_path(o->key.kind, k->group, o->key.ns, "");
+	auto_free char *selector = kube_selector(&o->key), *from = NULL;
+	auto_free char *cont = take_ptr(o->list.cont);
+
+	if (cont)
+		from = mem_printf("&continue=%s", cont);
+	else if (o->op.req.feed && seen)
+		from = mem_printf(
+			"&resourceVersionMatch=NotOlderThan&resourceVersion=%lld", (long long)seen);
+	else
+		from = mem_strdup(o->op.req.feed ? "&resourceVersion=0" : "");
+	kube_list_done(&o->list);
+	kube_list_begin(&o->list, on_item, o);
+	kube_call_stop(&o->call);
+	o->call = (struct kube_call){.k = k,
+		.path = mem_printf("%s?limit=%d%s%s", path, PAGE, from, selector),
+		.on_data = on_list_data,
+		.answer = on_list};
+	kube_call_start(&o->call);
+}
+
+/* ---- starting ---- */
+
+static void op_go(struct kube_wait *w, int r, const struct err *err)
+{
+	struct kube_op *o = container_of(w, struct kube_op, wait);
+
+	if (r < 0) {
+		op_fail(o, r, err);
+		return;
+	}
+	switch (o->op.req.verb) {
+	case STORE_GET:
+		op_call(o, NULL, path_of(o), NULL, on_get);
+		return;
+	case STORE_LIST:
+		list_page(o);
+		return;
+	case STORE_CREATE:
+	case STORE_UPDATE:
+	case STORE_DELETE:
+		write_start(o);
+		return;
+	}
+}
+
+static void kube_op_start(struct store_op *op)
+{
+	struct kube_op *o = container_of(op, struct kube_op, op);
+	struct err err = ERR_INIT;
+	int r = op->req.verb == STORE_LIST ? kube_prefix_parse(op->req.key, &o->key, &err)
+					   : kube_key_parse(op->req.key, &o->key, &err);
+
+	if (r < 0) {
+		store_op_fail(op, r, &err);
+		return;
+	}
+	if (op->req.verb != STORE_LIST)
+		o->rev = op->req.rev;
+	o->wait.go = op_go;
+	kube_wait(kube_of(o), &o->wait);
+}
+
+static void kube_op_stop(struct store_op *op)
+{
+	op_release(container_of(op, struct kube_op, op));
+}
+
+/* ---- opening ---- */
+
+static void kube_close(struct store *st)
+{
+	struct kube *k = to_kube(st);
+
+	kube_call_stop(&k->discovery);
+	httpc_free(k->http);
+	kube_config_done(&k->config);
+	store_conf_done(&k->conf);
+	free(k);
+}
+
+static const struct store_ops kube_ops = {
+	.op_size = sizeof(struct kube_op),
+	.watch_size = sizeof(struct kube_watch),
+	.op_start = kube_op_start,
+	.op_stop = kube_op_stop,
+	.watch_start = kube_watch_start,
+	.watch_stop = kube_watch_stop,
+	.close = kube_close,
+};
+
+int store_kube_open(
+	const struct store_conf *conf, struct event_base *base, struct store **ret, struct err *err)
+{
+	struct kube *k = mem_new(struct kube);
+	const char *group = conf->calico_api_group;
+	struct kube_config config = {0};
+	/* A file that is not there may come yet: a pod's, or one that another program writes. */
+	int r = kube_config_load(conf, &config, err);
+
+	kube_config_done(&config);
+	if (r == -EINVAL) {
+		free(k);
+		return r;
+	}
+	store_conf_copy(&k->conf, conf);
+	list_init(&k->waiting);
+	k->group_known = group && *group;
+	k->group = k->group_known && strcmp(group, "projectcalico.org/v3") == 0 ? KUBE_NATIVE_V3
+										: KUBE_CRD_V1;
+	store_init(&k->st, &kube_ops, base,
+		mem_printf("kubernetes:%s", *k->conf.k8s_api_endpoint ? k->conf.k8s_api_endpoint
+					    : *k->conf.kubeconfig
+						    ? k->conf.kubeconfig
+						    : k->conf.kubernetes_service_host));
+	*ret = &k->st;
+	return 0;
+}

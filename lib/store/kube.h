@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the Kubernetes driver share: kube.c does operations, kube_watch.c watches, and both
+ * go through kube_call.c, which knows servers, credentials and the API's errors. Pure are kube_key.c,
+ * kube_object.c with kube_view.c, and kube_list.c.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "base/list.h"
+#include "store/driver.h"
+#include "store/kube_config.h"
+#include "store/kube_key.h"
+#include "store/kube_list.h"
+#include "svc/httpc.h"
+
+struct event;
+struct kube;
+struct kube_call;
+
+/* r == 0: the answer, borrowed; a stream's end has none. May free the call. */
+typedef void kube_answer_fn(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err);
+
+/* A request, which goes from server to server, and comes again where the server is busy. */
+struct kube_call {
+	struct kube *k;
+	const char *method;	/* NULL = GET */
+	char *path, *body;	/* the call's */
+	const char *type;	/* the body's */
+	bool write;		/* not sent again where it may have been carried out */
+	httpc_data_fn *on_data; /* a stream; its argument is the call */
+	int64_t idle_ms;	/* of a stream */
+	kube_answer_fn *answer;
+	/* its own */
+	struct httpc_op *http;
+	struct event *timer; /* the next attempt, NULL = it was never put off */
+	size_t server;
+	uint32_t tried;
+	struct err why;
+};
+
+/* Something that cannot begin before it is known which group has Calico's resources. */
+struct kube_wait {
+	struct list node;
+	/* err: where that failed. */
+	void (*go)(struct kube_wait *w, int r, const struct err *err);
+};
+
+struct kube {
+	struct store st;
+	struct store_conf conf;
+	struct httpc *http;
+	struct kube_config config;
+	bool loaded;
+	struct timespec loaded_mtime; /* of the kubeconfig */
+	int64_t bad_until_ms[KUBE_SERVERS_MAX];
+	enum kube_group group;
+	bool group_known;
+	struct kube_call discovery;
+	bool discovery_runs;
+	struct list waiting;
+	int64_t seen[KUBE_N_KINDS]; /* the newest revision of each kind that was told of */
+};
+
+struct kube *to_kube(struct store *st);
+
+/* k, path, answer and what else is needed are set. answer may be called before this returns. */
+void kube_call_start(struct kube_call *c);
+/* Forgets it, and frees what it holds. */
+void kube_call_stop(struct kube_call *c);
+/* For messages: the server that was asked last. */
+const char *kube_call_where(const struct kube_call *c);
+/* What a Status says, also one inside a stream: its code, and the message in err. */
+int kube_call_status(struct kube_call *c, int code, const json_t *status, struct err *err);
+
+/* Calls go, now or later. */
+void kube_wait(struct kube *k, struct kube_wait *w);
+void kube_wait_stop(struct kube_wait *w);
+
+/* The query of a list or watch: "&labelSelector=..." or "". The caller's. */
+char *kube_selector(const struct kube_key *prefix);
+
+/* ---- kube_watch.c ---- */
+
+struct kube_watch {
+	struct store_watch w;
+	struct kube_wait wait;
+	struct kube_call call;
+	struct kube_key key;
+	struct event *timer; /* the next attempt */
+	struct strbuf in;
+	size_t scanned;
+	int64_t resume; /* all up to here was told */
+	int64_t began_ms;
+	unsigned failures;
+};
+
+void kube_watch_start(struct store_watch *w);
+void kube_watch_stop(struct store_watch *w);

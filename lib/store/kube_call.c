@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Requests to the API server. A call goes to the first server that has not failed lately, and on to the
+ * next where it is certain not to have been carried out. All of them share one connection. Credentials
+ * are read anew: a token's file for each request, the kubeconfig when it has changed.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "store/kube.h"
+
+#define CONNECT_MS 3000
+#define ATTEMPT_MS 4000 /* of what may be asked elsewhere then */
+#define BAD_MS 30000	/* for so long a server that failed comes last */
+#define ANSWER_MAX KUBE_OBJECT_MAX
+#define TOKEN_MAX (64 * 1024)
+#define BUSY_S 1 /* where the server does not say when to come again */
+#define BUSY_MAX_S 60
+
+static void call_next(struct kube_call *c);
+
+const char *kube_call_where(const struct kube_call *c)
+{
+	const struct kube_config *config = &c->k->config;
+
+	return c->server < config->servers.n ? config->servers.v[c->server] : c->k->st.name;
+}
+
+static void fail(struct kube_call *c, int r)
+{
+	struct err why = c->why;
+
+	c->answer(c, r, NULL, 0, &why);
+}
+
+/* ---- who, and where ---- */
+
+/* A file that is being rewritten does not make the last good one bad. */
+static int refresh(struct kube *k, struct err *err)
+{
+	const char *path = k->conf.kubeconfig;
+	struct kube_config config;
+	struct stat st = {0};
+	int r;
+
+	if (k->loaded && (!*path || stat(path, &st) < 0 ||
+				 (st.st_mtim.tv_sec == k->loaded_mtime.tv_sec &&
+					 st.st_mtim.tv_nsec == k->loaded_mtime.tv_nsec)))
+		return 0;
+	if (!k->loaded && *path)
+		stat(path, &st);
+	r = kube_config_load(&k->conf, &config, err);
+	if (r < 0)
+		return k->loaded ? 0 : err_wrap(err, -EHOSTUNREACH, "datastore %s", k->st.name);
+	kube_config_done(&k->config);
+	k->config = config;
+	k->loaded = true;
+	k->loaded_mtime = st.st_mtim;
+	memset(k->bad_until_ms, 0, sizeof(k->bad_until_ms));
+	return 0;
+}
+
+static bool pick(struct kube_call *c)
+{
+	struct kube *k = c->k;
+	int64_t now = clock_mono_ms();
+	size_t best = KUBE_SERVERS_MAX;
+
+	for (size_t i = 0; i < k->config.servers.n; i++) {
+		if (c->tried & 1u << i)
+			continue;
+		if (k->bad_until_ms[i] <= now) {
+			best = i;
+			break;
+		}
+		if (best == KUBE_SERVERS_MAX || k->bad_until_ms[i] < k->bad_until_ms[best])
+			best = i;
+	}
+	if (best == KUBE_SERVERS_MAX)
+		return false;
+	c->server = best;
+	c->tried |= 1u << best;
+	return true;
+}
+
+/* "Authorization: Bearer ..."; NULL: none. */
+static int authorization(const struct kube_config *config, char **ret, struct err *err)
+{
+	auto_free char *text = NULL;
+	int r;
+
+	*ret = NULL;
+	if (config->token_file) {
+		r = file_read(config->token_file, TOKEN_MAX, &text, NULL, err);
+		if (r < 0)
+			return r;
+		text[strcspn(text, " \t\r\n")] = '\0';
+		*ret = mem_printf("Authorization: Bearer %s", text);
+	} else if (config->token) {
+		*ret = mem_printf("Authorization: Bearer %s", config->token);
+	}
+	return 0;
+}
+
+/* The server's certificate may be for another name than the address that is connected to. */
+static char *url_of(const struct kube_call *c, char **ret_connect_to)
+{
+	const char *server = kube_call_where(c), *name = c->k->config.server_name;
+	const char *host = strstr(server, "://") + 3, *rest = host + strcspn(host, "/");
+	const char *port = host + (*host == '[' ? strcspn(host, "]") : 0);
+
+	*ret_connect_to = NULL;
+	if (!name)
+		return mem_printf("%s%s", server, c->path);
+	port += strcspn(port, ":/");
+	*ret_connect_to =
+		mem_printf("%.*s%s", (int)(rest - host), host, *port == ':' ? "" : ":443");
+	return mem_printf("%.*s%s%.*s%s%s", (int)(host - server), server, name, (int)(rest - port),
+		port, rest, c->path);
+}
+
+/* ---- what came back ---- */
+
+static void on_broken(struct kube_call *c, const struct httpc_res *res)
+{
+	const char *text = res->err->text;
+
+	if (res->r == -EMSGSIZE) {
+		err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s", kube_call_where(c), text);
+		fail(c, -EHOSTUNREACH);
+		return;
+	}
+	c->k->bad_until_ms[c->server] = clock_mono_ms() + BAD_MS;
+	if (c->write && res->sent) {
+		err_set(&c->why, -ETIMEDOUT,
+			"datastore %s: %s: whether it was written is not known", kube_call_where(c),
+			text);
+		fail(c, -ETIMEDOUT);
+		return;
+	}
+	err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s", kube_call_where(c), text);
+	call_next(c);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	call_next(arg);
+}
+
+/* A deadline ends it. Not all of its clients shall come at the same moment. */
+static void on_busy(struct kube_call *c, int64_t after_s)
+{
+	unsigned rnd = 0;
+
+	if (after_s < BUSY_S)
+		after_s = BUSY_S;
+	if (after_s > BUSY_MAX_S)
+		after_s = BUSY_MAX_S;
+	mem_random(&rnd, sizeof(rnd));
+	if (!c->timer)
+		c->timer = evtimer_new(c->k->st.base, on_timer, c);
+	if (!c->timer)
+		abort();
+	c->tried = 0;
+	store_arm(c->timer, after_s * 1000 + rnd % 1000);
+}
+
+static int code_of(int status, const char *reason, bool named)
+{
+	switch (status) {
+	case 401:
+	case 403:
+		return -EACCES;
+	case 404:
+		return named ? -ENOENT : -EHOSTUNREACH;
+	case 409:
+		return strcmp(reason, "AlreadyExists") == 0 ? -EEXIST : -ESTALE;
+	case 410:
+		return -ESTALE;
+	case 400:
+	case 405:
+	case 413:
+	case 422:
+		return -EINVAL;
+	default:
+		return -EHOSTUNREACH;
+	}
+}
+
+int kube_call_status(struct kube_call *c, int code, const json_t *status, struct err *err)
+{
+	const char *message = json_string_value(json_object_get(status, "message"));
+	const char *reason = json_string_value(json_object_get(status, "reason"));
+	bool named = json_is_string(json_object_get(json_object_get(status, "details"), "name"));
+	int r = code_of(code, reason ? reason : "", named);
+	const char *hint = code == 401	 ? ": check the token or the client certificate"
+			   : code == 403 ? ": its RBAC role has to allow that"
+			   : r == -EHOSTUNREACH && code == 404
+				   ? ": are the CustomResourceDefinitions installed?"
+				   : "";
+
+	return err_set(err, r, "datastore %s: %.300s%s", kube_call_where(c),
+		message ? message : "an error without message", hint);
+}
+
+static void on_refused(struct kube_call *c, const struct httpc_res *res)
+{
+	json_t *status = json_loadb(res->body, res->len, 0, NULL);
+	int r;
+
+	if (status) {
+		r = kube_call_status(c, res->status, status, &c->why);
+	} else {
+		r = code_of(res->status, "", false);
+		err_set(&c->why, r, "datastore %s%s: HTTP status %d: %.200s", kube_call_where(c),
+			c->path, res->status, res->body);
+	}
+	json_decref(status);
+	if (res->status / 100 == 5 && !c->write) {
+		c->k->bad_until_ms[c->server] = clock_mono_ms() + BAD_MS;
+		call_next(c);
+		return;
+	}
+	/* 503 comes before a request is looked at. */
+	if (res->status / 100 == 5 && res->status != 503)
+		r = err_wrap(&c->why, -ETIMEDOUT, "whether it was written is not known");
+	c->why.code = r;
+	fail(c, r);
+}
+
+static void on_done(void *arg, const struct httpc_res *res)
+{
+	struct kube_call *c = arg;
+
+	c->http = NULL;
+	if (res->r < 0 && c->on_data && res->status == 200) {
+		err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s", kube_call_where(c),
+			res->err->text);
+		fail(c, -EHOSTUNREACH);
+	} else if (res->r < 0) {
+		on_broken(c, res);
+	} else if (res->status == 429) {
+		on_busy(c, res->retry_after_s);
+	} else if (res->status / 100 != 2) {
+		on_refused(c, res);
+	} else {
+		c->k->bad_until_ms[c->server] = 0;
+		c->answer(c, 0, res->body, res->len, NULL);
+	}
+}
+
+/* ---- sending ---- */
+
+static void call_send(struct kube_call *c, const char *authorization)
+{
+	struct kube *k = c->k;
+	bool last = c->tried == (1u << k->config.servers.n) - 1;
+	auto_free char *connect_to = NULL, *url = url_of(c, &connect_to);
+	auto_free char *type = c->body ? mem_printf("Content-Type: %s", c->type) : NULL;
+	const char *headers[6] = {"Accept: application/json", "User-Agent: margay/" MARGAY_VERSION};
+	size_t n = 2;
+
+	if (authorization)
+		headers[n++] = authorization;
+	if (type)
+		headers[n++] = type;
+	c->http = httpc_start(
+		k->http, &(struct httpc_req){
+				 .method = c->method,
+				 .url = url,
+				 .connect_to = connect_to,
+				 .headers = headers,
+				 .body = c->body,
+				 .len = c->body ? strlen(c->body) : 0,
+				 .tls = {.ca_file = k->config.ca_file,
+					 .cert_file = k->config.cert_file,
+					 .key_file = k->config.key_file,
+					 .ca_pem = k->config.ca_pem,
+					 .cert_pem = k->config.cert_pem,
+					 .key_pem = k->config.key_pem,
+					 .trust_all = k->config.trust_all},
+				 .max_bytes = ANSWER_MAX,
+				 .once = c->write,
+				 .http2 = true,
+				 .connect_ms = CONNECT_MS,
+				 .timeout_ms = !c->write && !c->on_data && !last ? ATTEMPT_MS : 0,
+				 .idle_ms = c->idle_ms,
+				 .on_data = c->on_data,
+				 .done = on_done,
+				 .arg = c,
+			 });
+}
+
+static void call_next(struct kube_call *c)
+{
+	struct kube *k = c->k;
+	auto_free char *auth = NULL;
+	int r = k->http ? 0 : httpc_new(k->st.base, 0, &k->http, &c->why);
+
+	if (r == 0)
+		r = refresh(k, &c->why);
+	if (r < 0) {
+		fail(c, r);
+		return;
+	}
+	if (!pick(c)) {
+		fail(c, c->why.code);
+		return;
+	}
+	if (authorization(&k->config, &auth, &c->why) < 0) {
+		err_wrap(&c->why, -EHOSTUNREACH, "datastore %s", kube_call_where(c));
+		c->why.code = -EHOSTUNREACH;
+		fail(c, -EHOSTUNREACH);
+		return;
+	}
+	call_send(c, auth);
+}
+
+void kube_call_start(struct kube_call *c)
+{
+	c->tried = 0;
+	c->why = ERR_INIT;
+	call_next(c);
+}
+
+void kube_call_stop(struct kube_call *c)
+{
+	httpc_cancel(take_ptr(c->http));
+	if (c->timer)
+		event_free(take_ptr(c->timer));
+	free(take_ptr(c->path));
+	free(take_ptr(c->body));
+}
+
+/* ---- which group has Calico's resources ---- */
+
+static void waiting_go(struct kube *k, int r, const struct err *err)
+{
+	struct list waiting;
+
+	/* What they do then may stop others, or have them wait anew. */
+	list_init(&waiting);
+	while (!list_empty(&k->waiting)) {
+		struct list *first = k->waiting.next;
+
+		list_del(first);
+		list_add_tail(&waiting, first);
+	}
+	while (!list_empty(&waiting)) {
+		struct kube_wait *w = list_entry(waiting.next, struct kube_wait, node);
+
+		list_del(&w->node);
+		w->go(w, r, err);
+	}
+}
+
+/* An aggregated API server of Calico's serves projectcalico.org as well, over the other group. */
+static void set_group(struct kube *k, const json_t *answer)
+{
+	bool v1 = false, v3 = false;
+	const json_t *g;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "groups"), i, g) {
+		const char *name = json_string_value(json_object_get(g, "name"));
+
+		v1 = v1 || (name && strcmp(name, "crd.projectcalico.org") == 0);
+		v3 = v3 || (name && strcmp(name, "projectcalico.org") == 0);
+	}
+	k->group = v3 && !v1 ? KUBE_NATIVE_V3 : KUBE_CRD_V1;
+	k->group_known = v1 || v3;
+}
+
+static void on_discovery(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube *k = c->k;
+	struct err why = err ? *err : ERR_INIT;
+
+	if (r == 0) {
+		json_t *answer = json_loadb(body, len, 0, NULL);
+
+		set_group(k, answer);
+		json_decref(answer);
+	}
+	kube_call_stop(c);
+	k->discovery_runs = false;
+	waiting_go(k, r, &why);
+}
+
+void kube_wait(struct kube *k, struct kube_wait *w)
+{
+	list_init(&w->node);
+	if (k->group_known) {
+		w->go(w, 0, NULL);
+		return;
+	}
+	list_add_tail(&k->waiting, &w->node);
+	if (k->discovery_runs)
+		return;
+	k->discovery_runs = true;
+	k->discovery =
+		(struct kube_call){.k = k, .path = mem_strdup("/apis"), .answer = on_discovery};
+	kube_call_start(&k->discovery);
+}
+
+void kube_wait_stop(struct kube_wait *w)
+{
+	if (w->node.next)
+		list_del(&w->node);
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A watch is an answer of the API server that does not end: one JSON text a line, and now and then a
+ * bookmark, which tells how far it is. Where its connection ends it goes on from there, so that neither
+ * the end that every watch has nor one server of several costs a list. A server that has begun anew
+ * knows of nothing before, and says that it is too old.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "store/kube.h"
+#include "store/kube_object.h"
+
+#define RETRY_MS 100
+#define RETRIES 7      /* about 20 s, a server's restart */
+#define QUIET_MS 60000 /* one that ran for so long was well */
+#define WATCH_S 600    /* and up to as much again: the server ends it then */
+#define IDLE_MS 300000 /* bookmarks come every minute */
+
+static struct kube_watch *from_call(struct kube_call *c)
+{
+	return container_of(c, struct kube_watch, call);
+}
+
+static unsigned random_u32(void)
+{
+	unsigned n;
+
+	mem_random(&n, sizeof(n));
+	return n;
+}
+
+static void watch_end(struct kube_watch *kw, int r, const struct err *err)
+{
+	kube_watch_stop(&kw->w);
+	store_watch_end(&kw->w, r, err);
+}
+
+static void retry_later(struct kube_watch *kw)
+{
+	int64_t ms;
+
+	if (clock_mono_ms() - kw->began_ms > QUIET_MS)
+		kw->failures = 0;
+	ms = (int64_t)RETRY_MS << kw->failures++;
+	kube_call_stop(&kw->call);
+	strbuf_reset(&kw->in);
+	kw->scanned = 0;
+	store_arm(kw->timer, ms + random_u32() % ms);
+}
+
+/* false: the watch is gone. */
+static bool tell(struct kube_watch *kw, const json_t *obj, bool deleted)
+{
+	struct store_kv kv = {0};
+	bool alive = true;
+
+	if (kube_object_read(kw->key.kind, to_kube(kw->w.st)->group, obj, &kv, NULL) == 0 &&
+		kv.key && strncmp(kv.key, kw->w.prefix, kw->w.prefix_len) == 0) {
+		if (deleted) {
+			free(take_ptr(kv.value));
+			kv.len = 0;
+		}
+		alive = store_watch_event(&kw->w, &kv);
+	}
+	store_kv_done(&kv);
+	return alive;
+}
+
+static bool on_error(struct kube_watch *kw, const json_t *status)
+{
+	int code = (int)json_integer_value(json_object_get(status, "code"));
+	struct err err = ERR_INIT;
+	int r = kube_call_status(&kw->call, code, status, &err);
+
+	if (r == -EHOSTUNREACH && kw->failures < RETRIES)
+		retry_later(kw);
+	else
+		watch_end(kw, r, &err);
+	return false;
+}
+
+/* false: the watch is gone, or starts again. */
+static bool on_line(struct kube_watch *kw, const char *line, size_t len)
+{
+	int64_t *seen = &to_kube(kw->w.st)->seen[kw->key.kind - kube_kinds];
+	json_t *json = json_loadb(line, len, 0, NULL);
+	const char *type = json_string_value(json_object_get(json, "type"));
+	const json_t *obj = json_object_get(json, "object");
+	int64_t rev = kube_revision(obj);
+	bool alive = true;
+
+	if (type && strcmp(type, "ERROR") == 0) {
+		alive = on_error(kw, obj);
+	} else if (type && rev) {
+		kw->failures = 0;
+		kw->resume = rev;
+		if (rev > *seen)
+			*seen = rev;
+		if (strcmp(type, "BOOKMARK") != 0)
+			alive = tell(kw, obj, strcmp(type, "DELETED") == 0);
+	}
+	json_decref(json);
+	return alive;
+}
+
+static bool on_data(void *arg, const char *data, size_t len)
+{
+	struct kube_watch *kw = from_call(arg);
+	size_t at = 0;
+	struct strbuf in;
+
+	strbuf_addn(&kw->in, data, len);
+	/* Its own while lines are told: the watch may go meanwhile. */
+	in = kw->in;
+	kw->in = STRBUF_INIT;
+	for (;;) {
+		char *end = memchr(in.s + at + kw->scanned, '\n', in.len - at - kw->scanned);
+		size_t n;
+
+		if (!end)
+			break;
+		n = (size_t)(end - (in.s + at));
+		kw->scanned = 0;
+		if (!on_line(kw, in.s + at, n)) {
+			strbuf_done(&in);
+			return false;
+		}
+		at += n + 1;
+	}
+	memmove(in.s, in.s + at, in.len - at);
+	in.len -= at;
+	kw->in = in;
+	kw->scanned = in.len;
+	if (in.len > KUBE_OBJECT_MAX) {
+		struct err err = ERR_INIT;
+		int r = err_set(&err, -EHOSTUNREACH,
+			"datastore %s: watching %s: a line of more than %d bytes",
+			kube_call_where(&kw->call), kw->w.prefix, KUBE_OBJECT_MAX);
+
+		watch_end(kw, r, &err);
+		return false;
+	}
+	return true;
+}
+
+/* The stream came to its end, or did not begin. */
+static void on_end(struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_watch *kw = from_call(c);
+	struct err why = err ? *err : ERR_INIT;
+
+	(void)body;
+	(void)len;
+	if (r == 0)
+		r = err_set(&why, -EHOSTUNREACH, "datastore %s: watching %s: ended by the server",
+			kube_call_where(c), kw->w.prefix);
+	if ((r == -EHOSTUNREACH || r == -ETIMEDOUT) && kw->failures < RETRIES)
+		retry_later(kw);
+	else
+		watch_end(kw, r, &why);
+}
+
+static void go(struct kube_wait *wait, int r, const struct err *err)
+{
+	struct kube_watch *kw = container_of(wait, struct kube_watch, wait);
+	struct kube *k = to_kube(kw->w.st);
+
+	if (r < 0) {
+		if (r == -EHOSTUNREACH && kw->failures < RETRIES)
+			retry_later(kw);
+		else
+			watch_end(kw, r, err);
+		return;
+	}
+	auto_free char *path = kube_path(kw->key.kind, k->group, kw->key.ns, "");
+	auto_free char *selector = kube_selector(&kw->key);
+
+	kw->call = (struct kube_call){.k = k,
+		.path = mem_printf("%s?watch=1&allowWatchBookmarks=true&timeoutSeconds=%u"
+				   "&resourceVersion=%lld%s",
+			path, WATCH_S + random_u32() % WATCH_S, (long long)kw->resume, selector),
+		.on_data = on_data,
+		.idle_ms = IDLE_MS,
+		.answer = on_end};
+	kube_call_start(&kw->call);
+}
+
+static void attempt(evutil_socket_t fd, short what, void *arg)
+{
+	struct kube_watch *kw = arg;
+	struct err err = ERR_INIT;
+	int r = kube_prefix_parse(kw->w.prefix, &kw->key, &err);
+
+	(void)fd;
+	(void)what;
+	if (r < 0) {
+		watch_end(kw, r, &err);
+		return;
+	}
+	kw->began_ms = clock_mono_ms();
+	kw->wait.go = go;
+	kube_wait(to_kube(kw->w.st), &kw->wait);
+}
+
+void kube_watch_start(struct store_watch *w)
+{
+	struct kube_watch *kw = container_of(w, struct kube_watch, w);
+
+	kw->resume = w->rev;
+	kw->timer = evtimer_new(w->st->base, attempt, kw);
+	if (!kw->timer)
+		abort();
+	store_arm(kw->timer, 0);
+}
+
+void kube_watch_stop(struct store_watch *w)
+{
+	struct kube_watch *kw = container_of(w, struct kube_watch, w);
+
+	kube_wait_stop(&kw->wait);
+	kube_call_stop(&kw->call);
+	event_free(kw->timer);
+	strbuf_done(&kw->in);
+}
