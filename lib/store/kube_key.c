@@ -14,68 +14,55 @@
 #define CALICO "/calico/resources/v3/projectcalico.org/"
 #define MARGAY "/margay/v1/"
 
-#define CLUSTER(plural_, name_)                                                       \
-	{                                                                             \
-		.root = CALICO plural_ "/", .form = KUBE_RESOURCE, .plural = plural_, \
-		.name = name_,                                                        \
-	}
-#define NAMESPACED(plural_, name_)                                                    \
-	{                                                                             \
-		.root = CALICO plural_ "/", .form = KUBE_RESOURCE, .plural = plural_, \
-		.name = name_, .namespaced = true,                                    \
-	}
-#define POLICY(plural_, name_, namespaced_)                                                        \
-	{                                                                                          \
-		.root = CALICO plural_ "/", .form = KUBE_POLICY, .plural = plural_, .name = name_, \
-		.namespaced = namespaced_,                                                         \
-	}
-#define IPAM(root_, form_, plural_, name_)                                      \
-	{                                                                       \
-		.root = root_, .form = form_, .plural = plural_, .name = name_, \
-	}
-#define CONFIG(root_, form_)                                                                 \
-	{                                                                                    \
-		.root = root_, .form = form_, .plural = "ipamconfigs", .name = "IPAMConfig", \
-		.v3_plural = "ipamconfigurations", .v3_name = "IPAMConfiguration",           \
-	}
-#define CORE(root_, form_, api_, plural_, name_, namespaced_)                                \
-	{                                                                                    \
-		.root = root_, .form = form_, .api = api_, .plural = plural_, .name = name_, \
-		.namespaced = namespaced_,                                                   \
-	}
-
 const struct kube_kind kube_kinds[KUBE_N_KINDS] = {
-	CLUSTER("bgpconfigurations", "BGPConfiguration"),
-	CLUSTER("bgpfilters", "BGPFilter"),
-	CLUSTER("bgppeers", "BGPPeer"),
-	CLUSTER("caliconodestatuses", "CalicoNodeStatus"),
-	CLUSTER("clusterinformations", "ClusterInformation"),
-	CLUSTER("felixconfigurations", "FelixConfiguration"),
-	CLUSTER("globalnetworksets", "GlobalNetworkSet"),
-	CLUSTER("hostendpoints", "HostEndpoint"),
-	CLUSTER("ippools", "IPPool"),
-	CLUSTER("ipreservations", "IPReservation"),
-	CLUSTER("kubecontrollersconfigurations", "KubeControllersConfiguration"),
-	CLUSTER("tiers", "Tier"),
-	NAMESPACED("networksets", "NetworkSet"),
-	NAMESPACED("stagedkubernetesnetworkpolicies", "StagedKubernetesNetworkPolicy"),
-	POLICY("globalnetworkpolicies", "GlobalNetworkPolicy", false),
-	POLICY("networkpolicies", "NetworkPolicy", true),
-	POLICY("stagedglobalnetworkpolicies", "StagedGlobalNetworkPolicy", false),
-	POLICY("stagednetworkpolicies", "StagedNetworkPolicy", true),
-	IPAM(IPAM_KEY_BLOCKS, KUBE_BLOCK, "ipamblocks", "IPAMBlock"),
-	IPAM(IPAM_KEY_AFFINITIES, KUBE_AFFINITY, "blockaffinities", "BlockAffinity"),
-	IPAM(IPAM_ROOT "virtual/", KUBE_AFFINITY, "blockaffinities", "BlockAffinity"),
-	IPAM(IPAM_KEY_HANDLES, KUBE_HANDLE, "ipamhandles", "IPAMHandle"),
-	CONFIG(IPAM_KEY_CONFIG, KUBE_IPAM_CONFIG),
-	CONFIG(CALICO "ipamconfigurations/", KUBE_IPAM_RESOURCE),
-	CORE(CALICO "nodes/", KUBE_NODE, "v1", "nodes", "Node", false),
-	CORE(CALICO "workloadendpoints/", KUBE_POD, "v1", "pods", "Pod", true),
-	CORE(MARGAY "services/", KUBE_CORE, "v1", "services", "Service", true),
-	CORE(MARGAY "endpointslices/", KUBE_CORE, "discovery.k8s.io/v1", "endpointslices",
-		"EndpointSlice", true),
-	CORE(MARGAY "networkpolicies/", KUBE_CORE, "networking.k8s.io/v1", "networkpolicies",
-		"NetworkPolicy", true),
+	{CALICO "bgpconfigurations/", KUBE_RESOURCE, "BGPConfiguration", "bgpconfigurations", NULL,
+		NULL, NULL, false},
+	{CALICO "bgpfilters/", KUBE_RESOURCE, "BGPFilter", "bgpfilters", NULL, NULL, NULL, false},
+	{CALICO "bgppeers/", KUBE_RESOURCE, "BGPPeer", "bgppeers", NULL, NULL, NULL, false},
+	{CALICO "caliconodestatuses/", KUBE_RESOURCE, "CalicoNodeStatus", "caliconodestatuses",
+		NULL, NULL, NULL, false},
+	{CALICO "clusterinformations/", KUBE_RESOURCE, "ClusterInformation", "clusterinformations",
+		NULL, NULL, NULL, false},
+	{CALICO "felixconfigurations/", KUBE_RESOURCE, "FelixConfiguration", "felixconfigurations",
+		NULL, NULL, NULL, false},
+	{CALICO "globalnetworksets/", KUBE_RESOURCE, "GlobalNetworkSet", "globalnetworksets", NULL,
+		NULL, NULL, false},
+	{CALICO "hostendpoints/", KUBE_RESOURCE, "HostEndpoint", "hostendpoints", NULL, NULL, NULL,
+		false},
+	{CALICO "ippools/", KUBE_RESOURCE, "IPPool", "ippools", NULL, NULL, NULL, false},
+	{CALICO "ipreservations/", KUBE_RESOURCE, "IPReservation", "ipreservations", NULL, NULL,
+		NULL, false},
+	{CALICO "kubecontrollersconfigurations/", KUBE_RESOURCE, "KubeControllersConfiguration",
+		"kubecontrollersconfigurations", NULL, NULL, NULL, false},
+	{CALICO "tiers/", KUBE_RESOURCE, "Tier", "tiers", NULL, NULL, NULL, false},
+	{CALICO "networksets/", KUBE_RESOURCE, "NetworkSet", "networksets", NULL, NULL, NULL, true},
+	{CALICO "stagedkubernetesnetworkpolicies/", KUBE_RESOURCE, "StagedKubernetesNetworkPolicy",
+		"stagedkubernetesnetworkpolicies", NULL, NULL, NULL, true},
+	{CALICO "globalnetworkpolicies/", KUBE_POLICY, "GlobalNetworkPolicy",
+		"globalnetworkpolicies", NULL, NULL, NULL, false},
+	{CALICO "networkpolicies/", KUBE_POLICY, "NetworkPolicy", "networkpolicies", NULL, NULL,
+		NULL, true},
+	{CALICO "stagedglobalnetworkpolicies/", KUBE_POLICY, "StagedGlobalNetworkPolicy",
+		"stagedglobalnetworkpolicies", NULL, NULL, NULL, false},
+	{CALICO "stagednetworkpolicies/", KUBE_POLICY, "StagedNetworkPolicy",
+		"stagednetworkpolicies", NULL, NULL, NULL, true},
+	{IPAM_KEY_BLOCKS, KUBE_BLOCK, "IPAMBlock", "ipamblocks", NULL, NULL, NULL, false},
+	{IPAM_KEY_AFFINITIES, KUBE_AFFINITY, "BlockAffinity", "blockaffinities", NULL, NULL, NULL,
+		false},
+	{IPAM_ROOT "virtual/", KUBE_AFFINITY, "BlockAffinity", "blockaffinities", NULL, NULL, NULL,
+		false},
+	{IPAM_KEY_HANDLES, KUBE_HANDLE, "IPAMHandle", "ipamhandles", NULL, NULL, NULL, false},
+	{IPAM_KEY_CONFIG, KUBE_IPAM_CONFIG, "IPAMConfig", "ipamconfigs", NULL, "IPAMConfiguration",
+		"ipamconfigurations", false},
+	{CALICO "ipamconfigurations/", KUBE_IPAM_RESOURCE, "IPAMConfig", "ipamconfigs", NULL,
+		"IPAMConfiguration", "ipamconfigurations", false},
+	{CALICO "nodes/", KUBE_NODE, "Node", "nodes", "v1", NULL, NULL, false},
+	{CALICO "workloadendpoints/", KUBE_POD, "Pod", "pods", "v1", NULL, NULL, true},
+	{MARGAY "services/", KUBE_CORE, "Service", "services", "v1", NULL, NULL, true},
+	{MARGAY "endpointslices/", KUBE_CORE, "EndpointSlice", "endpointslices",
+		"discovery.k8s.io/v1", NULL, NULL, true},
+	{MARGAY "networkpolicies/", KUBE_CORE, "NetworkPolicy", "networkpolicies",
+		"networking.k8s.io/v1", NULL, NULL, true},
 };
 
 const char *kube_cidr_name(const struct prefix *cidr, char buf[static PREFIX_TEXT_SIZE])

@@ -36,8 +36,8 @@ struct kube_kind {
 	const char *root; /* what its keys begin with */
 	enum kube_form form;
 	const char *name, *plural;
-	const char *v3_name, *v3_plural; /* in KUBE_NATIVE_V3, where they differ */
 	const char *api;		 /* "v1", "discovery.k8s.io/v1"; NULL = Calico's group */
+	const char *v3_name, *v3_plural; /* in KUBE_NATIVE_V3, where they differ */
 	bool namespaced;
 };
 

@@ -180,7 +180,8 @@ static json_t *read_resource(const struct kube_kind *kind, enum kube_group group
 	json_object_set_new(j, "apiVersion", json_string(kube_api_version(kind, KUBE_NATIVE_V3)));
 	json_object_set_new(j, "metadata", meta);
 	if (kind->form != KUBE_CORE) {
-		json_object_set(j, "spec", json_object_get(obj, "spec") ?: json_object());
+		json_object_set_new(
+			j, "spec", json_incref(json_object_get(obj, "spec")) ?: json_object());
 		if (json_object_get(obj, "status"))
 			json_object_set(j, "status", json_object_get(obj, "status"));
 	}

@@ -66,7 +66,7 @@ struct httpc_op *httpc_start(struct httpc *c, const struct httpc_req *req)
 	struct httpc_op *op = mem_new(struct httpc_op);
 
 	op->url = mem_strdup(req->url);
-	op->body = mem_strndup(req->body, req->len);
+	op->body = mem_strndup(req->body ? req->body : "", req->len);
 	op->on_data = req->on_data;
 	op->done = req->done;
 	op->arg = req->arg;
@@ -128,6 +128,13 @@ void httpc_fake_answer(struct httpc_op *op, int status, const char *body, size_t
 	auto_free char *copy = mem_strndup(body, len);
 
 	finish(op, &(struct httpc_res){.status = status, .body = copy, .len = len, .sent = true});
+}
+
+void httpc_fake_busy(struct httpc_op *op, int retry_after_s)
+{
+	finish(op,
+		&(struct httpc_res){
+			.status = 429, .body = "", .sent = true, .retry_after_s = retry_after_s});
 }
 
 void httpc_fake_fail(struct httpc_op *op, int r, bool sent)

@@ -21,4 +21,6 @@ bool httpc_fake_is_stream(const struct httpc_op *op);
 bool httpc_fake_data(struct httpc_op *op, const char *data, size_t len);
 /* It is over: with an answer, or without one. */
 void httpc_fake_answer(struct httpc_op *op, int status, const char *body, size_t len);
+/* With status 429. */
+void httpc_fake_busy(struct httpc_op *op, int retry_after_s);
 void httpc_fake_fail(struct httpc_op *op, int r, bool sent);

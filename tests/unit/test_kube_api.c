@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The Kubernetes driver by what an API server may answer, which a real one says too rarely: errors, busy
+ * servers, answers that are lost, pages of a list that a watch follows. tests/interop has a real one.
+ */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "fake/httpc_fake.h"
+#include "store/store.h"
+
+#define POOLS "/calico/resources/v3/projectcalico.org/ippools/"
+#define V1 "/apis/crd.projectcalico.org/v1/ippools"
+#define META(name, rev) "\"metadata\":{\"name\":\"" name "\",\"resourceVersion\":\"" rev "\"}"
+#define POOL(name, rev) "{" META(name, rev) ",\"spec\":{}}"
+#define STATUS(code, reason)                                                   \
+	"{\"kind\":\"Status\",\"message\":\"it said so\",\"reason\":\"" reason \
+	"\",\"code\":" #code "}"
+
+static struct event_base *base;
+static struct store *st;
+static struct httpc_op *op;
+
+/* What was told. */
+static int calls, ended, n_kvs, n_events;
+static char text[512]; /* the error's */
+static int64_t last_rev;
+
+static void open_store(const char *group)
+{
+	struct err err = ERR_INIT;
+	const struct store_conf conf = {.type = "kubernetes",
+		.k8s_api_endpoint = "http://a:1,http://b:1",
+		.k8s_api_token = "t",
+		.calico_api_group = group};
+
+	ck_assert_msg(store_open(&conf, base, &st, &err) == 0, "%s", err.text);
+}
+
+static void setup(void)
+{
+	base = event_base_new();
+	open_store("crd.projectcalico.org/v1");
+}
+
+static void teardown(void)
+{
+	store_close(st);
+	event_base_free(base);
+	ck_assert_ptr_null(httpc_fake_next());
+}
+
+static void on_done(void *arg, const struct store_res *res)
+{
+	(void)arg;
+	calls++;
+	n_kvs += (int)res->n;
+	last_rev = res->rev;
+	if (!res->more)
+		ended = res->r < 0 ? res->r : 1;
+	snprintf(text, sizeof(text), "%s", res->err ? res->err->text : "");
+}
+
+static void on_event(void *arg, const struct store_kv *kv)
+{
+	(void)arg;
+	ck_assert_int_ge(kv->rev, last_rev);
+	last_rev = kv->rev;
+	n_events++;
+}
+
+static void on_end(void *arg, int r, const struct err *err)
+{
+	(void)arg;
+	ended = r;
+	snprintf(text, sizeof(text), "%s", err->text);
+}
+
+/* The next request that is made; its URL has `want`. */
+static void next(const char *want)
+{
+	int64_t end = clock_mono_ms() + 10000;
+
+	for (op = httpc_fake_next(); !op && clock_mono_ms() < end; op = httpc_fake_next())
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	ck_assert_ptr_nonnull(op);
+	ck_assert_msg(strstr(httpc_fake_url(op), want), "%s, want %s", httpc_fake_url(op), want);
+}
+
+static void answer(int status, const char *body)
+{
+	httpc_fake_answer(op, status, body, strlen(body));
+}
+
+static void data(const char *body)
+{
+	httpc_fake_data(op, body, strlen(body));
+}
+
+static void start(enum store_verb verb, const char *key, bool feed)
+{
+	calls = ended = n_kvs = 0;
+	store_start(st,
+		&(struct store_req){.verb = verb,
+			.key = key,
+			.value = verb == STORE_CREATE || verb == STORE_UPDATE ? "{}" : NULL,
+			.rev = verb == STORE_UPDATE || verb == STORE_DELETE ? 7 : 0,
+			.feed = feed},
+		on_done, NULL);
+}
+
+START_TEST(what_errors_mean)
+{
+	static const struct {
+		int status;
+		const char *body;
+		int read, write; /* read 0 = the other server is asked */
+	} cases[] = {
+		{401, STATUS(401, "Unauthorized"), -EACCES, -EACCES},
+		{403, STATUS(403, "Forbidden"), -EACCES, -EACCES},
+		{404, "{\"reason\":\"NotFound\",\"details\":{\"name\":\"a\"}}", -ENOENT, -ENOENT},
+		{404, "404 page not found", -EHOSTUNREACH, -EHOSTUNREACH},
+		{409, STATUS(409, "Conflict"), -ESTALE, -ESTALE},
+		{409, STATUS(409, "AlreadyExists"), -EEXIST, -EEXIST},
+		{410, STATUS(410, "Expired"), -ESTALE, -ESTALE},
+		{422, STATUS(422, "Invalid"), -EINVAL, -EINVAL},
+		{500, STATUS(500, "InternalError"), 0, -ETIMEDOUT},
+		{503, STATUS(503, "ServiceUnavailable"), 0, -EHOSTUNREACH},
+		{504, STATUS(504, "Timeout"), 0, -ETIMEDOUT},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		start(STORE_UPDATE, POOLS "a", false);
+		next(V1 "/a");
+		answer(cases[i].status, cases[i].body);
+		ck_assert_int_eq(ended, cases[i].write);
+		start(STORE_GET, POOLS "a", false);
+		next(V1 "/a");
+		answer(cases[i].status, cases[i].body);
+		if (cases[i].read == 0) {
+			ck_assert_int_eq(ended, 0);
+			next(V1 "/a");
+			answer(200, POOL("a", "5"));
+			ck_assert_int_eq(ended, 1);
+		} else {
+			ck_assert_int_eq(ended, cases[i].read);
+		}
+	}
+}
+END_TEST
+
+START_TEST(a_write_is_sent_again_only_where_it_cannot_have_been_done)
+{
+	start(STORE_CREATE, POOLS "a", false);
+	next("http://a:1" V1);
+	httpc_fake_fail(op, -ECONNRESET, true);
+	ck_assert_int_eq(ended, -ETIMEDOUT);
+	ck_assert_ptr_nonnull(strstr(text, "whether it was written is not known"));
+	/* and the other server comes first for a while */
+	start(STORE_CREATE, POOLS "a", false);
+	next("http://b:1" V1);
+	httpc_fake_fail(op, -EHOSTUNREACH, false);
+	next("http://a:1" V1);
+	answer(201, POOL("a", "9"));
+	ck_assert_int_eq(ended, 1);
+	ck_assert_int_eq(last_rev, 9);
+}
+END_TEST
+
+START_TEST(a_busy_server_is_asked_again_when_it_says)
+{
+	int64_t began = clock_mono_ms();
+
+	start(STORE_DELETE, POOLS "a", false);
+	next(V1 "/a");
+	ck_assert_str_eq(httpc_fake_body(op), "{\"kind\":\"DeleteOptions\",\"apiVersion\":\"v1\","
+					      "\"preconditions\":{\"resourceVersion\":\"7\"}}");
+	httpc_fake_busy(op, 1);
+	ck_assert_int_eq(ended, 0);
+	next(V1 "/a");
+	ck_assert_int_ge(clock_mono_ms() - began, 990);
+	answer(200, "{\"kind\":\"Status\",\"status\":\"Success\"}");
+	ck_assert_int_eq(ended, 1);
+}
+END_TEST
+
+START_TEST(a_list_that_a_watch_follows)
+{
+	/* from the server's memory, as it comes in */
+	start(STORE_LIST, POOLS, true);
+	next(V1 "?limit=500&resourceVersion=0");
+	data("{\"metadata\":{\"resourceVersion\":\"20\",\"continue\":\"next\"},\"items\":[" POOL(
+		"a", "3") "," POOL("b", "4") ",{\"metadata\":{\"na");
+	ck_assert_int_eq(n_kvs, 2);
+	ck_assert_int_eq(ended, 0);
+	data("me\":\"c\",\"resourceVersion\":\"5\"}},{\"no\":\"object\"}]}");
+	answer(200, "");
+	ck_assert_int_eq(n_kvs, 3);
+	next(V1 "?limit=500&continue=next");
+	data("{\"metadata\":{\"resourceVersion\":\"20\"},\"items\":[" POOL("d", "6") "]}");
+	answer(200, "");
+	ck_assert_int_eq(n_kvs, 4);
+	ck_assert_int_eq(ended, 1);
+	ck_assert_int_eq(last_rev, 20);
+	/* never an older one */
+	start(STORE_LIST, POOLS, true);
+	next(V1 "?limit=500&resourceVersionMatch=NotOlderThan&resourceVersion=20");
+	data("{\"metadata\":{\"resourceVersion\":\"21\"},\"items\":[");
+	answer(200, ""); /* it breaks off */
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+	/* but where an older copy of the server's data was put back */
+	start(STORE_LIST, POOLS, true);
+	for (int i = 0; i < 2; i++) {
+		next("&resourceVersion=20");
+		answer(504, "{\"message\":\"Too large resource version: 20, current: 9\"}");
+	}
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+	start(STORE_LIST, POOLS, true);
+	next("&resourceVersion=0");
+	httpc_fake_fail(op, -EHOSTUNREACH, true);
+	next("&resourceVersion=0");
+	httpc_fake_fail(op, -EHOSTUNREACH, true);
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+	/* others show what is now, in the keys' order, all at once */
+	start(STORE_LIST, "/calico/ipam/v2/assignment/", false);
+	next("/ipamblocks?limit=500");
+	ck_assert_ptr_null(strstr(httpc_fake_url(op), "resourceVersion"));
+	data("{\"metadata\":{\"resourceVersion\":\"30\"},\"items\":[{" META(
+		"x", "1") ",\"spec\":{"
+			  "\"cidr\":\"fd00::/122\"}},"
+			  "{" META("y", "2") ",\"spec\":{\"cidr\":\"10.0.0.0/26\"}}]}");
+	ck_assert_int_eq(calls, 0);
+	answer(200, "");
+	ck_assert_int_eq(calls, 1);
+	ck_assert_int_eq(n_kvs, 2);
+}
+END_TEST
+
+START_TEST(a_watch_goes_on_where_it_was)
+{
+	ended = n_events = 0;
+	last_rev = 5;
+	store_watch(st, POOLS, 5, on_event, on_end, NULL);
+	next(V1 "?watch=1&allowWatchBookmarks=true&timeoutSeconds=");
+	ck_assert_ptr_nonnull(strstr(httpc_fake_url(op), "&resourceVersion=5"));
+	data("{\"type\":\"ADDED\",\"object\":" POOL("a", "6") "}\n{\"type\":\"BOOKM");
+	ck_assert_int_eq(n_events, 1);
+	data("ARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}\n{\"type\":\"ADDED\",\"obj");
+	ck_assert_int_eq(n_events, 1);
+	answer(200, ""); /* the end that every watch has */
+	next("&resourceVersion=9");
+	data("{\"type\":\"DELETED\",\"object\":" POOL("a", "11") "}\n");
+	ck_assert_int_eq(n_events, 2);
+	httpc_fake_fail(op, -ECONNRESET, true);
+	next("&resourceVersion=11");
+	data("{\"type\":\"ERROR\",\"object\":" STATUS(410, "Expired") "}\n");
+	ck_assert_int_eq(ended, -ESTALE);
+	ck_assert_int_eq(n_events, 2);
+}
+END_TEST
+
+START_TEST(a_watch_is_given_up_in_the_end)
+{
+	ended = 0;
+	store_watch(st, POOLS, 5, on_event, on_end, NULL);
+	for (int i = 0; i < 2; i++) {
+		next("&resourceVersion=5");
+		answer(403, STATUS(403, "Forbidden"));
+		if (ended)
+			break;
+	}
+	ck_assert_int_eq(ended, -EACCES);
+	ck_assert_ptr_nonnull(strstr(text, "it said so: its RBAC role has to allow that"));
+}
+END_TEST
+
+static void discover(const char *groups, int status, const char *then)
+{
+	store_close(st);
+	open_store(NULL);
+	start(STORE_GET, POOLS "a", false);
+	start(STORE_GET, POOLS "b", false);
+	next("http://a:1/apis");
+	answer(status, groups);
+	for (int i = 0; i < 2 && then; i++) {
+		next(then);
+		answer(200, POOL("a", "5"));
+	}
+}
+
+START_TEST(the_group_is_asked_for_once)
+{
+	discover("{\"groups\":[{\"name\":\"projectcalico.org\"},{\"name\":\"apps\"}]}", 200,
+		"/apis/projectcalico.org/v3/ippools/");
+	start(STORE_GET, POOLS "a", false);
+	next("/apis/projectcalico.org/v3/ippools/a");
+	answer(200, POOL("a", "5"));
+	discover(
+		"{\"groups\":[{\"name\":\"projectcalico.org\"},{\"name\":\"crd.projectcalico.org\"}]}",
+		200, V1 "/");
+	/* neither is there yet: it is asked for again */
+	discover("{\"groups\":[]}", 200, V1 "/");
+	start(STORE_GET, POOLS "a", false);
+	next("http://a:1/apis");
+	answer(403, STATUS(403, "Forbidden"));
+	ck_assert_int_eq(ended, -EACCES);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("kube_api");
+	TCase *tc = tcase_create("kube_api");
+	SRunner *sr;
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, what_errors_mean);
+	tcase_add_test(tc, a_write_is_sent_again_only_where_it_cannot_have_been_done);
+	tcase_add_test(tc, a_busy_server_is_asked_again_when_it_says);
+	tcase_add_test(tc, a_list_that_a_watch_follows);
+	tcase_add_test(tc, a_watch_goes_on_where_it_was);
+	tcase_add_test(tc, a_watch_is_given_up_in_the_end);
+	tcase_add_test(tc, the_group_is_asked_for_once);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
