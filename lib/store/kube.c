@@ -377,10 +377,12 @@ static void write_start(struct kube_op *o)
 
 static void list_page(struct kube_op *o);
 
-char *kube_selector(const struct kube_key *prefix)
+char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool feed)
 {
 	char hash[KUBE_HOST_HASH_SIZE];
 
+	if (prefix->kind->form == KUBE_POD && feed && *k->conf.endpoints_of)
+		return mem_printf("&fieldSelector=spec.nodeName%%3D%s", k->conf.endpoints_of);
 	if (prefix->kind->form != KUBE_AFFINITY || !prefix->host[0])
 		return mem_strdup("");
 	return mem_printf("&labelSelector=projectcalico.org%%2Faffinity-type%%3D%s%%2C"
@@ -487,7 +489,7 @@ static void list_page(struct kube_op *o)
 	struct kube *k = kube_of(o);
 	int64_t seen = k->seen[o->key.kind - kube_kinds];
 	auto_free char *path = kube_path(o->key.kind, k->group, o->key.ns, "");
-	auto_free char *selector = kube_selector(&o->key), *from = NULL;
+	auto_free char *selector = kube_selector(k, &o->key, o->op.req.feed), *from = NULL;
 	auto_free char *cont = take_ptr(o->list.cont);
 
 	if (cont)

@@ -82,8 +82,8 @@ int kube_call_status(struct kube_call *c, int code, const json_t *status, struct
 void kube_wait(struct kube *k, struct kube_wait *w);
 void kube_wait_stop(struct kube_wait *w);
 
-/* The query of a list or watch: "&labelSelector=..." or "". The caller's. */
-char *kube_selector(const struct kube_key *prefix);
+/* The query of a list or watch: "&labelSelector=..." or "". feed: a watch, or before one. The caller's. */
+char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool feed);
 
 /* ---- kube_watch.c ---- */
 

@@ -179,7 +179,7 @@ static void go(struct kube_wait *wait, int r, const struct err *err)
 		return;
 	}
 	auto_free char *path = kube_path(kw->key.kind, k->group, kw->key.ns, "");
-	auto_free char *selector = kube_selector(&kw->key);
+	auto_free char *selector = kube_selector(k, &kw->key, true);
 
 	kw->call = (struct kube_call){.k = k,
 		.path = mem_printf("%s?watch=1&allowWatchBookmarks=true&timeoutSeconds=%u"

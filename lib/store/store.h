@@ -56,6 +56,7 @@ struct store_conf {
 	const char *k8s_api_token;
 	const char *kubernetes_service_host, *kubernetes_service_port;
 	const char *calico_api_group;
+	const char *endpoints_of; /* a node: a watch may leave out the endpoints of others */
 };
 
 /* ret's strings are the caller's, to store_conf_done(). */

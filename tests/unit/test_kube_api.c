@@ -243,6 +243,38 @@ START_TEST(a_list_that_a_watch_follows)
 }
 END_TEST
 
+START_TEST(an_agent_is_told_of_its_nodes_pods)
+{
+	static const char weps[] = "/calico/resources/v3/projectcalico.org/workloadendpoints/";
+	struct err err = ERR_INIT;
+	const struct store_conf conf = {.type = "kubernetes",
+		.k8s_api_endpoint = "http://a:1",
+		.k8s_api_token = "t",
+		.calico_api_group = "crd.projectcalico.org/v1",
+		.endpoints_of = "node-1"};
+
+	store_close(st);
+	ck_assert_int_eq(store_open(&conf, base, &st, &err), 0);
+	start(STORE_LIST, weps, true);
+	next("/api/v1/pods?limit=500&resourceVersion=0&fieldSelector=spec.nodeName%3Dnode-1");
+	data("{\"metadata\":{\"resourceVersion\":\"20\"},\"items\":[]}");
+	answer(200, "");
+	ck_assert_int_eq(ended, 1);
+	store_watch(st, weps, 20, on_event, on_end, NULL);
+	next("&resourceVersion=20&fieldSelector=spec.nodeName%3Dnode-1");
+	answer(410, STATUS(410, "Expired"));
+	/* who asks what there is, is told of all */
+	start(STORE_LIST, weps, false);
+	next("/api/v1/pods?limit=500");
+	ck_assert_ptr_null(strstr(httpc_fake_url(op), "fieldSelector"));
+	answer(403, STATUS(403, "Forbidden"));
+	start(STORE_LIST, POOLS, true);
+	next("/ippools?limit=500&resourceVersion=0");
+	ck_assert_ptr_null(strstr(httpc_fake_url(op), "fieldSelector"));
+	answer(403, STATUS(403, "Forbidden"));
+}
+END_TEST
+
 START_TEST(a_watch_goes_on_where_it_was)
 {
 	ended = n_events = 0;
@@ -327,6 +359,7 @@ int main(void)
 	tcase_add_test(tc, a_write_is_sent_again_only_where_it_cannot_have_been_done);
 	tcase_add_test(tc, a_busy_server_is_asked_again_when_it_says);
 	tcase_add_test(tc, a_list_that_a_watch_follows);
+	tcase_add_test(tc, an_agent_is_told_of_its_nodes_pods);
 	tcase_add_test(tc, a_watch_goes_on_where_it_was);
 	tcase_add_test(tc, a_watch_is_given_up_in_the_end);
 	tcase_add_test(tc, the_group_is_asked_for_once);
