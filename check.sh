@@ -3,6 +3,7 @@
 #
 # ./check.sh		installs what it needs, builds everything, runs every test and check
 # ./check.sh LABEL	one layer: style tidy unit golden scenario netns fuzz cluster interop
+# ./check.sh soak	the long cases, at full size: hours
 #
 # The cluster's tests run from the release build, all others under ASan and UBSan.
 # Tests under the sanitizers need root, for the namespaces: where this is not root's shell they run
@@ -19,7 +20,7 @@ label=${1-all}
 failed=()
 
 usage() {
-	sed -n '4,5s/^# //p' check.sh
+	sed -n '4,6s/^# //p' check.sh
 }
 
 # Before anything is installed, or results of an earlier run are deleted.
@@ -29,7 +30,7 @@ case $#:$label in
 	exit
 	;;
 0:all | 1:all | 1:style | 1:tidy) ;;
-1:unit | 1:golden | 1:scenario | 1:netns | 1:fuzz | 1:cluster | 1:interop) ;;
+1:unit | 1:golden | 1:scenario | 1:netns | 1:fuzz | 1:cluster | 1:interop | 1:soak) ;;
 *)
 	echo "$0: no layer \"$*\"" >&2
 	usage >&2
@@ -147,14 +148,14 @@ run_tests() { # PRESET LABEL...
 	local preset=$1 root=() pattern
 	shift
 	pattern="^($(tr ' ' '|' <<<"$*"))\$"
-	ctest --test-dir "build/$preset" -L "$pattern" -N | grep '^ *Test  *#' >/dev/null || {
+	ctest --test-dir "build/$preset" -C Soak -L "$pattern" -N | grep '^ *Test  *#' >/dev/null || {
 		echo "there is no test with the label $*"
 		return 1
 	}
 	# The bed needs no root.
 	[ "$(id -u)" = 0 ] || [ "$preset" = release ] ||
 		root=(sudo "--preserve-env=PATH,UBSAN_OPTIONS,ASAN_SYMBOLIZER_PATH")
-	"${root[@]}" ctest --test-dir "build/$preset" -L "$pattern" --output-on-failure -j "$JOBS" \
+	"${root[@]}" ctest --test-dir "build/$preset" -C Soak -L "$pattern" --output-on-failure -j "$JOBS" \
 		--output-junit junit.xml --test-output-size-passed 1000000 2>&1 |
 		tee "build/ctest-$preset.log"
 }
@@ -212,6 +213,13 @@ unit | golden | scenario | netns | fuzz | interop)
 	builds asan release
 	list_release_tests
 	try "$label" run_tests asan "$label"
+	try skips check_skips
+	;;
+soak)
+	builds asan release
+	list_release_tests
+	try "soak, sanitizers" run_tests asan soak
+	try "soak, release build" run_tests release soak
 	try skips check_skips
 	;;
 cluster)

@@ -53,3 +53,11 @@ function(margay_test name label)
 	add_test(NAME ${name} COMMAND ${name})
 	set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 300)
 endfunction()
+
+# margay_soak(NAME TIMEOUT COMMAND c... [ENV VAR=VALUE...]): a long case, which `ctest -C Soak` has alone
+function(margay_soak name timeout)
+	cmake_parse_arguments(A "" "" "COMMAND;ENV" ${ARGN})
+	add_test(NAME soak_${name} CONFIGURATIONS Soak COMMAND ${A_COMMAND})
+	set_tests_properties(soak_${name} PROPERTIES LABELS soak TIMEOUT ${timeout} RUN_SERIAL ON
+		ENVIRONMENT "${A_ENV}")
+endfunction()
