@@ -31,7 +31,7 @@ struct store;
 struct store_op;
 struct store_watch;
 
-#define STORE_KEY_MAX 1024
+#define STORE_KEY_MAX 1024	      /* a driver may have room for shorter ones only: EINVAL */
 #define STORE_VALUE_MAX (1528 * 1024) /* etcd takes 1536 KiB, with the keys of the transaction */
 #define STORE_TIMEOUT_MS 10000	      /* an operation that names no deadline */
 
@@ -103,6 +103,8 @@ enum store_verb { STORE_GET, STORE_LIST, STORE_CREATE, STORE_UPDATE, STORE_DELET
  *	CREATE	key, value -> EEXIST where the key is taken
  *	UPDATE	key, value, rev -> ENOENT where it is gone, ESTALE where it has another revision
  *	DELETE	key, rev, uid -> as UPDATE; another metadata.uid is ESTALE as well
+ *
+ * An update to what is there already may keep the revision, and is no change to a watch then.
  */
 struct store_req {
 	enum store_verb verb;
@@ -123,7 +125,8 @@ struct store_req {
 struct store_res {
 	int r;		       /* 0 or a negative errno */
 	const struct err *err; /* when r < 0 */
-	int64_t rev;	       /* LIST: the store's revision that it shows; else the object's */
+	/* LIST: the store's that it shows; DELETE: the deletion's, or 0 = unknown; else the object's */
+	int64_t rev;
 	const struct store_kv *kvs; /* GET, LIST */
 	size_t n;
 	bool more;

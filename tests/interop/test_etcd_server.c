@@ -229,8 +229,9 @@ static void harm(int n)
 	}
 }
 
-static void forget(void)
+static void forget(int n)
 {
+	(void)n;
 	server_stop();
 	server_start();
 	etcdctl("put /q 1");

@@ -32,7 +32,6 @@
 #define IPAM "/calico/ipam/v2/"
 #define V1 "/apis/crd.projectcalico.org/v1/"
 #define V3 "/apis/projectcalico.org/v3/"
-#define N_MANY 1201
 #define CURL "curl -sS --cacert %s/pki/apiserver.crt -H 'Authorization: Bearer secret-of-admin' "
 
 static char dir[64], program[512], server_url[64], etcd_url[64], peer_url[64];
@@ -227,6 +226,15 @@ static void server_start(struct server *s)
 	wait_ready();
 }
 
+static void etcd_start(void)
+{
+	auto_free char *cmd = mem_printf("curl -sf -m 2 %s/health >/dev/null", etcd_url);
+
+	__atomic_store_n(&etcd->down, 0, __ATOMIC_SEQ_CST);
+	while (system(cmd) != 0)
+		usleep(10000);
+}
+
 static void start_etcd(void)
 {
 	auto_free char *data = file_of("etcd");
@@ -248,7 +256,7 @@ static void start_api(void)
 		"--service-account-signing-key-file", sa, "--service-account-issuer",
 		"https://kubernetes.default.svc", "--service-cluster-ip-range", "10.96.0.0/24",
 		"--authorization-mode", "RBAC", "--disable-admission-plugins", "ServiceAccount",
-		"--etcd-compaction-interval", "0", NULL};
+		"--etcd-compaction-interval", "0", "--delete-collection-workers", "8", NULL};
 
 	keepers[1] = keep(api, args, "api.log");
 }
@@ -384,6 +392,13 @@ static void teardown(void)
 	free((void *)(uintptr_t)conf.kubeconfig);
 }
 
+static void setup_empty(void)
+{
+	setup();
+	for (int i = 0; i < 2; i++)
+		put("DELETE", i ? V3 "ipreservations" : V1 "ipreservations", NULL);
+}
+
 static struct store *open_kube(struct event_base *base)
 {
 	struct store *st = NULL;
@@ -399,7 +414,7 @@ static void has(const struct store_kv *kv, const char *part)
 
 /* ---- resources ---- */
 
-START_TEST(point_operations)
+START_TEST(metadata_are_kept)
 {
 	static const char key[] = R "ippools/p-1";
 	static const char value[] =
@@ -410,23 +425,11 @@ START_TEST(point_operations)
 	struct store *st;
 	struct store_kv kv = {0};
 	int64_t rev1, rev2;
-	char uid[64];
-	json_t *j;
 
 	conf.calico_api_group = groups[_i];
 	st = open_kube(NULL);
-	fails(store_get_wait(st, key, 0, &kv, &err), -ENOENT);
-	ck_assert_str_eq(err.text, R "ippools/p-1: not in the datastore");
-	fails(store_update_wait(st, key, value, 0, 0, NULL, &err), -ENOENT);
-	fails(store_update_wait(st, key, value, 5, 0, NULL, &err), -ENOENT);
-	fails(store_delete_wait(st, key, 0, NULL, 0, &err), -ENOENT);
-	fails(store_delete_wait(st, key, 5, NULL, 0, &err), -ENOENT);
 	ok(store_create_wait(st, key, value, 0, &rev1, &err));
-	ck_assert_int_gt(rev1, 0);
-	fails(store_create_wait(st, key, value, 0, NULL, &err), -EEXIST);
 	ok(store_get_wait(st, key, 0, &kv, &err));
-	ck_assert_str_eq(kv.key, key);
-	ck_assert_int_eq(kv.rev, rev1);
 	has(&kv, "\"labels\":{\"mine\":\"1\"}");
 	if (_i == 0) {
 		has(&kv, "\"creationTimestamp\":\"2026-08-01T12:00:00Z\"");
@@ -434,26 +437,9 @@ START_TEST(point_operations)
 	} else {
 		text_is(V3 "ippools/p-1", "metadata", "labels", "mine", "1");
 	}
-	j = json_loads(kv.value, 0, NULL);
-	snprintf(uid, sizeof(uid), "%s",
-		json_string_value(json_object_get(json_object_get(j, "metadata"), "uid")));
-	json_decref(j);
 	ok(store_update_wait(st, key, kv.value, rev1, 0, &rev2, &err));
 	store_kv_done(&kv);
 	ck_assert_int_eq(rev2, rev1); /* the server sees that nothing has changed */
-	ok(store_update_wait(st, key,
-		"{\"metadata\":{\"name\":\"p-1\"},\"spec\":{\"cidr\":\"10.1.0.0/16\",\"disabled\":"
-		"true}}",
-		rev1, 0, &rev2, &err));
-	ck_assert_int_gt(rev2, rev1);
-	fails(store_update_wait(st, key, value, rev1, 0, NULL, &err), -ESTALE);
-	fails(store_delete_wait(st, key, rev1, NULL, 0, &err), -ESTALE);
-	fails(store_delete_wait(st, key, 0, "0", 0, &err), -ESTALE);
-	ok(store_update_wait(st, key, value, 0, 0, &rev1, &err)); /* whatever it is */
-	fails(store_delete_wait(st, key, rev2, uid, 0, &err), -ESTALE);
-	ok(store_delete_wait(st, key, rev1, uid, 0, &err));
-	fails(store_get_wait(st, key, 0, &kv, &err), -ENOENT);
-	ok(store_create_wait(st, key, value, 0, &rev1, &err));
 	ok(store_delete_wait(st, key, rev1, NULL, 0, &err));
 	fails(store_create_wait(st, key, "{\"spec\":{}}", 0, NULL, &err), -EINVAL);
 	said("spec.cidr");
@@ -540,39 +526,6 @@ START_TEST(what_ipam_stores)
 }
 END_TEST
 
-static const char reservation[] =
-	"{\"metadata\":{},\"spec\":{\"reservedCIDRs\":[\"10.0.0.%d/32\"]}}";
-
-START_TEST(a_list_of_many_pages_shows_one_revision)
-{
-	struct seen s = {.base = event_base_new()};
-	auto_(store) struct store *st = open_kube(NULL);
-	struct store_list l = {0};
-	char key[80];
-
-	s.st = open_kube(s.base);
-	for (int i = 0; i < N_MANY; i++) {
-		snprintf(key, sizeof(key), R "ipreservations/many-%05d", i);
-		store_start(s.st,
-			&(struct store_req){.verb = STORE_CREATE, .key = key, .value = reservation},
-			on_done, &s);
-		if (i % 50 == 0 || i == N_MANY - 1)
-			wait_for(s.base, &s.calls, i + 1);
-	}
-	ok(store_list_wait(st, R "ipreservations/many-", 0, &l, &err));
-	ck_assert_uint_eq(l.n, N_MANY);
-	for (int i = 0; i < N_MANY; i++) {
-		snprintf(key, sizeof(key), R "ipreservations/many-%05d", i);
-		ck_assert_str_eq(l.v[i].key, key);
-		ck_assert_int_le(l.v[i].rev, l.rev);
-	}
-	store_list_done(&l);
-	put("DELETE", V1 "ipreservations", NULL);
-	store_close(s.st);
-	event_base_free(s.base);
-}
-END_TEST
-
 static void count(void *arg, const struct store_res *res)
 {
 	struct seen *s = arg;
@@ -582,113 +535,41 @@ static void count(void *arg, const struct store_res *res)
 	s->calls += !res->more;
 }
 
-static void cancel(void *arg, const struct store_res *res)
-{
-	struct seen *s = arg;
-
-	s->calls++;
-	if (res->more)
-		store_op_cancel(s->op);
-}
-
-START_TEST(lists_may_be_limited_fed_and_cancelled)
-{
-	static const char *const names[] = {"10.9.0.0", "10.10.0.0", "10.1.0.0"};
-	struct seen s = {.base = event_base_new()};
-	char key[80], value[160];
-
-	s.st = open_kube(s.base);
-	for (size_t i = 0; i < 3; i++) {
-		snprintf(key, sizeof(key), R "ippools/l-%zu", i);
-		snprintf(value, sizeof(value), "{\"spec\":{\"cidr\":\"%s/16\"}}", names[i]);
-		do_op(&s, STORE_CREATE, key, value);
-	}
-	for (size_t limit = 0; limit < 5; limit++)
-		for (int feed = 0; feed < 2; feed++) {
-			s.rev = s.calls = 0;
-			store_start(s.st,
-				&(struct store_req){.verb = STORE_LIST,
-					.key = R "ippools/l-",
-					.limit = limit,
-					.feed = feed},
-				count, &s);
-			wait_for(s.base, &s.calls, 1);
-			if (!feed) /* a server's memory may lag */
-				ck_assert_int_eq(s.rev, limit && limit < 3 ? (int64_t)limit : 3);
-		}
-	s.calls = 0;
-	s.op = store_start(s.st,
-		&(struct store_req){.verb = STORE_LIST, .key = R "ippools/", .feed = true}, cancel,
-		&s);
-	wait_for(s.base, &s.calls, 1);
-	run_until(s.base, NULL, 0, 50);
-	ck_assert_int_eq(s.calls, 1);
-	/* silent ones */
-	s.op = store_start(s.st,
-		&(struct store_req){.verb = STORE_CREATE, .key = R "ippools/no", .value = "{}"},
-		on_done, &s);
-	store_op_cancel(s.op);
-	store_start(
-		s.st, &(struct store_req){.verb = STORE_GET, .key = R "ippools/l-0"}, on_done, &s);
-	store_watch(s.st, R "ippools/", 1, on_event, on_end, &s);
-	event_base_loop(s.base, EVLOOP_NONBLOCK); /* they are under way */
-	put("DELETE", V1 "ippools", NULL);
-	store_close(s.st);
-	ck_assert_int_eq(s.calls, 1);
-	event_base_free(s.base);
-}
-END_TEST
-
-START_TEST(watch_tells_what_follows)
-{
-	struct seen ops = {.base = event_base_new()}, w = {0};
-
-	conf.calico_api_group = groups[_i];
-	ops.st = open_kube(ops.base);
-	w.base = ops.base;
-	do_op(&ops, STORE_CREATE, R "ippools/before", "{\"spec\":{\"cidr\":\"10.0.0.0/8\"}}");
-	w.rev = ops.rev;
-	w.watch = store_watch(ops.st, R "ippools/w", ops.rev, on_event, on_end, &w);
-	do_op(&ops, STORE_CREATE, R "ippools/w-a", "{\"spec\":{\"cidr\":\"10.0.0.0/8\"}}");
-	do_op(&ops, STORE_CREATE, R "ippools/other", "{\"spec\":{\"cidr\":\"10.0.0.0/8\"}}");
-	do_op(&ops, STORE_UPDATE, R "ippools/w-a", "{\"spec\":{\"cidr\":\"10.0.0.0/9\"}}");
-	do_op(&ops, STORE_DELETE, R "ippools/w-a", NULL);
-	do_op(&ops, STORE_CREATE, R "ippools/w-a", "{\"spec\":{\"cidr\":\"10.0.0.0/10\"}}");
-	wait_events(&w, 4);
-	for (size_t i = 0; i < 4; i++)
-		ck_assert_str_eq(w.events.v[i].key, R "ippools/w-a");
-	has(&w.events.v[0], "10.0.0.0/8");
-	has(&w.events.v[1], "10.0.0.0/9");
-	ck_assert_ptr_null(w.events.v[2].value);
-	has(&w.events.v[3], "10.0.0.0/10");
-	store_watch_cancel(w.watch);
-	do_op(&ops, STORE_DELETE, R "ippools/w-a", NULL);
-	do_op(&ops, STORE_DELETE, R "ippools/before", NULL);
-	do_op(&ops, STORE_DELETE, R "ippools/other", NULL);
-	run_until(ops.base, NULL, 0, 50);
-	ck_assert_uint_eq(w.events.n, 4);
-	store_close(ops.st);
-	event_base_free(ops.base);
-	seen_done(&w);
-}
-END_TEST
-
 /* Sockets of this process that are connected to the server. */
-static int n_connections(void)
+static void each_connection(void (*fn)(int fd, int *n), int *n)
 {
 	DIR *d = opendir("/proc/self/fd");
 	struct dirent *e;
-	int n = 0;
 
 	while ((e = readdir(d))) {
 		struct sockaddr_in sin = {0};
 		socklen_t len = sizeof(sin);
+		int fd = atoi(e->d_name);
 
-		if (getpeername(atoi(e->d_name), (struct sockaddr *)&sin, &len) == 0 &&
+		if (getpeername(fd, (struct sockaddr *)&sin, &len) == 0 &&
 			sin.sin_family == AF_INET && ntohs(sin.sin_port) == port)
-			n++;
+			fn(fd, n);
 	}
 	closedir(d);
+}
+
+static void count_one(int fd, int *n)
+{
+	(void)fd;
+	++*n;
+}
+
+static void cut_one(int fd, int *n)
+{
+	(void)n;
+	shutdown(fd, SHUT_RDWR);
+}
+
+static int n_connections(void)
+{
+	int n = 0;
+
+	each_connection(count_one, &n);
 	return n;
 }
 
@@ -1003,26 +884,75 @@ END_TEST
 
 /* ---- what may happen ---- */
 
+static char *etcdctl(const char *args)
+{
+	auto_free char *cmd =
+		mem_printf("ETCDCTL_API=3 etcdctl --endpoints %s %s 2>&1", etcd_url, args);
+
+	return sh(cmd);
+}
+
 static void compact(void)
 {
-	auto_free char *cmd = mem_printf(
-		"export ETCDCTL_API=3 ETCDCTL_ENDPOINTS=%s; "
-		"rev=$(etcdctl get / -w json | sed 's/.*\"revision\":\\([0-9]*\\).*/\\1/'); "
-		"etcdctl compact $rev",
-		etcd_url);
+	auto_free char *text = etcdctl("get / -w json");
+	const char *at = strstr(text, "\"revision\":");
+	auto_free char *args = mem_printf(
+		"compact %lld", at ? strtoll(at + strlen("\"revision\":"), NULL, 10) : 0);
 
-	free(sh(cmd));
+	free(etcdctl(args));
+}
+
+/* All at once, of this process. */
+static void cut_connections(void)
+{
+	each_connection(cut_one, NULL);
 }
 
 static void harm(int n)
 {
 	if (n % 2 == 0)
 		compact();
-	if (n % 4 >= 2) {
+	if (n % 4 >= 2)
+		cut_connections();
+}
+
+/* The API server loses its watches of etcd, and the revisions to go on from. */
+static void forget(int n)
+{
+	server_freeze(api);
+	server_stop(etcd);
+	etcd_start();
+	free(etcdctl("put /x 1"));
+	free(etcdctl("put /x 2"));
+	compact();
+	if (n % 8 == 7) {
 		server_stop(api);
 		server_start(api);
+		return;
 	}
+	kill(api->pid, SIGCONT);
+	wait_ready();
 }
+
+static struct store *open_group(struct event_base *base, int group)
+{
+	conf.calico_api_group = groups[group];
+	return open_kube(base);
+}
+
+static struct store *open_v1(struct event_base *base)
+{
+	return open_group(base, 0);
+}
+
+static struct store *open_v3(struct event_base *base)
+{
+	return open_group(base, 1);
+}
+
+static const struct store_suite_driver drivers[] = {
+	{.open = open_v3, .harm = harm, .all = true, .n_ops = 500},
+	{.open = open_v1, .harm = harm, .forget = forget, .all = true, .n_ops = 1000}};
 
 START_TEST(a_watch_from_before_a_compaction_ends)
 {
@@ -1085,132 +1015,19 @@ START_TEST(a_server_that_is_away)
 }
 END_TEST
 
-/* ---- a follower, whatever happens meanwhile ---- */
-
-struct believed {
-	char *value[N_KEYS];
-	int sets, dels, in_sync;
-};
-
-static int index_of(const char *key)
-{
-	return atoi(key + strlen(R "ipreservations/f-"));
-}
-
-static void b_set(void *arg, const char *key, const char *value, size_t len, int64_t rev)
-{
-	struct believed *b = arg;
-
-	(void)len;
-	(void)rev;
-	free(b->value[index_of(key)]);
-	b->value[index_of(key)] = mem_strdup(value);
-	b->sets++;
-}
-
-static void b_del(void *arg, const char *key)
-{
-	struct believed *b = arg;
-
-	ck_assert_ptr_nonnull(b->value[index_of(key)]);
-	free(take_ptr(b->value[index_of(key)]));
-	b->dels++;
-}
-
-static void b_in_sync(void *arg)
-{
-	((struct believed *)arg)->in_sync++;
-}
-
-static void random_change(struct store *st, int i)
-{
-	char key[80], value[128];
-	struct store_kv kv = {0};
-	int r;
-
-	snprintf(key, sizeof(key), R "ipreservations/f-%ld", random() % N_KEYS);
-	snprintf(value, sizeof(value), reservation, i % 256);
-	r = store_get_wait(st, key, 0, &kv, &err);
-	if (r == -ENOENT)
-		r = store_create_wait(st, key, value, 0, NULL, &err);
-	else if (r == 0 && random() % 3 == 0)
-		r = store_delete_wait(st, key, kv.rev, NULL, 0, &err);
-	else if (r == 0)
-		r = store_update_wait(st, key, value, kv.rev, 0, NULL, &err);
-	store_kv_done(&kv);
-	ck_assert_msg(r == 0 || r == -EEXIST || r == -ESTALE || r == -ENOENT, "%s", err_text(&err));
-}
-
-static bool agrees(const struct believed *b, const struct store_list *l)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < l->n; i++) {
-		const char *have = b->value[index_of(l->v[i].key)];
-
-		if (!have || strcmp(have, l->v[i].value) != 0)
-			return false;
-	}
-	for (size_t i = 0; i < N_KEYS; i++)
-		n += b->value[i] != NULL;
-	return n == l->n;
-}
-
-START_TEST(a_follower_misses_nothing)
-{
-	static const struct sync_ops ops = {.set = b_set, .del = b_del, .in_sync = b_in_sync};
-	static const char *const prefix = R "ipreservations/f-";
-	const char *text = getenv("MARGAY_STORE_OPS");
-	int n = text ? atoi(text) : 400, harms = 8;
-	struct believed b = {0};
-	struct store_list l;
-	struct event_base *base = event_base_new();
-	struct store *st = open_kube(base), *writer = open_kube(NULL);
-	struct sync *sync = sync_new(st, &prefix, 1, &ops, &b, NULL);
-	int64_t end;
-
-	seed();
-	for (int i = 0; i < n; i++) {
-		random_change(writer, i);
-		if (random() % 4 == 0)
-			run_until(base, NULL, 0, 1);
-		if (i % (n / harms) == n / harms / 2)
-			harm(i / (n / harms));
-	}
-	ok(store_list_wait(writer, prefix, 0, &l, &err));
-	end = clock_mono_ms() + 60000;
-	while (clock_mono_ms() < end && !(agrees(&b, &l) && sync_up(sync)))
-		run_until(base, NULL, 0, 5);
-	ck_assert_msg(agrees(&b, &l), "%s", sync_state(sync));
-	ck_assert_int_eq(b.in_sync, 1);
-	printf("%d writes: %d sets, %d deletions\n", n, b.sets, b.dels);
-	store_list_done(&l);
-	sync_free(sync);
-	for (size_t i = 0; i < N_KEYS; i++)
-		free(b.value[i]);
-	store_close(st);
-	store_close(writer);
-	event_base_free(base);
-	put("DELETE", V1 "ipreservations", NULL);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *s = suite_create("kube-apiserver");
-	TCase *tc = tcase_create("kube-apiserver");
+	TCase *tc = tcase_create("kube-apiserver"), *restarts = tcase_create("restarts");
 	SRunner *sr;
 	int failed;
 
 	if (!start_all())
 		return 77;
 	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, getenv("MARGAY_STORE_OPS") ? 1800 : 120);
-	tcase_add_loop_test(tc, point_operations, 0, 2);
+	tcase_set_timeout(tc, 120);
+	tcase_add_loop_test(tc, metadata_are_kept, 0, 2);
 	tcase_add_loop_test(tc, what_ipam_stores, 0, 2);
-	tcase_add_loop_test(tc, watch_tells_what_follows, 0, 2);
-	tcase_add_test(tc, a_list_of_many_pages_shows_one_revision);
-	tcase_add_test(tc, lists_may_be_limited_fed_and_cancelled);
 	tcase_add_test(tc, everything_shares_one_connection);
 	tcase_add_test(tc, a_node_is_a_view);
 	tcase_add_test(tc, an_endpoint_is_a_view);
@@ -1220,10 +1037,13 @@ int main(void)
 	tcase_add_test(tc, as_a_pod_and_with_a_list_of_servers);
 	tcase_add_test(tc, the_group_is_found_out);
 	tcase_add_test(tc, manifests_are_applied_twice_without_a_change);
-	tcase_add_test(tc, a_watch_from_before_a_compaction_ends);
-	tcase_add_test(tc, a_server_that_is_away);
-	tcase_add_test(tc, a_follower_misses_nothing);
 	suite_add_tcase(s, tc);
+	store_suite_add(s, drivers, array_size(drivers), setup_empty, teardown);
+	tcase_add_checked_fixture(restarts, setup, teardown);
+	tcase_set_timeout(restarts, 120);
+	tcase_add_test(restarts, a_watch_from_before_a_compaction_ends);
+	tcase_add_test(restarts, a_server_that_is_away);
+	suite_add_tcase(s, restarts);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);

@@ -16,6 +16,10 @@
 
 struct event_base;
 
+/* What it writes: objects that every driver knows, none of which may be there before. */
+#define KEYS "/calico/resources/v3/projectcalico.org/ipreservations/"
+#define KEY_SIZE 80
+
 typedef struct store *store_suite_open_fn(struct event_base *base);
 
 struct store_suite_driver {
@@ -23,9 +27,10 @@ struct store_suite_driver {
 	bool alone; /* each store that is opened is another one */
 	/* Does the n-th harm that a watch has to survive; NULL = none. */
 	void (*harm)(int n);
-	/* Ends watches, and has the store forget what they miss; NULL = cannot be done. */
-	void (*forget)(void);
-	bool all; /* a watch tells of every change, not the last of a key alone */
+	/* Ends watches, and has the store forget what they miss, the n-th time; NULL = none. */
+	void (*forget)(int n);
+	bool all;  /* a watch tells of every change, not the last of a key alone */
+	int n_ops; /* of the random test, unless MARGAY_STORE_OPS says; 0 = 2000 */
 };
 
 /* Adds them to s; setup and teardown are those of each test. */
@@ -81,7 +86,7 @@ void wait_events(struct seen *s, size_t n);
 /* ---- a writer and a follower ---- */
 
 #define N_KEYS 12
-void random_key(char key[static 24]);
+void random_key(char key[static KEY_SIZE]);
 /* One random write with compare-and-swap. 0, or the errno where it did not come about. */
 int try_random_write(struct store *st, int id, int i);
 /* The same, ends the process where it fails but for a conflict. true: written. */

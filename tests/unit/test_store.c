@@ -112,7 +112,7 @@ START_TEST(followers_see_what_several_processes_write)
 		while (waitpid(pids[i], NULL, WNOHANG) == 0)
 			run_until(f.base, NULL, 0, 2);
 	direct = open_sqlite(NULL);
-	ok(store_list_wait(direct, "/p/", 0, &l, &err));
+	ok(store_list_wait(direct, KEYS, 0, &l, &err));
 	store_close(direct);
 	end = clock_mono_ms() + 5000;
 	while (clock_mono_ms() < end && !(f_equals(&f, &l) && raw.rev == l.rev))
@@ -207,7 +207,7 @@ START_TEST(killed_writers_leave_it_whole)
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 		direct = open_sqlite(NULL);
-		ok(store_list_wait(direct, "/p/", 0, &l, &err));
+		ok(store_list_wait(direct, KEYS, 0, &l, &err));
 		ck_assert_int_ge(l.rev, rev);
 		rev = l.rev;
 		end = clock_mono_ms() + 5000;
@@ -785,12 +785,12 @@ START_TEST(an_exchanged_file_is_not_taken_for_deletions)
 	snprintf(copy, sizeof(copy), "%s.copy", path);
 	snprintf(wal, sizeof(wal), "%s-wal", path);
 	snprintf(shm, sizeof(shm), "%s-shm", path);
-	ok(store_create_wait(other, "/p/1", "1", 0, NULL, &err));
+	ok(store_create_wait(other, KEYS "1", "1", 0, NULL, &err));
 	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, NULL);
 	wait_for(f.base, &f.sets, 1);
 	copy_db(copy);
-	ok(store_update_wait(other, "/p/1", "2", 0, 0, NULL, &err));
-	ok(store_create_wait(other, "/p/2", "2", 0, NULL, &err));
+	ok(store_update_wait(other, KEYS "1", "2", 0, 0, NULL, &err));
+	ok(store_create_wait(other, KEYS "2", "2", 0, NULL, &err));
 	wait_for(f.base, &f.sets, 3);
 	store_close(other);
 
@@ -803,7 +803,7 @@ START_TEST(an_exchanged_file_is_not_taken_for_deletions)
 	ck_assert(!sync_up(f.sync));
 	ck_assert(sync_in_sync(f.sync));
 	other = open_sqlite(NULL);
-	ok(store_create_wait(other, "/p/3", "3", 0, NULL, &err));
+	ok(store_create_wait(other, KEYS "3", "3", 0, NULL, &err));
 	store_close(other);
 	sync_retry(f.sync);
 	run_until(f.base, NULL, 0, 50);
@@ -824,7 +824,7 @@ START_TEST(an_exchanged_file_is_not_taken_for_deletions)
 		run_until(f.base, NULL, 0, 5);
 	ck_assert_str_eq(sync_state(f.sync), "in sync");
 	other = open_sqlite(NULL);
-	ok(store_create_wait(other, "/p/4", "4", 0, NULL, &err));
+	ok(store_create_wait(other, KEYS "4", "4", 0, NULL, &err));
 	wait_for(f.base, &f.sets, 5);
 	store_close(other);
 	f_done(&f);
@@ -889,7 +889,7 @@ START_TEST(sync_converges_whatever_fails)
 	struct sync_hooks hooks = {
 		.arm = fake_arm, .now_ms = fake_now_ms, .random = fake_random, .arg = &armed};
 	struct store *st = store_fake_new(f.base);
-	char key[24], value[24];
+	char key[KEY_SIZE], value[24];
 
 	seed();
 	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, &hooks);
@@ -936,7 +936,7 @@ START_TEST(sync_converges_whatever_fails)
 	for (int i = 0; i < N_KEYS; i++) {
 		const char *want;
 
-		snprintf(key, sizeof(key), "/p/%d", i);
+		snprintf(key, sizeof(key), KEYS "%d", i);
 		want = store_fake_value(st, key);
 		ck_assert_pstr_eq(f.key[i].value, want);
 	}
@@ -957,7 +957,7 @@ START_TEST(sync_keeps_what_it_knows_and_backs_off)
 
 	store_fake_away(st, true);
 	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, &hooks);
-	ck_assert_str_eq(sync_state(f.sync), "listing /p/");
+	ck_assert_str_eq(sync_state(f.sync), "listing " KEYS);
 	settle(st, f.base);
 	ck_assert_str_eq(sync_state(f.sync), "datastore away: fake datastore: away");
 	ck_assert_int_eq(f.in_sync, 0);
@@ -970,7 +970,7 @@ START_TEST(sync_keeps_what_it_knows_and_backs_off)
 	}
 	ck_assert_int_ge(last, 15000);
 	ck_assert_int_le(last, 30000);
-	store_fake_put(st, "/p/1", "1");
+	store_fake_put(st, KEYS "1", "1");
 	store_fake_away(st, false);
 	sync_retry(f.sync);
 	settle(st, f.base);
@@ -987,8 +987,8 @@ START_TEST(sync_keeps_what_it_knows_and_backs_off)
 		sync_retry(f.sync);
 		settle(st, f.base);
 	}
-	store_fake_put(st, "/p/1", NULL);
-	store_fake_put(st, "/p/1", "1"); /* the same in the end: no difference */
+	store_fake_put(st, KEYS "1", NULL);
+	store_fake_put(st, KEYS "1", "1"); /* the same in the end: no difference */
 	store_fake_away(st, false);
 	sync_retry(f.sync);
 	settle(st, f.base);
