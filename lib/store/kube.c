@@ -128,14 +128,14 @@ static char *path_of(const struct kube_op *o)
 static int read_answer(const struct kube_op *o, const char *body, size_t len, struct store_kv *ret,
 	struct err *err)
 {
-	auto_(json) json_t *obj = json_loadb(body, len, 0, NULL);
+	auto_(json) json_t *obj = kube_json_load(body, len);
 	int r;
 
 	if (!obj)
 		return err_set(err, -EHOSTUNREACH, "%s: the answer of %s cannot be decoded",
 			o->op.req.key, kube_call_where(&o->call));
 	r = kube_object_read(o->key.kind, kube_of(o)->group, obj, ret, err);
-	if (r == 0 && (!ret->value || strcmp(ret->key, o->op.req.key) != 0)) {
+	if (r == 0 && (!ret->key || !ret->value || strcmp(ret->key, o->op.req.key) != 0)) {
 		store_kv_done(ret);
 		return say(o, -ENOENT, NULL, err);
 	}
@@ -145,7 +145,7 @@ static int read_answer(const struct kube_op *o, const char *body, size_t len, st
 /* Marked as deleted by one that had no time to delete it: the name is free only when it is gone. */
 static bool is_left_over(const struct kube_op *o, const char *body, size_t len)
 {
-	auto_(json) json_t *obj = json_loadb(body, len, 0, NULL);
+	auto_(json) json_t *obj = kube_json_load(body, len);
 	struct store_kv kv = {0};
 	bool yes = (o->key.kind->form == KUBE_BLOCK || o->key.kind->form == KUBE_AFFINITY ||
 			   o->key.kind->form == KUBE_HANDLE) &&
@@ -180,7 +180,7 @@ static void on_left_over(
 
 static void drop_left_over(struct kube_op *o, const char *body, size_t len)
 {
-	auto_(json) json_t *obj = json_loadb(body, len, 0, NULL);
+	auto_(json) json_t *obj = kube_json_load(body, len);
 
 	op_call(o, "DELETE", path_of(o), delete_options(kube_revision(obj)), on_left_over);
 }
@@ -238,7 +238,7 @@ static void on_write(
 		op_fail(o, r, &why);
 		return;
 	}
-	obj = json_loadb(body, len, 0, NULL);
+	obj = kube_json_load(body, len);
 	rev = kube_revision(obj);
 	json_decref(obj);
 	op_done(o, rev);
@@ -395,15 +395,18 @@ static int by_key(const void *a, const void *b)
 	return strcmp(((const struct store_kv *)a)->key, ((const struct store_kv *)b)->key);
 }
 
-/* What cannot be read hinders no other. */
 static bool on_item(void *arg, const char *text, size_t len)
 {
 	struct kube_op *o = arg;
-	auto_(json) json_t *obj = json_loadb(text, len, 0, NULL);
+	auto_(json) json_t *obj = kube_json_load(text, len);
 	struct store_kv kv = {0};
 
+	if (!obj) { /* to go on without it would tell that it is gone */
+		err_set(&o->list_err, -EHOSTUNREACH, "an object of the list is no JSON");
+		return false;
+	}
 	if (kube_object_read(o->key.kind, kube_of(o)->group, obj, &kv, NULL) == 0 && kv.value &&
-		strncmp(kv.key, o->op.req.key, strlen(o->op.req.key)) == 0)
+		kv.key && strncmp(kv.key, o->op.req.key, strlen(o->op.req.key)) == 0)
 		vec_push(&o->kvs, kv);
 	else
 		store_kv_done(&kv);

@@ -42,6 +42,12 @@ static void set_some(json_t *obj, const char *name, json_t *value)
 		json_decref(value);
 }
 
+/* Some annotation may hold a NUL. */
+json_t *kube_json_load(const char *text, size_t len)
+{
+	return json_loadb(text, len, JSON_ALLOW_NUL, NULL);
+}
+
 int64_t kube_revision(const json_t *obj)
 {
 	const char *s = text_of(json_object_get(obj, "metadata"), "resourceVersion");
@@ -394,6 +400,60 @@ static json_t *write_handle(const struct kube_key *key, const json_t *value)
 
 /* ---- both ways ---- */
 
+/* "10-244-0-0-26", or "fd00---122" */
+static bool cidr_of_name(const char *name, struct prefix *ret)
+{
+	const char *len = strrchr(name, '-');
+	char text[PREFIX_TEXT_SIZE];
+
+	if (!len || strlen(name) >= sizeof(text))
+		return false;
+	for (int v6 = 0; v6 < 2; v6++) {
+		strcpy(text, name);
+		for (char *s = text; s < text + (len - name); s++)
+			if (*s == '-')
+				*s = v6 ? ':' : '.';
+		if (prefix_parse_key(text, ret, NULL) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* "node-1-10-244-0-0-26"; a label tells where the node's name ends. */
+static char *affinity_key_of_name(const json_t *meta)
+{
+	const json_t *labels = json_object_get(meta, "labels");
+	const char *name = text_of(meta, "name"), *at = name;
+	const char *want = text_of(labels, "projectcalico.org/hostname-hash");
+	const char *type = text_of(labels, "projectcalico.org/affinity-type");
+	char hash[KUBE_HOST_HASH_SIZE], text[PREFIX_TEXT_SIZE];
+	struct prefix cidr;
+
+	while ((at = strchr(at + 1, '-'))) {
+		auto_free char *node = mem_strndup(name, (size_t)(at - name));
+
+		if (cidr_of_name(at + 1, &cidr) &&
+			(!want || strcmp(kube_host_hash(node, hash), want) == 0))
+			return mem_printf(IPAM_ROOT "%s/%s/ipv%d/block/%s", type ? type : "host",
+				node, cidr.addr.family, prefix_format_key(&cidr, text));
+	}
+	return NULL;
+}
+
+/* Where the object itself does not tell: what was given to it as a name was made of the key. */
+static char *ipam_key_of_name(const struct kube_kind *kind, const json_t *meta)
+{
+	char key[IPAM_KEY_SIZE];
+	struct prefix cidr;
+
+	if (kind->form == KUBE_HANDLE)
+		return mem_printf(IPAM_KEY_HANDLES "%s", text_of(meta, "name"));
+	if (kind->form == KUBE_AFFINITY)
+		return affinity_key_of_name(meta);
+	return cidr_of_name(text_of(meta, "name"), &cidr) ? mem_strdup(ipam_key_block(&cidr, key))
+							  : NULL;
+}
+
 static char *ipam_key(const struct kube_kind *kind, const json_t *spec)
 {
 	const char *cidr_text = text_of(spec, "cidr"), *node = text_of(spec, "node");
@@ -425,11 +485,13 @@ static int read_ipam(
 	if (kind->form == KUBE_IPAM_CONFIG && strcmp(name, "default") != 0)
 		return 0;
 	kv->key = ipam_key(kind, spec);
-	if (!kv->key)
+	if (!kv->key) {
+		kv->key = ipam_key_of_name(kind, json_object_get(obj, "metadata"));
 		return err_set(err, -EINVAL, "%s %s: spec: want %s", kind->name, name,
 			kind->form == KUBE_HANDLE  ? "a handleID"
 			: kind->form == KUBE_BLOCK ? "a cidr"
 						   : "a node and a cidr");
+	}
 	if (is_deleted(spec))
 		return 0;
 	if (kind->form == KUBE_BLOCK) {
@@ -460,8 +522,21 @@ static char *encode(const struct kube_kind *kind, const json_t *j)
 					  : KIND_IPRESERVATION);
 }
 
-static void read_named(
-	const struct kube_kind *kind, enum kube_group group, const json_t *obj, struct store_kv *kv)
+/* What Calico wrote there is not lost on an update. */
+static int check_annotation(const struct kube_kind *kind, const json_t *obj, struct err *err)
+{
+	const json_t *meta = json_object_get(obj, "metadata");
+	const char *text = text_of(json_object_get(meta, "annotations"), METADATA);
+	auto_(json) json_t *stored = text ? json_loads(text, 0, NULL) : NULL;
+
+	if (text && !json_is_object(stored))
+		return err_set(err, -EINVAL, "%s %s: annotation " METADATA ": want a JSON object",
+			kind->name, text_of(meta, "name"));
+	return 0;
+}
+
+static int read_named(const struct kube_kind *kind, enum kube_group group, const json_t *obj,
+	struct store_kv *kv, struct err *err)
 {
 	auto_(json) json_t *j = read_resource(kind, group, obj);
 	const json_t *meta = json_object_get(j, "metadata");
@@ -470,6 +545,7 @@ static void read_named(
 	kv->key = mem_printf("%s%s%s%s", kind->root, kind->namespaced && ns ? ns : "",
 		kind->namespaced ? "/" : "", text_of(meta, "name"));
 	kv->value = encode(kind, j);
+	return group == KUBE_CRD_V1 && !kind->api ? check_annotation(kind, obj, err) : 0;
 }
 
 static void read_view(const struct kube_kind *kind, const json_t *obj, struct store_kv *kv)
@@ -494,6 +570,7 @@ int kube_object_read(const struct kube_kind *kind, enum kube_group group, const 
 	struct store_kv *ret, struct err *err)
 {
 	const json_t *meta = json_object_get(obj, "metadata");
+	struct err why = ERR_INIT;
 	int r = 0;
 
 	*ret = (struct store_kv){.rev = kube_revision(obj)};
@@ -508,21 +585,28 @@ int kube_object_read(const struct kube_kind *kind, enum kube_group group, const 
 	case KUBE_POLICY:
 	case KUBE_IPAM_RESOURCE:
 	case KUBE_CORE:
-		read_named(kind, group, obj, ret);
+		r = read_named(kind, group, obj, ret, &why);
 		break;
 	case KUBE_BLOCK:
 	case KUBE_AFFINITY:
 	case KUBE_HANDLE:
 	case KUBE_IPAM_CONFIG:
-		r = read_ipam(kind, obj, ret, err);
+		r = read_ipam(kind, obj, ret, &why);
 		break;
 	case KUBE_NODE:
 	case KUBE_POD:
 		read_view(kind, obj, ret);
 		break;
 	}
+	if (r < 0) {
+		json_t *text = json_string(err_text(&why));
+
+		free(ret->value);
+		ret->value = json_dumps(text, JSON_ENCODE_ANY);
+		json_decref(text);
+	}
 	ret->len = ret->value ? strlen(ret->value) : 0;
-	return r;
+	return 0;
 }
 
 static json_t *write_spec(const struct kube_key *key, enum kube_group group, const json_t *value)

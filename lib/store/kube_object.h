@@ -20,8 +20,9 @@ struct store_kv;
 
 /*
  * Reads obj. ret->rev is set in any case; ret->key is NULL where the object has no key (a pod that is
- * not scheduled, or has the host's network), ret->value where it counts as deleted. EINVAL: it is no
- * such object. Free with store_kv_done().
+ * not scheduled, or has the host's network), ret->value where it counts as deleted. One that makes no
+ * sense is there nonetheless: its value is a JSON string that says what is wrong, which no reader of
+ * objects takes. EINVAL: it is no object of the API. Free with store_kv_done().
  */
 int kube_object_read(const struct kube_kind *kind, enum kube_group group, const json_t *obj,
 	struct store_kv *ret, struct err *err);
@@ -35,6 +36,9 @@ int kube_object_write(const struct kube_key *key, enum kube_group group, const c
 
 /* The patch by which an endpoint is deleted. */
 json_t *kube_pod_clear(int64_t rev);
+
+/* Of text that the API server has sent; NULL: it is no JSON. */
+json_t *kube_json_load(const char *text, size_t len);
 
 /* metadata.resourceVersion; 0 = absent, or no number. */
 int64_t kube_revision(const json_t *obj);

@@ -89,15 +89,23 @@ static bool on_error(struct kube_watch *kw, const json_t *status)
 static bool on_line(struct kube_watch *kw, const char *line, size_t len)
 {
 	int64_t *seen = &to_kube(kw->w.st)->seen[kw->key.kind - kube_kinds];
-	json_t *json = json_loadb(line, len, 0, NULL);
+	json_t *json = kube_json_load(line, len);
 	const char *type = json_string_value(json_object_get(json, "type"));
 	const json_t *obj = json_object_get(json, "object");
 	int64_t rev = kube_revision(obj);
 	bool alive = true;
 
-	if (type && strcmp(type, "ERROR") == 0) {
+	if (!type) {
+		struct err err = ERR_INIT;
+		int r = err_set(&err, -EHOSTUNREACH,
+			"datastore %s: watching %s: a line is no event", kube_call_where(&kw->call),
+			kw->w.prefix);
+
+		watch_end(kw, r, &err);
+		alive = false;
+	} else if (strcmp(type, "ERROR") == 0) {
 		alive = on_error(kw, obj);
-	} else if (type && rev) {
+	} else if (rev) {
 		kw->failures = 0;
 		kw->resume = rev;
 		if (rev > *seen)

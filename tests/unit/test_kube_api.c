@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "fake/httpc_fake.h"
 #include "store/store.h"
+#include "store/sync.h"
 
 #define POOLS "/calico/resources/v3/projectcalico.org/ippools/"
 #define V1 "/apis/crd.projectcalico.org/v1/ippools"
@@ -81,6 +82,27 @@ static void on_end(void *arg, int r, const struct err *err)
 	(void)arg;
 	ended = r;
 	snprintf(text, sizeof(text), "%s", err->text);
+}
+
+static void on_set(void *arg, const char *key, const char *value, size_t len, int64_t rev)
+{
+	(void)arg;
+	(void)len;
+	(void)rev;
+	snprintf(text, sizeof(text), "%s %s", strrchr(key, '/') + 1, value);
+	n_events++;
+}
+
+static void on_del(void *arg, const char *key)
+{
+	(void)arg;
+	snprintf(text, sizeof(text), "%s is gone", strrchr(key, '/') + 1);
+	n_events++;
+}
+
+static void on_in_sync(void *arg)
+{
+	(void)arg;
 }
 
 /* The next request that is made; its URL has `want`. */
@@ -243,6 +265,57 @@ START_TEST(a_list_that_a_watch_follows)
 }
 END_TEST
 
+/* It is told as what no one can read, and is not taken for gone. */
+START_TEST(an_object_that_cannot_be_read)
+{
+#define BROKEN(rev)                                                                                       \
+	"{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"" rev                                        \
+	"\",\"annotations\":{\"projectcalico.org/metadata\":\"{half\",\"other\":\"\\u0000\"}},\"spec\":{" \
+	"}}"
+	static const char told[] =
+		"a \"IPPool a: annotation projectcalico.org/metadata: want a JSON object\"";
+	static const struct sync_ops ops = {.set = on_set, .del = on_del, .in_sync = on_in_sync};
+	static const char *const prefix = POOLS;
+	struct sync *sync = sync_new(st, &prefix, 1, &ops, NULL, NULL);
+
+	n_events = 0;
+	next(V1 "?limit=500");
+	data("{\"metadata\":{\"resourceVersion\":\"20\"},\"items\":[" POOL("a", "3") "]}");
+	answer(200, "");
+	ck_assert_int_eq(n_events, 1);
+	next("?watch=1");
+	data("{\"type\":\"MODIFIED\",\"object\":" BROKEN("21") "}\n");
+	ck_assert_int_eq(n_events, 2);
+	ck_assert_str_eq(text, told);
+	data("{\"type\":\"DELETED\",\"object\":" BROKEN("22") "}\n");
+	ck_assert_str_eq(text, "a is gone");
+	data("{\"type\":\"ADDED\",\"object\":" POOL("a", "23") "}\n");
+	ck_assert_int_eq(n_events, 4);
+	data("{\"type\":\"ADDED\",\"object\":\n"); /* whose list will say what is gone */
+	next(V1 "?limit=500");
+	data("{\"metadata\":{\"resourceVersion\":\"24\"},\"items\":[" BROKEN("24") "," POOL(
+		"b", "24") "]}");
+	answer(200, "");
+	ck_assert_int_eq(n_events, 6); /* and others are told of */
+	next("?watch=1");
+	answer(410, STATUS(410, "Expired"));
+	next(V1 "?limit=500");
+	data("{\"metadata\":{\"resourceVersion\":\"24\"},\"items\":[{\"a\":no}");
+	ck_assert_int_eq(n_events, 6);
+	ck_assert_ptr_nonnull(strstr(sync_state(sync), "an object of the list is no JSON"));
+	sync_free(sync);
+	/* a reader is told the same, and may delete it */
+	start(STORE_GET, POOLS "a", false);
+	next(V1 "/a");
+	answer(200, BROKEN("24"));
+	ck_assert_int_eq(ended, 1);
+	start(STORE_DELETE, POOLS "a", false);
+	next(V1 "/a");
+	answer(200, "{}");
+	ck_assert_int_eq(ended, 1);
+}
+END_TEST
+
 START_TEST(an_agent_is_told_of_its_nodes_pods)
 {
 	static const char weps[] = "/calico/resources/v3/projectcalico.org/workloadendpoints/";
@@ -359,6 +432,7 @@ int main(void)
 	tcase_add_test(tc, a_write_is_sent_again_only_where_it_cannot_have_been_done);
 	tcase_add_test(tc, a_busy_server_is_asked_again_when_it_says);
 	tcase_add_test(tc, a_list_that_a_watch_follows);
+	tcase_add_test(tc, an_object_that_cannot_be_read);
 	tcase_add_test(tc, an_agent_is_told_of_its_nodes_pods);
 	tcase_add_test(tc, a_watch_goes_on_where_it_was);
 	tcase_add_test(tc, a_watch_is_given_up_in_the_end);
