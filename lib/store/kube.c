@@ -449,10 +449,7 @@ static bool on_list_data(void *arg, const char *data, size_t len)
 
 static void list_end(struct kube_op *o)
 {
-	int64_t *seen = &kube_of(o)->seen[o->key.kind - kube_kinds];
-
-	if (o->rev > *seen)
-		*seen = o->rev;
+	kube_seen(kube_of(o), o->key.kind, o->rev);
 	if (!o->op.req.feed && o->kvs.n)
 		qsort(o->kvs.v, o->kvs.n, sizeof(*o->kvs.v), by_key);
 	tell(o, o->rev, false);
@@ -551,7 +548,7 @@ static void kube_op_start(struct store_op *op)
 	if (op->req.verb != STORE_LIST)
 		o->rev = op->req.rev;
 	o->wait.go = op_go;
-	kube_wait(kube_of(o), &o->wait);
+	kube_wait(kube_of(o), &kube_of(o)->which_group, &o->wait);
 }
 
 static void kube_op_stop(struct store_op *op)
@@ -565,10 +562,12 @@ static void kube_close(struct store *st)
 {
 	struct kube *k = to_kube(st);
 
-	kube_call_stop(&k->discovery);
+	kube_call_stop(&k->which_group.call);
+	kube_call_stop(&k->which_data.call);
 	httpc_free(k->http);
 	kube_config_done(&k->config);
 	store_conf_done(&k->conf);
+	free(k->cluster);
 	free(k);
 }
 
@@ -597,10 +596,11 @@ int store_kube_open(
 		return r;
 	}
 	store_conf_copy(&k->conf, conf);
-	list_init(&k->waiting);
-	k->group_known = group && *group;
-	k->group = k->group_known && strcmp(group, "projectcalico.org/v3") == 0 ? KUBE_NATIVE_V3
-										: KUBE_CRD_V1;
+	kube_gates_init(k);
+	k->which_group.known = group && *group;
+	k->group = k->which_group.known && strcmp(group, "projectcalico.org/v3") == 0
+			   ? KUBE_NATIVE_V3
+			   : KUBE_CRD_V1;
 	store_init(&k->st, &kube_ops, base,
 		mem_printf("kubernetes:%s", *k->conf.k8s_api_endpoint ? k->conf.k8s_api_endpoint
 					    : *k->conf.kubeconfig

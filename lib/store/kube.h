@@ -35,6 +35,7 @@ struct kube_call {
 	bool write;		/* not sent again where it may have been carried out */
 	httpc_data_fn *on_data; /* a stream; its argument is the call */
 	int64_t idle_ms;	/* of a stream */
+	int64_t timeout_ms;	/* of what no deadline ends: for each server */
 	kube_answer_fn *answer;
 	/* its own */
 	struct httpc_op *http;
@@ -44,7 +45,15 @@ struct kube_call {
 	struct err why;
 };
 
-/* Something that cannot begin before it is known which group has Calico's resources. */
+/* A question that is asked once, for all that cannot begin before it is answered. */
+struct kube_gate {
+	const char *path;
+	void (*read)(struct kube *k, const json_t *answer);
+	struct kube_call call;
+	bool known, runs;
+	struct list waiting;
+};
+
 struct kube_wait {
 	struct list node;
 	/* err: where that failed. */
@@ -59,11 +68,10 @@ struct kube {
 	bool loaded;
 	struct timespec loaded_mtime; /* of the kubeconfig */
 	int64_t bad_until_ms[KUBE_SERVERS_MAX];
+	struct kube_gate which_group, which_data;
 	enum kube_group group;
-	bool group_known;
-	struct kube_call discovery;
-	bool discovery_runs;
-	struct list waiting;
+	char *cluster;		    /* the uid of its namespace kube-system; NULL = not known */
+	unsigned epoch;		    /* counts the times that other data was found than before */
 	int64_t seen[KUBE_N_KINDS]; /* the newest revision of each kind that was told of */
 };
 
@@ -78,9 +86,11 @@ const char *kube_call_where(const struct kube_call *c);
 /* What a Status says, also one inside a stream: its code, and the message in err. */
 int kube_call_status(struct kube_call *c, int code, const json_t *status, struct err *err);
 
+void kube_gates_init(struct kube *k);
 /* Calls go, now or later. */
-void kube_wait(struct kube *k, struct kube_wait *w);
+void kube_wait(struct kube *k, struct kube_gate *g, struct kube_wait *w);
 void kube_wait_stop(struct kube_wait *w);
+void kube_seen(struct kube *k, const struct kube_kind *kind, int64_t rev);
 
 /* The query of a list or watch: "&labelSelector=..." or "". feed: a watch, or before one. The caller's. */
 char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool feed);
@@ -96,6 +106,7 @@ struct kube_watch {
 	struct strbuf in;
 	size_t scanned;
 	int64_t resume; /* all up to here was told */
+	unsigned epoch; /* of that data */
 	int64_t began_ms;
 	unsigned failures;
 };

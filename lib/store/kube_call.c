@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "store/kube.h"
+#include "store/kube_object.h"
 
 #define CONNECT_MS 3000
 #define ATTEMPT_MS 4000 /* of what may be asked elsewhere then */
@@ -263,7 +264,7 @@ static void on_done(void *arg, const struct httpc_res *res)
 static void call_send(struct kube_call *c, const char *authorization)
 {
 	struct kube *k = c->k;
-	bool last = c->tried == (1u << k->config.servers.n) - 1;
+	bool last = c->tried == (1u << k->config.servers.n) - 1, read = !c->write && !c->on_data;
 	auto_free char *connect_to = NULL, *url = url_of(c, &connect_to);
 	auto_free char *type = c->body ? mem_printf("Content-Type: %s", c->type) : NULL;
 	const char *headers[6] = {"Accept: application/json", "User-Agent: margay/" MARGAY_VERSION};
@@ -292,7 +293,7 @@ static void call_send(struct kube_call *c, const char *authorization)
 				 .once = c->write,
 				 .http2 = true,
 				 .connect_ms = CONNECT_MS,
-				 .timeout_ms = !c->write && !c->on_data && !last ? ATTEMPT_MS : 0,
+				 .timeout_ms = read && !last ? ATTEMPT_MS : c->timeout_ms,
 				 .idle_ms = c->idle_ms,
 				 .on_data = c->on_data,
 				 .done = on_done,
@@ -341,16 +342,17 @@ void kube_call_stop(struct kube_call *c)
 	free(take_ptr(c->body));
 }
 
-/* ---- which group has Calico's resources ---- */
+/* ---- what is asked once ---- */
 
-static void waiting_go(struct kube *k, int r, const struct err *err)
+static void gate_open(struct kube_gate *g, int r, const struct err *err)
 {
 	struct list waiting;
 
+	g->runs = false;
 	/* What they do then may stop others, or have them wait anew. */
 	list_init(&waiting);
-	while (!list_empty(&k->waiting)) {
-		struct list *first = k->waiting.next;
+	while (!list_empty(&g->waiting)) {
+		struct list *first = g->waiting.next;
 
 		list_del(first);
 		list_add_tail(&waiting, first);
@@ -363,8 +365,51 @@ static void waiting_go(struct kube *k, int r, const struct err *err)
 	}
 }
 
+static void on_gate(struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_gate *g = container_of(c, struct kube_gate, call);
+	struct kube *k = c->k;
+	struct err why = err ? *err : ERR_INIT;
+
+	if (r == 0) {
+		json_t *answer = kube_json_load(body, len);
+
+		g->read(k, answer);
+		json_decref(answer);
+	} else if (r == -EACCES && g == &k->which_data) {
+		g->known = true; /* who may not ask cannot tell it from other data */
+		r = 0;
+	}
+	kube_call_stop(c);
+	gate_open(g, r, &why);
+}
+
+void kube_wait(struct kube *k, struct kube_gate *g, struct kube_wait *w)
+{
+	list_init(&w->node);
+	if (g->known) {
+		w->go(w, 0, NULL);
+		return;
+	}
+	list_add_tail(&g->waiting, &w->node);
+	if (g->runs)
+		return;
+	g->runs = true;
+	g->call = (struct kube_call){.k = k,
+		.path = mem_strdup(g->path),
+		.timeout_ms = STORE_TIMEOUT_MS,
+		.answer = on_gate};
+	kube_call_start(&g->call);
+}
+
+void kube_wait_stop(struct kube_wait *w)
+{
+	if (w->node.next)
+		list_del(&w->node);
+}
+
 /* An aggregated API server of Calico's serves projectcalico.org as well, over the other group. */
-static void set_group(struct kube *k, const json_t *answer)
+static void read_group(struct kube *k, const json_t *answer)
 {
 	bool v1 = false, v3 = false;
 	const json_t *g;
@@ -377,44 +422,46 @@ static void set_group(struct kube *k, const json_t *answer)
 		v3 = v3 || (name && strcmp(name, "projectcalico.org") == 0);
 	}
 	k->group = v3 && !v1 ? KUBE_NATIVE_V3 : KUBE_CRD_V1;
-	k->group_known = v1 || v3;
+	k->which_group.known = v1 || v3;
 }
 
-static void on_discovery(
-	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+void kube_seen(struct kube *k, const struct kube_kind *kind, int64_t rev)
 {
-	struct kube *k = c->k;
-	struct err why = err ? *err : ERR_INIT;
+	int64_t *seen = &k->seen[kind - kube_kinds];
 
-	if (r == 0) {
-		json_t *answer = json_loadb(body, len, 0, NULL);
+	if (rev > *seen)
+		*seen = rev;
+}
 
-		set_group(k, answer);
-		json_decref(answer);
+/* A cluster that was made anew, or an older copy of its data that was put back. */
+static void read_data(struct kube *k, const json_t *answer)
+{
+	const json_t *ns = json_array_get(json_object_get(answer, "items"), 0);
+	const char *uid =
+		json_string_value(json_object_get(json_object_get(ns, "metadata"), "uid"));
+	int64_t rev = kube_revision(answer), newest = 0;
+
+	k->which_data.known = true;
+	for (size_t i = 0; i < KUBE_N_KINDS; i++)
+		if (k->seen[i] > newest)
+			newest = k->seen[i];
+	if ((rev && rev < newest) || (uid && k->cluster && strcmp(uid, k->cluster) != 0)) {
+		memset(k->seen, 0, sizeof(k->seen));
+		k->epoch++;
 	}
-	kube_call_stop(c);
-	k->discovery_runs = false;
-	waiting_go(k, r, &why);
-}
-
-void kube_wait(struct kube *k, struct kube_wait *w)
-{
-	list_init(&w->node);
-	if (k->group_known) {
-		w->go(w, 0, NULL);
-		return;
+	if (uid) {
+		free(k->cluster);
+		k->cluster = mem_strdup(uid);
 	}
-	list_add_tail(&k->waiting, &w->node);
-	if (k->discovery_runs)
-		return;
-	k->discovery_runs = true;
-	k->discovery =
-		(struct kube_call){.k = k, .path = mem_strdup("/apis"), .answer = on_discovery};
-	kube_call_start(&k->discovery);
 }
 
-void kube_wait_stop(struct kube_wait *w)
+void kube_gates_init(struct kube *k)
 {
-	if (w->node.next)
-		list_del(&w->node);
+	k->which_group = (struct kube_gate){.path = "/apis", .read = read_group};
+	/* What is now, not what the server remembers. */
+	k->which_data = (struct kube_gate){
+		.path = "/api/v1/namespaces?limit=1&fieldSelector=metadata.name%3Dkube-system",
+		.read = read_data};
+	list_init(&k->which_group.waiting);
+	list_init(&k->which_data.waiting);
 }

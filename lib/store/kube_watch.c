@@ -3,7 +3,8 @@
  * A watch is an answer of the API server that does not end: one JSON text a line, and now and then a
  * bookmark, which tells how far it is. Where its connection ends it goes on from there, so that neither
  * the end that every watch has nor one server of several costs a list. A server that has begun anew
- * knows of nothing before, and says that it is too old.
+ * knows of nothing before, and says that it is too old. One that has other data says nothing: a
+ * revision that is yet to come is waited for. So it is asked, before a watch goes on.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@ static void retry_later(struct kube_watch *kw)
 	kube_call_stop(&kw->call);
 	strbuf_reset(&kw->in);
 	kw->scanned = 0;
+	to_kube(kw->w.st)->which_data.known = false;
 	store_arm(kw->timer, ms + random_u32() % ms);
 }
 
@@ -88,7 +90,6 @@ static bool on_error(struct kube_watch *kw, const json_t *status)
 /* false: the watch is gone, or starts again. */
 static bool on_line(struct kube_watch *kw, const char *line, size_t len)
 {
-	int64_t *seen = &to_kube(kw->w.st)->seen[kw->key.kind - kube_kinds];
 	json_t *json = kube_json_load(line, len);
 	const char *type = json_string_value(json_object_get(json, "type"));
 	const json_t *obj = json_object_get(json, "object");
@@ -108,8 +109,7 @@ static bool on_line(struct kube_watch *kw, const char *line, size_t len)
 	} else if (rev) {
 		kw->failures = 0;
 		kw->resume = rev;
-		if (rev > *seen)
-			*seen = rev;
+		kube_seen(to_kube(kw->w.st), kw->key.kind, rev);
 		if (strcmp(type, "BOOKMARK") != 0)
 			alive = tell(kw, obj, strcmp(type, "DELETED") == 0);
 	}
@@ -174,18 +174,9 @@ static void on_end(struct kube_call *c, int r, const char *body, size_t len, con
 		watch_end(kw, r, &why);
 }
 
-static void go(struct kube_wait *wait, int r, const struct err *err)
+static void watch_send(struct kube_watch *kw)
 {
-	struct kube_watch *kw = container_of(wait, struct kube_watch, wait);
 	struct kube *k = to_kube(kw->w.st);
-
-	if (r < 0) {
-		if (r == -EHOSTUNREACH && kw->failures < RETRIES)
-			retry_later(kw);
-		else
-			watch_end(kw, r, err);
-		return;
-	}
 	auto_free char *path = kube_path(kw->key.kind, k->group, kw->key.ns, "");
 	auto_free char *selector = kube_selector(k, &kw->key, true);
 
@@ -199,9 +190,42 @@ static void go(struct kube_wait *wait, int r, const struct err *err)
 	kube_call_start(&kw->call);
 }
 
+static void go(struct kube_wait *wait, int r, const struct err *err)
+{
+	struct kube_watch *kw = container_of(wait, struct kube_watch, wait);
+	struct kube *k = to_kube(kw->w.st);
+	struct err why = err ? *err : ERR_INIT;
+
+	if (r == 0 && kw->epoch != k->epoch)
+		r = err_set(&why, -ESTALE,
+			"datastore %s: watching %s: it has other data than before, which ended at "
+			"revision %lld",
+			k->st.name, kw->w.prefix, (long long)kw->resume);
+	if (r == 0)
+		watch_send(kw);
+	else if (r == -EHOSTUNREACH && kw->failures < RETRIES)
+		retry_later(kw);
+	else
+		watch_end(kw, r, &why);
+}
+
+static void go_ask(struct kube_wait *wait, int r, const struct err *err)
+{
+	struct kube_watch *kw = container_of(wait, struct kube_watch, wait);
+	struct kube *k = to_kube(kw->w.st);
+
+	if (r < 0) {
+		go(wait, r, err);
+		return;
+	}
+	wait->go = go;
+	kube_wait(k, &k->which_data, wait);
+}
+
 static void attempt(evutil_socket_t fd, short what, void *arg)
 {
 	struct kube_watch *kw = arg;
+	struct kube *k = to_kube(kw->w.st);
 	struct err err = ERR_INIT;
 	int r = kube_prefix_parse(kw->w.prefix, &kw->key, &err);
 
@@ -212,8 +236,10 @@ static void attempt(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	kw->began_ms = clock_mono_ms();
-	kw->wait.go = go;
-	kube_wait(to_kube(kw->w.st), &kw->wait);
+	if (kw->epoch == k->epoch)
+		kube_seen(k, kw->key.kind, kw->resume);
+	kw->wait.go = go_ask;
+	kube_wait(k, &k->which_group, &kw->wait);
 }
 
 void kube_watch_start(struct store_watch *w)
@@ -221,6 +247,7 @@ void kube_watch_start(struct store_watch *w)
 	struct kube_watch *kw = container_of(w, struct kube_watch, w);
 
 	kw->resume = w->rev;
+	kw->epoch = to_kube(w->st)->epoch;
 	kw->timer = evtimer_new(w->st->base, attempt, kw);
 	if (!kw->timer)
 		abort();

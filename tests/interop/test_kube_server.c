@@ -934,6 +934,21 @@ static void forget(int n)
 	wait_ready();
 }
 
+/* An older copy of all data takes their place. */
+static void put_back(const char *snapshot)
+{
+	auto_free char *cmd = mem_printf(
+		"cd %s && rm -rf etcd && ETCDCTL_API=3 etcdctl snapshot restore %s --data-dir etcd "
+		"--initial-cluster default=%s --initial-advertise-peer-urls %s 2>&1",
+		dir, snapshot, peer_url, peer_url);
+
+	server_stop(api);
+	server_stop(etcd);
+	free(sh(cmd));
+	etcd_start();
+	server_start(api);
+}
+
 static struct store *open_group(struct event_base *base, int group)
 {
 	conf.calico_api_group = groups[group];
@@ -1015,6 +1030,43 @@ START_TEST(a_server_that_is_away)
 }
 END_TEST
 
+START_TEST(an_older_copy_of_the_data_is_listed)
+{
+	struct follower f = {.base = event_base_new(), .may_delete = true};
+	struct store *st = open_kube(f.base), *writer = open_kube(NULL);
+	auto_free char *file = file_of("snapshot"), *args = mem_printf("snapshot save %s", file);
+	const char *const keys[] = {KEYS "1", KEYS "2"};
+	static const char value[] = "{\"spec\":{\"reservedCIDRs\":[\"10.0.0.0/32\"]}}";
+	int64_t end;
+
+	ok(store_create_wait(writer, keys[0], value, 0, NULL, &err));
+	free(etcdctl(args));
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, NULL);
+	wait_for(f.base, &f.sets, 1);
+	ok(store_delete_wait(writer, keys[0], 0, NULL, 0, &err));
+	ok(store_create_wait(writer, keys[1], value, 0, NULL, &err));
+	for (int i = 0; i < 50; i++) /* more than a start of the server makes */
+		free(etcdctl("put /x 1"));
+	ok(store_delete_wait(writer, keys[1], 0, NULL, 0, &err));
+	ok(store_create_wait(writer, keys[1], value, 0, NULL, &err));
+	wait_for(f.base, &f.sets, 3);
+	put_back(file);
+	end = clock_mono_ms() + 30000;
+	f.key[1].rev = 0;
+	while (clock_mono_ms() < end && !(f.key[1].value && !f.key[2].value))
+		run_until(f.base, NULL, 0, 5);
+	ck_assert_ptr_nonnull(f.key[1].value);
+	ck_assert_ptr_null(f.key[2].value);
+	/* and what comes then is told */
+	ok(store_delete_wait(writer, keys[0], 0, NULL, 0, &err));
+	wait_for(f.base, &f.dels, 4);
+	f_done(&f);
+	store_close(st);
+	store_close(writer);
+	event_base_free(f.base);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("kube-apiserver");
@@ -1043,6 +1095,7 @@ int main(void)
 	tcase_set_timeout(restarts, 120);
 	tcase_add_test(restarts, a_watch_from_before_a_compaction_ends);
 	tcase_add_test(restarts, a_server_that_is_away);
+	tcase_add_test(restarts, an_older_copy_of_the_data_is_listed);
 	suite_add_tcase(s, restarts);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

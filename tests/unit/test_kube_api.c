@@ -126,6 +126,17 @@ static void data(const char *body)
 	httpc_fake_data(op, body, strlen(body));
 }
 
+/* What a watch asks before it begins, and before it goes on. */
+static void next_data(const char *cluster, const char *rev)
+{
+	auto_free char *body = mem_printf(
+		"{\"metadata\":{\"resourceVersion\":\"%s\"},\"items\":[{\"metadata\":{\"uid\":\"%s\"}}]}",
+		rev, cluster);
+
+	next("/api/v1/namespaces?limit=1&fieldSelector=metadata.name%3Dkube-system");
+	answer(200, body);
+}
+
 static void start(enum store_verb verb, const char *key, bool feed)
 {
 	calls = ended = n_kvs = 0;
@@ -231,6 +242,14 @@ START_TEST(a_list_that_a_watch_follows)
 	ck_assert_int_eq(n_kvs, 4);
 	ck_assert_int_eq(ended, 1);
 	ck_assert_int_eq(last_rev, 20);
+	/* whose next page came too late */
+	start(STORE_LIST, POOLS, true);
+	next("&resourceVersion=20");
+	data("{\"metadata\":{\"resourceVersion\":\"20\",\"continue\":\"next\"},\"items\":[]}");
+	answer(200, "");
+	next("&continue=next");
+	answer(410, STATUS(410, "Expired"));
+	ck_assert_int_eq(ended, -ESTALE);
 	/* never an older one */
 	start(STORE_LIST, POOLS, true);
 	next(V1 "?limit=500&resourceVersionMatch=NotOlderThan&resourceVersion=20");
@@ -283,6 +302,7 @@ START_TEST(an_object_that_cannot_be_read)
 	data("{\"metadata\":{\"resourceVersion\":\"20\"},\"items\":[" POOL("a", "3") "]}");
 	answer(200, "");
 	ck_assert_int_eq(n_events, 1);
+	next_data("u", "20");
 	next("?watch=1");
 	data("{\"type\":\"MODIFIED\",\"object\":" BROKEN("21") "}\n");
 	ck_assert_int_eq(n_events, 2);
@@ -334,6 +354,7 @@ START_TEST(an_agent_is_told_of_its_nodes_pods)
 	answer(200, "");
 	ck_assert_int_eq(ended, 1);
 	store_watch(st, weps, 20, on_event, on_end, NULL);
+	next_data("u", "20");
 	next("&resourceVersion=20&fieldSelector=spec.nodeName%3Dnode-1");
 	answer(410, STATUS(410, "Expired"));
 	/* who asks what there is, is told of all */
@@ -353,6 +374,7 @@ START_TEST(a_watch_goes_on_where_it_was)
 	ended = n_events = 0;
 	last_rev = 5;
 	store_watch(st, POOLS, 5, on_event, on_end, NULL);
+	next_data("u", "5");
 	next(V1 "?watch=1&allowWatchBookmarks=true&timeoutSeconds=");
 	ck_assert_ptr_nonnull(strstr(httpc_fake_url(op), "&resourceVersion=5"));
 	data("{\"type\":\"ADDED\",\"object\":" POOL("a", "6") "}\n{\"type\":\"BOOKM");
@@ -360,10 +382,12 @@ START_TEST(a_watch_goes_on_where_it_was)
 	data("ARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}\n{\"type\":\"ADDED\",\"obj");
 	ck_assert_int_eq(n_events, 1);
 	answer(200, ""); /* the end that every watch has */
+	next_data("u", "9");
 	next("&resourceVersion=9");
 	data("{\"type\":\"DELETED\",\"object\":" POOL("a", "11") "}\n");
 	ck_assert_int_eq(n_events, 2);
 	httpc_fake_fail(op, -ECONNRESET, true);
+	next_data("u", "11");
 	next("&resourceVersion=11");
 	data("{\"type\":\"ERROR\",\"object\":" STATUS(410, "Expired") "}\n");
 	ck_assert_int_eq(ended, -ESTALE);
@@ -375,6 +399,8 @@ START_TEST(a_watch_is_given_up_in_the_end)
 {
 	ended = 0;
 	store_watch(st, POOLS, 5, on_event, on_end, NULL);
+	next("/namespaces");
+	answer(403, STATUS(403, "Forbidden")); /* then it is taken for the same */
 	for (int i = 0; i < 2; i++) {
 		next("&resourceVersion=5");
 		answer(403, STATUS(403, "Forbidden"));
@@ -383,6 +409,43 @@ START_TEST(a_watch_is_given_up_in_the_end)
 	}
 	ck_assert_int_eq(ended, -EACCES);
 	ck_assert_ptr_nonnull(strstr(text, "it said so: its RBAC role has to allow that"));
+}
+END_TEST
+
+/* A server waits for a revision that it does not have yet, so that it would be silent. */
+START_TEST(a_watch_does_not_go_on_in_other_data)
+{
+	static const struct {
+		const char *cluster, *rev;
+	} others[] = {{"u", "29"}, {"v", "31"}};
+
+	for (size_t i = 0; i < array_size(others); i++) {
+		store_close(st);
+		open_store("crd.projectcalico.org/v1");
+		ended = n_events = 0;
+		last_rev = 0;
+		store_watch(st, POOLS, 20, on_event, on_end, NULL);
+		next_data("u", "20");
+		next("&resourceVersion=20");
+		data("{\"type\":\"ADDED\",\"object\":" POOL("a", "30") "}\n");
+		httpc_fake_fail(op, -ECONNRESET, true);
+		next_data("u", "30");
+		next("&resourceVersion=30");
+		answer(200, "");
+		ck_assert_int_eq(ended, 0);
+		next_data(others[i].cluster, others[i].rev);
+		ck_assert_int_eq(ended, -ESTALE);
+		ck_assert_ptr_nonnull(strstr(text, "it has other data than before"));
+		/* the list is not asked to be newer than what there was */
+		start(STORE_LIST, POOLS, true);
+		next("&resourceVersion=0");
+		data("{\"metadata\":{\"resourceVersion\":\"25\"},\"items\":[]}");
+		answer(200, "");
+		ck_assert_int_eq(ended, 1);
+		store_watch(st, POOLS, 25, on_event, on_end, NULL);
+		next("&resourceVersion=25");
+		answer(410, STATUS(410, "Expired"));
+	}
 }
 END_TEST
 
@@ -435,6 +498,7 @@ int main(void)
 	tcase_add_test(tc, an_object_that_cannot_be_read);
 	tcase_add_test(tc, an_agent_is_told_of_its_nodes_pods);
 	tcase_add_test(tc, a_watch_goes_on_where_it_was);
+	tcase_add_test(tc, a_watch_does_not_go_on_in_other_data);
 	tcase_add_test(tc, a_watch_is_given_up_in_the_end);
 	tcase_add_test(tc, the_group_is_asked_for_once);
 	suite_add_tcase(s, tc);
