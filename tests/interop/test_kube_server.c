@@ -573,24 +573,49 @@ static int n_connections(void)
 	return n;
 }
 
+/* All at once, of this process. */
+static void cut_connections(void)
+{
+	each_connection(cut_one, NULL);
+}
+
 START_TEST(everything_shares_one_connection)
 {
 	static const char *const prefixes[] = {R "ippools/", R "ipreservations/", R "nodes/",
 		R "workloadendpoints/", "/margay/v1/services/", IPAM "assignment/"};
 	struct seen s = {.base = event_base_new()}, w[6] = {0};
+	char key[80];
 
 	s.st = open_kube(s.base);
-	for (size_t i = 0; i < 6; i++)
-		w[i].watch = store_watch(s.st, prefixes[i], 1, on_event, on_end, &w[i]);
-	for (int i = 0; i < 20; i++)
-		store_start(s.st, &(struct store_req){.verb = STORE_LIST, .key = R "ippools/"},
-			count, &s);
-	wait_for(s.base, &s.calls, 20);
-	ck_assert_int_eq(n_connections(), 1);
+	for (size_t i = 0; i < 6; i++) {
+		w[i].base = s.base;
+		do_op(&s, STORE_LIST, prefixes[i], NULL);
+		w[i].watch = store_watch(s.st, prefixes[i], s.rev, on_event, on_end, &w[i]);
+	}
+	for (int cut = 0; cut < 2; cut++) {
+		s.calls = 0;
+		for (int i = 0; i < 40; i++) {
+			snprintf(key, sizeof(key), R "ippools/one-%d-%d", cut, i);
+			store_start(s.st,
+				&(struct store_req){.verb = i % 2 ? STORE_LIST : STORE_CREATE,
+					.key = i % 2 ? R "ippools/" : key,
+					.value = "{\"spec\":{\"cidr\":\"10.0.0.0/8\"}}"},
+				i % 2 ? count : on_done, &s);
+		}
+		wait_for(s.base, &s.calls, 40);
+		wait_events(&w[0], 20 * ((size_t)cut + 1));
+		ck_assert_int_eq(n_connections(), 1);
+		for (size_t i = 0; i < 6; i++)
+			ck_assert_int_eq(w[i].end_r, 0);
+		if (!cut)
+			cut_connections();
+		run_until(s.base, NULL, 0, 500); /* they go on */
+	}
 	store_close(s.st);
 	event_base_free(s.base);
 	for (size_t i = 0; i < 6; i++)
 		seen_done(&w[i]);
+	put("DELETE", V1 "ippools", NULL);
 }
 END_TEST
 
@@ -900,12 +925,6 @@ static void compact(void)
 		"compact %lld", at ? strtoll(at + strlen("\"revision\":"), NULL, 10) : 0);
 
 	free(etcdctl(args));
-}
-
-/* All at once, of this process. */
-static void cut_connections(void)
-{
-	each_connection(cut_one, NULL);
 }
 
 static void harm(int n)
