@@ -342,6 +342,7 @@ static void get_store(struct reader *rd, struct cni_conf *c)
 		.sqlite_path = get_text(rd, "sqlite_path"),
 		/* A path with a slip in it would be a datastore of its own, in which nothing is. */
 		.must_exist = true,
+		.kube_endpoints_file = STORE_KUBE_ENDPOINTS_FILE,
 		.etcd_endpoints = get_text(rd, "etcd_endpoints"),
 		.etcd_discovery_srv = get_text(rd, "etcd_discovery_srv"),
 		.etcd_username = get_text(rd, "etcd_username"),

@@ -562,6 +562,7 @@ static void kube_close(struct store *st)
 {
 	struct kube *k = to_kube(st);
 
+	kube_call_stop(&k->endpoints);
 	kube_call_stop(&k->which_group.call);
 	kube_call_stop(&k->which_data.call);
 	httpc_free(k->http);

@@ -65,10 +65,12 @@ struct kube {
 	struct store_conf conf;
 	struct httpc *http;
 	struct kube_config config;
-	bool loaded;
+	bool loaded, stale;	      /* stale: there are other endpoints than those in it */
 	struct timespec loaded_mtime; /* of the kubeconfig */
 	int64_t bad_until_ms[KUBE_SERVERS_MAX];
 	struct kube_gate which_group, which_data;
+	struct kube_call endpoints; /* the question for them */
+	bool endpoints_asked;
 	enum kube_group group;
 	char *cluster;		    /* the uid of its namespace kube-system; NULL = not known */
 	unsigned epoch;		    /* counts the times that other data was found than before */
@@ -94,6 +96,10 @@ void kube_seen(struct kube *k, const struct kube_kind *kind, int64_t rev);
 
 /* The query of a list or watch: "&labelSelector=..." or "". feed: a watch, or before one. The caller's. */
 char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool feed);
+
+/* ---- kube_endpoints.c ---- */
+
+void kube_endpoints_ask(struct kube *k);
 
 /* ---- kube_watch.c ---- */
 

@@ -51,11 +51,12 @@ static int refresh(struct kube *k, struct err *err)
 	struct stat st = {0};
 	int r;
 
-	if (k->loaded && (!*path || stat(path, &st) < 0 ||
-				 (st.st_mtim.tv_sec == k->loaded_mtime.tv_sec &&
-					 st.st_mtim.tv_nsec == k->loaded_mtime.tv_nsec)))
+	if (k->loaded && !k->stale &&
+		(!*path || stat(path, &st) < 0 ||
+			(st.st_mtim.tv_sec == k->loaded_mtime.tv_sec &&
+				st.st_mtim.tv_nsec == k->loaded_mtime.tv_nsec)))
 		return 0;
-	if (!k->loaded && *path)
+	if (*path)
 		stat(path, &st);
 	r = kube_config_load(&k->conf, &config, err);
 	if (r < 0)
@@ -63,6 +64,7 @@ static int refresh(struct kube *k, struct err *err)
 	kube_config_done(&k->config);
 	k->config = config;
 	k->loaded = true;
+	k->stale = false;
 	k->loaded_mtime = st.st_mtim;
 	memset(k->bad_until_ms, 0, sizeof(k->bad_until_ms));
 	return 0;
@@ -111,9 +113,21 @@ static int authorization(const struct kube_config *config, char **ret, struct er
 }
 
 /* The server's certificate may be for another name than the address that is connected to. */
+static char *name_of(const struct kube_call *c)
+{
+	const struct kube_config *config = &c->k->config;
+	const char *first;
+
+	if (config->server_name || c->server < config->n_own)
+		return config->server_name ? mem_strdup(config->server_name) : NULL;
+	first = strstr(config->servers.v[0], "://") + 3;
+	return mem_strndup(first, *first == '[' ? strcspn(first, "]") + 1 : strcspn(first, ":/"));
+}
+
 static char *url_of(const struct kube_call *c, char **ret_connect_to)
 {
-	const char *server = kube_call_where(c), *name = c->k->config.server_name;
+	auto_free char *name = name_of(c);
+	const char *server = kube_call_where(c);
 	const char *host = strstr(server, "://") + 3, *rest = host + strcspn(host, "/");
 	const char *port = host + (*host == '[' ? strcspn(host, "]") : 0);
 
@@ -146,7 +160,9 @@ static void on_broken(struct kube_call *c, const struct httpc_res *res)
 		fail(c, -ETIMEDOUT);
 		return;
 	}
-	err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s", kube_call_where(c), text);
+	/* What is configured is what a user can mend. */
+	if (c->server < c->k->config.n_own || !c->why.code)
+		err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s", kube_call_where(c), text);
 	call_next(c);
 }
 
@@ -376,6 +392,8 @@ static void on_gate(struct kube_call *c, int r, const char *body, size_t len, co
 
 		g->read(k, answer);
 		json_decref(answer);
+		if (g == &k->which_data)
+			kube_endpoints_ask(k);
 	} else if (r == -EACCES && g == &k->which_data) {
 		g->known = true; /* who may not ask cannot tell it from other data */
 		r = 0;

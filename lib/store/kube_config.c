@@ -262,6 +262,26 @@ static int from_parameters(const struct store_conf *conf, struct kube_config *c,
 	return 0;
 }
 
+/* The servers as they were last seen. Their certificates are for the name that is configured. */
+static void add_seen(struct kube_config *c, const char *path)
+{
+	auto_free char *text = NULL;
+	char *save = NULL, **s;
+
+	c->n_own = c->servers.n;
+	if (!is_set(path) || strncmp(c->servers.v[0], "https://", 8) != 0 ||
+		file_read(path, FILE_MAX, &text, NULL, NULL) < 0)
+		return;
+	for (char *url = strtok_r(text, "\n", &save); url; url = strtok_r(NULL, "\n", &save)) {
+		bool known = false;
+
+		vec_for_each (&c->servers, s)
+			known = known || strcmp(*s, url) == 0;
+		if (!known && strncmp(url, "https://", 8) == 0)
+			add_server(c, url, path, NULL);
+	}
+}
+
 int kube_config_load(const struct store_conf *conf, struct kube_config *ret, struct err *err)
 {
 	struct kube_config c = {0};
@@ -283,6 +303,7 @@ int kube_config_load(const struct store_conf *conf, struct kube_config *ret, str
 		kube_config_done(&c);
 		return r;
 	}
+	add_seen(&c, conf->kube_endpoints_file);
 	*ret = c;
 	return 0;
 }

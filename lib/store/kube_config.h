@@ -17,6 +17,7 @@ struct store_conf;
 
 struct kube_config {
 	VEC(char *) servers; /* "https://192.0.2.1:6443" each, the first that answers is used */
+	size_t n_own;	     /* of them are configured; the others were seen behind the Service */
 	char *server_name;   /* which name their certificates have; NULL = the address's */
 	char *ca_file, *cert_file, *key_file; /* NULL = none */
 	char *ca_pem, *cert_pem, *key_pem;    /* the same as text */

@@ -94,6 +94,12 @@ void store_params_add(struct params *ps, struct store_conf *conf)
 			.text = &conf->calico_api_group,
 			.doc = "crd.projectcalico.org/v1 or projectcalico.org/v3: which group has the "
 			       "resources; by default the API server is asked"},
+		{.name = "MARGAY_KUBE_ENDPOINTS_FILE",
+			.text = &conf->kube_endpoints_file,
+			.def = STORE_KUBE_ENDPOINTS_FILE,
+			.doc = "Where daemons keep the addresses of the API servers behind the Service "
+			       "kubernetes, for a start before the Service's address works; none where "
+			       "it is empty"},
 	};
 
 	params_add(ps, rows, array_size(rows));

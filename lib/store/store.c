@@ -38,6 +38,7 @@ static const size_t conf_texts[] = {
 	offsetof(struct store_conf, kubernetes_service_host),
 	offsetof(struct store_conf, kubernetes_service_port),
 	offsetof(struct store_conf, calico_api_group),
+	offsetof(struct store_conf, kube_endpoints_file),
 	offsetof(struct store_conf, endpoints_of),
 };
 

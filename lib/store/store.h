@@ -36,6 +36,7 @@ struct store_watch;
 #define STORE_TIMEOUT_MS 10000	      /* an operation that names no deadline */
 
 #define STORE_SQLITE_PATH "/var/lib/margay/margay.db"
+#define STORE_KUBE_ENDPOINTS_FILE "/var/lib/margay/kube-endpoints"
 
 /*
  * What to open. Strings are copied; "" is as NULL. The names are those of the parameters (params.h)
@@ -56,7 +57,8 @@ struct store_conf {
 	const char *k8s_api_token;
 	const char *kubernetes_service_host, *kubernetes_service_port;
 	const char *calico_api_group;
-	const char *endpoints_of; /* a node: a watch may leave out the endpoints of others */
+	const char *kube_endpoints_file; /* MARGAY_KUBE_ENDPOINTS_FILE; NULL = none */
+	const char *endpoints_of;	 /* a node: a watch may leave out the endpoints of others */
 };
 
 /* ret's strings are the caller's, to store_conf_done(). */

@@ -859,7 +859,8 @@ START_TEST(as_a_pod_and_with_a_list_of_servers)
 {
 	auto_free char *token = file_of("token"), *ca = file_of("pki/apiserver.crt"),
 		       *port_text = mem_printf("%u", port),
-		       *list = mem_printf("https://127.0.0.1:1, %s/", server_url);
+		       *list = mem_printf("https://127.0.0.1:1, %s/", server_url),
+		       *seen = file_of("seen");
 	char *kubeconfig = (char *)(uintptr_t)conf.kubeconfig;
 
 	ok(file_write_atomic(token, "secret-of-admin\n", 16, 0600, &err));
@@ -873,7 +874,15 @@ START_TEST(as_a_pod_and_with_a_list_of_servers)
 	conf.kubernetes_service_host = "192.0.2.1";
 	conf.k8s_api_endpoint = list;
 	works(true, NULL);
+	/* and what was seen behind it, whose certificate has the Service's address */
+	ok(file_write_atomic(seen, server_url, strlen(server_url), 0600, &err));
+	conf.kubernetes_service_host = "10.96.0.1";
+	conf.k8s_api_endpoint = NULL;
+	conf.kube_endpoints_file = seen;
+	works(true, NULL);
+	conf.kube_endpoints_file = NULL;
 	/* and in place of a kubeconfig's server */
+	conf.k8s_api_endpoint = list;
 	conf.kubeconfig = kubeconfig;
 	works(true, NULL);
 	conf.k8s_api_endpoint = "https://127.0.0.1:1";

@@ -368,7 +368,7 @@ END_TEST
 
 START_TEST(a_cancelled_operation_is_silent)
 {
-	struct seen s = {.base = event_base_new()};
+	struct seen s = {.base = event_base_new()}, w = {0};
 	struct store_req req = {
 		.verb = STORE_CREATE, .key = KEYS "a", .value = value_of(KEYS "a", 1)};
 	int calls;
@@ -381,14 +381,14 @@ START_TEST(a_cancelled_operation_is_silent)
 	ck_assert_int_eq(s.calls, 0);
 	/* what is under way when the store is closed is silent as well */
 	store_start(s.st, &req, on_done, &s);
-	store_watch(s.st, KEYS, 1, on_event, on_end, &s);
+	store_watch(s.st, KEYS, 1, on_event, on_end, &w);
 	event_base_loop(s.base, EVLOOP_NONBLOCK);
 	calls = s.calls;
 	store_close(s.st);
 	run_until(s.base, NULL, 0, 5);
 	ck_assert_int_eq(s.calls, calls);
 	event_base_free(s.base);
-	seen_done(&s);
+	seen_done(&w);
 }
 END_TEST
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "model/json.h"
@@ -890,6 +891,34 @@ START_TEST(parameters_in_place_of_a_kubeconfig)
 }
 END_TEST
 
+START_TEST(servers_that_were_seen_come_last)
+{
+	char path[] = "/tmp/margay-kube-XXXXXX";
+	static const char text[] = "https://192.0.2.1:6443\nhttp://192.0.2.2\ngarbage\n"
+				   "https://10.96.0.1:443\nhttps://[fd00::1]:6443\n";
+	int fd = mkstemp(path);
+	struct store_conf conf = {.kubernetes_service_host = "10.96.0.1",
+		.kubernetes_service_port = "443",
+		.k8s_api_token = "t",
+		.kube_endpoints_file = path};
+	struct kube_config c;
+
+	ck_assert_int_eq(write(fd, text, strlen(text)), (int)strlen(text));
+	close(fd);
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), 0);
+	ck_assert_uint_eq(c.n_own, 1);
+	ck_assert_uint_eq(c.servers.n, 3);
+	ck_assert_str_eq(c.servers.v[0], "https://10.96.0.1:443");
+	ck_assert_str_eq(c.servers.v[1], "https://192.0.2.1:6443");
+	ck_assert_str_eq(c.servers.v[2], "https://[fd00::1]:6443");
+	kube_config_done(&c);
+	unlink(path);
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), 0);
+	ck_assert_uint_eq(c.servers.n, 1);
+	kube_config_done(&c);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("kube");
@@ -917,6 +946,7 @@ int main(void)
 	tcase_add_test(tc, kubeconfigs_are_read);
 	tcase_add_test(tc, kubeconfigs_are_refused);
 	tcase_add_test(tc, parameters_in_place_of_a_kubeconfig);
+	tcase_add_test(tc, servers_that_were_seen_come_last);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);

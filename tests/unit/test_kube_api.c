@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "fake/httpc_fake.h"
 #include "store/store.h"
 #include "store/sync.h"
@@ -449,6 +451,57 @@ START_TEST(a_watch_does_not_go_on_in_other_data)
 }
 END_TEST
 
+START_TEST(servers_are_remembered)
+{
+	char path[] = "/tmp/margay-kube-XXXXXX";
+	const struct store_conf conf = {.type = "kubernetes",
+		.kubernetes_service_host = "10.96.0.1",
+		.kubernetes_service_port = "443",
+		.k8s_api_token = "t",
+		.calico_api_group = "crd.projectcalico.org/v1",
+		.kube_endpoints_file = path};
+	struct err err = ERR_INIT;
+	auto_free char *kept = NULL;
+
+	close(mkstemp(path));
+	store_close(st);
+	ck_assert_int_eq(store_open(&conf, base, &st, &err), 0);
+	store_watch(st, POOLS, 20, on_event, on_end, NULL);
+	next_data("u", "20");
+	next("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector="
+	     "kubernetes.io%2Fservice-name%3Dkubernetes");
+	answer(200,
+		"{\"items\":[{\"endpoints\":[{\"addresses\":[\"192.0.2.1\",\"127.0.0.1\"],"
+		"\"conditions\":{\"ready\":true}},{\"addresses\":[\"192.0.2.9\"],\"conditions\":{"
+		"\"ready\":false}}],\"ports\":[{\"name\":\"https\",\"port\":6443}]},{\"endpoints\":[{"
+		"\"addresses\":[\"fd00::1\"]}],\"ports\":[{\"name\":\"https\",\"port\":6443}]}]}");
+	ck_assert_int_eq(file_read(path, 4096, &kept, NULL, &err), 0);
+	ck_assert_str_eq(kept, "https://192.0.2.1:6443\nhttps://[fd00::1]:6443\n");
+	next("?watch=1");
+	answer(410, STATUS(410, "Expired"));
+	/* they are used at once, under the name that is configured, and an empty list is no news */
+	start(STORE_GET, POOLS "a", false);
+	for (int i = 0; i < 3; i++) {
+		next(i ? "https://10.96.0.1:6443/" : "https://10.96.0.1:443/");
+		httpc_fake_fail(op, -EHOSTUNREACH, false);
+	}
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+	ck_assert_str_eq(text, "datastore https://10.96.0.1:443: the connection is gone");
+	store_close(st);
+	ck_assert_int_eq(store_open(&conf, base, &st, &err), 0);
+	store_watch(st, POOLS, 20, on_event, on_end, NULL);
+	next("https://10.96.0.1:443/");
+	httpc_fake_fail(op, -EHOSTUNREACH, false);
+	next_data("u", "20");
+	next("https://10.96.0.1:6443/");
+	answer(200, "{\"items\":[]}");
+	free(take_ptr(kept));
+	ck_assert_int_eq(file_read(path, 4096, &kept, NULL, &err), 0);
+	ck_assert_str_eq(kept, "https://192.0.2.1:6443\nhttps://[fd00::1]:6443\n");
+	unlink(path);
+}
+END_TEST
+
 static void discover(const char *groups, int status, const char *then)
 {
 	store_close(st);
@@ -499,6 +552,7 @@ int main(void)
 	tcase_add_test(tc, an_agent_is_told_of_its_nodes_pods);
 	tcase_add_test(tc, a_watch_goes_on_where_it_was);
 	tcase_add_test(tc, a_watch_does_not_go_on_in_other_data);
+	tcase_add_test(tc, servers_are_remembered);
 	tcase_add_test(tc, a_watch_is_given_up_in_the_end);
 	tcase_add_test(tc, the_group_is_asked_for_once);
 	suite_add_tcase(s, tc);

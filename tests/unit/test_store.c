@@ -461,7 +461,8 @@ START_TEST(configurations_differ_by_any_field)
 		some[] = {{.type = "x"}, {.sqlite_path = "x"}, {.sqlite_sync_full = true},
 			{.must_exist = true}, {.etcd_endpoints = "x"}, {.etcd_discovery_srv = "x"},
 			{.etcd_username = "x"}, {.etcd_password = "x"}, {.etcd_key_file = "x"},
-			{.etcd_cert_file = "x"}, {.etcd_ca_cert_file = "x"}};
+			{.etcd_cert_file = "x"}, {.etcd_ca_cert_file = "x"},
+			{.kube_endpoints_file = "x"}};
 
 	for (size_t i = 0; i < array_size(some); i++) {
 		struct store_conf copy;
