@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The Kubernetes driver's pure parts: keys to objects, and values to what the API has, both ways. */
+#include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <event2/event.h>
+
+#include "base/clock.h"
 #include "base/err.h"
 #include "model/json.h"
 #include "store/kube_config.h"
@@ -791,6 +801,111 @@ START_TEST(what_is_no_list)
 }
 END_TEST
 
+/* What was freed is given back, so that what a process has had at most can be measured. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "quarantine_size_mb=1";
+}
+
+#define OBJECT_SIZE 8192
+
+/* Answers every request with a list of so many objects of 8 KiB, all at once. */
+static void serve_lists(int listener, const int *n)
+{
+	static char pad[OBJECT_SIZE];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	memset(pad, 'x', sizeof(pad));
+	for (;; n++) {
+		int fd = accept(listener, NULL, NULL);
+		FILE *f = fdopen(fd, "r+");
+		char line[512];
+
+		while (fgets(line, sizeof(line), f) && strcmp(line, "\r\n") != 0)
+			;
+		fseek(f, 0, SEEK_CUR);
+		fputs("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"items\":[", f);
+		for (int i = 0; i < *n; i++)
+			fprintf(f,
+				"%s{\"metadata\":{\"name\":\"p-%d\",\"resourceVersion\":\"%d\"},"
+				"\"spec\":{\"cidr\":\"%.*s\"}}",
+				i ? "," : "", i, i + 1, OBJECT_SIZE, pad);
+		fputs("],\"metadata\":{\"resourceVersion\":\"9\"}}", f);
+		fclose(f);
+	}
+}
+
+struct listed {
+	int n, done, r;
+};
+
+static void on_listed(void *arg, const struct store_res *res)
+{
+	struct listed *l = arg;
+
+	l->n += (int)res->n;
+	l->r = res->r;
+	l->done = !res->more;
+}
+
+/* Returns the KiB that this process has had at most. */
+static long list_feed(struct store *st, struct event_base *base, int want)
+{
+	struct listed l = {0};
+	struct rusage usage;
+
+	store_start(st,
+		&(struct store_req){.verb = STORE_LIST,
+			.key = RESOURCES "ippools/",
+			.feed = true,
+			.deadline_ms = clock_mono_ms() + 50000},
+		on_listed, &l);
+	while (!l.done)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_int_eq(l.r, 0);
+	ck_assert_int_eq(l.n, want);
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_maxrss;
+}
+
+/* What it takes does not depend on how long the list is: 8 MB, 80 MB. */
+START_TEST(a_long_list_takes_no_more_memory)
+{
+	static const int n[] = {1000, 10000};
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(sin);
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+	struct event_base *base = event_base_new();
+	struct store *st;
+	char url[64];
+	long few, many;
+	pid_t pid;
+
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&sin, sizeof(sin)), 0);
+	ck_assert_int_eq(listen(listener, 8), 0);
+	getsockname(listener, (struct sockaddr *)&sin, &len);
+	snprintf(url, sizeof(url), "http://127.0.0.1:%d", ntohs(sin.sin_port));
+	pid = fork();
+	if (pid == 0)
+		serve_lists(listener, n);
+	ck_assert_int_eq(store_open(&(struct store_conf){.type = "kubernetes",
+					    .k8s_api_endpoint = url,
+					    .k8s_api_token = "t",
+					    .calico_api_group = "crd.projectcalico.org/v1"},
+				 base, &st, &err),
+		0);
+	few = list_feed(st, base, n[0]);
+	many = list_feed(st, base, n[1]);
+	printf("8 MB: %ld KiB, 80 MB: %ld KiB\n", few, many);
+	ck_assert_int_lt(many - few, 8192);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	store_close(st);
+	event_base_free(base);
+}
+END_TEST
+
 /* ---- kubeconfig ---- */
 
 #define CONFIG(cluster, user)                                                                     \
@@ -926,6 +1041,7 @@ int main(void)
 	SRunner *sr;
 	int failed;
 
+	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, keys_name_objects);
 	tcase_add_test(tc, keys_of_no_object_are_refused);
 	tcase_add_test(tc, prefixes_name_lists);
@@ -943,6 +1059,7 @@ int main(void)
 	tcase_add_test(tc, services_are_as_they_are_and_read_only);
 	tcase_add_test(tc, lists_are_taken_apart);
 	tcase_add_test(tc, what_is_no_list);
+	tcase_add_test(tc, a_long_list_takes_no_more_memory);
 	tcase_add_test(tc, kubeconfigs_are_read);
 	tcase_add_test(tc, kubeconfigs_are_refused);
 	tcase_add_test(tc, parameters_in_place_of_a_kubeconfig);
