@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/err.h"
 #include "base/vec.h"
 #include "store/etcd.h"
@@ -66,7 +67,7 @@ static void op_call(struct etcd_op *o, const char *path, bool write, etcd_answer
 static void add_key(struct strbuf *b, const char *key)
 {
 	strbuf_add(b, "\"key\":\"");
-	etcd_add_base64(b, key, strlen(key));
+	base64_add(b, key, strlen(key));
 	strbuf_addc(b, '"');
 }
 
@@ -127,9 +128,9 @@ static void list_page(struct etcd_op *o)
 		auto_free char *end = store_prefix_end(o->op.req.key);
 
 		strbuf_add(&b, "{\"key\":\"");
-		etcd_add_base64(&b, o->after.s, o->after.len);
+		base64_add(&b, o->after.s, o->after.len);
 		strbuf_add(&b, "\",\"range_end\":\"");
-		etcd_add_base64(&b, end, *end ? strlen(end) : 1);
+		base64_add(&b, end, *end ? strlen(end) : 1);
 		strbuf_addc(&b, '"');
 	} else {
 		etcd_add_range(&b, o->op.req.key);
@@ -207,7 +208,7 @@ static void write_start(struct etcd_op *o)
 	add_key(&b, req->key);
 	if (req->verb != STORE_DELETE) {
 		strbuf_add(&b, ",\"value\":\"");
-		etcd_add_base64(&b, req->value, req->len);
+		base64_add(&b, req->value, req->len);
 		strbuf_addc(&b, '"');
 	}
 	strbuf_add(&b, "}}],\"failure\":[{\"request_range\":{");

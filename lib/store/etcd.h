@@ -84,9 +84,6 @@ int etcd_check_cluster(struct etcd_call *c, const json_t *header, struct err *er
 
 /* ---- etcd_json.c ---- */
 
-void etcd_add_base64(struct strbuf *to, const void *data, size_t len);
-/* Adds what text, of len bytes, says. false = not base64. */
-bool etcd_add_decoded(struct strbuf *to, const char *text, size_t len);
 /* {"key":"...","range_end":"..." without the closing brace. */
 void etcd_add_range(struct strbuf *to, const char *prefix);
 /* Numbers are decimal strings; what is absent is 0. */

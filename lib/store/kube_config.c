@@ -5,12 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/strbuf.h"
 #include "model/json.h"
 #include "model/yaml.h"
-#include "store/etcd.h"
 #include "store/store.h"
 
 #define FILE_MAX (1024 * 1024)
@@ -129,7 +129,7 @@ static int decode(const json_t *obj, const char *name, char **ret, struct err *e
 
 	if (!text)
 		return 0;
-	if (!etcd_add_decoded(&out, text, strlen(text)) || strlen(out.s) != out.len)
+	if (!base64_add_decoded(&out, text, strlen(text)) || strlen(out.s) != out.len)
 		return err_set(err, -EINVAL, "%s: want base64 of PEM", name);
 	*ret = strbuf_take(&out);
 	return 0;

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
@@ -268,6 +269,35 @@ START_TEST(sha3_of_known_texts)
 }
 END_TEST
 
+/* RFC 4648 section 10 */
+START_TEST(base64_both_ways)
+{
+	static const char *const cases[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="},
+		{"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="},
+		{"foobar", "Zm9vYmFy"}, {"\xfb\xef\xff", "++//"}};
+	static const char *const wrong[] = {
+		"Z", "Zg", "Zg=", "Z===", "====", "Zg==Zg==", "Zm 9v", "Zm9v\n", "Zm-_"};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		auto_strbuf text = STRBUF_INIT, data = STRBUF_INIT;
+
+		strbuf_add(&text, "x");
+		base64_add(&text, cases[i][0], strlen(cases[i][0]));
+		ck_assert_str_eq(text.s + 1, cases[i][1]);
+		strbuf_add(&data, "x");
+		ck_assert(base64_add_decoded(&data, cases[i][1], strlen(cases[i][1])));
+		ck_assert_str_eq(data.s + 1, cases[i][0]);
+	}
+	for (size_t i = 0; i < array_size(wrong); i++) {
+		auto_strbuf data = STRBUF_INIT;
+
+		ck_assert_msg(
+			!base64_add_decoded(&data, wrong[i], strlen(wrong[i])), "%s", wrong[i]);
+		ck_assert_uint_eq(data.len, 0);
+	}
+}
+END_TEST
+
 START_TEST(files_are_whole)
 {
 	char dir[] = "/tmp/margay-base-XXXXXX";
@@ -412,6 +442,7 @@ int main(void)
 	tcase_add_test(tc, hmap_equals_an_array);
 	tcase_add_test(tc, sha1_of_known_texts);
 	tcase_add_test(tc, sha3_of_known_texts);
+	tcase_add_test(tc, base64_both_ways);
 	tcase_add_test(tc, files_are_whole);
 	tcase_add_test(tc, temporary_files_do_not_pile_up);
 	tcase_add_test(tc, log_levels);
