@@ -8,7 +8,7 @@
 
 #include "base/err.h"
 #include "base/hmap.h"
-#include "confd/sha256.h"
+#include "base/sha256.h"
 #include "model/bgp.h"
 #include "model/ippool.h"
 #include "model/node.h"

@@ -24,6 +24,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "base/sha1.h"
+#include "base/sha256.h"
 #include "base/sha3.h"
 #include "base/strbuf.h"
 #include "base/vec.h"
@@ -245,6 +246,32 @@ START_TEST(sha1_of_known_texts)
 }
 END_TEST
 
+/* FIPS 180-4's examples, and each length around a block's end. */
+START_TEST(sha256_of_known_texts)
+{
+	static const struct {
+		const char *text, *hex;
+	} cases[] = {
+		{"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+		{"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+		{"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+			"248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+		{"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+			"d5e285683cd4efc02d021a5c62014694958901005d6f71e89e0989fac77e4072"},
+		{"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+			"04c26261370ee7541549d16dee320c723e3fd14671e66a099afe0a377c16888e"},
+		{"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+			"7ce100971f64e7001e8fe5a51973ecdfe1ced42befe7ee8d5fd6219506b5393c"},
+		{"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+			"000b48d4edf0fa7bee3c6236ecd2785baa5db4eeb8bb54341b029e0d9fa5fb0c"},
+	};
+	char hex[SHA256_HEX_SIZE];
+
+	ck_assert_str_eq(sha256_hex(cases[_i].text, hex), cases[_i].hex);
+}
+END_TEST
+
 START_TEST(sha3_of_known_texts)
 {
 	static const struct {
@@ -441,6 +468,7 @@ int main(void)
 	tcase_add_test(tc, lists_unlink_themselves);
 	tcase_add_test(tc, hmap_equals_an_array);
 	tcase_add_test(tc, sha1_of_known_texts);
+	tcase_add_loop_test(tc, sha256_of_known_texts, 0, 7);
 	tcase_add_test(tc, sha3_of_known_texts);
 	tcase_add_test(tc, base64_both_ways);
 	tcase_add_test(tc, files_are_whole);

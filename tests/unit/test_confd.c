@@ -18,40 +18,9 @@
 #include "confd/command.h"
 #include "confd/dns_view.h"
 #include "confd/secrets.h"
-#include "confd/sha256.h"
 #include "confd/templates.h"
 #include "model/service.h"
 #include "svc/loop.h"
-
-/* FIPS 180-4's examples, and each length around a block's end. */
-START_TEST(sha256_of_known_texts)
-{
-	static const struct {
-		const char *text, *hex;
-	} cases[] = {
-		{"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
-		{"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
-		{"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
-			"248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
-		{"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
-			"d5e285683cd4efc02d021a5c62014694958901005d6f71e89e0989fac77e4072"},
-		{"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
-			"04c26261370ee7541549d16dee320c723e3fd14671e66a099afe0a377c16888e"},
-		{"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
-			"7ce100971f64e7001e8fe5a51973ecdfe1ced42befe7ee8d5fd6219506b5393c"},
-		{"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
-		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
-			"000b48d4edf0fa7bee3c6236ecd2785baa5db4eeb8bb54341b029e0d9fa5fb0c"},
-	};
-	uint8_t digest[SHA256_SIZE];
-	char hex[2 * SHA256_SIZE + 1];
-
-	sha256(cases[_i].text, strlen(cases[_i].text), digest);
-	for (size_t i = 0; i < SHA256_SIZE; i++)
-		sprintf(hex + 2 * i, "%02x", digest[i]);
-	ck_assert_str_eq(hex, cases[_i].hex);
-}
-END_TEST
 
 /* As Calico's own tests have them. */
 START_TEST(router_ids_of_names)
@@ -362,7 +331,6 @@ int main(void)
 	SRunner *sr = srunner_create(s);
 	int failed;
 
-	tcase_add_loop_test(tc, sha256_of_known_texts, 0, 7);
 	tcase_add_loop_test(tc, router_ids_of_names, 0, 4);
 	tcase_add_test(tc, router_ids_that_may_be);
 	tcase_add_loop_test(tc, templates_lie_beside_the_program, 0, 3);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "confd/sha256.h"
+#include "base/sha256.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define BLOCK_SIZE 64
@@ -72,4 +73,14 @@ void sha256(const void *p, size_t n, uint8_t ret[static SHA256_SIZE])
 		add_block(h, last + i);
 	for (size_t i = 0; i < SHA256_SIZE; i++)
 		ret[i] = (uint8_t)(h[i / 4] >> (24 - i % 4 * 8));
+}
+
+const char *sha256_hex(const char *s, char ret[static SHA256_HEX_SIZE])
+{
+	uint8_t sum[SHA256_SIZE];
+
+	sha256(s, strlen(s), sum);
+	for (int i = 0; i < SHA256_SIZE; i++)
+		snprintf(ret + 2 * i, 3, "%02x", sum[i]);
+	return ret;
 }
