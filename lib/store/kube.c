@@ -9,6 +9,7 @@
  * keys, which is not that of names.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +31,7 @@ struct kube_op {
 	struct kube_key key;
 	int64_t rev; /* UPDATE, DELETE: what is replaced; LIST: the first page's */
 	int tries;
+	bool other_name; /* a policy that is looked for by its other name */
 	/* LIST */
 	struct kube_list list;
 	struct err list_err;
@@ -124,6 +126,43 @@ static char *path_of(const struct kube_op *o)
 
 /* ---- GET, and what comes before a write that names no revision ---- */
 
+/*
+ * Before 3.32 Calico stored a policy of the tier default as "default.NAME", and its clients call it NAME
+ * all the same. true: it is looked for by the name that was not asked for.
+ */
+static bool try_other_name(struct kube_op *o)
+{
+	struct kube_key *k = &o->key;
+	char name[sizeof(k->name)];
+	bool old = strncmp(k->name, "default.", 8) == 0;
+	int n;
+
+	if (k->kind->form != KUBE_POLICY || kube_of(o)->group != KUBE_CRD_V1 || o->other_name)
+		return false;
+	n = snprintf(name, sizeof(name), "%s%s", old ? "" : "default.", k->name + (old ? 8 : 0));
+	if (n <= 0 || n >= (int)sizeof(name))
+		return false;
+	memcpy(k->name, name, sizeof(name));
+	o->other_name = true;
+	return true;
+}
+
+/* By the other name only what is called NAME, in the tier default. */
+static bool is_asked_for(const struct kube_op *o, const struct store_kv *kv)
+{
+	const char *name = o->key.name;
+	auto_(json) json_t *j = NULL;
+	const char *own, *tier;
+
+	if (!kv->key || !kv->value || !o->other_name)
+		return kv->key && kv->value && strcmp(kv->key, o->op.req.key) == 0;
+	j = json_loadb(kv->value, kv->len, 0, NULL);
+	own = json_string_value(json_object_get(json_object_get(j, "metadata"), "name"));
+	tier = json_string_value(json_object_get(json_object_get(j, "spec"), "tier"));
+	return own && strcmp(own, name + (strncmp(name, "default.", 8) == 0 ? 8 : 0)) == 0 &&
+	       (!tier || !*tier || strcmp(tier, "default") == 0);
+}
+
 /* The object of the answer. ENOENT: it is not the one that has this key. */
 static int read_answer(const struct kube_op *o, const char *body, size_t len, struct store_kv *ret,
 	struct err *err)
@@ -135,7 +174,7 @@ static int read_answer(const struct kube_op *o, const char *body, size_t len, st
 		return err_set(err, -EHOSTUNREACH, "%s: the answer of %s cannot be decoded",
 			o->op.req.key, kube_call_where(&o->call));
 	r = kube_object_read(o->key.kind, kube_of(o)->group, obj, ret, err);
-	if (r == 0 && (!ret->key || !ret->value || strcmp(ret->key, o->op.req.key) != 0)) {
+	if (r == 0 && !is_asked_for(o, ret)) {
 		store_kv_done(ret);
 		return say(o, -ENOENT, NULL, err);
 	}
@@ -195,6 +234,10 @@ static void on_get(struct kube_call *c, int r, const char *body, size_t len, con
 		drop_left_over(o, body, len);
 		return;
 	}
+	if (r == -ENOENT && try_other_name(o)) {
+		op_call(o, NULL, path_of(o), NULL, on_get);
+		return;
+	}
 	r = r == 0 ? read_answer(o, body, len, &kv, &why) : say(o, r, err, &why);
 	if (r < 0) {
 		op_fail(o, r, &why);
@@ -229,12 +272,18 @@ static void on_write(
 	json_t *obj;
 	int64_t rev;
 
-	if (r == -ESTALE && o->op.req.verb != STORE_CREATE && names_no_revision(o)) {
+	if (o->op.req.verb != STORE_CREATE &&
+		((r == -ESTALE && names_no_revision(o)) || (r == -ENOENT && try_other_name(o)))) {
 		read_before(o);
 		return;
 	}
-	if (r < 0) {
+	if (r == -ENOENT && o->op.req.verb == STORE_CREATE) { /* the namespace */
+		why = *err;
+		why.code = r = -EINVAL;
+	} else if (r < 0) {
 		r = say(o, r, err, &why);
+	}
+	if (r < 0) {
 		op_fail(o, r, &why);
 		return;
 	}
@@ -306,6 +355,10 @@ static void on_before(
 	struct err why = ERR_INIT;
 	struct store_kv kv = {0};
 
+	if (r == -ENOENT && try_other_name(o)) {
+		read_before(o);
+		return;
+	}
 	r = r == 0 ? read_answer(o, body, len, &kv, &why) : say(o, r, err, &why);
 	if (r == 0)
 		r = check_before(o, &kv, &why);
@@ -347,9 +400,10 @@ static void on_create_view(
 static int may_write(const struct kube_op *o, struct err *err)
 {
 	const char *kind = o->key.kind->name;
+	enum kube_form form = o->key.kind->form;
 
-	if (o->key.kind->form == KUBE_CORE ||
-		(o->key.kind->form == KUBE_NODE && o->op.req.verb == STORE_DELETE))
+	if (form == KUBE_CORE || form == KUBE_NAMESPACE || form == KUBE_ACCOUNT ||
+		(form == KUBE_NODE && o->op.req.verb == STORE_DELETE))
 		return err_set(err, -EACCES,
 			"%s: a %s is Kubernetes' own: use kubectl to change it", o->op.req.key,
 			kind);

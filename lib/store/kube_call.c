@@ -213,33 +213,44 @@ static int code_of(int status, const char *reason, bool named)
 	}
 }
 
+/* What to do about it. */
+static const char *hint_of(int code, int r)
+{
+	if (code == 401)
+		return ": check the token or the client certificate, which may have expired";
+	if (code == 403)
+		return ": its RBAC role has to allow that";
+	if (code == 404 && r == -EHOSTUNREACH)
+		return ": are the CustomResourceDefinitions installed?";
+	return "";
+}
+
 int kube_call_status(struct kube_call *c, int code, const json_t *status, struct err *err)
 {
 	const char *message = json_string_value(json_object_get(status, "message"));
 	const char *reason = json_string_value(json_object_get(status, "reason"));
 	bool named = json_is_string(json_object_get(json_object_get(status, "details"), "name"));
 	int r = code_of(code, reason ? reason : "", named);
-	const char *hint = code == 401	 ? ": check the token or the client certificate"
-			   : code == 403 ? ": its RBAC role has to allow that"
-			   : r == -EHOSTUNREACH && code == 404
-				   ? ": are the CustomResourceDefinitions installed?"
-				   : "";
 
 	return err_set(err, r, "datastore %s: %.300s%s", kube_call_where(c),
-		message ? message : "an error without message", hint);
+		message ? message : "an error without message", hint_of(code, r));
 }
 
 static void on_refused(struct kube_call *c, const struct httpc_res *res)
 {
 	json_t *status = json_loadb(res->body, res->len, 0, NULL);
-	int r;
+	int line = res->len ? (int)strcspn(res->body, "\r\n<") : 0, r;
 
+	line = line > 100 ? 100 : line;
 	if (status) {
 		r = kube_call_status(c, res->status, status, &c->why);
 	} else {
 		r = code_of(res->status, "", false);
-		err_set(&c->why, r, "datastore %s%s: HTTP status %d: %.200s", kube_call_where(c),
-			c->path, res->status, res->body);
+		/* no server's of Kubernetes: one line of text, or a page */
+		err_set(&c->why, r, "datastore %s: %.*s: HTTP status %d%s%.*s%s",
+			kube_call_where(c), (int)strcspn(c->path, "?"), c->path, res->status,
+			line > 0 ? ": " : "", line, line > 0 ? res->body : "",
+			hint_of(res->status, r));
 	}
 	json_decref(status);
 	if (res->status / 100 == 5 && !c->write) {

@@ -8,11 +8,13 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/sha256.h"
 #include "base/sha3.h"
 #include "model/ipam.h"
 
 #define CALICO "/calico/resources/v3/projectcalico.org/"
 #define MARGAY "/margay/v1/"
+#define HASH_LEN 11 /* hexadecimal digits in a name that was too long */
 
 const struct kube_kind kube_kinds[KUBE_N_KINDS] = {
 	{CALICO "bgpconfigurations/", KUBE_RESOURCE, "BGPConfiguration", "bgpconfigurations", NULL,
@@ -58,6 +60,10 @@ const struct kube_kind kube_kinds[KUBE_N_KINDS] = {
 		"IPAMConfiguration", "ipamconfigurations", false},
 	{CALICO "nodes/", KUBE_NODE, "Node", "nodes", "v1", NULL, NULL, false},
 	{CALICO "workloadendpoints/", KUBE_POD, "Pod", "pods", "v1", NULL, NULL, true},
+	{CALICO "profiles/kns.", KUBE_NAMESPACE, "Namespace", "namespaces", "v1", NULL, NULL,
+		false},
+	{CALICO "profiles/ksa.", KUBE_ACCOUNT, "ServiceAccount", "serviceaccounts", "v1", NULL,
+		NULL, false},
 	{MARGAY "services/", KUBE_CORE, "Service", "services", "v1", NULL, NULL, true},
 	{MARGAY "endpointslices/", KUBE_CORE, "EndpointSlice", "endpointslices",
 		"discovery.k8s.io/v1", NULL, NULL, true},
@@ -154,6 +160,16 @@ static bool parse_endpoint(const char *s, struct kube_key *k)
 	       name_ok(k->host);
 }
 
+static bool parse_name(const char *s, struct kube_key *k)
+{
+	size_t n = strlen(s);
+
+	if (n > MODEL_NAME_MAX)
+		return false;
+	memcpy(k->name, s, n + 1);
+	return true;
+}
+
 /* "ipv4/block/10.244.0.0-26" */
 static bool parse_cidr(const char *s, struct kube_key *k)
 {
@@ -167,29 +183,45 @@ static bool parse_cidr(const char *s, struct kube_key *k)
 	return true;
 }
 
+/* "node1-10-244-0-0-26"; of a long name the beginning, and a hash of the whole behind. */
+static void name_affinity(struct kube_key *k)
+{
+	char cidr[PREFIX_TEXT_SIZE], hash[SHA256_HEX_SIZE];
+	auto_free char *whole = NULL, *name = NULL;
+	size_t n;
+
+	n = strlen(kube_cidr_name(&k->cidr, cidr));
+	if (strlen(k->host) + 1 + n < MODEL_NAME_MAX) {
+		name = mem_printf("%s-%s", k->host, cidr);
+	} else {
+		whole = mem_printf("%s+%s", k->host, cidr);
+		sha256_hex(whole, hash);
+		name = mem_printf("%.*s-%s-%.*s", (int)(MODEL_NAME_MAX - 1 - n - HASH_LEN - 2),
+			k->host, cidr, HASH_LEN, hash);
+	}
+	memcpy(k->name, name, strlen(name) + 1);
+}
+
 static bool parse_affinity(const char *s, struct kube_key *k)
 {
-	char cidr[PREFIX_TEXT_SIZE];
-
 	k->virtual = strcmp(k->kind->root, IPAM_KEY_AFFINITIES) != 0;
 	s = take_part(s, k->host, sizeof(k->host));
-	if (!s || !parse_cidr(s, k) || strlen(k->host) + 1 + strlen(k->name) >= MODEL_NAME_MAX)
+	if (!s || !parse_cidr(s, k))
 		return false;
-	memcpy(cidr, k->name, sizeof(cidr));
-	memcpy(k->name, k->host, strlen(k->host));
-	k->name[strlen(k->host)] = '-';
-	snprintf(k->name + strlen(k->host) + 1, PREFIX_TEXT_SIZE, "%s", cidr);
+	name_affinity(k);
 	return true;
 }
 
-static bool parse_name(const char *s, struct kube_key *k)
+/* "NAMESPACE.NAME" */
+static bool parse_account(const char *s, struct kube_key *k)
 {
-	size_t n = strlen(s);
+	size_t n = strcspn(s, ".");
 
-	if (n > MODEL_NAME_MAX)
+	if (s[n] != '.' || n >= sizeof(k->ns))
 		return false;
-	memcpy(k->name, s, n + 1);
-	return true;
+	memcpy(k->ns, s, n);
+	k->ns[n] = '\0';
+	return name_ok(k->ns) && parse_name(s + n + 1, k);
 }
 
 /* The rest of the key, behind the kind's root. */
@@ -209,6 +241,8 @@ static bool parse_rest(const char *s, struct kube_key *k)
 		return !*s && parse_name("default", k);
 	case KUBE_POD:
 		return parse_endpoint(s, k);
+	case KUBE_ACCOUNT:
+		return parse_account(s, k);
 	case KUBE_HANDLE:
 		if (!parse_name(s, k))
 			return false;
@@ -220,6 +254,7 @@ static bool parse_rest(const char *s, struct kube_key *k)
 	case KUBE_POLICY:
 	case KUBE_IPAM_RESOURCE:
 	case KUBE_NODE:
+	case KUBE_NAMESPACE:
 	case KUBE_CORE:
 		break;
 	}
@@ -238,7 +273,10 @@ int kube_key_parse(const char *key, struct kube_key *ret, struct err *err)
 				"%s: in Kubernetes endpoints are pods: want "
 				"NAMESPACE/NODE-k8s-POD-eth0, each \"-\" in a name doubled",
 				key);
-		return err_set(err, -EINVAL, "%s: no name for an object of Kubernetes", key);
+		return err_set(err, -EINVAL,
+			"%s: no name for an object %s of Kubernetes: want a-z, 0-9, \"-\" and \".\", at most "
+			"%d characters",
+			key, k.kind->name, MODEL_NAME_MAX);
 	}
 	*ret = k;
 	return 0;

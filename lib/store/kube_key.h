@@ -29,6 +29,8 @@ enum kube_form {
 	KUBE_IPAM_RESOURCE, /* ... as a resource: one object */
 	KUBE_NODE,	    /* a view of Kubernetes' Node */
 	KUBE_POD,	    /* a view of a Pod: WorkloadEndpoint */
+	KUBE_NAMESPACE,	    /* a view of a Namespace, read only: Profile kns.NAMESPACE */
+	KUBE_ACCOUNT,	    /* and of a ServiceAccount: Profile ksa.NAMESPACE.NAME */
 	KUBE_CORE,	    /* an object of Kubernetes' own, read only */
 };
 
@@ -41,7 +43,7 @@ struct kube_kind {
 	bool namespaced;
 };
 
-#define KUBE_N_KINDS 29
+#define KUBE_N_KINDS 31
 extern const struct kube_kind kube_kinds[KUBE_N_KINDS];
 
 /* What a key names, or what all keys that begin with a prefix have in common; "" = anything. */

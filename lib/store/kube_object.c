@@ -105,9 +105,16 @@ static bool is_calico_object(enum kube_form form)
 	return form == KUBE_RESOURCE || form == KUBE_POLICY || form == KUBE_IPAM_RESOURCE;
 }
 
+static bool is_profile(enum kube_form form)
+{
+	return form == KUBE_NAMESPACE || form == KUBE_ACCOUNT;
+}
+
 static const char *uid_of(const char *uid, const struct kube_kind *kind, char buf[static UID_SIZE])
 {
-	return is_calico_object(kind->form) && reverse_uid(uid, buf) ? buf : uid;
+	return (is_calico_object(kind->form) || is_profile(kind->form)) && reverse_uid(uid, buf)
+		       ? buf
+		       : uid;
 }
 
 /* ---- resources ---- */
@@ -171,6 +178,17 @@ static json_t *read_metadata(const struct kube_kind *kind, const json_t *obj)
 	return meta;
 }
 
+/* As in etcd, where it is the same in either group. */
+static void set_policy_name(json_t *meta)
+{
+	json_t *annotations = json_copy(json_object_get(meta, "annotations")) ?: json_object();
+	auto_(json) json_t *named = json_pack("{s:O?}", "name", json_object_get(meta, "name"));
+	auto_free char *text = model_json_dump(named);
+
+	json_object_set_new(annotations, METADATA, json_string(text));
+	json_object_set_new(meta, "annotations", annotations);
+}
+
 static json_t *read_resource(const struct kube_kind *kind, enum kube_group group, const json_t *obj)
 {
 	json_t *j = json_object(), *meta;
@@ -182,6 +200,8 @@ static json_t *read_resource(const struct kube_kind *kind, enum kube_group group
 		       : json_copy((json_t *)(uintptr_t)json_object_get(obj, "metadata"));
 	for (size_t i = 0; i < array_size(volatile_members); i++)
 		json_object_del(meta, volatile_members[i]);
+	if (kind->form == KUBE_POLICY)
+		set_policy_name(meta);
 	json_object_set_new(j, "kind", json_string(kube_kind_name(kind, KUBE_NATIVE_V3)));
 	json_object_set_new(j, "apiVersion", json_string(kube_api_version(kind, KUBE_NATIVE_V3)));
 	json_object_set_new(j, "metadata", meta);
@@ -539,31 +559,55 @@ static int read_named(const struct kube_kind *kind, enum kube_group group, const
 	struct store_kv *kv, struct err *err)
 {
 	auto_(json) json_t *j = read_resource(kind, group, obj);
-	const json_t *meta = json_object_get(j, "metadata");
-	const char *ns = text_of(meta, "namespace");
+	const json_t *own = json_object_get(obj, "metadata");
+	const char *ns = text_of(own, "namespace");
 
 	kv->key = mem_printf("%s%s%s%s", kind->root, kind->namespaced && ns ? ns : "",
-		kind->namespaced ? "/" : "", text_of(meta, "name"));
+		kind->namespaced ? "/" : "", text_of(own, "name"));
 	kv->value = encode(kind, j);
 	return group == KUBE_CRD_V1 && !kind->api ? check_annotation(kind, obj, err) : 0;
 }
 
-static void read_view(const struct kube_kind *kind, const json_t *obj, struct store_kv *kv)
+static void read_pod(const struct kube_kind *kind, const json_t *obj, struct store_kv *kv)
 {
-	auto_(json) json_t *j = NULL;
-
-	if (kind->form == KUBE_NODE)
-		j = kube_view_node(obj);
-	else
-		j = kube_view_pod(obj);
-	if (!j)
-		return;
+	auto_(json) json_t *j = kube_view_pod(obj);
 	const json_t *meta = json_object_get(j, "metadata");
 
-	kv->key = mem_printf("%s%s%s%s", kind->root,
-		kind->namespaced ? text_of(meta, "namespace") : "", kind->namespaced ? "/" : "",
-		text_of(meta, "name"));
-	kv->value = resource_encode(j, kind->form == KUBE_NODE ? KIND_NODE : KIND_WORKLOADENDPOINT);
+	if (!j)
+		return;
+	kv->key = mem_printf(
+		"%s%s/%s", kind->root, text_of(meta, "namespace"), text_of(meta, "name"));
+	kv->value = resource_encode(j, KIND_WORKLOADENDPOINT);
+}
+
+static void read_node(const struct kube_kind *kind, const json_t *obj, struct store_kv *kv)
+{
+	auto_(json) json_t *j = kube_view_node(obj);
+
+	kv->key = mem_printf("%s%s", kind->root, text_of(json_object_get(j, "metadata"), "name"));
+	kv->value = resource_encode(j, KIND_NODE);
+}
+
+static int read_profile(
+	const struct kube_kind *kind, const json_t *obj, struct store_kv *kv, struct err *err)
+{
+	bool account = kind->form == KUBE_ACCOUNT;
+	const char *name = text_of(json_object_get(obj, "metadata"), "name");
+	auto_(json) json_t *j = NULL;
+	json_t *meta;
+	const char *uid;
+	char buf[UID_SIZE];
+
+	if (account && !text_of(json_object_get(obj, "metadata"), "namespace"))
+		return err_set(err, -EINVAL, "%s %s: without namespace", kind->name, name);
+	j = kube_view_profile(obj, account);
+	meta = json_object_get(j, "metadata");
+	uid = text_of(meta, "uid");
+	if (uid && uid_of(uid, kind, buf) == buf)
+		json_object_set_new(meta, "uid", json_string(buf));
+	kv->key = mem_printf("%s%s", kind->root, text_of(meta, "name") + strlen("kns."));
+	kv->value = encode(kind, j);
+	return 0;
 }
 
 int kube_object_read(const struct kube_kind *kind, enum kube_group group, const json_t *obj,
@@ -594,8 +638,14 @@ int kube_object_read(const struct kube_kind *kind, enum kube_group group, const 
 		r = read_ipam(kind, obj, ret, &why);
 		break;
 	case KUBE_NODE:
+		read_node(kind, obj, ret);
+		break;
 	case KUBE_POD:
-		read_view(kind, obj, ret);
+		read_pod(kind, obj, ret);
+		break;
+	case KUBE_NAMESPACE:
+	case KUBE_ACCOUNT:
+		r = read_profile(kind, obj, ret, err);
 		break;
 	}
 	if (r < 0) {
@@ -625,6 +675,8 @@ static json_t *write_spec(const struct kube_key *key, enum kube_group group, con
 	case KUBE_IPAM_RESOURCE:
 	case KUBE_NODE:
 	case KUBE_POD:
+	case KUBE_NAMESPACE:
+	case KUBE_ACCOUNT:
 	case KUBE_CORE:
 		break;
 	}
@@ -639,6 +691,7 @@ static json_t *write_object(const struct kube_key *key, enum kube_group group, c
 
 	if (key->kind->form == KUBE_AFFINITY)
 		json_object_set_new(all, "labels", affinity_labels(key));
+	json_object_del(json_object_get(all, "annotations"), METADATA);
 	meta = write_metadata(key, group, all);
 	json_object_set_new(j, "apiVersion", json_string(kube_api_version(key->kind, group)));
 	json_object_set_new(j, "kind", json_string(kube_kind_name(key->kind, group)));
@@ -683,6 +736,8 @@ int kube_object_write(const struct kube_key *key, enum kube_group group, const c
 		j = kube_view_pod_patch(value);
 		set_guard(j, rev);
 		break;
+	case KUBE_NAMESPACE:
+	case KUBE_ACCOUNT:
 	case KUBE_CORE:
 		return err_set(err, -EACCES,
 			"%s %s: cannot be written in the datastore of Kubernetes: use kubectl",

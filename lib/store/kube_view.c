@@ -15,6 +15,7 @@
 #define CALICO "projectcalico.org/"
 #define CNI "cni.projectcalico.org/"
 #define KUBE_LABELS CALICO "kube-labels" /* told, never stored */
+#define NETWORK_STATUS "k8s.v1.cni.cncf.io/network-status"
 
 static const char *text_of(const json_t *obj, const char *name)
 {
@@ -327,7 +328,7 @@ static void add_port(json_t *list, const json_t *port)
 
 	if (!protocol)
 		protocol = "TCP";
-	if ((!name && !host_port) ||
+	if (!json_integer_value(json_object_get(port, "containerPort")) || (!name && !host_port) ||
 		(strcmp(protocol, "TCP") != 0 && strcmp(protocol, "UDP") != 0 &&
 			strcmp(protocol, "SCTP") != 0))
 		return;
@@ -338,15 +339,45 @@ static void add_port(json_t *list, const json_t *port)
 			"hostPort", host_port, "hostIP", host_ip ? host_ip : ""));
 }
 
-static json_t *pod_ports(const json_t *obj)
+static void add_ports(json_t *list, const json_t *containers)
 {
 	const json_t *c, *port;
-	json_t *list = json_array();
 	size_t i, k;
 
-	json_array_foreach (json_object_get(json_object_get(obj, "spec"), "containers"), i, c)
+	json_array_foreach (containers, i, c)
 		json_array_foreach (json_object_get(c, "ports"), k, port)
 			add_port(list, port);
+}
+
+static json_t *pod_ports(const json_t *spec)
+{
+	json_t *list = json_array();
+
+	add_ports(list, json_object_get(spec, "containers"));
+	add_ports(list, json_object_get(spec, "initContainers"));
+	return list;
+}
+
+/* Floating addresses lead to the pod's of their family. */
+static json_t *pod_nats(const json_t *networks, const json_t *annotations)
+{
+	auto_(json) json_t *given = loads(text_of(annotations, CNI "floatingIPs"));
+	json_t *list = json_array(), *e, *n;
+	size_t i, k;
+
+	json_array_foreach (given, i, e)
+		json_array_foreach (networks, k, n) {
+			struct prefix pod;
+			struct ip ip;
+
+			if (!json_is_string(e) || ip_parse(json_string_value(e), &ip, NULL) < 0 ||
+				prefix_parse(json_string_value(n), &pod, NULL) < 0 ||
+				ip.family != pod.addr.family)
+				continue;
+			json_array_append_new(list, json_pack("{s:s, s:O}", "internalIP",
+							    ip_str(&pod.addr), "externalIP", e));
+			break;
+		}
 	return list;
 }
 
@@ -358,16 +389,20 @@ static json_t *pod_sources(const json_t *annotations)
 	size_t i;
 
 	json_array_foreach (given, i, e)
-		if (json_is_string(e) && prefix_parse_host(json_string_value(e), &p, NULL) == 0)
+		if (json_is_string(e) && prefix_parse(json_string_value(e), &p, NULL) == 0) {
+			p = prefix_masked(&p);
 			json_array_append_new(list, json_string(prefix_str(&p)));
+		}
 	return list;
 }
 
 static json_t *pod_metadata(const json_t *own, const char *name, const char *account)
 {
+	const char *status = text_of(json_object_get(own, "annotations"), NETWORK_STATUS);
 	json_t *meta = json_object(), *labels = copy_of(json_object_get(own, "labels"));
 
 	set_text(meta, "name", name);
+	set_text(meta, "generateName", text_of(own, "generateName"));
 	set_text(meta, "namespace", text_of(own, "namespace"));
 	set_text(meta, "uid", text_of(own, "uid"));
 	set_text(meta, "creationTimestamp", text_of(own, "creationTimestamp"));
@@ -376,6 +411,9 @@ static json_t *pod_metadata(const json_t *own, const char *name, const char *acc
 	if (account && strlen(account) < 63)
 		set_text(labels, CALICO "serviceaccount", account);
 	json_object_set_new(meta, "labels", labels);
+	if (status)
+		json_object_set_new(
+			meta, "annotations", json_pack("{s:s}", NETWORK_STATUS, status));
 	return meta;
 }
 
@@ -394,6 +432,7 @@ static json_t *pod_spec(const json_t *obj, const char *node, const char *account
 	const char *ns = text_of(own, "namespace"), *pod = text_of(own, "name");
 	auto_free char *profile = mem_printf("kns.%s", ns), *of = mem_printf("%s.%s", ns, pod);
 	json_t *spec = json_object(), *profiles = json_pack("[s]", profile);
+	json_t *networks = pod_networks(obj, annotations), *qos = kube_view_qos(annotations);
 	char veth[WEP_VETH_SIZE];
 
 	if (account) {
@@ -407,11 +446,14 @@ static json_t *pod_spec(const json_t *obj, const char *node, const char *account
 	set_text(spec, "pod", pod);
 	set_text(spec, "endpoint", "eth0");
 	set_text(spec, "serviceAccountName", account);
-	set_list(spec, "ipNetworks", pod_networks(obj, annotations));
+	set_list(spec, "ipNATs", pod_nats(networks, annotations));
+	set_list(spec, "ipNetworks", networks);
 	json_object_set_new(spec, "profiles", profiles);
 	set_text(spec, "interfaceName", wep_veth_name("cali", of, veth));
-	set_list(spec, "ports", pod_ports(obj));
+	set_list(spec, "ports", pod_ports(json_object_get(obj, "spec")));
 	set_list(spec, "allowSpoofedSourcePrefixes", pod_sources(annotations));
+	if (qos)
+		json_object_set_new(spec, "qosControls", qos);
 	return spec;
 }
 
@@ -452,4 +494,45 @@ json_t *kube_view_pod_patch(const json_t *wep)
 	if (container)
 		set_text(to, CNI "containerID", container);
 	return json_pack("{s:{s:o}}", "metadata", "annotations", to);
+}
+
+/* ---- Profile ---- */
+
+/* The object's own, and its name, each with the prefix; sorted. */
+static json_t *profile_labels(const json_t *given, const char *prefix, const char *own)
+{
+	auto_(json) json_t *labels = json_object();
+	auto_free char *own_label = mem_printf("%s" CALICO "name", prefix), *text = NULL;
+	const char *name;
+	json_t *value;
+
+	json_object_foreach ((json_t *)(uintptr_t)given, name, value) {
+		auto_free char *label = mem_printf("%s%s", prefix, name);
+
+		json_object_set(labels, label, value);
+	}
+	set_text(labels, own_label, own);
+	text = json_dumps(labels, JSON_COMPACT | JSON_SORT_KEYS);
+	return loads(text);
+}
+
+json_t *kube_view_profile(const json_t *obj, bool account)
+{
+	const json_t *own = json_object_get(obj, "metadata");
+	const char *ns = text_of(own, "namespace"), *own_name = text_of(own, "name");
+	auto_free char *name =
+		account ? mem_printf("ksa.%s.%s", ns, own_name) : mem_printf("kns.%s", own_name);
+	json_t *spec = account ? json_object()
+			       : json_pack("{s:[{s:s}], s:[{s:s}]}", "ingress", "action", "Allow",
+					 "egress", "action", "Allow");
+	json_t *meta = json_object();
+
+	set_text(meta, "name", name);
+	set_text(meta, "uid", text_of(own, "uid"));
+	set_text(meta, "creationTimestamp", text_of(own, "creationTimestamp"));
+	json_object_set_new(spec, "labelsToApply",
+		profile_labels(
+			json_object_get(own, "labels"), account ? "pcsa." : "pcns.", own_name));
+	return json_pack("{s:s, s:s, s:o, s:o}", "kind", "Profile", "apiVersion",
+		"projectcalico.org/v3", "metadata", meta, "spec", spec);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Calico's Node as a view of Kubernetes' Node, and WorkloadEndpoints as one of Pods: what is not in
- * them stands in annotations. Pure; inside of kube_object.c.
+ * Calico's Node as a view of Kubernetes' Node, WorkloadEndpoints as one of Pods, Profiles as one of
+ * Namespaces and ServiceAccounts: what is not in them stands in annotations. Pure; inside of kube_object.c.
  *
  * A pod is an endpoint where it has a node and a network of its own, in any phase; it has its addresses
  * until it is finished, or until the CNI plugin emptied its annotation.
@@ -9,6 +9,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 /* The Node. What annotations hold and makes no sense is as absent. The caller's. */
 json_t *kube_view_node(const json_t *obj);
@@ -19,3 +20,8 @@ json_t *kube_view_node_patch(const json_t *node);
 json_t *kube_view_pod(const json_t *obj);
 /* The merge patch of the pod's annotations; NULL: of an endpoint that is deleted. */
 json_t *kube_view_pod_patch(const json_t *wep);
+/* spec.qosControls, NULL where the annotations ask for none. The caller's. */
+json_t *kube_view_qos(const json_t *annotations);
+
+/* The Profile of a Namespace, or of a ServiceAccount; its uid is the object's. */
+json_t *kube_view_profile(const json_t *obj, bool account);

@@ -68,6 +68,11 @@ START_TEST(keys_name_objects)
 			"/apis/crd.projectcalico.org/v1/ipamconfigs/default",
 			"/apis/projectcalico.org/v3/ipamconfigurations/default"},
 		{RESOURCES "nodes/n1", "/api/v1/nodes/n1", "/api/v1/nodes/n1"},
+		{RESOURCES "profiles/kns.default", "/api/v1/namespaces/default", NULL},
+		{RESOURCES "profiles/ksa.ns.a.b", "/api/v1/namespaces/ns/serviceaccounts/a.b",
+			NULL},
+		{RESOURCES "bgpconfigurations/node.n1.example",
+			"/apis/crd.projectcalico.org/v1/bgpconfigurations/node.n1.example", NULL},
 		{RESOURCES "workloadendpoints/ns/node--1-k8s-web--0.x-eth0",
 			"/api/v1/namespaces/ns/pods/web-0.x", NULL},
 		{"/margay/v1/services/ns/s", "/api/v1/namespaces/ns/services/s", NULL},
@@ -102,6 +107,10 @@ START_TEST(keys_of_no_object_are_refused)
 		RESOURCES "ippools/a%2fb",
 		RESOURCES "networkpolicies/a",
 		RESOURCES "networkpolicies/n?s/a",
+		RESOURCES "profiles/projectcalico-default-allow",
+		RESOURCES "profiles/ksa.default",
+		RESOURCES "profiles/ksa..a",
+		IPAM "handle/my_network.0f3c1d",
 		RESOURCES "workloadendpoints/ns/n-cni-abc-eth0",
 		RESOURCES "workloadendpoints/ns/n-k8s-a-net1",
 		RESOURCES "workloadendpoints/ns/n-k8s-a-b-eth0",
@@ -116,6 +125,10 @@ START_TEST(keys_of_no_object_are_refused)
 
 	for (size_t i = 0; i < array_size(keys); i++)
 		ck_assert_msg(kube_key_parse(keys[i], &k, &err) == -EINVAL, "%s", keys[i]);
+	ck_assert_int_eq(kube_key_parse(IPAM "handle/a_b", &k, &err), -EINVAL);
+	ck_assert_str_eq(err.text,
+		IPAM "handle/a_b: no name for an object IPAMHandle of Kubernetes: want "
+		     "a-z, 0-9, \"-\" and \".\", at most 253 characters");
 	ck_assert_int_eq(kube_prefix_parse("/calico/", &k, &err), -EINVAL);
 	ck_assert_str_eq(err.text,
 		"/calico/: Kubernetes lists one kind at a time: want the keys of one kind");
@@ -138,6 +151,27 @@ START_TEST(prefixes_name_lists)
 	ck_assert_int_eq(kube_prefix_parse(IPAM "virtual/", &k, &err), 0);
 	ck_assert_str_eq(k.host, "");
 	ck_assert(k.virtual);
+}
+END_TEST
+
+START_TEST(names_of_affinities_are_never_too_long)
+{
+	char host[300], key[400];
+	struct kube_key k;
+
+	for (int n = 1; n <= 253; n++) {
+		snprintf(key, sizeof(key), IPAM "host/%.*s/ipv4/block/10.244.66.128-29", n,
+			(char *)memset(host, 'n', sizeof(host)));
+		k = parse(key);
+		ck_assert_uint_le(strlen(k.name), 252);
+		ck_assert_uint_eq(strlen(k.host), n);
+		if (n == 235)
+			ck_assert_str_eq(k.name + n, "-10-244-66-128-29");
+		if (n == 240)
+			ck_assert_str_eq(k.name + 223, "-10-244-66-128-29-df97f28f57a");
+	}
+	snprintf(key, sizeof(key), IPAM "host/%.254s/ipv4/block/10.244.66.128-29", host);
+	ck_assert_int_eq(kube_key_parse(key, &k, &err), -EINVAL);
 }
 END_TEST
 
@@ -496,26 +530,44 @@ END_TEST
 START_TEST(policies_have_their_name_in_the_annotation)
 {
 	static const char key[] = RESOURCES "networkpolicies/ns/allow-dns";
-	auto_free char *text = write_text(key, KUBE_CRD_V1,
-		"{\"metadata\":{\"name\":\"allow-dns\",\"namespace\":\"ns\"},\"spec\":{}}", 0);
+	/* as etcd has it */
+	static const char value[] =
+		"{\"kind\":\"NetworkPolicy\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"allow-dns\",\"namespace\":\"ns\",\"annotations\":{\"projectcalico.org/"
+		"metadata\":\"{\\\"name\\\":\\\"allow-dns\\\"}\"}},\"spec\":{\"selector\":\"a == 'b' "
+		"\\u0026\\u0026 has(c)\"}}";
+	auto_free char *v1 = write_text(key, KUBE_CRD_V1, value, 0);
+	auto_free char *v3 = write_text(key, KUBE_NATIVE_V3, value, 0);
 	struct store_kv kv;
 
-	equal_json(text,
+	equal_json(v1,
 		"{\"kind\":\"NetworkPolicy\",\"apiVersion\":\"crd.projectcalico.org/v1\","
 		"\"metadata\":{\"name\":\"allow-dns\",\"namespace\":\"ns\",\"annotations\":{"
-		"\"projectcalico.org/metadata\":\"{\\\"name\\\":\\\"allow-dns\\\"}\"}},\"spec\":{}}");
-	kv = read_text(key, KUBE_CRD_V1, text);
+		"\"projectcalico.org/metadata\":\"{\\\"name\\\":\\\"allow-dns\\\"}\"}},\"spec\":{"
+		"\"selector\":\"a == 'b' && has(c)\"}}");
+	kv = read_text(key, KUBE_CRD_V1, v1);
 	ck_assert_str_eq(kv.key, key);
+	ck_assert_str_eq(kv.value, value);
 	store_kv_done(&kv);
-	/* as older releases stored it */
+	equal_json(v3,
+		"{\"kind\":\"NetworkPolicy\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"allow-dns\",\"namespace\":\"ns\",\"annotations\":{}},\"spec\":{"
+		"\"selector\":\"a == 'b' && has(c)\"}}");
+	kv = read_text(key, KUBE_NATIVE_V3, v3);
+	ck_assert_str_eq(kv.key, key);
+	ck_assert_str_eq(kv.value, value);
+	store_kv_done(&kv);
+	/* as older releases stored it: the key is that in etcd, the name its clients' */
 	kv = read_text(key, KUBE_CRD_V1,
 		"{\"metadata\":{\"name\":\"default.allow-dns\",\"namespace\":\"ns\"},\"spec\":{}}");
-	ck_assert_str_eq(kv.key, key);
+	ck_assert_str_eq(kv.key, RESOURCES "networkpolicies/ns/default.allow-dns");
+	ck_assert_ptr_nonnull(strstr(kv.value, "\"name\":\"allow-dns\""));
 	store_kv_done(&kv);
 	kv = read_text(key, KUBE_CRD_V1,
 		"{\"metadata\":{\"name\":\"default.x\",\"namespace\":\"ns\"},\"spec\":{\"tier\":"
 		"\"other\"}}");
 	ck_assert_str_eq(kv.key, RESOURCES "networkpolicies/ns/default.x");
+	ck_assert_ptr_nonnull(strstr(kv.value, "\"name\":\"default.x\""));
 	store_kv_done(&kv);
 }
 END_TEST
@@ -679,6 +731,98 @@ START_TEST(an_endpoint_is_written_by_a_patch)
 	equal_json(cleared,
 		"{\"metadata\":{\"resourceVersion\":\"6\",\"annotations\":{"
 		"\"cni.projectcalico.org/podIP\":\"\",\"cni.projectcalico.org/podIPs\":\"\"}}}");
+}
+END_TEST
+
+START_TEST(what_a_pods_annotations_ask_for)
+{
+	static const struct {
+		const char *annotations, *want;
+	} cases[] = {
+		{"\"cni.projectcalico.org/floatingIPs\":\"[\\\"192.0.2.9\\\",\\\"2001:db8::9\\\",1,"
+		 "\\\"x\\\"]\"",
+			"\"ipNATs\":[{\"internalIP\":\"10.244.0.7\",\"externalIP\":\"192.0.2.9\"},{"
+			"\"internalIP\":\"fd00::7\",\"externalIP\":\"2001:db8::9\"}]"},
+		{"\"cni.projectcalico.org/floatingIPs\":\"192.0.2.9\"", NULL},
+		{"\"cni.projectcalico.org/allowedSourcePrefixes\":\"[\\\"192.0.2.9/24\\\"]\"",
+			"\"allowSpoofedSourcePrefixes\":[\"192.0.2.0/24\"]"},
+		{"\"k8s.v1.cni.cncf.io/network-status\":\"[]\"",
+			"\"annotations\":{\"k8s.v1.cni.cncf.io/network-status\":\"[]\"}"},
+		{"\"qos.projectcalico.org/ingressBandwidth\":\"10M\"",
+			"\"qosControls\":{\"ingressBandwidth\":10000000,\"ingressBurst\":4294967296}"},
+		{"\"kubernetes.io/ingress-bandwidth\":\"1.5Gi\",\"kubernetes.io/egress-bandwidth\":"
+		 "\"1\",\"qos.projectcalico.org/egressBurst\":\"1e5\"",
+			"\"qosControls\":{\"ingressBandwidth\":1610612736,\"egressBandwidth\":1000,"
+			"\"ingressBurst\":4294967296,\"egressBurst\":100000}"},
+		{"\"kubernetes.io/ingress-bandwidth\":\"1M\",\"qos.projectcalico.org/"
+		 "ingressBandwidth\":\"2M\",\"qos.projectcalico.org/ingressPeakrate\":\"3M\","
+		 "\"qos.projectcalico.org/ingressMinburst\":\"1500\",\"qos.projectcalico.org/"
+		 "ingressBurst\":\"99999E\"",
+			"\"qosControls\":{\"ingressBandwidth\":2000000,\"ingressBurst\":34359738360,"
+			"\"ingressPeakrate\":3000000,\"ingressMinburst\":1500}"},
+		{"\"qos.projectcalico.org/egressPacketRate\":\"1.0001\",\"qos.projectcalico.org/"
+		 "ingressMaxConnections\":\"7\",\"qos.projectcalico.org/dscp\":\"af11\"",
+			"\"qosControls\":{\"egressPacketRate\":2,\"egressPacketBurst\":5,"
+			"\"ingressMaxConnections\":7,\"dscp\":\"AF11\"}"},
+		/* what needs another one, and what makes no sense */
+		{"\"qos.projectcalico.org/ingressBurst\":\"1M\",\"qos.projectcalico.org/"
+		 "ingressPeakrate\":\"1M\",\"qos.projectcalico.org/ingressPacketBurst\":\"9\","
+		 "\"qos.projectcalico.org/egressBandwidth\":\"fast\",\"qos.projectcalico.org/"
+		 "egressPacketRate\":\"1x\",\"qos.projectcalico.org/egressMaxConnections\":\".\","
+		 "\"qos.projectcalico.org/dscp\":\"64\"",
+			NULL},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		auto_free char *pod =
+			mem_printf("{\"metadata\":{" POD_META ",\"annotations\":{%s}}," POD_SPEC
+				   ",\"status\":{\"podIPs\":[{\"ip\":\"10.244.0.7\"},{"
+				   "\"ip\":\"fd00::7\"}]}}",
+				cases[i].annotations);
+		struct store_kv kv = read_text(wep_key, KUBE_CRD_V1, pod);
+
+		if (cases[i].want)
+			ck_assert_msg(strstr(kv.value, cases[i].want) != NULL, "%s", kv.value);
+		else
+			ck_assert_msg(
+				!strstr(kv.value, "qosControls") && !strstr(kv.value, "ipNATs"),
+				"%s", kv.value);
+		store_kv_done(&kv);
+	}
+}
+END_TEST
+
+START_TEST(profiles_are_views)
+{
+	static const char kns[] = RESOURCES "profiles/kns.shop",
+			  ksa[] = RESOURCES "profiles/ksa.shop.web";
+	struct kube_key k = parse(kns);
+	json_t *j = NULL;
+	struct store_kv kv = read_text(kns, KUBE_CRD_V1,
+		"{\"metadata\":{\"name\":\"shop\",\"uid\":\"fc543978-deb2-4e84-9a36-b07af18edc42\","
+		"\"creationTimestamp\":\"2026-08-01T12:00:00Z\",\"labels\":{\"kubernetes.io/"
+		"metadata.name\":\"shop\",\"team\":\"a\"}},\"spec\":{\"finalizers\":[\"kubernetes\"]},"
+		"\"status\":{\"phase\":\"Active\"}}");
+
+	ck_assert_str_eq(kv.key, kns);
+	ck_assert_str_eq(kv.value,
+		"{\"kind\":\"Profile\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"kns.shop\",\"uid\":\"3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42\","
+		"\"creationTimestamp\":\"2026-08-01T12:00:00Z\"},\"spec\":{\"ingress\":[{\"action\":"
+		"\"Allow\"}],\"egress\":[{\"action\":\"Allow\"}],\"labelsToApply\":{"
+		"\"pcns.kubernetes.io/metadata.name\":\"shop\",\"pcns.projectcalico.org/name\":"
+		"\"shop\",\"pcns.team\":\"a\"}}}");
+	store_kv_done(&kv);
+	ck_assert_int_eq(kube_object_write(&k, KUBE_CRD_V1, "{}", 2, 0, &j, &err), -EACCES);
+	kv = read_text(ksa, KUBE_NATIVE_V3,
+		"{\"metadata\":{\"name\":\"web\",\"namespace\":\"shop\",\"uid\":"
+		"\"fc543978-deb2-4e84-9a36-b07af18edc42\"}}");
+	ck_assert_str_eq(kv.key, ksa);
+	ck_assert_str_eq(kv.value,
+		"{\"kind\":\"Profile\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
+		"\"name\":\"ksa.shop.web\",\"uid\":\"3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42\"},"
+		"\"spec\":{\"labelsToApply\":{\"pcsa.projectcalico.org/name\":\"web\"}}}");
+	store_kv_done(&kv);
 }
 END_TEST
 
@@ -1045,6 +1189,7 @@ int main(void)
 	tcase_add_test(tc, keys_name_objects);
 	tcase_add_test(tc, keys_of_no_object_are_refused);
 	tcase_add_test(tc, prefixes_name_lists);
+	tcase_add_test(tc, names_of_affinities_are_never_too_long);
 	tcase_add_test(tc, host_hashes);
 	tcase_add_test(tc, what_ipam_stores);
 	tcase_add_test(tc, what_other_versions_of_calico_wrote);
@@ -1056,6 +1201,8 @@ int main(void)
 	tcase_add_test(tc, a_node_is_a_view);
 	tcase_add_test(tc, an_endpoint_is_a_view);
 	tcase_add_test(tc, an_endpoint_is_written_by_a_patch);
+	tcase_add_test(tc, what_a_pods_annotations_ask_for);
+	tcase_add_test(tc, profiles_are_views);
 	tcase_add_test(tc, services_are_as_they_are_and_read_only);
 	tcase_add_test(tc, lists_are_taken_apart);
 	tcase_add_test(tc, what_is_no_list);
