@@ -738,6 +738,115 @@ START_TEST(an_endpoint_is_a_view)
 }
 END_TEST
 
+START_TEST(profiles_follow_namespaces_and_accounts)
+{
+	static const char kns[] = R "profiles/kns.shop", ksa[] = R "profiles/ksa.shop.web";
+	struct seen spaces = {.base = event_base_new()}, accounts = {.base = spaces.base};
+	auto_(store) struct store *st = open_kube(NULL);
+	struct store *watching = open_kube(spaces.base);
+	struct store_kv kv;
+	struct store_list l;
+
+	ok(store_list_wait(st, R "profiles/kns.", 0, &l, &err));
+	ck_assert_uint_ge(l.n, 4); /* default, kube-system, ... */
+	ck_assert_str_eq(l.v[0].key, R "profiles/kns.default");
+	spaces.rev = l.rev;
+	spaces.watch = store_watch(watching, R "profiles/kns.", l.rev, on_event, on_end, &spaces);
+	store_list_done(&l);
+	ok(store_list_wait(st, R "profiles/ksa.", 0, &l, &err));
+	accounts.rev = l.rev;
+	accounts.watch =
+		store_watch(watching, R "profiles/ksa.", l.rev, on_event, on_end, &accounts);
+	store_list_done(&l);
+	fails(store_get_wait(st, kns, 0, &kv, &err), -ENOENT);
+	put("POST", "/api/v1/namespaces",
+		"{\"kind\":\"Namespace\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"shop\",\"labels\":{"
+		"\"team\":\"a\"}}}");
+	put("POST", "/api/v1/namespaces/shop/serviceaccounts",
+		"{\"kind\":\"ServiceAccount\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"web\"}}");
+	ok(store_get_wait(st, kns, 0, &kv, &err));
+	has(&kv, "\"labelsToApply\":{\"pcns.kubernetes.io/metadata.name\":\"shop\","
+		 "\"pcns.projectcalico.org/name\":\"shop\",\"pcns.team\":\"a\"}");
+	store_kv_done(&kv);
+	ok(store_get_wait(st, ksa, 0, &kv, &err));
+	has(&kv, "\"labelsToApply\":{\"pcsa.projectcalico.org/name\":\"web\"}");
+	store_kv_done(&kv);
+	put("PATCH", "/api/v1/namespaces/shop", "{\"metadata\":{\"labels\":{\"team\":\"b\"}}}");
+	put("DELETE", "/api/v1/namespaces/shop/serviceaccounts/web", NULL);
+	wait_events(&spaces, 2);
+	ck_assert_str_eq(spaces.events.v[1].key, kns);
+	has(&spaces.events.v[1], "\"pcns.team\":\"b\"");
+	wait_events(&accounts, 2);
+	ck_assert_str_eq(accounts.events.v[1].key, ksa);
+	ck_assert_ptr_null(accounts.events.v[1].value);
+	fails(store_create_wait(st, R "profiles/kns.x", "{}", 0, NULL, &err), -EACCES);
+	fails(store_update_wait(st, kns, "{}", 0, 0, NULL, &err), -EACCES);
+	fails(store_delete_wait(st, ksa, 0, NULL, 0, &err), -EACCES);
+	said("a ServiceAccount is Kubernetes' own: use kubectl to change it");
+	store_close(watching);
+	event_base_free(spaces.base);
+	seen_done(&spaces);
+	seen_done(&accounts);
+}
+END_TEST
+
+START_TEST(policies_by_old_and_new_names)
+{
+	static const char old[] = R "networkpolicies/default/default.a",
+			  new[] = R "networkpolicies/default/a";
+	static const char value[] =
+		"{\"metadata\":{\"name\":\"a\",\"namespace\":\"default\"},\"spec\":{\"tier\":\"default\","
+		"\"order\":%d}}";
+	auto_free char *one = mem_printf(value, 1), *two = mem_printf(value, 2);
+	auto_(store) struct store *st = open_kube(NULL);
+	struct store_kv kv;
+	struct store_list l;
+	int64_t rev;
+
+	put("POST", V1 "namespaces/default/networkpolicies",
+		"{\"kind\":\"NetworkPolicy\",\"apiVersion\":\"crd.projectcalico.org/v1\",\"metadata\":{"
+		"\"name\":\"default.a\"},\"spec\":{\"order\":7}}");
+	put("POST", V1 "namespaces/default/networkpolicies",
+		"{\"kind\":\"NetworkPolicy\",\"apiVersion\":\"crd.projectcalico.org/v1\",\"metadata\":{"
+		"\"name\":\"default.b\"},\"spec\":{\"tier\":\"other\"}}");
+	ok(store_list_wait(st, R "networkpolicies/default/", 0, &l, &err));
+	ck_assert_uint_eq(l.n, 2);
+	ck_assert_str_eq(l.v[0].key, old);
+	has(&l.v[0], "\"metadata\":{\"name\":\"a\"");
+	ck_assert_str_eq(l.v[1].key, R "networkpolicies/default/default.b");
+	has(&l.v[1], "\"metadata\":{\"name\":\"default.b\"");
+	store_list_done(&l);
+	for (int i = 0; i < 2; i++) {
+		ok(store_get_wait(st, i ? old : new, 0, &kv, &err));
+		ck_assert_str_eq(kv.key, old);
+		has(&kv, "\"order\":7");
+		rev = kv.rev;
+		store_kv_done(&kv);
+	}
+	fails(store_get_wait(st, R "networkpolicies/default/b", 0, &kv, &err), -ENOENT);
+	fails(store_update_wait(st, R "networkpolicies/default/b", one, 0, 0, NULL, &err), -ENOENT);
+	fails(store_update_wait(st, new, one, rev - 1, 0, NULL, &err), -ESTALE);
+	ok(store_update_wait(st, new, one, rev, 0, &rev, &err));
+	text_is(V1 "namespaces/default/networkpolicies/default.a", "metadata", "annotations",
+		"projectcalico.org/metadata", "{\"name\":\"a\"}");
+	ok(store_update_wait(st, old, two, 0, 0, &rev, &err));
+	fails(store_delete_wait(st, new, rev - 1, NULL, 0, &err), -ESTALE);
+	ok(store_delete_wait(st, new, rev, NULL, 0, &err));
+	fails(store_delete_wait(st, new, 0, NULL, 0, &err), -ENOENT);
+	/* and the other way round */
+	ok(store_create_wait(st, new, one, 0, NULL, &err));
+	ok(store_get_wait(st, old, 0, &kv, &err));
+	ck_assert_str_eq(kv.key, new);
+	store_kv_done(&kv);
+	ok(store_update_wait(st, old, two, 0, 0, NULL, &err));
+	ok(store_delete_wait(st, old, 0, NULL, 0, &err));
+	fails(store_get_wait(st, new, 0, &kv, &err), -ENOENT);
+	ok(store_delete_wait(st, R "networkpolicies/default/default.b", 0, NULL, 0, &err));
+	fails(store_create_wait(st, R "networkpolicies/none/a", one, 0, NULL, &err), -EINVAL);
+	said("namespaces \"none\" not found");
+}
+END_TEST
+
 START_TEST(services_are_read_only)
 {
 	auto_(store) struct store *st = open_kube(NULL);
@@ -763,14 +872,25 @@ END_TEST
 START_TEST(what_the_server_does_not_serve_is_no_empty_list)
 {
 	auto_(store) struct store *st = open_kube(NULL);
+	auto_free char *gone =
+		mem_printf(CURL "-f '%s" V1 "networksets' >/dev/null 2>&1", dir, server_url);
 	struct store_list l;
 	struct store_kv kv;
 
-	fails(store_list_wait(st, R "hostendpoints/", 0, &l, &err), -EHOSTUNREACH);
-	fails(store_get_wait(st, R "hostendpoints/a", 0, &kv, &err), -EHOSTUNREACH);
-	said("hostendpoints");
+	put("DELETE",
+		"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/"
+		"networksets.crd.projectcalico.org",
+		NULL);
+	while (system(gone) == 0)
+		usleep(10000);
+	fails(store_list_wait(st, R "networksets/", 0, &l, &err), -EHOSTUNREACH);
+	fails(store_get_wait(st, R "networksets/default/a", 0, &kv, &err), -EHOSTUNREACH);
+	said("networksets");
+	said("are the CustomResourceDefinitions installed?");
 	fails(store_list_wait(st, "/calico/", 0, &l, &err), -EINVAL);
 	fails(store_get_wait(st, "/calico/x", 0, &kv, &err), -EINVAL);
+	free(apply("crds-v1.yaml"));
+	wait_served(V1 "networksets");
 }
 END_TEST
 
@@ -1098,7 +1218,8 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("kube-apiserver");
-	TCase *tc = tcase_create("kube-apiserver"), *restarts = tcase_create("restarts");
+	TCase *tc = tcase_create("kube-apiserver"), *objects = tcase_create("objects");
+	TCase *restarts = tcase_create("restarts");
 	SRunner *sr;
 	int failed;
 
@@ -1106,18 +1227,23 @@ int main(void)
 		return 77;
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 120);
-	tcase_add_loop_test(tc, metadata_are_kept, 0, 2);
-	tcase_add_loop_test(tc, what_ipam_stores, 0, 2);
 	tcase_add_test(tc, everything_shares_one_connection);
-	tcase_add_test(tc, a_node_is_a_view);
-	tcase_add_test(tc, an_endpoint_is_a_view);
-	tcase_add_test(tc, services_are_read_only);
-	tcase_add_test(tc, what_the_server_does_not_serve_is_no_empty_list);
 	tcase_add_test(tc, credentials);
 	tcase_add_test(tc, as_a_pod_and_with_a_list_of_servers);
 	tcase_add_test(tc, the_group_is_found_out);
 	tcase_add_test(tc, manifests_are_applied_twice_without_a_change);
 	suite_add_tcase(s, tc);
+	tcase_add_checked_fixture(objects, setup, teardown);
+	tcase_set_timeout(objects, 120);
+	tcase_add_loop_test(objects, metadata_are_kept, 0, 2);
+	tcase_add_loop_test(objects, what_ipam_stores, 0, 2);
+	tcase_add_test(objects, a_node_is_a_view);
+	tcase_add_test(objects, an_endpoint_is_a_view);
+	tcase_add_test(objects, profiles_follow_namespaces_and_accounts);
+	tcase_add_test(objects, policies_by_old_and_new_names);
+	tcase_add_test(objects, services_are_read_only);
+	tcase_add_test(objects, what_the_server_does_not_serve_is_no_empty_list);
+	suite_add_tcase(s, objects);
 	store_suite_add(s, drivers, array_size(drivers), setup_empty, teardown);
 	tcase_add_checked_fixture(restarts, setup, teardown);
 	tcase_set_timeout(restarts, 120);
