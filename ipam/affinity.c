@@ -18,7 +18,7 @@ static int set_affinity(struct ipam_request *rq, struct slot *s, enum ipam_affin
 {
 	struct ipam_affinity a = {.state = state};
 
-	return view_update(&rq->view, s, ipam_affinity_encode(&a));
+	return view_update(&rq->view, s, ipam_affinity_encode(&a, s->text));
 }
 
 /* Written by this request as about to go, and as far as is known by nobody since. */
@@ -37,7 +37,7 @@ static int plan_mark(struct ipam_request *rq, struct slot *as, struct slot *bs)
 	rq->after = AFTER_GUARDED;
 	rq->after_slot = bs;
 	if (as->state == SLOT_ABSENT)
-		return view_create(&rq->view, as, ipam_affinity_encode(&a));
+		return view_create(&rq->view, as, ipam_affinity_encode(&a, NULL));
 	return set_affinity(rq, as, a.state);
 }
 
@@ -114,7 +114,7 @@ int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 		/* The block may have gone with the affinity. */
 		if (view_find(&rq->view, ipam_key_block(cidr, key)))
 			view_forget(&rq->view, key);
-		return view_create(&rq->view, as, ipam_affinity_encode(&pending));
+		return view_create(&rq->view, as, ipam_affinity_encode(&pending, NULL));
 	}
 	r = plan_get_block(rq, cidr, &bs);
 	if (r != 0)

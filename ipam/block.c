@@ -135,7 +135,7 @@ static bool attr_equal(const struct ipam_block_attr *a, const char *handle,
 	const struct ipam_attr *attrs, size_t n)
 {
 	if (!a->handle || strcmp(a->handle, handle) != 0 || a->released_s != 0 ||
-		a->alternate.n > 0 || a->secondary.n != n)
+		a->alternate.n > 0 || a->rest || a->secondary.n != n)
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		size_t k = 0;

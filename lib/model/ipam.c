@@ -31,6 +31,7 @@ void ipam_block_attr_done(struct ipam_block_attr *a)
 	free(a->handle);
 	kvs_done(a->secondary.v, a->secondary.n);
 	kvs_done(a->alternate.v, a->alternate.n);
+	free(a->rest);
 	*a = (struct ipam_block_attr){0};
 }
 
@@ -96,6 +97,7 @@ struct ipam_block *ipam_block_dup(const struct ipam_block *from)
 		struct ipam_block_attr copy = {.released_s = a->released_s};
 
 		copy.handle = a->handle ? mem_strdup(a->handle) : NULL;
+		copy.rest = a->rest ? mem_strdup(a->rest) : NULL;
 		vec_for_each (&a->secondary, kv)
 			kv_push(&copy, false, kv->name, kv->value);
 		vec_for_each (&a->alternate, kv)
@@ -105,6 +107,7 @@ struct ipam_block *ipam_block_dup(const struct ipam_block *from)
 	b->attrs_null = from->attrs_null;
 	b->seq = from->seq;
 	b->deleted = from->deleted;
+	b->rest = from->rest ? mem_strdup(from->rest) : NULL;
 	return b;
 }
 
@@ -115,6 +118,7 @@ void ipam_block_free(struct ipam_block *b)
 	if (!b)
 		return;
 	free(b->affinity);
+	free(b->rest);
 	free(b->alloc);
 	free(b->alloc_seq);
 	vec_done(&b->free);
@@ -136,6 +140,7 @@ struct ipam_handle *ipam_handle_dup(const struct ipam_handle *from)
 	for (size_t i = 0; i < from->blocks.n; i++)
 		vec_push(&h->blocks, from->blocks.v[i]);
 	h->deleted = from->deleted;
+	h->rest = from->rest ? mem_strdup(from->rest) : NULL;
 	return h;
 }
 
@@ -144,6 +149,7 @@ void ipam_handle_free(struct ipam_handle *h)
 	if (!h)
 		return;
 	vec_done(&h->blocks);
+	free(h->rest);
 	free(h);
 }
 
@@ -156,6 +162,38 @@ static char *dump(json_t *j)
 
 	json_decref(j);
 	return text;
+}
+
+static const char *const block_members[] = {"cidr", "affinity", "affinity_claim_time",
+	"allocations", "unallocated", "attributes", "sequenceNumber", "sequenceNumberForAllocation",
+	"deleted", "hostAffinity"};
+static const char *const attr_members[] = {
+	"handle_id", "secondary", "alternateOwnerAttrs", "releasedAt"};
+static const char *const affinity_members[] = {"state", "deleted"};
+static const char *const handle_members[] = {"block", "deleted"};
+
+/* What other writers have put beside the members that are known here. */
+static char *rest_of(json_t *j, const char *const *known, size_t n)
+{
+	size_t found = 0;
+	json_t *rest;
+
+	for (size_t i = 0; i < n; i++)
+		found += json_object_get(j, known[i]) != NULL;
+	if (found == json_object_size(j))
+		return NULL;
+	rest = json_copy(j);
+	for (size_t i = 0; i < n; i++)
+		json_object_del(rest, known[i]);
+	return dump(rest);
+}
+
+static void set_rest(json_t *j, const char *rest)
+{
+	json_t *more = rest ? json_loads(rest, 0, NULL) : NULL;
+
+	json_object_update_missing(j, more);
+	json_decref(more);
 }
 
 static int wrong(struct err *err, const char *what, const char *member, const char *want)
@@ -253,6 +291,7 @@ static int decode_attrs(struct ipam_block *b, json_t *list, struct err *err)
 			ipam_block_attr_done(&a);
 			return r;
 		}
+		a.rest = rest_of(e, attr_members, array_size(attr_members));
 		vec_push(&b->attrs, a);
 	}
 	return 0;
@@ -368,6 +407,8 @@ int ipam_block_decode(const char *text, size_t len, struct ipam_block **ret, str
 			json_object_get(j, "unallocated"), err);
 	if (r == 0)
 		r = decode_alloc_seq(b, json_object_get(j, "sequenceNumberForAllocation"), err);
+	if (r == 0)
+		b->rest = rest_of(j, block_members, array_size(block_members));
 	json_decref(j);
 	if (r < 0) {
 		ipam_block_free(b);
@@ -407,6 +448,7 @@ static json_t *encode_attrs(const struct ipam_block *b)
 				encode_kvs(a->alternate.v, a->alternate.n));
 		if (a->released_s != 0)
 			set_time(j, "releasedAt", a->released_s);
+		set_rest(j, a->rest);
 		json_array_append_new(list, j);
 	}
 	return list;
@@ -462,6 +504,7 @@ char *ipam_block_encode(const struct ipam_block *b)
 	json_object_set_new(j, "sequenceNumber", json_integer((json_int_t)b->seq));
 	json_object_set_new(j, "sequenceNumberForAllocation", encode_alloc_seq(b));
 	json_object_set_new(j, "deleted", json_boolean(b->deleted));
+	set_rest(j, b->rest);
 	return dump(j);
 }
 
@@ -489,10 +532,16 @@ int ipam_affinity_decode(const char *text, size_t len, struct ipam_affinity *ret
 	return r;
 }
 
-char *ipam_affinity_encode(const struct ipam_affinity *a)
+char *ipam_affinity_encode(const struct ipam_affinity *a, const char *base)
 {
-	return mem_printf("{\"state\":\"%s\",\"deleted\":%s}", state_names[a->state],
-		a->deleted ? "true" : "false");
+	json_t *j =
+		json_pack("{s:s, s:b}", "state", state_names[a->state], "deleted", (int)a->deleted);
+	json_t *old = base ? json_loads(base, 0, NULL) : NULL;
+	auto_free char *rest = rest_of(old, affinity_members, array_size(affinity_members));
+
+	json_decref(old);
+	set_rest(j, rest);
+	return dump(j);
 }
 
 static int handle_block_compare(const void *x, const void *y)
@@ -527,6 +576,7 @@ int ipam_handle_decode(const char *text, size_t len, struct ipam_handle **ret, s
 		vec_push(&h->blocks, b);
 	}
 	h->deleted = json_is_true(json_object_get(j, "deleted"));
+	h->rest = rest_of(j, handle_members, array_size(handle_members));
 	json_decref(j);
 	if (r < 0)
 		return r;
@@ -546,6 +596,7 @@ char *ipam_handle_encode(const struct ipam_handle *h)
 		json_object_set_new(blocks, prefix_str(&v[i].cidr), json_integer(v[i].count));
 	json_object_set_new(j, "block", blocks);
 	json_object_set_new(j, "deleted", json_boolean(h->deleted));
+	set_rest(j, h->rest);
 	return dump(j);
 }
 

@@ -36,6 +36,7 @@ struct ipam_block_attr {
 	VEC(struct ipam_kv) secondary; /* sorted by name */
 	VEC(struct ipam_kv) alternate; /* kept, not understood */
 	int64_t released_s;	       /* since 1970: in cool-down from then on; 0 = in use */
+	char *rest; /* JSON of the members that are not known here, NULL: none; kept */
 };
 
 struct ipam_block {
@@ -50,6 +51,7 @@ struct ipam_block {
 	bool attrs_null; /* no address was ever given: Calico prints null for attrs then */
 	uint64_t seq;
 	bool deleted;
+	char *rest; /* as an attribute's */
 };
 
 /* cidr's length must leave at most IPAM_BLOCK_MAX addresses. No affinity, everything free. */
@@ -75,7 +77,8 @@ struct ipam_affinity {
 
 /* An empty value, or no state, is confirmed. */
 int ipam_affinity_decode(const char *text, size_t len, struct ipam_affinity *ret, struct err *err);
-char *ipam_affinity_encode(const struct ipam_affinity *a);
+/* base: what it was decoded from, whose other members are kept; NULL: none. */
+char *ipam_affinity_encode(const struct ipam_affinity *a, const char *base);
 
 struct ipam_handle {
 	VEC(struct ipam_handle_block {
@@ -84,6 +87,7 @@ struct ipam_handle {
 	})
 	blocks; /* sorted by text, as Go prints maps */
 	bool deleted;
+	char *rest; /* as a block's */
 };
 
 struct ipam_handle *ipam_handle_new(void);

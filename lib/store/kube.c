@@ -100,21 +100,25 @@ static int say(const struct kube_op *o, int r, const struct err *from, struct er
 	return r;
 }
 
-static void op_call(struct kube_op *o, const char *method, char *path_take, json_t *body_take,
-	kube_answer_fn *answer)
+static void op_call_typed(struct kube_op *o, const char *method, char *path_take, json_t *body_take,
+	const char *type, kube_answer_fn *answer)
 {
-	bool patch = method && strcmp(method, "PATCH") == 0;
-
 	kube_call_stop(&o->call);
 	o->call = (struct kube_call){.k = kube_of(o),
 		.method = method,
 		.path = path_take,
 		.body = body_take ? model_json_dump(body_take) : NULL,
-		.type = patch ? "application/merge-patch+json" : "application/json",
+		.type = type,
 		.write = method != NULL,
 		.answer = answer};
 	json_decref(body_take);
 	kube_call_start(&o->call);
+}
+
+static void op_call(struct kube_op *o, const char *method, char *path_take, json_t *body_take,
+	kube_answer_fn *answer)
+{
+	op_call_typed(o, method, path_take, body_take, "application/json", answer);
 }
 
 static char *path_of(const struct kube_op *o)
@@ -250,7 +254,7 @@ static void on_get(struct kube_call *c, int r, const char *body, size_t len, con
 
 /* ---- CREATE, UPDATE, DELETE ---- */
 
-static void write_send(struct kube_op *o);
+static void write_send(struct kube_op *o, const json_t *old);
 static void on_before(
 	struct kube_call *c, int r, const char *body, size_t len, const struct err *err);
 
@@ -293,14 +297,14 @@ static void on_write(
 	op_done(o, rev);
 }
 
-static void write_send(struct kube_op *o)
+/* old: what is replaced, NULL where that was not read. */
+static void write_send(struct kube_op *o, const json_t *old)
 {
 	const struct store_req *req = &o->op.req;
 	const struct kube_key *k = &o->key;
 	struct kube *kube = kube_of(o);
 	bool view = k->kind->form == KUBE_NODE || k->kind->form == KUBE_POD;
 	json_t *body = NULL;
-	char *path;
 	struct err err = ERR_INIT;
 	int r = 0;
 
@@ -313,15 +317,18 @@ static void write_send(struct kube_op *o)
 		return;
 	}
 	if (req->verb == STORE_CREATE) {
-		path = kube_path(k->kind, kube->group, k->ns, "");
-		op_call(o, "POST", path, body, on_write);
-	} else if (view) {
+		op_call(o, "POST", kube_path(k->kind, kube->group, k->ns, ""), body, on_write);
+	} else if (view || (req->verb == STORE_UPDATE && kube_object_is_patched(k))) {
+		const char *type = kube_object_patch(k, &body);
 		auto_free char *object = path_of(o);
 
-		op_call(o, "PATCH", mem_printf("%s/status", object), body, on_write);
+		op_call_typed(o, "PATCH", mem_printf("%s%s", object, view ? "/status" : ""), body,
+			type, on_write);
+	} else if (req->verb == STORE_UPDATE) {
+		kube_object_keep(body, old);
+		op_call(o, "PUT", path_of(o), body, on_write);
 	} else {
-		op_call(o, req->verb == STORE_DELETE ? "DELETE" : "PUT", path_of(o), body,
-			on_write);
+		op_call(o, "DELETE", path_of(o), body, on_write);
 	}
 }
 
@@ -365,10 +372,13 @@ static void on_before(
 	o->rev = kv.rev;
 	o->tries++;
 	store_kv_done(&kv);
-	if (r < 0)
+	if (r < 0) {
 		op_fail(o, r, &why);
-	else
-		write_send(o);
+	} else {
+		auto_(json) json_t *old = json_loadb(body, len, 0, NULL);
+
+		write_send(o, old);
+	}
 }
 
 /* Kubernetes makes nodes and pods: the views of them can only be there already. */
@@ -421,10 +431,11 @@ static void write_start(struct kube_op *o)
 		op_fail(o, r, &err);
 	else if (req->verb == STORE_CREATE && (form == KUBE_NODE || form == KUBE_POD))
 		op_call(o, NULL, path_of(o), NULL, on_create_view);
-	else if (req->verb != STORE_CREATE && (!req->rev || req->uid))
+	else if ((req->verb == STORE_UPDATE && !kube_object_is_patched(&o->key)) ||
+		 (req->verb != STORE_CREATE && (!req->rev || req->uid)))
 		read_before(o);
 	else
-		write_send(o);
+		write_send(o, NULL);
 }
 
 /* ---- LIST ---- */

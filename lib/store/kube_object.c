@@ -308,6 +308,7 @@ static const struct member block_members[] = {{"cidr", "cidr"}, {"affinity", "af
 	{"unallocated", "unallocated"}, {"attributes", "attributes"},
 	{"sequenceNumber", "sequenceNumber"},
 	{"sequenceNumberForAllocation", "sequenceNumberForAllocation"}, {"deleted", "deleted"}};
+static const struct member handle_members[] = {{"block", "block"}, {"deleted", "deleted"}};
 static const struct member config_members[] = {{"strict_affinity", "strictAffinity"},
 	{"auto_allocate_blocks", "autoAllocateBlocks"}, {"maxBlocksPerHost", "maxBlocksPerHost"},
 	{"kubeVirtVMAddressPersistence", "kubeVirtVMAddressPersistence"},
@@ -320,14 +321,21 @@ static bool is_deleted(const json_t *spec)
 	return json_is_true(j) || (json_is_string(j) && strcmp(json_string_value(j), "true") == 0);
 }
 
+/* In their order; what other writers have put beside them stays, behind. */
 static json_t *renamed(const json_t *from, const struct member *m, size_t n, bool to_store)
 {
-	json_t *to = json_object();
+	json_t *to = json_object(), *rest = json_copy((json_t *)(uintptr_t)from);
 
-	for (size_t i = 0; i < n; i++)
-		if (json_object_get(from, to_store ? m[i].kube : m[i].store))
-			json_object_set(to, to_store ? m[i].store : m[i].kube,
-				json_object_get(from, to_store ? m[i].kube : m[i].store));
+	for (size_t i = 0; i < n; i++) {
+		const char *name = to_store ? m[i].kube : m[i].store;
+
+		if (json_object_get(from, name))
+			json_object_set(
+				to, to_store ? m[i].store : m[i].kube, json_object_get(from, name));
+		json_object_del(rest, name);
+	}
+	json_object_update_missing(to, rest);
+	json_decref(rest);
 	return to;
 }
 
@@ -347,6 +355,8 @@ static json_t *read_block(const json_t *spec)
 	set_default(from, "affinity", json_null());
 	set_default(from, "sequenceNumberForAllocation", json_object());
 	set_default(from, "deleted", json_false());
+	if (!json_is_true(json_object_get(from, "strictAffinity")))
+		json_object_del(from, "strictAffinity"); /* required in v1, and without meaning */
 	return renamed(from, block_members, array_size(block_members), true);
 }
 
@@ -359,7 +369,7 @@ static json_t *write_block(const json_t *value, enum kube_group group)
 	if (!json_is_array(json_object_get(spec, "attributes")))
 		json_object_set_new(spec, "attributes", json_array());
 	if (group == KUBE_CRD_V1)
-		json_object_set_new(spec, "strictAffinity", json_false());
+		set_default(spec, "strictAffinity", json_false());
 	return spec;
 }
 
@@ -410,12 +420,25 @@ static json_t *affinity_labels(const struct kube_key *key)
 		key->cidr.addr.family == IP_V6 ? "6" : "4");
 }
 
+static json_t *read_handle(const json_t *spec)
+{
+	auto_(json) json_t *from = json_copy((json_t *)(uintptr_t)spec);
+
+	set_default(from, "block", json_object());
+	set_default(from, "deleted", json_false());
+	json_object_del(from, "handleID");
+	return renamed(from, handle_members, array_size(handle_members), true);
+}
+
 static json_t *write_handle(const struct kube_key *key, const json_t *value)
 {
-	json_t *block = take_copy(value, "block");
+	auto_(json) json_t *from = json_copy((json_t *)(uintptr_t)value);
+	json_t *spec = json_pack("{s:s}", "handleID", key->host);
 
-	return json_pack("{s:s, s:o, s:b}", "handleID", key->host, "block",
-		block ? block : json_object(), "deleted", is_deleted(value));
+	set_default(from, "block", json_object());
+	set_default(from, "deleted", json_false());
+	json_object_update_missing(spec, from);
+	return spec;
 }
 
 /* ---- both ways ---- */
@@ -520,10 +543,7 @@ static int read_ipam(
 		value = json_pack(
 			"{s:O?, s:b}", "state", json_object_get(spec, "state"), "deleted", 0);
 	} else if (kind->form == KUBE_HANDLE) {
-		json_t *block = take_copy(spec, "block");
-
-		value = json_pack(
-			"{s:o, s:b}", "block", block ? block : json_object(), "deleted", 0);
+		value = read_handle(spec);
 	} else {
 		value = read_config(spec);
 	}
@@ -700,6 +720,76 @@ static json_t *write_object(const struct kube_key *key, enum kube_group group, c
 	if (is_calico_object(key->kind->form) && json_object_get(value, "status"))
 		json_object_set(j, "status", json_object_get(value, "status"));
 	return j;
+}
+
+/* What others have put on the object itself, as far as the value still has it. */
+static void keep_members(json_t *meta, const json_t *stored, const json_t *old, const char *member)
+{
+	json_t *to = json_object_get(meta, member), *value;
+	const char *name;
+
+	json_object_foreach (json_object_get(old, member), name, value) {
+		if (!json_object_get(json_object_get(stored, member), name) ||
+			strcmp(name, METADATA) == 0)
+			continue;
+		if (!to) {
+			to = json_object();
+			json_object_set_new(meta, member, to);
+		}
+		json_object_set(to, name, value);
+	}
+}
+
+void kube_object_keep(json_t *obj, const json_t *old)
+{
+	json_t *meta = json_object_get(obj, "metadata"), *own = json_object_get(old, "metadata");
+	const char *text = text_of(json_object_get(meta, "annotations"), METADATA);
+	auto_(json) json_t *stored = text ? json_loads(text, 0, NULL) : NULL;
+
+	if (!stored)
+		return; /* projectcalico.org/v3: the value has all of it */
+	keep_members(meta, stored, own, "labels");
+	keep_members(meta, stored, own, "annotations");
+	if (json_object_get(own, "ownerReferences"))
+		json_object_set(meta, "ownerReferences", json_object_get(own, "ownerReferences"));
+}
+
+bool kube_object_is_patched(const struct kube_key *key)
+{
+	switch (key->kind->form) {
+	case KUBE_NODE:
+	case KUBE_POD:
+	case KUBE_BLOCK:
+	case KUBE_AFFINITY:
+	case KUBE_HANDLE:
+	case KUBE_IPAM_CONFIG:
+		return true;
+	case KUBE_RESOURCE:
+	case KUBE_POLICY:
+	case KUBE_IPAM_RESOURCE:
+	case KUBE_NAMESPACE:
+	case KUBE_ACCOUNT:
+	case KUBE_CORE:
+		break;
+	}
+	return false;
+}
+
+const char *kube_object_patch(const struct kube_key *key, json_t **obj)
+{
+	json_t *patch;
+
+	if (key->kind->form == KUBE_NODE || key->kind->form == KUBE_POD ||
+		key->kind->form == KUBE_AFFINITY)
+		return "application/merge-patch+json";
+	/* The spec has maps: of a merge they would keep what is no longer in them. */
+	patch = json_pack("[{s:s, s:s, s:O*}, {s:s, s:s, s:O}]", "op", "replace", "path",
+		"/metadata/resourceVersion", "value",
+		json_object_get(json_object_get(*obj, "metadata"), "resourceVersion"), "op", "add",
+		"path", "/spec", "value", json_object_get(*obj, "spec"));
+	json_decref(*obj);
+	*obj = patch;
+	return "application/json-patch+json";
 }
 
 static void set_guard(json_t *obj, int64_t rev)

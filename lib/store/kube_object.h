@@ -10,6 +10,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,13 @@ int kube_object_read(const struct kube_kind *kind, enum kube_group group, const 
  */
 int kube_object_write(const struct kube_key *key, enum kube_group group, const char *text,
 	size_t len, int64_t rev, json_t **ret, struct err *err);
+
+/* Before obj, as it was written for a resource, replaces old: what others have put there stays. */
+void kube_object_keep(json_t *obj, const json_t *old);
+/* Whether an update is a patch, so that nothing has to be read before; else the whole is replaced. */
+bool kube_object_is_patched(const struct kube_key *key);
+/* Makes of the object that was written, with a revision, that patch. Returns its media type. */
+const char *kube_object_patch(const struct kube_key *key, json_t **obj);
 
 /* The patch by which an endpoint is deleted. */
 json_t *kube_pod_clear(int64_t rev);

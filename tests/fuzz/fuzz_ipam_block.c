@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		ipam_handle_free(handle);
 	}
 	if (ipam_affinity_decode(text, size, &affinity, NULL) == 0)
-		free(ipam_affinity_encode(&affinity));
+		free(ipam_affinity_encode(&affinity, NULL));
 	if (ipam_config_decode(text, size, &config, NULL) == 0)
 		free(ipam_config_encode(&config));
 	return 0;

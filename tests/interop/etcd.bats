@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The programs on a real etcd. What stands in etcd/*.json are values as Calico's clients store them, byte
+# The programs on a real etcd. What stands in ../samples/*.json are values as Calico's clients store them, byte
 # by byte: ours read them, and leave the same bytes. Run in a network and a mount namespace of its own
 # (CMakeLists.txt); BIN names the directory of the programs.
 
@@ -16,7 +16,7 @@ setup_file() {
 setup() {
 	cd "$BATS_TEST_TMPDIR" || exit
 	export ETCDCTL_API=3 ETCD_ENDPOINTS=http://127.0.0.1:2379 MARGAY_LOG_LEVEL=error NODENAME=node1
-	GOLDEN=$BATS_TEST_DIRNAME/etcd FELIX=
+	GOLDEN=$BATS_TEST_DIRNAME/../samples FELIX=
 	etcd_start
 }
 

@@ -21,7 +21,9 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/strbuf.h"
+#include "unit/store_samples.h"
 #include "unit/store_suite.h"
 
 #define MEMBERS 3
@@ -241,6 +243,41 @@ static void forget(int n)
 
 static const struct store_suite_driver drivers[] = {
 	{.open = open_etcd, .harm = harm, .forget = forget, .all = true}};
+
+/* ---- samples, by etcdctl ---- */
+
+static struct store *open_for_sample(void)
+{
+	return open_etcd(NULL);
+}
+
+static void sample_put(const char *key, const char *value)
+{
+	auto_free char *file = mem_printf("%s/value", dir);
+	auto_free char *args = mem_printf("put '%s' <%s", key, file);
+
+	ok(file_write_atomic(file, value, strlen(value), 0600, &err));
+	etcdctl(args);
+}
+
+static char *sample_get(const char *key)
+{
+	auto_free char *args = mem_printf("get '%s' --print-value-only", key);
+	const char *out = etcdctl(args);
+
+	ck_assert_str_eq(out + strlen(out) - 1, "\n");
+	return mem_strndup(out, strlen(out) - 1);
+}
+
+static void sample_del(const char *key)
+{
+	auto_free char *args = mem_printf("del '%s'", key);
+
+	etcdctl(args);
+}
+
+static const struct samples_driver samples[] = {
+	{.open = open_for_sample, .put = sample_put, .get = sample_get, .del = sample_del}};
 
 START_TEST(etcdctl_reads_what_is_written)
 {
@@ -704,6 +741,7 @@ int main(void)
 	int failed;
 
 	store_suite_add(s, drivers, array_size(drivers), setup_started, teardown);
+	store_samples_add(s, samples, array_size(samples), setup_started, teardown);
 	tcase_add_checked_fixture(started, setup_started, teardown);
 	tcase_set_timeout(started, 60);
 	tcase_add_test(started, etcdctl_reads_what_is_written);

@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/strbuf.h"
+#include "unit/store_samples.h"
 #include "unit/store_suite.h"
 
 #define R "/calico/resources/v3/projectcalico.org/"
@@ -411,6 +412,45 @@ static void has(const struct store_kv *kv, const char *part)
 {
 	ck_assert_msg(strstr(kv->value, part) != NULL, "%s does not say %s", kv->value, part);
 }
+
+/* ---- samples, by curl ---- */
+
+static struct store *sample_v1(void)
+{
+	conf.calico_api_group = groups[0];
+	return open_kube(NULL);
+}
+
+static struct store *sample_v3(void)
+{
+	conf.calico_api_group = groups[1];
+	return open_kube(NULL);
+}
+
+static void sample_put(const char *path, const char *text)
+{
+	put("POST", path, text);
+}
+
+static char *sample_get(const char *path)
+{
+	json_t *j = ask("GET", path, "application/json", NULL);
+	char *text = json_dumps(j, JSON_COMPACT);
+
+	json_decref(j);
+	return text;
+}
+
+static void sample_del(const char *path)
+{
+	auto_free char *now = mem_printf("%s?gracePeriodSeconds=0", path);
+
+	put("DELETE", now, NULL);
+}
+
+static const struct samples_driver samples[] = {
+	{.group = "v1", .open = sample_v1, .put = sample_put, .get = sample_get, .del = sample_del},
+	{.group = "v3", .open = sample_v3, .put = sample_put, .get = sample_get, .del = sample_del}};
 
 /* ---- resources ---- */
 
@@ -1244,6 +1284,7 @@ int main(void)
 	tcase_add_test(objects, services_are_read_only);
 	tcase_add_test(objects, what_the_server_does_not_serve_is_no_empty_list);
 	suite_add_tcase(s, objects);
+	store_samples_add(s, samples, array_size(samples), setup, teardown);
 	store_suite_add(s, drivers, array_size(drivers), setup_empty, teardown);
 	tcase_add_checked_fixture(restarts, setup, teardown);
 	tcase_set_timeout(restarts, 120);

@@ -342,7 +342,7 @@ static void on_event_restart(void *arg, const struct store_kv *kv)
 START_TEST(watches_may_change_inside_their_callback)
 {
 	struct seen ops = {.base = event_base_new()}, w = {0}, plain = {0};
-	char key[KEY_SIZE];
+	char key[SUITE_KEY_SIZE];
 
 	ops.st = w.st = drivers[_i].open(ops.base);
 	w.base = plain.base = ops.base;
@@ -456,15 +456,15 @@ START_TEST(a_list_may_be_limited)
 }
 END_TEST
 
-void random_key(char key[static KEY_SIZE])
+void random_key(char key[static SUITE_KEY_SIZE])
 {
-	snprintf(key, KEY_SIZE, KEYS "%ld", random() % N_KEYS);
+	snprintf(key, SUITE_KEY_SIZE, KEYS "%ld", random() % N_KEYS);
 }
 
 int try_random_write(struct store *st, int id, int i)
 {
 	struct store_kv kv = {0};
-	char key[KEY_SIZE];
+	char key[SUITE_KEY_SIZE];
 	int n = id << 20 | i, r;
 
 	random_key(key);
@@ -624,7 +624,7 @@ struct many {
 static void many_page(void *arg, const struct store_res *res)
 {
 	struct many *m = arg;
-	char key[KEY_SIZE];
+	char key[SUITE_KEY_SIZE];
 
 	ck_assert_int_eq(res->r, 0);
 	if (m->n == 0) {
@@ -647,7 +647,7 @@ START_TEST(a_list_of_many_pages_shows_one_revision)
 {
 	struct seen s = {0};
 	struct many m = {0};
-	char key[KEY_SIZE];
+	char key[SUITE_KEY_SIZE];
 
 	if (drivers[_i].alone)
 		return;

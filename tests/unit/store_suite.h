@@ -18,7 +18,7 @@ struct event_base;
 
 /* What it writes: objects that every driver knows, none of which may be there before. */
 #define KEYS "/calico/resources/v3/projectcalico.org/ipreservations/"
-#define KEY_SIZE 80
+#define SUITE_KEY_SIZE 80
 
 typedef struct store *store_suite_open_fn(struct event_base *base);
 
@@ -86,7 +86,7 @@ void wait_events(struct seen *s, size_t n);
 /* ---- a writer and a follower ---- */
 
 #define N_KEYS 12
-void random_key(char key[static KEY_SIZE]);
+void random_key(char key[static SUITE_KEY_SIZE]);
 /* One random write with compare-and-swap. 0, or the errno where it did not come about. */
 int try_random_write(struct store *st, int id, int i);
 /* The same, ends the process where it fails but for a conflict. true: written. */

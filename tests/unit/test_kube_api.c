@@ -174,6 +174,8 @@ START_TEST(what_errors_mean)
 	for (size_t i = 0; i < array_size(cases); i++) {
 		start(STORE_UPDATE, POOLS "a", false);
 		next(V1 "/a");
+		answer(200, POOL("a", "7"));
+		next(V1 "/a");
 		answer(cases[i].status, cases[i].body);
 		ck_assert_int_eq(ended, cases[i].write);
 		start(STORE_GET, POOLS "a", false);
@@ -188,6 +190,60 @@ START_TEST(what_errors_mean)
 			ck_assert_int_eq(ended, cases[i].read);
 		}
 	}
+}
+END_TEST
+
+/* One that others wrote upon is read before: what they wrote stays, as far as it was not taken out. */
+START_TEST(an_update_keeps_what_others_put_on_a_resource)
+{
+	static const char value[] =
+		"{\"metadata\":{\"name\":\"a\",\"labels\":{\"l\":\"3\"},\"annotations\":{\"n\":\"1\"}},"
+		"\"spec\":{\"cidr\":\"10.0.0.0/8\"}}";
+
+	calls = ended = 0;
+	store_start(st,
+		&(struct store_req){
+			.verb = STORE_UPDATE, .key = POOLS "a", .value = value, .rev = 7},
+		on_done, NULL);
+	next(V1 "/a");
+	answer(200,
+		"{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"7\",\"labels\":{\"l\":\"2\","
+		"\"taken-out\":\"1\"},\"annotations\":{\"taken-out\":\"1\",\"n\":\"1\"},"
+		"\"ownerReferences\":[{\"uid\":\"u\"}]},\"spec\":{}}");
+	next(V1 "/a");
+	ck_assert_str_eq(httpc_fake_body(op),
+		"{\"apiVersion\":\"crd.projectcalico.org/v1\",\"kind\":\"IPPool\",\"metadata\":{"
+		"\"annotations\":{\"projectcalico.org/metadata\":\"{\\\"labels\\\":{\\\"l\\\":"
+		"\\\"3\\\"},\\\"annotations\\\":{\\\"n\\\":\\\"1\\\"}}\",\"n\":\"1\"},\"name\":"
+		"\"a\",\"resourceVersion\":\"7\",\"labels\":{\"l\":\"2\"},\"ownerReferences\":[{"
+		"\"uid\":\"u\"}]},\"spec\":{\"cidr\":\"10.0.0.0/8\"}}");
+	answer(200, POOL("a", "8"));
+	ck_assert_int_eq(ended, 1);
+	/* another revision is told without a write */
+	start(STORE_UPDATE, POOLS "a", false);
+	next(V1 "/a");
+	answer(200, POOL("a", "8"));
+	ck_assert_int_eq(ended, -ESTALE);
+}
+END_TEST
+
+/* What IPAM stores is written often: the guard is in the patch, and metadata are not touched. */
+START_TEST(an_update_of_a_handle_is_a_patch_of_its_spec)
+{
+	calls = ended = 0;
+	store_start(st,
+		&(struct store_req){.verb = STORE_UPDATE,
+			.key = "/calico/ipam/v2/handle/H",
+			.value = "{\"block\":{},\"deleted\":false,\"x\":1}",
+			.rev = 7},
+		on_done, NULL);
+	next("/apis/crd.projectcalico.org/v1/ipamhandles/h");
+	ck_assert_str_eq(httpc_fake_body(op),
+		"[{\"op\":\"replace\",\"path\":\"/metadata/resourceVersion\",\"value\":\"7\"},{"
+		"\"op\":\"add\",\"path\":\"/spec\",\"value\":{\"handleID\":\"H\",\"block\":{},"
+		"\"deleted\":false,\"x\":1}}]");
+	answer(409, STATUS(409, "Conflict"));
+	ck_assert_int_eq(ended, -ESTALE);
 }
 END_TEST
 
@@ -545,6 +601,8 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, what_errors_mean);
+	tcase_add_test(tc, an_update_keeps_what_others_put_on_a_resource);
+	tcase_add_test(tc, an_update_of_a_handle_is_a_patch_of_its_spec);
 	tcase_add_test(tc, a_write_is_sent_again_only_where_it_cannot_have_been_done);
 	tcase_add_test(tc, a_busy_server_is_asked_again_when_it_says);
 	tcase_add_test(tc, a_list_that_a_watch_follows);

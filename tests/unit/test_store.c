@@ -29,6 +29,7 @@
 #include "store/cache.h"
 #include "store/params.h"
 #include "svc/param.h"
+#include "unit/store_samples.h"
 #include "unit/store_suite.h"
 
 static char dir[64];
@@ -66,6 +67,66 @@ static struct store *open_sqlite(struct event_base *base)
 
 static const struct store_suite_driver drivers[] = {
 	{.open = open_sqlite}, {.open = store_fake_new, .alone = true}};
+
+/* ---- SQLite: samples, by its own library ---- */
+
+static struct store *open_for_sample(void)
+{
+	return open_sqlite(NULL);
+}
+
+/* One row's value, or NULL. The caller's. */
+static char *sql(const char *text, const char *key, const char *value)
+{
+	sqlite3_stmt *q = NULL;
+	sqlite3 *db = NULL;
+	char *got = NULL;
+	int r;
+
+	ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+	sqlite3_busy_timeout(db, 5000);
+	ck_assert_msg(
+		sqlite3_prepare_v2(db, text, -1, &q, NULL) == SQLITE_OK, "%s", sqlite3_errmsg(db));
+	sqlite3_bind_text(q, 1, key, -1, SQLITE_TRANSIENT);
+	if (value)
+		sqlite3_bind_text(q, 2, value, -1, SQLITE_TRANSIENT);
+	r = sqlite3_step(q);
+	if (r == SQLITE_ROW)
+		got = mem_strdup((const char *)sqlite3_column_text(q, 0));
+	else
+		ck_assert_msg(r == SQLITE_DONE, "%s", sqlite3_errmsg(db));
+	sqlite3_finalize(q);
+	sqlite3_close(db);
+	return got;
+}
+
+static void sample_put(const char *key, const char *value)
+{
+	auto_(store) struct store *st = open_sqlite(NULL);
+	struct store_list l;
+
+	ok(store_list_wait(st, key, 0, &l, &err)); /* makes the file */
+	store_list_done(&l);
+	free(sql("INSERT INTO kv (key, rev, create_rev, value) SELECT ?1, n, n, ?2 FROM "
+		 "(SELECT coalesce(max(rev), 0) + 1 AS n FROM kv)",
+		key, value));
+}
+
+static char *sample_get(const char *key)
+{
+	char *value = sql("SELECT value FROM kv WHERE key = ?1", key, NULL);
+
+	ck_assert_ptr_nonnull(value);
+	return value;
+}
+
+static void sample_del(const char *key)
+{
+	free(sql("DELETE FROM kv WHERE key = ?1", key, NULL));
+}
+
+static const struct samples_driver samples[] = {
+	{.open = open_for_sample, .put = sample_put, .get = sample_get, .del = sample_del}};
 
 /* ---- SQLite: several processes ---- */
 
@@ -890,7 +951,7 @@ START_TEST(sync_converges_whatever_fails)
 	struct sync_hooks hooks = {
 		.arm = fake_arm, .now_ms = fake_now_ms, .random = fake_random, .arg = &armed};
 	struct store *st = store_fake_new(f.base);
-	char key[KEY_SIZE], value[24];
+	char key[SUITE_KEY_SIZE], value[24];
 
 	seed();
 	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, &hooks);
@@ -1259,6 +1320,7 @@ int main(void)
 	int failed;
 
 	store_suite_add(s, drivers, array_size(drivers), setup, teardown);
+	store_samples_add(s, samples, array_size(samples), setup, teardown);
 
 	tcase_add_checked_fixture(sqlite, setup, teardown);
 	tcase_set_timeout(sqlite, 60);
