@@ -104,7 +104,8 @@ struct etcd_watch {
 	int64_t last;	/* the newest revision told, perhaps not all of it */
 	int64_t resume; /* all up to here was told */
 	int64_t began_ms;
-	unsigned failures;
+	unsigned failures;  /* one after the other, */
+	int64_t failing_ms; /* since then */
 };
 
 void etcd_watch_start(struct store_watch *w);

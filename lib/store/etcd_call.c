@@ -21,7 +21,8 @@
 #define BAD_MS 30000	/* for so long an endpoint that failed comes last */
 #define MAX_CONNS 8
 #define ANSWER_MAX (16 * 1024 * 1024)
-#define IDLE_MS (25 * 60 * 1000) /* the server tells of its progress every 10 minutes */
+#define FIRST_MS 10000 /* until a watch begins */
+#define ALIVE_MS 30000 /* the server itself tells of its progress every 10 minutes only */
 #define RENEWALS 2
 /* An election takes 1 to 2 s; five rounds, each wait twice the one before, are 3 to 6 s. */
 #define WAIT_MS 100
@@ -338,6 +339,7 @@ static void call_next(struct etcd_call *c)
 	last = c->tried == (1u << et->n_endpoints) - 1;
 
 	auto_free char *url = mem_printf("%s%s", where(c), c->path);
+	auto_free char *alive = c->on_data ? mem_printf("%s/version", where(c)) : NULL;
 	auto_free char *auth = et->token ? mem_printf("Authorization: %s", et->token) : NULL;
 	/* hasleader: a member that is cut off refuses, rather than to be silent */
 	const char *const headers[] = {"Content-Type: application/json",
@@ -359,7 +361,9 @@ static void call_next(struct etcd_call *c)
 			.connect_ms = CONNECT_MS,
 			.timeout_ms =
 				c->login || (!c->write && !c->on_data && !last) ? ATTEMPT_MS : 0,
-			.idle_ms = c->on_data ? IDLE_MS : 0,
+			.first_ms = c->on_data ? FIRST_MS : 0,
+			.alive_url = alive,
+			.alive_ms = ALIVE_MS,
 			.on_data = c->on_data,
 			.done = on_done,
 			.arg = c,

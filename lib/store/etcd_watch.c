@@ -16,8 +16,8 @@
 
 #define LINE_MAX_BYTES (32 * 1024 * 1024)
 #define RETRY_MS 100
-#define RETRIES 5      /* about 4 s, a member's restart */
-#define QUIET_MS 60000 /* one that ran for so long was well */
+#define RETRY_FOR_MS 4000 /* a member's restart */
+#define QUIET_MS 60000	  /* one that ran for so long was well */
 
 static struct etcd_watch *from_call(struct etcd_call *c)
 {
@@ -30,12 +30,21 @@ static void watch_end(struct etcd_watch *ew, int r, const struct err *err)
 	store_watch_end(&ew->w, r, err);
 }
 
+static bool may_retry(struct etcd_watch *ew)
+{
+	int64_t now = clock_mono_ms();
+
+	if (now - ew->began_ms > QUIET_MS)
+		ew->failures = 0;
+	return !ew->failures || now - ew->failing_ms < RETRY_FOR_MS;
+}
+
 static void retry_later(struct etcd_watch *ew)
 {
 	uint32_t ms;
 
-	if (clock_mono_ms() - ew->began_ms > QUIET_MS)
-		ew->failures = 0;
+	if (!ew->failures)
+		ew->failing_ms = clock_mono_ms();
 	etcd_call_stop(&ew->call);
 	strbuf_reset(&ew->in);
 	ew->scanned = 0;
@@ -89,7 +98,7 @@ static bool on_result(struct etcd_watch *ew, const json_t *result)
 	if (json_is_true(json_object_get(result, "canceled"))) {
 		r = on_cancel(ew, result, &err);
 		if (r == 0 || r == -EHOSTUNREACH) {
-			if (ew->failures < RETRIES) {
+			if (may_retry(ew)) {
 				retry_later(ew);
 				return false;
 			}
@@ -97,7 +106,7 @@ static bool on_result(struct etcd_watch *ew, const json_t *result)
 		}
 	} else if (r == 0 && rev && rev < ew->resume) {
 		/* a member that lags behind, at first */
-		if (ew->failures < RETRIES) {
+		if (may_retry(ew)) {
 			etcd_call_suspect(&ew->call);
 			retry_later(ew);
 			return false;
@@ -173,7 +182,7 @@ static void on_end(struct etcd_call *c, int r, const json_t *answer, const struc
 	struct etcd_watch *ew = from_call(c);
 
 	(void)answer;
-	if ((r == -EHOSTUNREACH || r == -ETIMEDOUT) && ew->failures < RETRIES)
+	if ((r == -EHOSTUNREACH || r == -ETIMEDOUT) && may_retry(ew))
 		retry_later(ew);
 	else
 		watch_end(ew, r, err);

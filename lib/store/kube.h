@@ -34,8 +34,8 @@ struct kube_call {
 	const char *type;	/* the body's */
 	bool write;		/* not sent again where it may have been carried out */
 	httpc_data_fn *on_data; /* a stream; its argument is the call */
-	int64_t idle_ms;	/* of a stream */
 	int64_t timeout_ms;	/* of what no deadline ends: for each server */
+	bool is_watch;		/* a stream without end */
 	kube_answer_fn *answer;
 	/* its own */
 	struct httpc_op *http;
@@ -114,7 +114,8 @@ struct kube_watch {
 	int64_t resume; /* all up to here was told */
 	unsigned epoch; /* of that data */
 	int64_t began_ms;
-	unsigned failures;
+	unsigned failures;  /* one after the other, */
+	int64_t failing_ms; /* since then */
 };
 
 void kube_watch_start(struct store_watch *w);

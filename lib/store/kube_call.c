@@ -22,7 +22,9 @@
 #define BAD_MS 30000	/* for so long a server that failed comes last */
 #define ANSWER_MAX KUBE_OBJECT_MAX
 #define TOKEN_MAX (64 * 1024)
-#define BUSY_S 1 /* where the server does not say when to come again */
+#define FIRST_MS 10000 /* until a watch begins */
+#define ALIVE_MS 30000 /* a server that is frozen sends no bookmark, and nothing that says so */
+#define BUSY_S 1       /* where the server does not say when to come again */
 #define BUSY_MAX_S 60
 
 static void call_next(struct kube_call *c);
@@ -124,7 +126,7 @@ static char *name_of(const struct kube_call *c)
 	return mem_strndup(first, *first == '[' ? strcspn(first, "]") + 1 : strcspn(first, ":/"));
 }
 
-static char *url_of(const struct kube_call *c, char **ret_connect_to)
+static char *url_of(const struct kube_call *c, const char *path, char **ret_connect_to)
 {
 	auto_free char *name = name_of(c);
 	const char *server = kube_call_where(c);
@@ -133,12 +135,20 @@ static char *url_of(const struct kube_call *c, char **ret_connect_to)
 
 	*ret_connect_to = NULL;
 	if (!name)
-		return mem_printf("%s%s", server, c->path);
+		return mem_printf("%s%s", server, path);
 	port += strcspn(port, ":/");
 	*ret_connect_to =
 		mem_printf("%.*s%s", (int)(rest - host), host, *port == ':' ? "" : ":443");
 	return mem_printf("%.*s%s%.*s%s%s", (int)(host - server), server, name, (int)(rest - port),
-		port, rest, c->path);
+		port, rest, path);
+}
+
+/* It costs the server next to nothing, and whether it is allowed does not matter. */
+static char *alive_url_of(const struct kube_call *c)
+{
+	auto_free char *connect_to = NULL;
+
+	return url_of(c, "/livez", &connect_to);
 }
 
 /* ---- what came back ---- */
@@ -292,7 +302,8 @@ static void call_send(struct kube_call *c, const char *authorization)
 {
 	struct kube *k = c->k;
 	bool last = c->tried == (1u << k->config.servers.n) - 1, read = !c->write && !c->on_data;
-	auto_free char *connect_to = NULL, *url = url_of(c, &connect_to);
+	auto_free char *connect_to = NULL, *url = url_of(c, c->path, &connect_to);
+	auto_free char *alive_url = c->is_watch ? alive_url_of(c) : NULL;
 	auto_free char *type = c->body ? mem_printf("Content-Type: %s", c->type) : NULL;
 	const char *headers[6] = {"Accept: application/json", "User-Agent: margay/" MARGAY_VERSION};
 	size_t n = 2;
@@ -321,7 +332,9 @@ static void call_send(struct kube_call *c, const char *authorization)
 				 .http2 = true,
 				 .connect_ms = CONNECT_MS,
 				 .timeout_ms = read && !last ? ATTEMPT_MS : c->timeout_ms,
-				 .idle_ms = c->idle_ms,
+				 .first_ms = c->is_watch ? FIRST_MS : 0,
+				 .alive_url = alive_url,
+				 .alive_ms = ALIVE_MS,
 				 .on_data = c->on_data,
 				 .done = on_done,
 				 .arg = c,

@@ -18,10 +18,9 @@
 #include "store/kube_object.h"
 
 #define RETRY_MS 100
-#define RETRIES 7      /* about 20 s, a server's restart */
-#define QUIET_MS 60000 /* one that ran for so long was well */
-#define WATCH_S 600    /* and up to as much again: the server ends it then */
-#define IDLE_MS 300000 /* bookmarks come every minute */
+#define RETRY_FOR_MS 20000 /* a server's restart */
+#define QUIET_MS 60000	   /* one that ran for so long was well */
+#define WATCH_S 600	   /* and up to as much again: the server ends it then */
 
 static struct kube_watch *from_call(struct kube_call *c)
 {
@@ -42,12 +41,21 @@ static void watch_end(struct kube_watch *kw, int r, const struct err *err)
 	store_watch_end(&kw->w, r, err);
 }
 
+static bool may_retry(struct kube_watch *kw)
+{
+	int64_t now = clock_mono_ms();
+
+	if (now - kw->began_ms > QUIET_MS)
+		kw->failures = 0;
+	return !kw->failures || now - kw->failing_ms < RETRY_FOR_MS;
+}
+
 static void retry_later(struct kube_watch *kw)
 {
 	int64_t ms;
 
-	if (clock_mono_ms() - kw->began_ms > QUIET_MS)
-		kw->failures = 0;
+	if (!kw->failures)
+		kw->failing_ms = clock_mono_ms();
 	ms = (int64_t)RETRY_MS << kw->failures++;
 	kube_call_stop(&kw->call);
 	strbuf_reset(&kw->in);
@@ -80,7 +88,7 @@ static bool on_error(struct kube_watch *kw, const json_t *status)
 	struct err err = ERR_INIT;
 	int r = kube_call_status(&kw->call, code, status, &err);
 
-	if (r == -EHOSTUNREACH && kw->failures < RETRIES)
+	if (r == -EHOSTUNREACH && may_retry(kw))
 		retry_later(kw);
 	else
 		watch_end(kw, r, &err);
@@ -168,7 +176,7 @@ static void on_end(struct kube_call *c, int r, const char *body, size_t len, con
 	if (r == 0)
 		r = err_set(&why, -EHOSTUNREACH, "datastore %s: watching %s: ended by the server",
 			kube_call_where(c), kw->w.prefix);
-	if ((r == -EHOSTUNREACH || r == -ETIMEDOUT) && kw->failures < RETRIES)
+	if ((r == -EHOSTUNREACH || r == -ETIMEDOUT) && may_retry(kw))
 		retry_later(kw);
 	else
 		watch_end(kw, r, &why);
@@ -185,7 +193,7 @@ static void watch_send(struct kube_watch *kw)
 				   "&resourceVersion=%lld%s",
 			path, WATCH_S + random_u32() % WATCH_S, (long long)kw->resume, selector),
 		.on_data = on_data,
-		.idle_ms = IDLE_MS,
+		.is_watch = true,
 		.answer = on_end};
 	kube_call_start(&kw->call);
 }
@@ -203,7 +211,7 @@ static void go(struct kube_wait *wait, int r, const struct err *err)
 			k->st.name, kw->w.prefix, (long long)kw->resume);
 	if (r == 0)
 		watch_send(kw);
-	else if (r == -EHOSTUNREACH && kw->failures < RETRIES)
+	else if (r == -EHOSTUNREACH && may_retry(kw))
 		retry_later(kw);
 	else
 		watch_end(kw, r, &why);

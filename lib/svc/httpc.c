@@ -25,6 +25,7 @@
 #define KEEPALIVE_S 30
 #define SILENCE_MS 45000 /* of a peer's kernel: what was sent, or a probe, has no answer */
 #define ERROR_BODY_MAX (64 * 1024)
+#define ALIVE_PART 6 /* of the time between two questions, to answer one */
 
 #define CURL_FUNCTIONS(X)      \
 	X(global_init)         \
@@ -32,6 +33,7 @@
 	X(slist_free_all)      \
 	X(easy_init)           \
 	X(easy_setopt)         \
+	X(easy_duphandle)      \
 	X(easy_getinfo)        \
 	X(easy_cleanup)        \
 	X(easy_strerror)       \
@@ -56,6 +58,8 @@ struct httpc {
 	CURLM *multi;
 	struct event *timer;
 	struct list ops;
+	struct event *questions; /* the next ones, while there are streams that want them */
+	unsigned round;
 };
 
 struct httpc_op {
@@ -67,12 +71,14 @@ struct httpc_op {
 	size_t body_len, body_at;
 	size_t max_bytes;
 	bool once, too_long, stopped;
-	bool *dead;	    /* set when it is freed from inside on_data */
-	struct event *idle; /* ends it; libcurl's own would wake us every second */
-	struct timeval idle_time;
+	bool *dead;	     /* set when it is freed from inside on_data */
+	struct event *first; /* ends it where no answer has begun; NULL = no limit */
+	char *alive_url;     /* of a stream, and of a question */
+	int64_t alive_ms;
+	unsigned round; /* of the last question */
 	struct strbuf in;
 	httpc_data_fn *on_data;
-	httpc_done_fn *done;
+	httpc_done_fn *done; /* NULL: a question, whether a stream's server is alive */
 	void *arg;
 	char why[CURL_ERROR_SIZE];
 };
@@ -106,11 +112,12 @@ static void op_free(struct httpc_op *op)
 	lib.easy_cleanup(op->easy);
 	lib.slist_free_all(op->headers);
 	lib.slist_free_all(op->connect_to);
-	if (op->idle)
-		event_free(op->idle);
+	if (op->first)
+		event_free(op->first);
 	list_del(&op->node);
 	strbuf_done(&op->in);
 	free(op->body);
+	free(op->alive_url);
 	free(op);
 }
 
@@ -200,6 +207,15 @@ static int to_errno(const struct httpc_op *op, CURLcode rc)
 	}
 }
 
+static void op_begin(struct httpc_op *op)
+{
+	lib.easy_setopt(op->easy, CURLOPT_ERRORBUFFER, op->why);
+	lib.easy_setopt(op->easy, CURLOPT_WRITEDATA, op);
+	lib.easy_setopt(op->easy, CURLOPT_PRIVATE, op);
+	list_add_tail(&op->c->ops, &op->node);
+	lib.multi_add_handle(op->c->multi, op->easy);
+}
+
 /* ---- handing out ---- */
 
 static bool deliver_data(struct httpc_op *op)
@@ -208,8 +224,6 @@ static bool deliver_data(struct httpc_op *op)
 	bool dead = false, more;
 
 	op->in = STRBUF_INIT;
-	if (op->idle)
-		event_add(op->idle, &op->idle_time);
 	op->dead = &dead;
 	more = op->on_data(op->arg, in.s, in.len);
 	strbuf_done(&in);
@@ -238,6 +252,8 @@ static void drop_time(char *why)
 	memmove(at, end, strlen(end) + 1);
 }
 
+static void question_end(struct httpc_op *op, CURLcode rc);
+
 static void finish(struct httpc_op *op, CURLcode rc)
 {
 	struct err err = ERR_INIT;
@@ -246,6 +262,10 @@ static void finish(struct httpc_op *op, CURLcode rc)
 	void *arg = op->arg;
 	struct strbuf body;
 
+	if (!done) {
+		question_end(op, rc);
+		return;
+	}
 	if (is_stream(op) && op->in.len && !op->stopped && !deliver_data(op))
 		return;
 	if (op->stopped)
@@ -269,12 +289,110 @@ static void finish(struct httpc_op *op, CURLcode rc)
 	strbuf_done(&body);
 }
 
-static void on_idle(evutil_socket_t fd, short what, void *arg)
+/* Its connection is not used again. */
+static void give_up(struct httpc_op *op)
+{
+	snprintf(op->why, sizeof(op->why), "it does not answer");
+	lib.easy_setopt(op->easy, CURLOPT_FORBID_REUSE, 1L);
+	finish(op, CURLE_OPERATION_TIMEDOUT);
+}
+
+static void on_first(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	finish(arg, CURLE_OPERATION_TIMEDOUT);
+	if (!status_of(arg))
+		give_up(arg);
 }
+
+/* ---- whether a server whose streams are silent is alive ---- */
+
+/* Its streams that a question of this round is about; one that has begun since is not meant. */
+static struct httpc_op *next_asked(struct httpc *c, const char *url, unsigned round)
+{
+	struct httpc_op *op;
+
+	list_for_each (op, &c->ops, node)
+		if (op->on_data && op->alive_url && op->round == round &&
+			strcmp(op->alive_url, url) == 0)
+			return op;
+	return NULL;
+}
+
+/* Any answer is a sign of life. */
+static void question_end(struct httpc_op *op, CURLcode rc)
+{
+	auto_free char *url = take_ptr(op->alive_url);
+	struct httpc *c = op->c;
+	unsigned round = op->round;
+
+	op_free(op);
+	if (rc == CURLE_OPERATION_TIMEDOUT)
+		while ((op = next_asked(c, url, round)))
+			give_up(op);
+}
+
+static struct curl_slist *copy_list(const struct curl_slist *from)
+{
+	struct curl_slist *to = NULL;
+
+	for (; from; from = from->next)
+		to = lib.slist_append(to, from->data);
+	return to;
+}
+
+/* A GET with the credentials of the stream. */
+static void ask_about(const struct httpc_op *stream)
+{
+	struct httpc_op *op = mem_new(struct httpc_op);
+
+	op->c = stream->c;
+	op->easy = lib.easy_duphandle(stream->easy);
+	if (!op->easy)
+		abort();
+	op->alive_url = mem_strdup(stream->alive_url);
+	op->round = op->c->round;
+	op->max_bytes = ERROR_BODY_MAX;
+	op->headers = copy_list(stream->headers);
+	op->connect_to = copy_list(stream->connect_to);
+	lib.easy_setopt(op->easy, CURLOPT_URL, op->alive_url);
+	lib.easy_setopt(op->easy, CURLOPT_CUSTOMREQUEST, NULL);
+	lib.easy_setopt(op->easy, CURLOPT_HTTPGET, 1L);
+	lib.easy_setopt(op->easy, CURLOPT_HTTPHEADER, op->headers);
+	lib.easy_setopt(op->easy, CURLOPT_CONNECT_TO, op->connect_to);
+	lib.easy_setopt(op->easy, CURLOPT_TIMEOUT_MS, (long)(stream->alive_ms / ALIVE_PART));
+	op_begin(op);
+}
+
+static void arm_questions(struct httpc *c, int64_t ms)
+{
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	if (!evtimer_pending(c->questions, NULL))
+		event_add(c->questions, &tv);
+}
+
+/* One question for all streams of a server. */
+static void on_questions(evutil_socket_t fd, short what, void *arg)
+{
+	struct httpc *c = arg;
+	struct httpc_op *op, *o;
+
+	(void)fd;
+	(void)what;
+	c->round++;
+	list_for_each (op, &c->ops, node) {
+		if (!op->on_data || !op->alive_url || op->round == c->round)
+			continue;
+		list_for_each (o, &c->ops, node)
+			if (o->on_data && o->alive_url && strcmp(o->alive_url, op->alive_url) == 0)
+				o->round = c->round;
+		ask_about(op);
+		arm_questions(c, op->alive_ms);
+	}
+}
+
+/* ---- what came ---- */
 
 static struct httpc_op *next_with_data(struct httpc *c)
 {
@@ -376,7 +494,8 @@ int httpc_new(struct event_base *base, unsigned max_conns, struct httpc **ret, s
 	list_init(&c->ops);
 	c->multi = lib.multi_init();
 	c->timer = evtimer_new(base, on_timer, c);
-	if (!c->multi || !c->timer)
+	c->questions = evtimer_new(base, on_questions, c);
+	if (!c->multi || !c->timer || !c->questions)
 		abort();
 	lib.multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
 	lib.multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
@@ -396,6 +515,7 @@ void httpc_free(struct httpc *c)
 		op_free(list_entry(c->ops.next, struct httpc_op, node));
 	lib.multi_cleanup(c->multi);
 	event_free(c->timer);
+	event_free(c->questions);
 	free(c);
 }
 
@@ -466,13 +586,19 @@ static void set_times(struct httpc_op *op, const struct httpc_req *req)
 {
 	lib.easy_setopt(op->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)req->connect_ms);
 	lib.easy_setopt(op->easy, CURLOPT_TIMEOUT_MS, (long)req->timeout_ms);
-	if (req->idle_ms) {
-		op->idle_time = (struct timeval){
-			.tv_sec = req->idle_ms / 1000, .tv_usec = req->idle_ms % 1000 * 1000};
-		op->idle = evtimer_new(op->c->base, on_idle, op);
-		if (!op->idle)
+	if (req->first_ms) {
+		const struct timeval tv = {
+			.tv_sec = req->first_ms / 1000, .tv_usec = req->first_ms % 1000 * 1000};
+
+		op->first = evtimer_new(op->c->base, on_first, op);
+		if (!op->first)
 			abort();
-		event_add(op->idle, &op->idle_time);
+		event_add(op->first, &tv);
+	}
+	if (req->alive_url) {
+		op->alive_url = mem_strdup(req->alive_url);
+		op->alive_ms = req->alive_ms;
+		arm_questions(op->c, op->alive_ms);
 	}
 	lib.easy_setopt(op->easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	lib.easy_setopt(op->easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_S);
@@ -509,11 +635,7 @@ struct httpc_op *httpc_start(struct httpc *c, const struct httpc_req *req)
 		(long)(req->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
 	lib.easy_setopt(op->easy, CURLOPT_PIPEWAIT, (long)req->http2);
 	lib.easy_setopt(op->easy, CURLOPT_NOSIGNAL, 1L);
-	lib.easy_setopt(op->easy, CURLOPT_ERRORBUFFER, op->why);
 	lib.easy_setopt(op->easy, CURLOPT_WRITEFUNCTION, on_write);
-	lib.easy_setopt(op->easy, CURLOPT_WRITEDATA, op);
-	lib.easy_setopt(op->easy, CURLOPT_PRIVATE, op);
-	list_add_tail(&c->ops, &op->node);
-	lib.multi_add_handle(c->multi, op->easy);
+	op_begin(op);
 	return op;
 }

@@ -67,8 +67,16 @@ struct httpc_req {
 	size_t max_bytes; /* of an answer that is collected */
 	bool once;	  /* never sent again on a second connection, once a part went out */
 	bool http2;	  /* over TLS: requests share one connection, where the server can */
-	int64_t connect_ms, timeout_ms, idle_ms; /* 0 = none; idle: of a stream, without a byte */
-	httpc_data_fn *on_data;			 /* NULL = the body is collected */
+	int64_t connect_ms, timeout_ms; /* 0 = none */
+	int64_t first_ms;		/* until the answer begins; 0 = none */
+	/*
+	 * Of a stream, which may be silent for long: a URL of its server's that is asked for every
+	 * alive_ms, once for all streams that name it. Where nothing is answered within a sixth of
+	 * that they end, ETIMEDOUT, and their connection is given up. NULL = none
+	 */
+	const char *alive_url;
+	int64_t alive_ms;
+	httpc_data_fn *on_data; /* NULL = the body is collected */
 	httpc_done_fn *done;
 	void *arg;
 };

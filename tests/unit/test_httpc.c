@@ -25,7 +25,7 @@ static struct event_base *base;
 static struct evhttp *server;
 static struct httpc *client;
 static unsigned port, peer_port;
-static int n_requests, n_connections;
+static int n_requests, n_connections, n_alive, n_frozen;
 static struct evhttp_request *open_reqs[8];
 static size_t n_open;
 
@@ -68,6 +68,20 @@ static void busy(struct evhttp_request *req, void *arg)
 	evhttp_send_reply(req, 429, "Busy", NULL);
 }
 
+static void alive(struct evhttp_request *req, void *arg)
+{
+	(void)arg;
+	n_alive++;
+	evhttp_send_error(req, 403, "no");
+}
+
+static void freeze(struct evhttp_request *req, void *arg)
+{
+	(void)arg;
+	n_frozen++;
+	open_reqs[n_open++] = req;
+}
+
 static void stream(struct evhttp_request *req, void *arg)
 {
 	struct evbuffer *buf = evbuffer_new();
@@ -106,6 +120,8 @@ static void setup(void)
 	evhttp_set_cb(server, "/busy", busy, NULL);
 	evhttp_set_cb(server, "/stream", stream, NULL);
 	evhttp_set_cb(server, "/end", stream_end, NULL);
+	evhttp_set_cb(server, "/alive", alive, NULL);
+	evhttp_set_cb(server, "/frozen", freeze, NULL);
 	ck_assert_msg(httpc_new(base, 0, &client, &err) == 0, "%s", err.text);
 }
 
@@ -233,11 +249,6 @@ START_TEST(a_stream_is_told_as_it_comes)
 	run(&g, "/stream", (struct httpc_req){.on_data = on_data});
 	wait_done(&g);
 	ck_assert_int_eq(g.r, -ECANCELED);
-	g.stop = false;
-	run(&g, "/stream", (struct httpc_req){.on_data = on_data, .idle_ms = 100});
-	wait_done(&g);
-	ck_assert_int_eq(g.r, -ETIMEDOUT);
-	ck_assert_str_eq(strbuf_str(&g.data), "one\ntwo\n");
 	got_done(&g);
 }
 END_TEST
@@ -264,13 +275,57 @@ static unsigned turns_in(int ms)
 	return n;
 }
 
+START_TEST(a_silent_stream_ends_with_its_server)
+{
+	auto_free char *alive = mem_printf("http://127.0.0.1:%u/alive", port),
+		       *frozen = mem_printf("http://127.0.0.1:%u/frozen", port);
+	struct httpc_req lives = {.on_data = on_data, .alive_url = alive, .alive_ms = 300},
+			 ends = {.on_data = on_data, .alive_url = frozen, .alive_ms = 300};
+	struct got a = {0}, b = {0}, c = {0}, d = {0};
+
+	run(&a, "/stream", lives);
+	run(&b, "/stream", lives);
+	run(&c, "/stream", ends);
+	run(&d, "/stream", ends);
+	wait_done(&c);
+	if (!d.calls)
+		wait_done(&d);
+	for (int i = 0; i < 2; i++) {
+		const struct got *g = i ? &c : &d;
+
+		ck_assert_int_eq(g->r, -ETIMEDOUT);
+		ck_assert_str_eq(g->why, "it does not answer");
+	}
+	ck_assert_int_eq(n_frozen, 1);
+	while (n_alive < 4)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_int_eq(a.calls + b.calls, 0);
+	httpc_cancel(a.op);
+	httpc_cancel(b.op);
+	turns_in(700);
+	ck_assert_int_eq(n_alive, 4); /* nobody wants to know any more */
+	/* one that does not even begin */
+	run(&c, "/frozen", (struct httpc_req){.on_data = on_data, .first_ms = 50});
+	wait_done(&c);
+	ck_assert_int_eq(c.r, -ETIMEDOUT);
+	got_done(&a);
+	got_done(&b);
+	got_done(&c);
+	got_done(&d);
+}
+END_TEST
+
 START_TEST(a_stream_at_rest_wakes_nobody)
 {
 	struct got g = {0};
 	unsigned ms = 0, found = 0;
 	socklen_t n = sizeof(ms);
 
-	run(&g, "/stream", (struct httpc_req){.on_data = on_data, .idle_ms = 60000});
+	run(&g, "/stream",
+		(struct httpc_req){.on_data = on_data,
+			.first_ms = 60000,
+			.alive_url = "http://127.0.0.1:1/",
+			.alive_ms = 60000});
 	while (g.data.len < 8)
 		event_base_loop(base, EVLOOP_ONCE);
 	/* but for its kernel's probes, and it hears where these are not answered */
@@ -374,6 +429,7 @@ int main(void)
 	tcase_add_test(tc, the_name_may_be_another_than_the_address);
 	tcase_add_test(tc, a_stream_is_told_as_it_comes);
 	tcase_add_test(tc, a_stream_at_rest_wakes_nobody);
+	tcase_add_test(tc, a_silent_stream_ends_with_its_server);
 	tcase_add_test(tc, failures_have_their_codes);
 	tcase_add_loop_test(tc, what_may_have_been_done_is_not_sent_again, 0, 2);
 	suite_add_tcase(s, tc);
