@@ -635,6 +635,8 @@ struct httpc_op *httpc_start(struct httpc *c, const struct httpc_req *req)
 		(long)(req->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
 	lib.easy_setopt(op->easy, CURLOPT_PIPEWAIT, (long)req->http2);
 	lib.easy_setopt(op->easy, CURLOPT_NOSIGNAL, 1L);
+	/* Else the end of a request waits for its look-up, a thread that asks a DNS server that is away. */
+	lib.easy_setopt(op->easy, CURLOPT_QUICK_EXIT, 1L);
 	lib.easy_setopt(op->easy, CURLOPT_WRITEFUNCTION, on_write);
 	op_begin(op);
 	return op;

@@ -4,7 +4,9 @@
 
 #include <arpa/inet.h>
 #include <check.h>
+#include <dlfcn.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +20,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/strbuf.h"
 
@@ -315,6 +318,34 @@ START_TEST(a_silent_stream_ends_with_its_server)
 }
 END_TEST
 
+/* libcurl's, in a thread of its own, which asks a DNS server that is away. */
+__attribute__((visibility("default"))) int getaddrinfo(
+	const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **ret)
+{
+	int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+	*(void **)(void *)&next = dlsym(RTLD_NEXT, "getaddrinfo");
+	if (!name || strcmp(name, "slow.test") != 0)
+		return next(name, service, hints, ret);
+	sleep(2);
+	return EAI_AGAIN;
+}
+
+START_TEST(a_look_up_without_answer_holds_up_nobody)
+{
+	struct got g = {0};
+	int64_t began = clock_mono_ms();
+
+	run(&g, "", (struct httpc_req){.url = "http://slow.test/", .body = "x", .connect_ms = 100});
+	wait_done(&g);
+	ck_assert_int_eq(g.r, -EHOSTUNREACH);
+	ck_assert_ptr_nonnull(strstr(g.why, "Resolving timed out"));
+	ck_assert_int_lt(clock_mono_ms() - began, 1500);
+	sleep(2); /* the thread ends */
+	got_done(&g);
+}
+END_TEST
+
 START_TEST(a_stream_at_rest_wakes_nobody)
 {
 	struct got g = {0};
@@ -430,6 +461,7 @@ int main(void)
 	tcase_add_test(tc, a_stream_is_told_as_it_comes);
 	tcase_add_test(tc, a_stream_at_rest_wakes_nobody);
 	tcase_add_test(tc, a_silent_stream_ends_with_its_server);
+	tcase_add_test(tc, a_look_up_without_answer_holds_up_nobody);
 	tcase_add_test(tc, failures_have_their_codes);
 	tcase_add_loop_test(tc, what_may_have_been_done_is_not_sent_again, 0, 2);
 	suite_add_tcase(s, tc);
