@@ -679,6 +679,7 @@ static void add_metrics(struct agent *a, struct metrics *m)
 		m, "margay_confd_bird_done", NULL, "1: BIRD runs what was rendered.", &a->is_done);
 	metrics_gauge_fn(m, "margay_confd_bird_routes", NULL, "BIRD's routes in the kernel.",
 		count_routes, a);
+	sync_add_metrics(cache_sync(a->cache), m);
 }
 
 static void remove_metrics(struct agent *a)

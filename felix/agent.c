@@ -796,6 +796,7 @@ static void add_metrics(struct agent *a)
 	metrics_counter(m, "margay_felix_kernel_events_total", NULL,
 		"Events of links, addresses and routes.", &a->n_events);
 	metrics_counter(m, "margay_felix_applies_total", NULL, "Turns of work.", &a->n_applies);
+	sync_add_metrics(cache_sync(a->cache), m);
 }
 
 static int open_kernel(struct agent *a, struct err *err)

@@ -759,6 +759,7 @@ static void add_metrics(struct agent *a)
 	metrics_counter(m, "margay_proxy_refused_total", NULL,
 		"Times that a Service was not served as it asks.", &a->n_refused);
 	metrics_counter(m, "margay_proxy_applies_total", NULL, "Turns of work.", &a->n_applies);
+	sync_add_metrics(cache_sync(a->cache), m);
 }
 
 static int open_kernel(struct agent *a, struct err *err)

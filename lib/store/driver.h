@@ -56,6 +56,22 @@ struct store_ops {
 	void (*close)(struct store *st);
 };
 
+enum store_failure {
+	STORE_AWAY,
+	STORE_DENIED,
+	STORE_FULL,
+	STORE_TIMED_OUT,
+	STORE_INVALID,
+	STORE_N_FAILURES,
+};
+
+/* Since it was opened. */
+struct store_stats {
+	uint64_t requests[STORE_DELETE + 1]; /* by verb */
+	uint64_t watches;
+	uint64_t failures[STORE_N_FAILURES]; /* of both; that an object is another one is none */
+};
+
 struct store {
 	const struct store_ops *ops;
 	struct event_base *base;
@@ -63,6 +79,7 @@ struct store {
 	char *name;
 	struct list ops_list;
 	struct list watches;
+	struct store_stats stats;
 };
 
 /* Fills in the common part; name is taken. base NULL = a private one is made. */

@@ -260,6 +260,30 @@ static const char *verb_text(enum store_verb verb)
 	return "?";
 }
 
+static void count_failure(struct store *st, int r)
+{
+	switch (r) {
+	case -ENOENT:
+	case -EEXIST:
+	case -ESTALE:
+		return;
+	case -EACCES:
+		st->stats.failures[STORE_DENIED]++;
+		return;
+	case -ENOSPC:
+		st->stats.failures[STORE_FULL]++;
+		return;
+	case -ETIMEDOUT:
+		st->stats.failures[STORE_TIMED_OUT]++;
+		return;
+	case -EINVAL:
+		st->stats.failures[STORE_INVALID]++;
+		return;
+	default:
+		st->stats.failures[STORE_AWAY]++;
+	}
+}
+
 static void op_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct store_op *op = arg;
@@ -311,6 +335,7 @@ struct store_op *store_start(
 	op->timer = evtimer_new(st->base, op_timer, op);
 	if (!op->timer)
 		abort();
+	st->stats.requests[req->verb]++;
 	store_arm(op->timer, 0);
 	list_add_tail(&st->ops_list, &op->node);
 	return op;
@@ -330,6 +355,8 @@ bool store_op_done(struct store_op *op, const struct store_res *res)
 {
 	bool dead = false;
 
+	if (res->r < 0)
+		count_failure(op->st, res->r);
 	if (!res->more) {
 		op_unlink(op);
 		op->done(op->arg, res);
@@ -361,6 +388,7 @@ struct store_watch *store_watch(struct store *st, const char *prefix, int64_t re
 	w->end = end;
 	w->arg = arg;
 	list_add_tail(&st->watches, &w->node);
+	st->stats.watches++;
 	st->ops->watch_start(w);
 	return w;
 }
@@ -390,6 +418,7 @@ void store_watch_end(struct store_watch *w, int r, const struct err *err)
 	store_end_fn *end = w->end;
 	void *arg = w->arg;
 
+	count_failure(w->st, r);
 	watch_free(w);
 	end(arg, r, err);
 }

@@ -15,7 +15,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
+#include "store/driver.h"
 #include "store/store.h"
+#include "svc/metrics.h"
 
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 30000
@@ -59,6 +61,7 @@ struct sync {
 	char *told;	/* the one that the log has heard of last; NULL: none since all was well */
 	bool told_of_list;
 	struct strbuf state;
+	struct metrics *metrics;
 };
 
 static struct entry *entry_find(const struct sync *s, const char *key, uint64_t hash)
@@ -299,12 +302,65 @@ struct sync *sync_new(struct store *st, const char *const *prefixes, size_t n_pr
 	return s;
 }
 
+static int64_t get_up(void *arg)
+{
+	return sync_up(arg);
+}
+
+void sync_add_metrics(struct sync *s, struct metrics *m)
+{
+	static const char *const verbs[] = {
+		[STORE_GET] = "verb=\"get\"",
+		[STORE_LIST] = "verb=\"list\"",
+		[STORE_CREATE] = "verb=\"create\"",
+		[STORE_UPDATE] = "verb=\"update\"",
+		[STORE_DELETE] = "verb=\"delete\"",
+	};
+	static const char *const reasons[STORE_N_FAILURES] = {
+		[STORE_AWAY] = "reason=\"away\"",
+		[STORE_DENIED] = "reason=\"denied\"",
+		[STORE_FULL] = "reason=\"full\"",
+		[STORE_TIMED_OUT] = "reason=\"timeout\"",
+		[STORE_INVALID] = "reason=\"invalid\"",
+	};
+	static const char requests[] = "margay_datastore_requests_total",
+			  requests_help[] = "What was asked of the datastore.",
+			  failures[] = "margay_datastore_failures_total";
+	const struct store_stats *st = &s->st->stats;
+
+	s->metrics = m;
+	metrics_gauge_fn(m, "margay_datastore_up", NULL,
+		"1: everything was read, and what changes is told.", get_up, s);
+	for (size_t i = 0; i < array_size(verbs); i++)
+		metrics_counter(m, requests, verbs[i], requests_help, &st->requests[i]);
+	metrics_counter(m, requests, "verb=\"watch\"", requests_help, &st->watches);
+	for (size_t i = 0; i < array_size(reasons); i++)
+		metrics_counter(m, failures, reasons[i],
+			"Requests and watches that failed, by what hinders the datastore.",
+			&st->failures[i]);
+}
+
+static void remove_metrics(struct sync *s)
+{
+	const struct store_stats *st = &s->st->stats;
+
+	if (!s->metrics)
+		return;
+	metrics_remove(s->metrics, s);
+	metrics_remove(s->metrics, &st->watches);
+	for (size_t i = 0; i < array_size(st->requests); i++)
+		metrics_remove(s->metrics, &st->requests[i]);
+	for (size_t i = 0; i < array_size(st->failures); i++)
+		metrics_remove(s->metrics, &st->failures[i]);
+}
+
 void sync_free(struct sync *s)
 {
 	struct entry *e;
 
 	if (!s)
 		return;
+	remove_metrics(s);
 	for (size_t i = 0; i < s->n_parts; i++) {
 		store_op_cancel(s->parts[i].op);
 		store_watch_cancel(s->parts[i].watch);

@@ -16,6 +16,7 @@
 
 #include "base/mem.h"
 
+struct metrics;
 struct store;
 struct sync;
 
@@ -47,6 +48,9 @@ struct sync *sync_new(struct store *st, const char *const *prefixes, size_t n_pr
 /* Tells nothing. Not from inside one of the callbacks. */
 void sync_free(struct sync *s);
 AUTO_DEFINE(sync, struct sync *, sync_free);
+
+/* margay_datastore_*: whether it is there, and what was asked of it, until sync_free(). m is borrowed. */
+void sync_add_metrics(struct sync *s, struct metrics *m);
 
 /* Do now what waits for the back-off's end. */
 void sync_retry(struct sync *s);

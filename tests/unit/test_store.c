@@ -25,9 +25,11 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/strbuf.h"
 #include "fake/store_fake.h"
 #include "store/cache.h"
 #include "store/params.h"
+#include "svc/metrics.h"
 #include "svc/param.h"
 #include "unit/store_samples.h"
 #include "unit/store_suite.h"
@@ -1116,6 +1118,59 @@ static uint64_t no_random(void *arg)
 }
 
 /* A store that goes ends all watches at once, and that is one failure. */
+START_TEST(failures_are_counted_by_their_reason)
+{
+	static const struct {
+		int r;
+		const char *row;
+	} cases[] = {
+		{-EHOSTUNREACH, "margay_datastore_failures_total{reason=\"away\"} 1\n"},
+		{-EACCES, "margay_datastore_failures_total{reason=\"denied\"} 1\n"},
+		{-ENOSPC, "margay_datastore_failures_total{reason=\"full\"} 1\n"},
+		{-ETIMEDOUT, "margay_datastore_failures_total{reason=\"timeout\"} 1\n"},
+		{-EINVAL, "margay_datastore_failures_total{reason=\"invalid\"} 1\n"},
+		{-ESTALE, "margay_datastore_failures_total{reason=\"invalid\"} 1\n"},
+	};
+	struct follower f = {.base = event_base_new()};
+	struct armed armed = {0};
+	struct sync_hooks hooks = {
+		.arm = fake_arm, .now_ms = fake_now_ms, .random = fake_random, .arg = &armed};
+	struct store *st = store_fake_new(f.base);
+	auto_(metrics) struct metrics *m = metrics_new();
+	auto_strbuf out = STRBUF_INIT;
+
+	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, &hooks);
+	sync_add_metrics(f.sync, m);
+	for (size_t i = 0; i < array_size(cases); i++) {
+		store_fake_fail_nth(st, 1, cases[i].r);
+		settle(st, f.base);
+		strbuf_reset(&out);
+		metrics_print(m, &out);
+		ck_assert_msg(strstr(out.s, cases[i].row), "%s: %s", cases[i].row, out.s);
+		ck_assert_ptr_nonnull(strstr(out.s, "margay_datastore_up 0\n"));
+		sync_retry(f.sync);
+	}
+	settle(st, f.base);
+	store_fake_away(st, true);
+	settle(st, f.base);
+	store_fake_away(st, false);
+	sync_retry(f.sync);
+	settle(st, f.base);
+	strbuf_reset(&out);
+	metrics_print(m, &out);
+	ck_assert_ptr_nonnull(strstr(out.s, "margay_datastore_up 1\n"));
+	ck_assert_ptr_nonnull(strstr(out.s, "failures_total{reason=\"away\"} 2\n"));
+	ck_assert_ptr_nonnull(strstr(out.s, "requests_total{verb=\"list\"} 8\n"));
+	ck_assert_ptr_nonnull(strstr(out.s, "requests_total{verb=\"watch\"} 2\n"));
+	f_done(&f);
+	strbuf_reset(&out);
+	metrics_print(m, &out);
+	ck_assert_ptr_null(strstr(out.s, "datastore"));
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
 START_TEST(sync_counts_an_outage_once)
 {
 	const char *const prefixes[] = {"/a/", "/b/", "/c/"};
@@ -1351,6 +1406,7 @@ int main(void)
 	tcase_add_test(sync, sync_keeps_what_it_knows_and_backs_off);
 	tcase_add_test(sync, sync_backs_off_where_no_watch_can_be_had);
 	tcase_add_test(sync, sync_counts_an_outage_once);
+	tcase_add_test(sync, failures_are_counted_by_their_reason);
 	tcase_add_test(sync, a_lost_answer_is_no_lost_write);
 	tcase_add_test(sync, a_bad_object_blocks_nothing);
 	tcase_add_test(sync, an_undecodable_object_is_not_an_absent_one);
