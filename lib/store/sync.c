@@ -30,6 +30,7 @@ struct entry {
 	int64_t rev;
 	uint64_t value;
 	uint32_t seen; /* the part's list that it was last in */
+	bool kept;     /* its last change is one that the store has lost */
 	char key[];
 };
 
@@ -97,7 +98,9 @@ static struct entry *tell_set(struct part *p, const struct store_kv *kv)
 		e->part = p;
 		p->n_entries++;
 		hmap_insert(&s->entries, &e->node, hash);
-	} else if (e->value == value) {
+	}
+	e->kept = false;
+	if (e->rev && e->value == value) {
 		e->rev = kv->rev;
 		return e;
 	}
@@ -162,7 +165,7 @@ static void on_event(void *arg, const struct store_kv *kv)
 	struct part *p = arg;
 	struct entry *e = entry_find(p->s, kv->key, hash_str(kv->key));
 
-	if (e && kv->rev <= e->rev)
+	if (e && kv->rev <= e->rev && !e->kept)
 		return;
 	if (kv->value)
 		tell_set(p, kv);
@@ -180,16 +183,41 @@ static void on_end(void *arg, int r, const struct err *err)
 	retry_later(p, false, r, err);
 }
 
-static void list_end(struct part *p, int64_t rev)
+/*
+ * What is not in a list is gone, but for what was changed after the revision that it shows: where an older
+ * copy of the store was put back, nobody has deleted what was written since.
+ */
+static void drop_unseen(struct part *p, int64_t rev)
 {
 	struct sync *s = p->s;
 	struct entry *e;
+	size_t kept = 0;
+
+	hmap_for_each (e, &s->entries, node) {
+		if (e->part != p || e->seen == p->list_no || e->kept)
+			continue;
+		if (e->rev <= rev) {
+			entry_del(s, e, true);
+			continue;
+		}
+		e->kept = true;
+		kept++;
+	}
+	if (kept)
+		log_warn(
+			"%s: %s: an older copy was put back, of revision %lld: %zu objects that it does "
+			"not have are kept as they were until they are written again or this program "
+			"is restarted",
+			store_name(s->st), p->prefix, (long long)rev, kept);
+}
+
+static void list_end(struct part *p, int64_t rev)
+{
+	struct sync *s = p->s;
 
 	/* Nothing is gone as a rule, and other parts may have very many. */
 	if (p->n_seen != p->n_entries)
-		hmap_for_each (e, &s->entries, node)
-			if (e->part == p && e->seen != p->list_no)
-				entry_del(s, e, true);
+		drop_unseen(p, rev);
 	p->op = NULL;
 	p->listed = true;
 	p->watched_ms = s->hooks.now_ms(s->hooks.arg);

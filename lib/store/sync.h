@@ -4,7 +4,8 @@
  * really different from what it told before.
  *
  * Absence of data is never a deletion: while the store is away nothing is told, a list that was
- * begun and failed deletes nothing, and IN_SYNC comes after every prefix was listed once. After
+ * begun and failed deletes nothing, nor does one of an older copy that was put back delete what was written
+ * since, and IN_SYNC comes after every prefix was listed once. After
  * ESTALE or any failure it lists again, after a back-off with jitter (0.1 s doubling to 30 s, and
  * 0.1 s again once a watch has lived for 10 s).
  */

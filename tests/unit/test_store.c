@@ -838,6 +838,28 @@ static void copy_db(const char *to)
 	sqlite3_close(db);
 }
 
+static void wait_value(struct follower *f, int key, const char *value)
+{
+	int64_t end = clock_mono_ms() + 40000;
+
+	while (strcmp(f->key[key].value, value) != 0) {
+		ck_assert_int_lt(clock_mono_ms(), end);
+		sync_retry(f->sync);
+		run_until(f->base, NULL, 0, 20);
+	}
+}
+
+static void wait_state(struct follower *f, const char *part)
+{
+	int64_t end = clock_mono_ms() + 10000;
+
+	while (!strstr(sync_state(f->sync), part)) {
+		ck_assert_msg(clock_mono_ms() < end, "\"%s\" does not say \"%s\"",
+			sync_state(f->sync), part);
+		run_until(f->base, NULL, 0, 20);
+	}
+}
+
 START_TEST(an_exchanged_file_is_not_taken_for_deletions)
 {
 	struct follower f = {.base = event_base_new()};
@@ -862,8 +884,7 @@ START_TEST(an_exchanged_file_is_not_taken_for_deletions)
 	ck_assert_int_eq(rename(path, old), 0);
 	unlink(wal);
 	unlink(shm);
-	run_until(f.base, NULL, 0, 300);
-	ck_assert_ptr_nonnull(strstr(sync_state(f.sync), "is gone"));
+	wait_state(&f, "is gone");
 	ck_assert(!sync_up(f.sync));
 	ck_assert(sync_in_sync(f.sync));
 	other = open_sqlite(NULL);
@@ -874,22 +895,39 @@ START_TEST(an_exchanged_file_is_not_taken_for_deletions)
 	ck_assert_ptr_nonnull(strstr(sync_state(f.sync), "another database"));
 	ck_assert_int_eq(f.sets, 3);
 
-	/* an older copy of the right one: what it lacks is really gone now */
+	/* an older copy of the right one: nobody has deleted what it lacks, */
 	unlink(wal);
 	unlink(shm);
 	ck_assert_int_eq(rename(copy, path), 0);
-	f.may_delete = true;
-	f.key[1].rev = 0;
+	f.key[1].rev = f.key[2].rev = 0;
 	sync_retry(f.sync);
-	wait_for(f.base, &f.dels, 1);
+	wait_for(f.base, &f.sets, 4);
 	ck_assert_str_eq(f.key[1].value, "1");
+	ck_assert_str_eq(f.key[2].value, "2");
 	end = clock_mono_ms() + 5000;
 	while (!sync_up(f.sync) && clock_mono_ms() < end)
 		run_until(f.base, NULL, 0, 5);
 	ck_assert_str_eq(sync_state(f.sync), "in sync");
+	/* not even when it has come as far, */
 	other = open_sqlite(NULL);
-	ok(store_create_wait(other, KEYS "4", "4", 0, NULL, &err));
-	wait_for(f.base, &f.sets, 5);
+	for (int i = 0; i < 4; i++)
+		ok(store_update_wait(other, KEYS "1", i % 2 ? "5" : "4", 0, 0, NULL, &err));
+	store_close(other);
+	wait_value(&f, 1, "5");
+	copy_db(copy);
+	unlink(wal);
+	unlink(shm);
+	ck_assert_int_eq(rename(copy, path), 0);
+	other = open_sqlite(NULL);
+	ok(store_update_wait(other, KEYS "1", "6", 0, 0, NULL, &err));
+	wait_value(&f, 1, "6");
+	ck_assert_str_eq(f.key[2].value, "2");
+	/* and who writes it anew may delete it */
+	ok(store_create_wait(other, KEYS "2", "5", 0, NULL, &err));
+	wait_value(&f, 2, "5");
+	f.may_delete = true;
+	ok(store_delete_wait(other, KEYS "2", 0, NULL, 0, &err));
+	wait_for(f.base, &f.dels, 1);
 	store_close(other);
 	f_done(&f);
 	store_close(st);
