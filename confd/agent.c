@@ -31,6 +31,7 @@
 #include "model/service.h"
 #include "model/wep.h"
 #include "store/cache.h"
+#include "store/store.h"
 #include "store/sync.h"
 #include "svc/ctl_server.h"
 #include "svc/health.h"
@@ -52,7 +53,7 @@ MODEL_CACHE_FNS(service);
 MODEL_CACHE_FNS(endpointslice);
 MODEL_CACHE_FNS(wep);
 
-/* The last three are read where a zone is rendered only. */
+/* The last three are read where a zone is rendered only, the last where nobody else makes slices of it. */
 enum { K_NODE, K_CONFIG, K_PEER, K_POOL, K_AFFINITY, K_SERVICE, K_SLICE, K_WEP, N_KINDS_MAX };
 
 /* The files of BIRD's configuration, each from the template of its name. */
@@ -237,16 +238,18 @@ static void add_kinds(struct agent *a)
 		.changed = on_changed};
 }
 
-static size_t add_dns_kinds(struct agent *a)
+static size_t add_dns_kinds(struct agent *a, bool managed)
 {
 	if (!a->endpoints)
 		return K_SERVICE;
 	add_kind(a, K_SERVICE, KIND_SERVICE, service_cache_decode, service_cache_free);
 	add_kind(a, K_SLICE, KIND_ENDPOINTSLICE, endpointslice_cache_decode,
 		endpointslice_cache_free);
-	add_kind(a, K_WEP, KIND_WORKLOADENDPOINT, wep_cache_decode, wep_cache_free);
 	a->kinds[K_SERVICE].changed = on_service;
 	a->kinds[K_SLICE].changed = on_slice;
+	if (managed)
+		return K_WEP;
+	add_kind(a, K_WEP, KIND_WORKLOADENDPOINT, wep_cache_decode, wep_cache_free);
 	a->kinds[K_WEP].changed = on_wep;
 	return N_KINDS_MAX;
 }
@@ -536,7 +539,8 @@ static void add_renderer(struct agent *a, struct event_base *base, const char *p
 	}
 }
 
-static void add_renderers(struct agent *a, struct event_base *base, struct health *health)
+static void add_renderers(
+	struct agent *a, struct event_base *base, bool managed, struct health *health)
 {
 	struct dirent **entries;
 	int n = scandir(a->conf->renderer_dir, &entries, is_conf, alphasort);
@@ -553,7 +557,7 @@ static void add_renderers(struct agent *a, struct event_base *base, struct healt
 	if (a->renderers.n == 0)
 		return;
 	work_init(&a->dns, base, render_dns, a, DNS_PACE_MS);
-	a->endpoints = endpoints_new(true, on_endpoints, a);
+	a->endpoints = endpoints_new(!managed, on_endpoints, a);
 	a->health_files =
 		health_add(health, "files", HEALTH_READY, "waiting for the datastore to be read");
 }
@@ -721,9 +725,10 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 		return r;
 	a->secrets = secrets_new(base, conf->secret_dir, on_secret, a);
 	a->apply = apply_new(base, conf->bird_ctl, conf->bird_dir, &apply_ops, a);
-	add_renderers(a, base, health);
+	add_renderers(a, base, store_is_managed(st), health);
 	add_kinds(a);
-	a->cache = cache_new(st, a->kinds, add_dns_kinds(a), &cache_ops, a, NULL);
+	a->cache = cache_new(
+		st, a->kinds, add_dns_kinds(a, store_is_managed(st)), &cache_ops, a, NULL);
 	add_metrics(a, metrics);
 	*ret = take_ptr(a);
 	return 0;

@@ -38,7 +38,8 @@
 #define RETRY_MIN_MS 500
 #define RETRY_MAX_MS 30000
 
-enum { CACHE_SERVICES, CACHE_SLICES, CACHE_WEPS, CACHE_POOLS, CACHE_NODE, N_CACHED };
+/* The last one is read where nobody else makes slices of it. */
+enum { CACHE_SERVICES, CACHE_SLICES, CACHE_POOLS, CACHE_NODE, CACHE_WEPS, N_CACHED };
 
 struct part {
 	const char *name;
@@ -70,6 +71,7 @@ struct agent {
 	char *node_key;
 	char prefixes[N_CACHED][KEY_SIZE];
 	struct cache_kind kinds[N_CACHED];
+	size_t n_kinds;
 	struct cache *cache;
 	struct health_check *sync_check;
 	bool in_sync;
@@ -203,15 +205,12 @@ static void note_unknown(void *arg, const char *key)
 /* What is there may be asked for by an object of which no version is known. */
 static void allow_deletes(struct agent *a)
 {
-	static const int inputs[] = {CACHE_SERVICES, CACHE_SLICES, CACHE_WEPS, CACHE_POOLS};
-
 	if (a->whole)
 		return;
 	free(take_ptr(a->unknown));
-	for (size_t i = 0; i < array_size(inputs); i++)
-		if (inputs[i] != CACHE_POOLS || a->conf->n_pods == 0)
-			cache_for_each_unknown(
-				a->cache, &a->kinds[inputs[i]], note_unknown, &a->unknown);
+	for (size_t i = 0; i < a->n_kinds; i++)
+		if (i != CACHE_NODE && (i != CACHE_POOLS || a->conf->n_pods == 0))
+			cache_for_each_unknown(a->cache, &a->kinds[i], note_unknown, &a->unknown);
 	a->whole = !a->unknown;
 	if (a->whole) {
 		vservers_allow_deletes(a->servers);
@@ -230,15 +229,15 @@ static void define_kinds(struct agent *a)
 			{NULL, service_cache_decode, service_cache_free, on_service}},
 		[CACHE_SLICES] = {KIND_ENDPOINTSLICE,
 			{NULL, endpointslice_cache_decode, endpointslice_cache_free, on_slice}},
-		[CACHE_WEPS] = {KIND_WORKLOADENDPOINT,
-			{NULL, wep_cache_decode, wep_cache_free, on_wep}},
 		[CACHE_POOLS] = {KIND_IPPOOL,
 			{NULL, ippool_cache_decode, ippool_cache_free, on_pool}},
 		[CACHE_NODE] = {KIND_NODE, {NULL, node_cache_decode, node_cache_free, on_node}},
+		[CACHE_WEPS] = {KIND_WORKLOADENDPOINT,
+			{NULL, wep_cache_decode, wep_cache_free, on_wep}},
 	};
 
 	a->node_key = mem_strdup(key_str(KIND_NODE, NULL, a->conf->nodename));
-	for (int i = 0; i < N_CACHED; i++) {
+	for (size_t i = 0; i < a->n_kinds; i++) {
 		a->kinds[i] = rows[i].fns;
 		a->kinds[i].prefix = i == CACHE_NODE
 					     ? a->node_key
@@ -786,7 +785,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	struct calc_conf cc = {.nodename = conf->nodename,
 		.ranges = conf->ranges,
 		.n_ranges = conf->n_ranges,
-		.use_weps = true};
+		.use_weps = !store_is_managed(st)};
 	struct agent *a = mem_new(struct agent);
 	int r;
 
@@ -814,8 +813,9 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->vips = vips_new(a->rt);
 	a->servers = vservers_new(a->ct, conf->scheduler, is_ours, own, a);
 	a->addrs_unknown = a->nat_changed = a->sysctl_unknown = true;
+	a->n_kinds = cc.use_weps ? N_CACHED : CACHE_WEPS;
 	define_kinds(a);
-	a->cache = cache_new(st, a->kinds, N_CACHED, &cache_ops, a, NULL);
+	a->cache = cache_new(st, a->kinds, a->n_kinds, &cache_ops, a, NULL);
 	on_sync_state(a);
 	add_metrics(a);
 	if (conf->sync_ms)

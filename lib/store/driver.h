@@ -76,6 +76,7 @@ struct store {
 	const struct store_ops *ops;
 	struct event_base *base;
 	bool own_base;
+	bool managed; /* store_is_managed() */
 	char *name;
 	struct list ops_list;
 	struct list watches;

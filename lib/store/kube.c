@@ -672,6 +672,7 @@ int store_kube_open(
 					    : *k->conf.kubeconfig
 						    ? k->conf.kubeconfig
 						    : k->conf.kubernetes_service_host));
+	k->st.managed = true;
 	*ret = &k->st;
 	return 0;
 }

@@ -167,6 +167,11 @@ const char *store_name(const struct store *st)
 	return st->name;
 }
 
+bool store_is_managed(const struct store *st)
+{
+	return st->managed;
+}
+
 struct event_base *store_base(const struct store *st)
 {
 	return st->base;

@@ -81,6 +81,12 @@ const char *store_name(const struct store *st);
 /* The event base it runs on: the one given, or the private one. */
 struct event_base *store_base(const struct store *st);
 
+/*
+ * Whether Kubernetes makes and deletes what stands for nodes, pods, Services and the EndpointSlices of
+ * their selectors; of nodes and pods our part may be written then, all else is read.
+ */
+bool store_is_managed(const struct store *st);
+
 /* One object. value is NUL-terminated JSON text of len bytes. */
 struct store_kv {
 	char *key;

@@ -323,6 +323,11 @@ struct store *store_fake_new(struct event_base *base)
 	return &f->st;
 }
 
+void store_fake_manage(struct store *st)
+{
+	st->managed = true;
+}
+
 int64_t store_fake_put(struct store *st, const char *key, const char *value)
 {
 	return put(to_fake(st), key, value);

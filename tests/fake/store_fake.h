@@ -15,6 +15,8 @@ struct store;
 
 /* base as for store_open(); closed by store_close(). */
 struct store *store_fake_new(struct event_base *base);
+/* As Kubernetes, from the start on: store_is_managed(). */
+void store_fake_manage(struct store *st);
 
 /* Writes behind everybody's back, as another process would: value NULL deletes. Watchers hear. */
 int64_t store_fake_put(struct store *st, const char *key, const char *value);

@@ -598,6 +598,26 @@ static void end(void)
 	event_base_free(w.base);
 }
 
+static void test_managed(void)
+{
+	const struct fault none = {0};
+
+	w.base = loop_base_new();
+	w.st = store_fake_new(w.base);
+	store_fake_manage(w.st);
+	set_up();
+	arm(&none);
+	step("where Kubernetes makes the slices, selectors choose nothing");
+	start();
+	expect(IPVS("", "", ""));
+	step("and slices do");
+	put_service("web", "\"clusterIP\":\"10.96.0.10\",\"selector\":{\"app\":\"web\"},"
+			   "\"ports\":[{\"port\":80}]");
+	put_slice("web", "{\"addresses\":[\"10.244.0.2\"]}");
+	expect(IPVS("", TCP_VIP " 10.244.0.2:6443*1\n", ""));
+	end();
+}
+
 static void test_addresses_unread(void)
 {
 	struct strbuf sb = {0};
@@ -945,6 +965,7 @@ int main(void)
 	test_addresses_unread();
 	test_removed();
 	test_undecodable();
+	test_managed();
 	test_undecodable_masq();
 	test_one_unread();
 	test_many_fail();
