@@ -298,6 +298,14 @@ static int write_once(struct store *st, const struct svcalloc_conf *alloc, enum 
 	return put(st, key, text, rev, err);
 }
 
+/* What Kubernetes has in the place of ours is written there. */
+static int check_owner(const struct store *st, const struct key *key, struct err *err)
+{
+	if (store_is_managed(st) && (key->kind == KIND_SERVICE || key->kind == KIND_ENDPOINTSLICE))
+		return err_set(err, -EACCES, "%s: is Kubernetes' own: use kubectl", name_str(key));
+	return 0;
+}
+
 int resources_write(struct store *st, const struct svcalloc_conf *alloc, enum write_mode mode,
 	json_t *j, const char *ns, struct key *ret_key, struct err *err)
 {
@@ -312,6 +320,9 @@ int resources_write(struct store *st, const struct svcalloc_conf *alloc, enum wr
 	*ret_key = key;
 	if (kind_info(key.kind)->read_only)
 		return err_set(err, -EACCES, "%s: is written by the daemons only", name_str(&key));
+	r = check_owner(st, &key, err);
+	if (r < 0)
+		return r;
 	for (int i = 0;; i++) {
 		json_decref(given);
 		given = json_deep_copy(j);
@@ -487,29 +498,26 @@ static int delete_peers(struct store *st, const char *node, struct err *err)
 	return r;
 }
 
-static int delete_node(struct store *st, const struct key *key, struct err *err)
+/* What the datastore holds for a node, itself excepted. ENOENT: nothing. */
+static int release_node(struct store *st, const struct key *key, struct err *err)
 {
 	static const char *const handles[] = {"ipip-tunnel-addr-", "vxlan-tunnel-addr-",
 		"vxlan-v6-tunnel-addr-", "wireguard-tunnel-addr-", "wireguard-v6-tunnel-addr-"};
 	auto_free char *own = mem_printf("node.%s", key->name);
-	char text[KEY_SIZE];
-	json_t *node;
-	int64_t rev;
-	int r = load(st, key, &node, &rev, err);
+	bool any = false;
+	int r = delete_endpoints(st, key->name, err);
 
-	json_decref(node);
-	if (r == 0 && rev == 0)
-		return not_there(key, err);
-	r = delete_endpoints(st, key->name, err);
 	for (unsigned i = 0; r == 0 && i < array_size(handles); i++) {
 		auto_free char *handle = mem_printf("%s%s", handles[i], key->name);
 
 		r = run(st, ipam_release_handle_new(handle, clock_real_ns()), err);
+		any |= r == 0;
 		if (r == -ENOENT)
 			r = 0;
 	}
 	if (r == 0)
 		r = run(st, ipam_unclaim_new(NULL, key->name, false, clock_real_ns()), err);
+	any |= r == 0;
 	if (r == -ENOENT)
 		r = 0;
 	if (r == 0)
@@ -518,8 +526,33 @@ static int delete_node(struct store *st, const struct key *key, struct err *err)
 		r = delete_also(st, KIND_FELIXCONFIGURATION, own, err);
 	if (r == 0)
 		r = delete_also(st, KIND_BGPCONFIGURATION, own, err);
-	if (r < 0)
+	return r == 0 && !any ? -ENOENT : r;
+}
+
+/* Kubernetes deletes its Node itself, and then what the node had is given back. */
+static int delete_node(struct store *st, const struct key *key, struct err *err)
+{
+	bool managed = store_is_managed(st);
+	char text[KEY_SIZE];
+	json_t *node;
+	int64_t rev;
+	int r = load(st, key, &node, &rev, err);
+
+	json_decref(node);
+	if (r < 0 && rev == 0)
+		return r;
+	if (rev > 0 && managed)
+		return err_set(err, -EACCES,
+			"%s: is Kubernetes' own: kubectl delete node %s, and then this again, which "
+			"gives back its blocks",
+			name_str(key), key->name);
+	if (rev == 0 && !managed)
+		return not_there(key, err);
+	r = release_node(st, key, err);
+	if (r < 0 && r != -ENOENT)
 		return err_wrap(err, r, "%s: is still there, try again", name_str(key));
+	if (managed)
+		return r;
 	return store_delete_wait(st, key_format(key->kind, NULL, key->name, text), 0, NULL, 0, err);
 }
 
@@ -553,6 +586,9 @@ int resources_delete(struct store *st, const struct key *key, struct err *err)
 	if (kind_info(key->kind)->read_only)
 		return err_set(
 			err, -EACCES, "%s: is deleted by nobody: daemons need it", name_str(key));
+	r = check_owner(st, key, err);
+	if (r < 0)
+		return r;
 	if (key->kind == KIND_NODE)
 		r = delete_node(st, key, err);
 	else if (key->kind == KIND_IPPOOL)

@@ -188,3 +188,30 @@ GROUP=crd.projectcalico.org/v1
 	export CALICO_API_GROUP=$GROUP
 	pod_life
 }
+
+@test "what a deleted node had is given back" {
+	make_node
+	"$BIN/margayctl" apply -f - <<<'{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{"name":"p"},
+		"spec":{"cidr":"10.244.0.0/16","blockSize":24}}'
+	"$BIN/margayctl" ipam claim 10.244.7.0/24 --node node-1
+	run -1 "$BIN/margayctl" delete node node-1
+	echo "$output"
+	[ "$output" = "margayctl: Node node-1: is Kubernetes' own: kubectl delete node node-1, and then this again, which gives back its blocks" ]
+	[ "$(api "/apis/$GROUP/blockaffinities" | jq '.items | length')" = 1 ]
+	api -f -X DELETE /api/v1/nodes/node-1 >/dev/null
+	run -0 "$BIN/margayctl" delete node node-1
+	[ "$(api "/apis/$GROUP/blockaffinities" | jq '.items | length')" = 0 ]
+	[ "$(api "/apis/$GROUP/ipamblocks" | jq '.items | length')" = 0 ]
+	run -1 "$BIN/margayctl" delete node node-1
+	echo "$output"
+	[ "$output" = "margayctl: Node node-1: does not exist" ]
+}
+
+@test "Services are Kubernetes' own" {
+	run -1 "$BIN/margayctl" apply -f "$BATS_TEST_DIRNAME/../../etc/samples/service.yaml"
+	echo "$output"
+	[[ ${lines[0]} == *"Service default/"*": is Kubernetes' own: use kubectl" ]]
+	run -1 "$BIN/margayctl" delete service kubernetes
+	echo "$output"
+	[[ ${lines[0]} == *"Service default/kubernetes: is Kubernetes' own: use kubectl" ]]
+}
