@@ -3,23 +3,25 @@
 #
 # A cluster of nodes on one kernel, for scripts in tests/cluster/bed: source it. Each node is a network
 # and a mount namespace with its own /run, /etc and /var/lib; nodes share one Ethernet segment and the
-# datastore's file, nothing else; with ETCD, an address on the router, not even that file. Beyond them
-# stand a router of another AS, the top of rack, which is everybody's default route and knows of no pod,
+# datastore's file, nothing else; with ETCD or KUBE, addresses of servers on the router, not even that
+# file. Beyond them stand a router of another AS, the top of rack, which is everybody's default route and knows of no pod,
 # and behind it a host outside.
 #
 # A pod is a network namespace of its node, made and removed by CNI calls alone.
 #
-# $BIN holds the programs, $ECHO is tests/cluster/echo.c. What it logs is in $T.
+# $BIN holds the programs, $ECHO is tests/cluster/echo.c. What it logs is in $T. With PLAIN set the kernel
+# needs neither ipip nor ip_vs.
 
 : "${BIN:?the directory of the programs}" "${ECHO:?tests/cluster/echo.c, compiled}"
 export PATH=$BIN:$PATH LC_ALL=C
 
 # A tmpfs, since an overlay cannot lie on another, outside of what nodes have of their own.
-T=$(mktemp -d /tmp/margay-cluster.XXXXXX)
+T=$(mktemp -d "${TMPDIR:-/tmp}/margay-cluster.XXXXXX")
 mount -t tmpfs none "$T"
 mkdir "$T/shared" "$T/log" "$T/pods"
 export MARGAY_SQLITE_PATH=$T/shared/margay.db
 ETC=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../etc" && pwd)
+KUBE_APISERVER_SCRIPT=$ETC/../tests/interop/kube-apiserver
 
 declare -A MACHINE=() DAEMON=() POD_NODE=() POD_IP=() POD_NAMESPACE=()
 STARTED=()
@@ -182,32 +184,181 @@ fabric() {
 		}
 	C
 	daemon tor bird bird -f -c /etc/bird/bird.conf -s /run/bird/bird.ctl
-	[ -z "${ETCD:-}" ] || start_etcd
+	if [ "${ETCD:-}" ]; then
+		start_etcd "$ETCD"
+	elif [ "${KUBE:-}" ]; then
+		start_kube
+	fi
 }
 
-# ---- etcd ----
+# ---- the datastore ----
 
-start_etcd() {
-	daemon tor etcd etcd --data-dir /var/lib/etcd --listen-client-urls "$ETCD" --advertise-client-urls "$ETCD"
-	within 60 etcdctl endpoint health >/dev/null
-	# shellcheck disable=SC2317 # the scripts call it
-	# The user's, where the datastore can be reached.
-	margayctl() {
+start_etcd() { # URL
+	daemon tor etcd etcd --data-dir /var/lib/etcd --listen-client-urls "$1" --advertise-client-urls "$1"
+	within 60 on tor env ETCDCTL_API=3 etcdctl --endpoints "$1" endpoint health >/dev/null
+}
+
+# The user's, where the datastore can be reached.
+margayctl() {
+	if [ "${ETCD:-}" ]; then
 		on tor "$BIN/margayctl" --etcd-endpoints "$ETCD" "$@"
-	}
-}
-
-etcdctl() {
-	on tor env ETCDCTL_API=3 etcdctl --endpoints "$ETCD" "$@"
+	elif [ "${KUBE:-}" ]; then
+		on tor "$BIN/margayctl" --datastore-type kubernetes --kubeconfig /etc/margay/kubeconfig "$@"
+	else
+		command margayctl "$@"
+	fi
 }
 
 # What a node's plugin is told.
 conflist() {
 	if [ "${ETCD:-}" ]; then
 		jq --arg etcd "$ETCD" '.plugins[0] |= (del(.sqlite_path) + {datastore_type: "etcdv3", etcd_endpoints: $etcd})'
+	elif [ "${KUBE:-}" ]; then
+		jq '.plugins[0] |= (del(.sqlite_path) + {datastore_type: "kubernetes",
+			kubernetes: {kubeconfig: "/etc/margay/kubeconfig"}})'
 	else
 		sed 's|/var/lib/margay/margay.db|/var/lib/cluster/margay.db|'
 	fi <"$ETC/cni/10-margay.conflist"
+}
+
+# And its daemons.
+datastore() {
+	if [ "${ETCD:-}" ]; then
+		echo "ETCD_ENDPOINTS = $ETCD"
+	elif [ "${KUBE:-}" ]; then
+		echo "DATASTORE_TYPE = kubernetes"
+		echo "KUBECONFIG = /etc/margay/kubeconfig"
+	else
+		echo "MARGAY_SQLITE_PATH = /var/lib/cluster/margay.db"
+	fi
+}
+
+# blocks_of NODE: CIDRs, from the datastore
+blocks_of() {
+	local prefix=/calico/ipam/v2/host/$1/ipv4/block/
+	if [ "${ETCD:-}" ]; then
+		on tor env ETCDCTL_API=3 etcdctl --endpoints "$ETCD" get --prefix --keys-only "$prefix" | grep .
+	elif [ "${KUBE:-}" ]; then
+		kube GET /apis/crd.projectcalico.org/v1/blockaffinities |
+			jq -r --arg node "$1" '.items[].spec | select(.node == $node).cidr | "/" + sub("/"; "-")'
+	else
+		sqlite3 "$MARGAY_SQLITE_PATH" \
+			"SELECT key FROM kv WHERE value IS NOT NULL AND key LIKE '$prefix%'"
+	fi | sed 's|.*/||; s|-|/|'
+}
+
+# ---- Kubernetes ----
+
+# A real API server, and nothing else of Kubernetes: what its controllers and kubelets do to nodes, pods
+# and EndpointSlices is done here, in their words.
+start_kube() {
+	local server
+	server=$("$KUBE_APISERVER_SCRIPT") || return 1
+	start_etcd http://127.0.0.1:2379 || return 1
+	put tor /etc/margay/tokens <<<'secret,admin,admin,system:masters'
+	# shellcheck disable=SC2016
+	on tor sh -c 'openssl ecparam -name prime256v1 -genkey -noout -out /etc/margay/sa.key 2>/dev/null'
+	daemon tor api "$server" --etcd-servers=http://127.0.0.1:2379 --bind-address="$TOR" --secure-port=6443 \
+		--advertise-address="$TOR" --endpoint-reconciler-type=none --cert-dir=/etc/margay/pki \
+		--token-auth-file=/etc/margay/tokens --authorization-mode=RBAC \
+		--service-account-key-file=/etc/margay/sa.key --service-account-signing-key-file=/etc/margay/sa.key \
+		--service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range="$SERVICE_RANGE" \
+		--disable-admission-plugins=ServiceAccount
+	within 180 kube GET /readyz >/dev/null || return 1
+	kubeconfig | put tor /etc/margay/kubeconfig
+	kube_apply <"$ETC/manifests/crds-v1.yaml" || return 1
+	within 60 kube GET /apis/crd.projectcalico.org/v1/ippools >/dev/null &&
+		within 60 kube GET /apis/crd.projectcalico.org/v1/ipreservations >/dev/null
+}
+
+kubeconfig() {
+	cat <<-K
+		apiVersion: v1
+		kind: Config
+		current-context: cluster
+		contexts: [{name: cluster, context: {cluster: cluster, user: node}}]
+		users: [{name: node, user: {token: secret}}]
+		clusters:
+		- name: cluster
+		  cluster:
+		    server: $KUBE
+		    certificate-authority-data: $(on tor base64 -w0 /etc/margay/pki/apiserver.crt)
+	K
+}
+
+# kube METHOD PATH [TYPE]: with the standard input, if it has a TYPE
+kube() {
+	local body=()
+	[ -z "${3:-}" ] || body=(-H "Content-Type: application/$3" --data-binary @-)
+	on tor curl -sS --fail-with-body --cacert /etc/margay/pki/apiserver.crt -H 'Authorization: Bearer secret' \
+		-X "$1" "${body[@]}" "$KUBE$2"
+}
+
+# kube_path KIND NAMESPACE NAME
+kube_path() {
+	case $1 in
+	CustomResourceDefinition) echo "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/$3" ;;
+	EndpointSlice) echo "/apis/discovery.k8s.io/v1/namespaces/$2/endpointslices/$3" ;;
+	Node) echo "/api/v1/nodes/$3" ;;
+	*) echo "/api/v1/namespaces/$2/${1,,}s/$3" ;;
+	esac
+}
+
+# The documents of the standard input, as kubectl apply --server-side does it.
+kube_apply() {
+	local doc kind namespace name
+	while read -r -d $'\x01' doc; do
+		kind=$(sed -n 's/^kind: //p' <<<"$doc")
+		namespace=$(sed -n '/^metadata:/s/.*namespace: \([^,} ]*\).*/\1/p' <<<"$doc")
+		name=$(sed -n 's/^metadata: {name: \([^,}]*\).*/\1/p; s/^  name: //p' <<<"$doc" | head -n 1)
+		[ "$kind" ] || continue
+		kube PATCH "$(kube_path "$kind" "$namespace" "$name")?fieldManager=cluster&force=true" apply-patch+yaml \
+			<<<"$doc" >"$T/answer" || { jq -r .message "$T/answer"; return 1; }
+	done < <(sed 's/^---$/\x01/'; printf '\x01')
+}
+
+# A kubelet's first word.
+kube_node() { # NAME ADDRESS
+	jq -cn --arg name "$1" --arg ip "$2" '{kind: "Node", apiVersion: "v1", metadata: {name: $name},
+		status: {addresses: [{type: "InternalIP", address: $ip}]}}' | kube POST /api/v1/nodes json >/dev/null
+}
+
+# A pod as the scheduler has bound it.
+kube_pod() { # NAME NODE LABEL=VALUE
+	jq -cn --arg name "$1" --arg node "$2" --arg key "${3%%=*}" --arg value "${3#*=}" '{kind: "Pod", apiVersion: "v1",
+		metadata: {name: $name, labels: {($key): $value}},
+		spec: {nodeName: $node, containers: [{name: "c", image: "i"}]}}' |
+		kube POST "/api/v1/namespaces/${POD_NAMESPACE[$1]}/pods" json >/dev/null
+}
+
+# It runs.
+kube_pod_runs() { # NAME
+	jq -cn --arg ip "${POD_IP[$1]}" '{status: {phase: "Running", podIP: $ip, podIPs: [{ip: $ip}],
+		conditions: [{type: "Ready", status: "True"}]}}' |
+		kube PATCH "/api/v1/namespaces/${POD_NAMESPACE[$1]}/pods/$1/status" strategic-merge-patch+json >/dev/null &&
+		kube_slices
+}
+
+# Services' slices are made of the pods that are ready, each in the node's time.
+kube_slices() {
+	local slice
+	kube GET /api/v1/services >"$T/services" && kube GET /api/v1/pods >"$T/kube-pods" || return 1
+	jq -c --slurpfile pods "$T/kube-pods" '.items[] | select(.spec.selector) | . as $s |
+		[$pods[0].items[] | select(.metadata.namespace == $s.metadata.namespace and .status.podIP and
+			(.metadata.deletionTimestamp | not) and
+			(.metadata.labels // {} | contains($s.spec.selector)))] as $of |
+		{kind: "EndpointSlice", apiVersion: "discovery.k8s.io/v1", addressType: "IPv4",
+		metadata: {name: $s.metadata.name, namespace: $s.metadata.namespace,
+			labels: {"kubernetes.io/service-name": $s.metadata.name}},
+		ports: [$s.spec.ports[] | {name: (.name // ""), protocol, port: .targetPort}],
+		endpoints: [$of[] | {addresses: [.status.podIP], conditions: {ready: true}, nodeName: .spec.nodeName,
+			targetRef: {kind: "Pod", name: .metadata.name, namespace: .metadata.namespace}}]}' \
+		"$T/services" >"$T/slices"
+	while read -r slice; do
+		kube PATCH "$(jq -r '"/apis/discovery.k8s.io/v1/namespaces/\(.metadata.namespace)/endpointslices/\(.metadata.name)"
+			' <<<"$slice")?fieldManager=cluster&force=true" apply-patch+yaml <<<"$slice" >"$T/answer" ||
+			{ jq -r .message "$T/answer"; return 1; }
+	done <"$T/slices"
 }
 
 # ---- nodes ----
@@ -240,12 +391,16 @@ node() {
 	on "$1" ip route add default via "$TOR"
 	put "$1" /etc/margay/margay.conf <<-C
 		NODENAME = $1
-		MARGAY_SQLITE_PATH = /var/lib/cluster/margay.db
+		$(datastore)
 		NO_DEFAULT_POOLS = true
 		SERVICE_CLUSTER_IP_RANGE = $SERVICE_RANGE
 		${NODE_PARAMETERS:-}
 	C
 	conflist | put "$1" /etc/cni/net.d/10-margay.conflist
+	if [ "${KUBE:-}" ]; then
+		kubeconfig | put "$1" /etc/margay/kubeconfig
+		kube_node "$1" "$2" || return 1
+	fi
 	start_felix "$1"
 	start_confd "$1"
 	start_proxy "$1"
@@ -287,10 +442,11 @@ pod() {
 	on "$2" ip netns add "$1"
 	on "$2" ip -n "$1" link set lo up
 	put "$2" "/etc/netns/$1/resolv.conf" <<-C
-		nameserver $DNS_IP
+		nameserver ${DNS_SERVER:-$DNS_IP}
 		search default.svc.cluster.local svc.cluster.local cluster.local
 		options ndots:5
 	C
+	[ -z "${KUBE:-}" ] || kube_pod "$1" "$2" "$4" || return 1
 	if ! cni "$2" ADD "$1" "$arguments" >"$T/pods/$1"; then
 		echo "CNI ADD of $1 on $2:"
 		cat "$T/pods/$1"
@@ -299,6 +455,7 @@ pod() {
 	POD_NODE[$1]=$2
 	POD_IP[$1]=$(jq -r '.ips[0].address | split("/")[0]' "$T/pods/$1")
 	pod_daemon "$1" echo "$ECHO" serve "$1" "$POD_PORT"
+	[ -z "${KUBE:-}" ] || kube_pod_runs "$1"
 }
 
 # pod_daemon POD NAME COMMAND...
@@ -312,7 +469,10 @@ pod_daemon() {
 
 # no_pod NAME: CNI DEL, and its processes end
 no_pod() {
+	local path="/api/v1/namespaces/${POD_NAMESPACE[$1]}/pods/$1"
+	[ -z "${KUBE:-}" ] || { kube DELETE "$path" >/dev/null && kube_slices; } || return 1
 	cni "${POD_NODE[$1]}" DEL "$1" || return 1
+	[ -z "${KUBE:-}" ] || kube DELETE "$path?gracePeriodSeconds=0" >/dev/null || return 1
 	stop_all "$1"
 	on "${POD_NODE[$1]}" ip netns del "$1"
 	unset "POD_NODE[$1]" "POD_IP[$1]"
@@ -340,10 +500,12 @@ established() { # MACHINE N: so many BGP sessions are
 	[ "$n" -ge "$2" ] || { echo "$1: $n sessions are established, want $2"; return 1; }
 }
 
+# With PLAIN the proxy has no IPVS, and has read the datastore.
 is_ready() { # NODE
-	local port
+	local port said
 	for port in 9099 9098 10256; do
-		on "$1" curl -sf -m 5 "http://127.0.0.1:$port/readyz" ||
-			{ echo "port $port"; on "$1" curl -s "http://127.0.0.1:$port/readyz"; return 1; }
+		said=$(on "$1" curl -sS -m 5 "http://127.0.0.1:$port/readyz" 2>&1) || { echo "port $port: $said"; return 1; }
+		[ -z "${PLAIN:-}" ] || [ $port != 10256 ] || said=$(grep ' datastore' <<<"$said")
+		! grep BAD <<<"$said" || return 1
 	done
 }
