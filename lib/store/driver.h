@@ -23,6 +23,7 @@ struct store_op {
 	struct list node; /* in store.ops */
 	struct store *st;
 	struct event *timer;  /* starts it, and ends it at its deadline */
+	int64_t patience_ms;  /* from the start to the deadline */
 	struct store_req req; /* key, value and uid are copies */
 	store_done_fn *done;
 	void *arg;

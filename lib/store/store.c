@@ -310,7 +310,7 @@ static void op_timer(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	op->started = true;
-	store_arm(op->timer, op->req.deadline_ms - clock_mono_ms());
+	store_arm(op->timer, op->patience_ms);
 	op->st->ops->op_start(op);
 }
 
@@ -335,8 +335,10 @@ struct store_op *store_start(
 		copy[op->req.len] = 0;
 		op->req.value = copy;
 	}
-	if (!op->req.deadline_ms)
-		op->req.deadline_ms = clock_mono_ms() + STORE_TIMEOUT_MS;
+	if (req->deadline_ms)
+		op->patience_ms = req->deadline_ms - clock_mono_ms();
+	else
+		op->patience_ms = req->feed ? STORE_SILENCE_MS : STORE_TIMEOUT_MS;
 	op->timer = evtimer_new(st->base, op_timer, op);
 	if (!op->timer)
 		abort();
@@ -368,6 +370,8 @@ bool store_op_done(struct store_op *op, const struct store_res *res)
 		op_free(op);
 		return false;
 	}
+	if (op->req.feed)
+		store_arm(op->timer, op->patience_ms);
 	op->dead = &dead;
 	op->done(op->arg, res);
 	if (!dead)

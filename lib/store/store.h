@@ -34,6 +34,7 @@ struct store_watch;
 #define STORE_KEY_MAX 1024	      /* a driver may have room for shorter ones only: EINVAL */
 #define STORE_VALUE_MAX (1528 * 1024) /* etcd takes 1536 KiB, with the keys of the transaction */
 #define STORE_TIMEOUT_MS 10000	      /* an operation that names no deadline */
+#define STORE_SILENCE_MS 30000	      /* a list for a watch that names none */
 
 #define STORE_SQLITE_PATH "/var/lib/margay/margay.db"
 #define STORE_KUBE_ENDPOINTS_FILE "/var/lib/margay/kube-endpoints"
@@ -123,7 +124,8 @@ struct store_req {
 	const char *uid;     /* DELETE: metadata.uid expected, NULL = any */
 	size_t limit;	     /* LIST: at most so many objects, 0 = all */
 	bool feed;	     /* LIST: a watch follows: in any order, and perhaps of a moment ago */
-	int64_t deadline_ms; /* CLOCK_MONOTONIC; 0 = STORE_TIMEOUT_MS from now */
+	int64_t deadline_ms; /* CLOCK_MONOTONIC; 0 = STORE_TIMEOUT_MS from now; a feed's is put off
+				by as much with each page: a long one that goes on is not begun anew */
 };
 
 /*

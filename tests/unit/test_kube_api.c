@@ -394,6 +394,37 @@ START_TEST(an_object_that_cannot_be_read)
 }
 END_TEST
 
+static void run_for(int64_t ms)
+{
+	struct timeval tv = {.tv_usec = ms * 1000};
+
+	event_base_loopexit(base, &tv);
+	event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
+}
+
+/* Its deadline is one of silence: begun anew, a long one would be as long again. */
+START_TEST(a_list_that_goes_on_is_not_ended)
+{
+	calls = ended = n_kvs = 0;
+	store_start(st,
+		&(struct store_req){.verb = STORE_LIST,
+			.key = POOLS,
+			.feed = true,
+			.deadline_ms = clock_mono_ms() + 500},
+		on_done, NULL);
+	next(V1);
+	data("{\"metadata\":{\"resourceVersion\":\"20\"},\"items\":[" POOL("p", "3"));
+	for (int i = 0; i < 6; i++) {
+		run_for(150);
+		ck_assert_int_eq(ended, 0);
+		data("," POOL("q", "4"));
+	}
+	ck_assert_int_eq(n_kvs, 7);
+	run_for(700);
+	ck_assert_int_eq(ended, -ETIMEDOUT);
+}
+END_TEST
+
 START_TEST(an_agent_is_told_of_its_nodes_pods)
 {
 	static const char weps[] = "/calico/resources/v3/projectcalico.org/workloadendpoints/";
@@ -607,6 +638,7 @@ int main(void)
 	tcase_add_test(tc, a_busy_server_is_asked_again_when_it_says);
 	tcase_add_test(tc, a_list_that_a_watch_follows);
 	tcase_add_test(tc, an_object_that_cannot_be_read);
+	tcase_add_test(tc, a_list_that_goes_on_is_not_ended);
 	tcase_add_test(tc, an_agent_is_told_of_its_nodes_pods);
 	tcase_add_test(tc, a_watch_goes_on_where_it_was);
 	tcase_add_test(tc, a_watch_does_not_go_on_in_other_data);
