@@ -28,11 +28,10 @@ void objects_put(struct store *st, const char *key, const char *json)
 		die("%s", err_text(&err));
 }
 
-void objects_put_endpoint(
-	struct store *st, const char *node, const char *pod, uint32_t ip, const char *link)
+char *objects_endpoint(const char *node, const char *ns, const char *pod, uint32_t ip,
+	const char *link, char **ret_key)
 {
-	auto_(wep) struct wep *w = wep_new("default");
-	auto_free char *text = NULL;
+	auto_(wep) struct wep *w = wep_new(ns);
 	struct ip addr = ip_from_v4(ip);
 	struct err err = ERR_INIT;
 
@@ -41,7 +40,7 @@ void objects_put_endpoint(
 	w->meta.uid = mem_printf("402a7d62-e552-4855-b6db-%012u", ip);
 	w->meta.created = mem_strdup("2024-01-01T00:00:00Z");
 	labels_set(&w->meta.labels, "app", "web");
-	labels_set(&w->meta.labels, "projectcalico.org/namespace", "default");
+	labels_set(&w->meta.labels, "projectcalico.org/namespace", ns);
 	labels_set(&w->meta.labels, "projectcalico.org/orchestrator", "k8s");
 	w->orchestrator = mem_strdup("k8s");
 	w->node = mem_strdup(node);
@@ -49,11 +48,19 @@ void objects_put_endpoint(
 	w->pod = mem_strdup(pod);
 	w->endpoint = mem_strdup("eth0");
 	vec_push(&w->networks, prefix_host(&addr));
-	vec_push(&w->profiles.v, mem_strdup("kns.default"));
+	vec_push(&w->profiles.v, mem_printf("kns.%s", ns));
 	w->interface = mem_strdup(link);
 	(void)mac_parse("ee:ee:ee:ee:ee:ee", &w->mac, NULL);
-	text = wep_encode(w, NULL);
-	objects_put(st, key_str(KIND_WORKLOADENDPOINT, "default", w->meta.name), text);
+	*ret_key = mem_strdup(key_str(KIND_WORKLOADENDPOINT, ns, w->meta.name));
+	return wep_encode(w, NULL);
+}
+
+void objects_put_endpoint(
+	struct store *st, const char *node, const char *pod, uint32_t ip, const char *link)
+{
+	auto_free char *key = NULL, *text = objects_endpoint(node, "default", pod, ip, link, &key);
+
+	objects_put(st, key, text);
 }
 
 void objects_put_route(struct store *st, const char *node, int i)
