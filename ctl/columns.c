@@ -227,14 +227,9 @@ static int row_slice(const struct row *row)
 		return r;
 	for (size_t i = 0; i < s->ports.n; i++)
 		strbuf_addf(&ports, "%s%u", i > 0 ? "," : "", s->ports.v[i].port);
-	for (size_t i = 0; i < s->endpoints.n; i++) {
-		const struct endpoint *e = &s->endpoints.v[i];
-
-		for (size_t k = 0; k < e->addrs.n; k++, n++)
-			if (row->c->wide || n < 3)
-				strbuf_addf(&ips, "%s%s", ips.len > 0 ? "," : "",
-					ip_str(&e->addrs.v[k]));
-	}
+	for (; n < s->endpoints.n; n++)
+		if (row->c->wide || n < 3)
+			strbuf_addf(&ips, "%s%s", n > 0 ? "," : "", ip_str(&s->endpoints.v[n].ip));
 	if (!row->c->wide && n > 3)
 		strbuf_addf(&ips, " + %zu more", n - 3);
 	add_name(row, s->meta.name);

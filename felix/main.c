@@ -243,7 +243,7 @@ static int serve(const char *nodename, struct err *err)
 	int r;
 
 	fill_conf(nodename);
-	store_conf.endpoints_of = nodename;
+	store_conf.own_node = nodename;
 	r = store_open(&store_conf, loop_base(loop), &st, err);
 	if (r == 0)
 		r = agent_new(loop_base(loop), st, &conf, health, metrics, NULL, &agent, err);

@@ -151,6 +151,8 @@ static int serve(const char *nodename, struct err *err)
 	conf.state_file = state;
 	if (file_mkdirs(common.run_dir, 0755, err) < 0)
 		log_warn("%s", err_text(err));
+	store_conf.own_node =
+		nodename; /* endpoints are listed where nobody makes slices, all of them */
 	r = store_open(&store_conf, loop_base(loop), &st, err);
 	if (r == 0)
 		r = agent_new(loop_base(loop), st, &conf, health, metrics, NULL, &agent, err);

@@ -26,6 +26,13 @@
 		(vec)->v[(vec)->n++] = (__VA_ARGS__);                                          \
 	} while (0)
 
+/* Room for n more, and no more: for arrays of which there are very many. */
+#define vec_reserve(vec, more)                                                         \
+	do {                                                                           \
+		(vec)->cap = (vec)->n + (more);                                        \
+		(vec)->v = mem_realloc_array((vec)->v, (vec)->cap, sizeof(*(vec)->v)); \
+	} while (0)
+
 #define vec_for_each(vec, it) \
 	for (it = (vec)->v; (vec)->n && it < (vec)->v + (vec)->n; it++) /* v is NULL when empty */
 

@@ -324,16 +324,13 @@ static void add_slice_endpoints(
 	const struct endpoint *ep;
 
 	vec_for_each (&s->endpoints, ep) {
-		/* All addresses of one endpoint lead to the same: Kubernetes uses the first. */
-		struct service_endpoint se = {.ip = ep->addrs.v[0],
+		struct service_endpoint se = {.ip = ep->ip,
 			.port = port,
 			.ready = ep->ready,
 			.serving = ep->serving,
 			.terminating = ep->terminating,
 			.node = ep->node,
-			.zone = ep->zone,
-			.hostname = ep->hostname,
-			.pod = ep->pod};
+			.hostname = ep->hostname};
 
 		vec_push(&ret->v, se);
 	}
@@ -381,8 +378,7 @@ static void add_wep(
 			.ready = !w->meta.deleting,
 			.serving = true,
 			.terminating = w->meta.deleting,
-			.node = w->node,
-			.pod = w->pod};
+			.node = w->node};
 
 		if (!*has)
 			vec_push(&ret->v, se);
@@ -434,7 +430,6 @@ static int by_use(const void *a, const void *b)
 	r = r ?: (int)y->serving - (int)x->serving;
 	r = r ?: (int)x->terminating - (int)y->terminating;
 	r = r ?: compare_text(x->node, y->node);
-	r = r ?: compare_text(x->pod, y->pod);
 	return r ?: compare_text(x->hostname, y->hostname);
 }
 

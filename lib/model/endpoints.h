@@ -51,7 +51,7 @@ struct service_endpoint {
 	struct ip ip;
 	uint16_t port;
 	bool ready, serving, terminating;
-	const char *node, *zone, *hostname, *pod; /* pod: of the Service's namespace */
+	const char *node, *hostname;
 };
 
 struct service_endpoints {

@@ -8,14 +8,8 @@
 
 static void endpoint_done(struct endpoint *e)
 {
-	vec_done(&e->addrs);
 	free(e->node);
-	free(e->zone);
 	free(e->hostname);
-	free(e->pod_ns);
-	free(e->pod);
-	strings_done(&e->zone_hints);
-	strings_done(&e->node_hints);
 }
 
 void endpointslice_free(struct endpointslice *s)
@@ -36,27 +30,10 @@ void endpointslice_free(struct endpointslice *s)
 	free(s);
 }
 
-/* [{"name": "zone-a"}] */
-static void read_hints(struct read *rd, const json_t *hints, const char *name, struct strings *ret)
-{
-	json_t *list = read_array(rd, hints, name), *e;
-	size_t i;
-
-	json_array_foreach (list, i, e) {
-		const char *s = read_text(rd, e, "name");
-
-		if (s)
-			vec_push(&ret->v, mem_strdup(s));
-	}
-}
-
 static void read_endpoint(struct read *rd, const json_t *j, uint8_t family, struct endpoint *ep)
 {
 	const json_t *conditions = read_object(rd, j, "conditions");
-	const json_t *hints = read_object(rd, j, "hints"),
-		     *target = read_object(rd, j, "targetRef");
 	json_t *list = read_array(rd, j, "addresses"), *e;
-	const char *kind;
 	struct ip ip;
 	size_t i;
 
@@ -65,24 +42,17 @@ static void read_endpoint(struct read *rd, const json_t *j, uint8_t family, stru
 			return;
 		if (ip.family != family)
 			read_fail(rd, "addresses", e, "an address of the slice's addressType");
-		vec_push(&ep->addrs, ip);
+		if (i == 0)
+			ep->ip = ip;
 	}
-	if (ep->addrs.n == 0)
+	if (ep->ip.family == IP_NONE)
 		read_fail(rd, "addresses", NULL, "at least one address");
 	ep->ready = ep->serving = true;
 	read_bool(rd, conditions, "ready", &ep->ready);
 	read_bool(rd, conditions, "serving", &ep->serving);
 	read_bool(rd, conditions, "terminating", &ep->terminating);
 	read_str(rd, j, "nodeName", &ep->node);
-	read_str(rd, j, "zone", &ep->zone);
 	read_str(rd, j, "hostname", &ep->hostname);
-	kind = read_text(rd, target, "kind");
-	if (kind && strcmp(kind, "Pod") == 0) {
-		read_str(rd, target, "namespace", &ep->pod_ns);
-		read_str(rd, target, "name", &ep->pod);
-	}
-	read_hints(rd, hints, "forZones", &ep->zone_hints);
-	read_hints(rd, hints, "forNodes", &ep->node_hints);
 }
 
 static void read_endpoints(struct read *rd, const json_t *j, struct endpointslice *s)
@@ -92,6 +62,7 @@ static void read_endpoints(struct read *rd, const json_t *j, struct endpointslic
 
 	if (s->family == IP_NONE)
 		return;
+	vec_reserve(&s->endpoints, json_array_size(list));
 	json_array_foreach (list, i, e) {
 		struct endpoint ep = {0};
 

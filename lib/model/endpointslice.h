@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* An EndpointSlice, in the shape of discovery.k8s.io/v1. */
+/*
+ * An EndpointSlice, in the shape of discovery.k8s.io/v1: of its endpoints what somebody reads, as a
+ * cluster has very many.
+ */
 #pragma once
 
 #include <stdint.h>
@@ -10,11 +13,9 @@
 #define LABEL_SERVICE_NAME "kubernetes.io/service-name"
 
 struct endpoint {
-	VEC(struct ip) addrs;		  /* of the slice's family, at least one */
+	struct ip ip; /* the first: all of an endpoint lead to the same, and Kubernetes uses this */
 	bool ready, serving, terminating; /* unset: true, true, false */
-	char *node, *zone, *hostname;
-	char *pod_ns, *pod; /* targetRef, where it is a Pod */
-	struct strings zone_hints, node_hints;
+	char *node, *hostname;
 };
 
 struct endpoint_port {

@@ -446,8 +446,12 @@ char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool fe
 {
 	char hash[KUBE_HOST_HASH_SIZE];
 
-	if (prefix->kind->form == KUBE_POD && feed && *k->conf.endpoints_of)
-		return mem_printf("&fieldSelector=spec.nodeName%%3D%s", k->conf.endpoints_of);
+	const char *own = k->conf.own_node;
+
+	if (prefix->kind->form == KUBE_POD && feed && *own)
+		return mem_printf("&fieldSelector=spec.nodeName%%3D%s", own);
+	if (prefix->kind->form == KUBE_NODE && feed && *own && strcmp(prefix->name, own) == 0)
+		return mem_printf("&fieldSelector=metadata.name%%3D%s", own);
 	if (prefix->kind->form != KUBE_AFFINITY || !prefix->host[0])
 		return mem_strdup("");
 	return mem_printf("&labelSelector=projectcalico.org%%2Faffinity-type%%3D%s%%2C"

@@ -298,6 +298,8 @@ int kube_prefix_parse(const char *prefix, struct kube_key *ret, struct err *err)
 		k.virtual = strcmp(k.kind->root, IPAM_KEY_AFFINITIES) != 0;
 		take_part(s, k.host, sizeof(k.host));
 	}
+	if (k.kind->form == KUBE_NODE)
+		parse_name(s, &k);
 	*ret = k;
 	return 0;
 }

@@ -39,7 +39,7 @@ static const size_t conf_texts[] = {
 	offsetof(struct store_conf, kubernetes_service_port),
 	offsetof(struct store_conf, calico_api_group),
 	offsetof(struct store_conf, kube_endpoints_file),
-	offsetof(struct store_conf, endpoints_of),
+	offsetof(struct store_conf, own_node),
 };
 
 static const char **conf_text(struct store_conf *conf, size_t i)

@@ -59,7 +59,8 @@ struct store_conf {
 	const char *kubernetes_service_host, *kubernetes_service_port;
 	const char *calico_api_group;
 	const char *kube_endpoints_file; /* MARGAY_KUBE_ENDPOINTS_FILE; NULL = none */
-	const char *endpoints_of;	 /* a node: a watch may leave out the endpoints of others */
+	/* A watch may leave out other nodes' endpoints, and of nodes/OWN_NODE longer names. */
+	const char *own_node;
 };
 
 /* ret's strings are the caller's, to store_conf_done(). */

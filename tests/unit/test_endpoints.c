@@ -255,7 +255,7 @@ static char *naive(const struct service *s)
 				strcmp(sl->meta.ns, s->meta.ns) != 0)
 				continue;
 			for (size_t k = 0; k < sl->endpoints.n; k++)
-				has[sl->endpoints.v[k].addrs.v[0].b[3]] = true;
+				has[sl->endpoints.v[k].ip.b[3]] = true;
 		}
 		for (int i = 0; i < N_WEPS; i++) {
 			const struct wep *x = w.weps[i];

@@ -20,6 +20,7 @@
 #include "store/sync.h"
 
 #define POOLS "/calico/resources/v3/projectcalico.org/ippools/"
+#define NODES "/calico/resources/v3/projectcalico.org/nodes/"
 #define V1 "/apis/crd.projectcalico.org/v1/ippools"
 #define META(name, rev) "\"metadata\":{\"name\":\"" name "\",\"resourceVersion\":\"" rev "\"}"
 #define POOL(name, rev) "{" META(name, rev) ",\"spec\":{}}"
@@ -425,7 +426,7 @@ START_TEST(a_list_that_goes_on_is_not_ended)
 }
 END_TEST
 
-START_TEST(an_agent_is_told_of_its_nodes_pods)
+START_TEST(an_agent_is_told_of_its_node)
 {
 	static const char weps[] = "/calico/resources/v3/projectcalico.org/workloadendpoints/";
 	struct err err = ERR_INIT;
@@ -433,7 +434,7 @@ START_TEST(an_agent_is_told_of_its_nodes_pods)
 		.k8s_api_endpoint = "http://a:1",
 		.k8s_api_token = "t",
 		.calico_api_group = "crd.projectcalico.org/v1",
-		.endpoints_of = "node-1"};
+		.own_node = "node-1"};
 
 	store_close(st);
 	ck_assert_int_eq(store_open(&conf, base, &st, &err), 0);
@@ -446,6 +447,17 @@ START_TEST(an_agent_is_told_of_its_nodes_pods)
 	next_data("u", "20");
 	next("&resourceVersion=20&fieldSelector=spec.nodeName%3Dnode-1");
 	answer(410, STATUS(410, "Expired"));
+	/* of all nodes it is told of its own */
+	start(STORE_LIST, NODES "node-1", true);
+	next("/api/v1/nodes?limit=500&resourceVersion=0&fieldSelector=metadata.name%3Dnode-1");
+	answer(403, STATUS(403, "Forbidden"));
+	store_watch(st, NODES "node-1", 20, on_event, on_end, NULL);
+	next("&resourceVersion=20&fieldSelector=metadata.name%3Dnode-1");
+	answer(410, STATUS(410, "Expired"));
+	start(STORE_LIST, NODES, true);
+	next("/api/v1/nodes?limit=500&resourceVersion=0");
+	ck_assert_ptr_null(strstr(httpc_fake_url(op), "fieldSelector"));
+	answer(403, STATUS(403, "Forbidden"));
 	/* who asks what there is, is told of all */
 	start(STORE_LIST, weps, false);
 	next("/api/v1/pods?limit=500");
@@ -639,7 +651,7 @@ int main(void)
 	tcase_add_test(tc, a_list_that_a_watch_follows);
 	tcase_add_test(tc, an_object_that_cannot_be_read);
 	tcase_add_test(tc, a_list_that_goes_on_is_not_ended);
-	tcase_add_test(tc, an_agent_is_told_of_its_nodes_pods);
+	tcase_add_test(tc, an_agent_is_told_of_its_node);
 	tcase_add_test(tc, a_watch_goes_on_where_it_was);
 	tcase_add_test(tc, a_watch_does_not_go_on_in_other_data);
 	tcase_add_test(tc, servers_are_remembered);
