@@ -226,6 +226,8 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 	if (r == 0)
 		r = call_open_pod(c, err);
 	if (r == 0)
+		r = call_heed_lock(c, NULL, err);
+	if (r == 0)
 		r = assign(c, &a, err);
 	if (r != 0)
 		return r;
@@ -253,8 +255,10 @@ int call_ipam_add(struct call *c, struct strbuf *out, struct err *err)
 {
 	struct cni_result *res;
 	struct assigned a;
-	int r = assign(c, &a, err);
+	int r = call_heed_lock(c, NULL, err);
 
+	if (r == 0)
+		r = assign(c, &a, err);
 	if (r != 0)
 		return r;
 	res = cni_result_new();

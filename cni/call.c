@@ -23,6 +23,7 @@
 #include "ipam/run.h"
 #include "kern/rt.h"
 #include "model/wep.h"
+#include "store/lock.h"
 #include "store/store.h"
 
 #define NODENAME_FILE "/var/lib/margay/nodename"
@@ -278,6 +279,15 @@ int call_open_store(struct call *c, struct err *err)
 		return CNI_E_CONF;
 	}
 	return 0;
+}
+
+int call_heed_lock(struct call *c, bool *ret_locked, struct err *err)
+{
+	int r = call_open_store(c, err);
+
+	if (r == 0)
+		r = store_lock_check_wait(c->st, c->deadline_ms, ret_locked, err);
+	return r < 0 ? call_store_code(r) : r;
 }
 
 int call_open_host(struct call *c, struct err *err)

@@ -212,6 +212,8 @@ int call_status(struct call *c, struct err *err)
 
 	if (r != 0)
 		return r;
+	if (call_heed_lock(c, NULL, err) != 0)
+		return CNI_E_UNAVAILABLE;
 	r = store_delete_wait(c->st, "/margay/v1/none", 0, NULL, c->deadline_ms, err);
 	if (r == -ENOENT)
 		r = check_pools(c, err);

@@ -74,10 +74,16 @@ static int recall_pod(struct call *c, struct err *err)
 int call_del(struct call *c, struct err *err)
 {
 	struct err first = ERR_INIT, e = ERR_INIT;
-	bool ours = false;
+	bool ours = false, locked = false;
 	int code, r;
 
-	code = call_open_store(c, &first);
+	code = call_heed_lock(c, &locked, &first);
+	/* The address and the endpoint are being moved to another datastore: the pod is deleted there. */
+	if (locked) {
+		if (err)
+			*err = first;
+		return code;
+	}
 	if (code == 0) {
 		r = c->k8s ? 0 : recall_pod(c, &first);
 		if (r == 0)
@@ -89,7 +95,7 @@ int call_del(struct call *c, struct err *err)
 		code = r;
 		first = e;
 	}
-	r = call_ipam_del(c, &e);
+	r = call_release(c, c->handle, &e);
 	if (r != 0 && code == 0) {
 		code = r;
 		first = e;
@@ -101,5 +107,5 @@ int call_del(struct call *c, struct err *err)
 
 int call_ipam_del(struct call *c, struct err *err)
 {
-	return call_release(c, c->handle, err);
+	return call_heed_lock(c, NULL, err) ?: call_release(c, c->handle, err);
 }

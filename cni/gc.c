@@ -298,7 +298,7 @@ int call_gc(struct call *c, struct err *err)
 		return CNI_E_CONF;
 	}
 	find_valid(c, &g);
-	r = call_open_store(c, err);
+	r = call_heed_lock(c, NULL, err);
 	if (r == 0)
 		r = find_garbage(c, &g, &all, err);
 	if (r == 0 && g.gone.n > 0)

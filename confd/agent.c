@@ -627,7 +627,7 @@ static int64_t count_routes(void *arg)
 }
 
 static const struct cache_ops cache_ops = {
-	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown};
+	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown, .heed_lock = true};
 static const struct apply_ops apply_ops = {.bird_up = on_bird_up, .state = on_bird_state};
 
 /* ---- the control socket ---- */

@@ -267,6 +267,12 @@ static void on_sync_state(void *arg)
 
 	if (!a->cache) /* before cache_new has returned */
 		return;
+	if (sync_locked(cache_sync(a->cache)) && start_is_running(a->start)) {
+		start_stop(a->start);
+		a->start_due = true;
+	} else if (a->start_due && a->pools_known) {
+		schedule(a); /* it may have waited for the lock */
+	}
 	if (!sync_up(cache_sync(a->cache)))
 		health_set_bad(a->sync_check, "%s", sync_state(cache_sync(a->cache)));
 	else if (a->unknown)
@@ -732,7 +738,8 @@ static void on_task(void *arg)
 		set_part(a, PART_NAT, apply_nat(a, &err), &err);
 	if (is_due(a, PART_FILES))
 		set_part(a, PART_FILES, apply_files(a, &err), &err);
-	if (a->start_due && a->pools_known && !start_is_running(a->start))
+	if (a->start_due && a->pools_known && !sync_locked(cache_sync(a->cache)) &&
+		!start_is_running(a->start))
 		run_start(a);
 	arm_retry(a);
 	arm_rest(a);
@@ -837,7 +844,7 @@ static void define_kinds(struct agent *a)
 }
 
 static const struct cache_ops cache_ops = {
-	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown};
+	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown, .heed_lock = true};
 
 int agent_new(struct event_base *base, struct store *st, const struct agent_conf *conf,
 	struct health *health, struct metrics *metrics, int64_t (*now_ms)(void), struct agent **ret,

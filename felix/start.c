@@ -146,6 +146,13 @@ void start_free(struct start *s)
 	free(s);
 }
 
+void start_stop(struct start *s)
+{
+	cancel(s);
+	forget(s);
+	s->running = false;
+}
+
 bool start_is_running(const struct start *s)
 {
 	return s->running;

@@ -45,4 +45,6 @@ void start_free(struct start *s);
  * with why (copied) where there is none; why NULL: then go without.
  */
 void start_run(struct start *s, const struct prefix *address, const char *why, int64_t now_ns);
+/* Ends it, without telling. */
+void start_stop(struct start *s);
 bool start_is_running(const struct start *s);

@@ -148,8 +148,11 @@ static void on_state(void *arg)
 struct cache *cache_new(struct store *st, const struct cache_kind *kinds, size_t n_kinds,
 	const struct cache_ops *ops, void *arg, const struct sync_hooks *hooks)
 {
-	static const struct sync_ops sync_ops = {
-		.set = on_set, .del = on_del, .in_sync = on_in_sync, .state = on_state};
+	const struct sync_ops sync_ops = {.set = on_set,
+		.del = on_del,
+		.in_sync = on_in_sync,
+		.state = on_state,
+		.heed_lock = ops->heed_lock};
 	struct cache *c = mem_new(struct cache);
 	auto_free const char **prefixes = mem_zalloc((n_kinds + 1) * sizeof(*prefixes));
 

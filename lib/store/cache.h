@@ -38,6 +38,7 @@ struct cache_ops {
 	void (*in_sync)(void *arg); /* as in sync_ops */
 	void (*state)(void *arg);   /* as in sync_ops; may be NULL */
 	void (*unknown)(void *arg); /* cache_for_each_unknown tells of others now; may be NULL */
+	bool heed_lock;		    /* as in sync_ops */
 };
 
 /* kinds and ops are borrowed; no prefix may be a prefix of another. Otherwise as sync_new(). */

@@ -15,7 +15,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
+#include "model/kind.h"
 #include "store/driver.h"
+#include "store/lock.h"
 #include "store/store.h"
 #include "svc/metrics.h"
 
@@ -44,6 +46,7 @@ struct part {
 	uint32_t list_no;
 	size_t n_entries, n_seen; /* of the part, and of those in its present list */
 	bool listed;		  /* once, to its end */
+	bool is_lock;		  /* ClusterInformation, of which nobody is told */
 };
 
 struct sync {
@@ -52,8 +55,10 @@ struct sync {
 	void *arg;
 	struct sync_hooks hooks;
 	struct event *timer;
-	struct part *parts;
+	struct part *parts; /* with heed_lock, the lock's is the last */
 	size_t n_parts;
+	struct event *lock_turn; /* heeds what the lock is now; NULL = no lock is heeded */
+	bool locked, held;	 /* held: nothing but the lock is read */
 	struct hmap entries;
 	unsigned failures; /* since a watch has lived */
 	bool armed;
@@ -75,11 +80,21 @@ static struct entry *entry_find(const struct sync *s, const char *key, uint64_t 
 	return NULL;
 }
 
+static void set_locked(struct sync *s, bool locked)
+{
+	if (locked == s->locked)
+		return;
+	s->locked = locked;
+	event_active(s->lock_turn, EV_TIMEOUT, 0);
+}
+
 static void entry_del(struct sync *s, struct entry *e, bool tell)
 {
 	hmap_remove(&s->entries, &e->node);
 	e->part->n_entries--;
-	if (tell)
+	if (tell && e->part->is_lock)
+		set_locked(s, false);
+	else if (tell)
 		s->ops.del(s->arg, e->key);
 	free(e);
 }
@@ -106,7 +121,10 @@ static struct entry *tell_set(struct part *p, const struct store_kv *kv)
 	}
 	e->value = value;
 	e->rev = kv->rev;
-	s->ops.set(s->arg, kv->key, kv->value, kv->len, kv->rev);
+	if (p->is_lock)
+		set_locked(s, store_lock_in(kv->value, kv->len));
+	else
+		s->ops.set(s->arg, kv->key, kv->value, kv->len, kv->rev);
 	return e;
 }
 
@@ -219,6 +237,8 @@ static void list_end(struct part *p, int64_t rev)
 	if (p->n_seen != p->n_entries)
 		drop_unseen(p, rev);
 	p->op = NULL;
+	if (p->is_lock && !p->listed)
+		event_active(s->lock_turn, EV_TIMEOUT, 0);
 	p->listed = true;
 	p->watched_ms = s->hooks.now_ms(s->hooks.arg);
 	p->watch = store_watch(s->st, p->prefix, rev, on_event, on_end, p);
@@ -271,8 +291,32 @@ void sync_retry(struct sync *s)
 {
 	s->armed = false;
 	for (size_t i = 0; i < s->n_parts; i++)
-		if (!s->parts[i].op && !s->parts[i].watch)
+		if (!s->parts[i].op && !s->parts[i].watch && (!s->held || s->parts[i].is_lock))
 			part_list(&s->parts[i]);
+}
+
+/* Not from inside the callbacks of a watch or a list, since it ends others. */
+static void on_lock_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct sync *s = arg;
+	bool was_held = s->held;
+
+	(void)fd;
+	(void)what;
+	s->held = s->locked || !s->parts[s->n_parts - 1].listed;
+	if (s->locked)
+		log_warn("datastore %s is locked: what is known stays in force, and nothing is "
+			 "written",
+			store_name(s->st));
+	else if (was_held && s->in_sync)
+		log_info("datastore %s is no longer locked", store_name(s->st));
+	for (size_t i = 0; s->held && i < s->n_parts - 1; i++) {
+		store_op_cancel(take_ptr(s->parts[i].op));
+		store_watch_cancel(take_ptr(s->parts[i].watch));
+	}
+	if (!s->held)
+		sync_retry(s);
+	state_changed(s);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -320,8 +364,17 @@ struct sync *sync_new(struct store *st, const char *const *prefixes, size_t n_pr
 	s->timer = evtimer_new(store_base(st), on_timer, s);
 	if (!s->timer)
 		abort();
-	s->n_parts = n_prefixes;
-	s->parts = mem_zalloc(n_prefixes * sizeof(*s->parts));
+	s->n_parts = n_prefixes + ops->heed_lock;
+	s->parts = mem_zalloc(s->n_parts * sizeof(*s->parts));
+	if (ops->heed_lock) {
+		s->lock_turn = evtimer_new(store_base(st), on_lock_turn, s);
+		if (!s->lock_turn)
+			abort();
+		s->held = true;
+		s->parts[n_prefixes] = (struct part){.s = s,
+			.prefix = mem_strdup(kind_info(KIND_CLUSTERINFORMATION)->root),
+			.is_lock = true};
+	}
 	for (size_t i = 0; i < n_prefixes; i++) {
 		s->parts[i].s = s;
 		s->parts[i].prefix = mem_strdup(prefixes[i]);
@@ -399,6 +452,8 @@ void sync_free(struct sync *s)
 	free(s->parts);
 	hmap_done(&s->entries);
 	event_free(s->timer);
+	if (s->lock_turn)
+		event_free(s->lock_turn);
 	strbuf_done(&s->state);
 	free(s->told);
 	free(s);
@@ -412,9 +467,14 @@ bool sync_in_sync(const struct sync *s)
 bool sync_up(const struct sync *s)
 {
 	for (size_t i = 0; i < s->n_parts; i++)
-		if (!s->parts[i].watch)
+		if (!s->parts[i].watch && !(s->locked && !s->parts[i].is_lock))
 			return false;
 	return true;
+}
+
+bool sync_locked(const struct sync *s)
+{
+	return s->locked;
 }
 
 const char *sync_state(struct sync *s)
@@ -423,7 +483,8 @@ const char *sync_state(struct sync *s)
 	const struct part *listing = NULL;
 
 	for (size_t i = 0; i < s->n_parts; i++) {
-		waiting += !s->parts[i].op && !s->parts[i].watch;
+		waiting +=
+			!s->parts[i].op && !s->parts[i].watch && (!s->held || s->parts[i].is_lock);
 		if (s->parts[i].op)
 			listing = &s->parts[i];
 	}
@@ -432,6 +493,8 @@ const char *sync_state(struct sync *s)
 		strbuf_addf(&s->state, "%s: %s",
 			s->in_sync ? "datastore away, keeping what is known" : "datastore away",
 			err_text(&s->why));
+	else if (s->locked)
+		strbuf_add(&s->state, "locked: what is known stays in force");
 	else if (listing)
 		strbuf_addf(&s->state, "listing %s", listing->prefix);
 	else

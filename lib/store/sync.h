@@ -8,6 +8,9 @@
  * since, and IN_SYNC comes after every prefix was listed once. After
  * ESTALE or any failure it lists again, after a back-off with jitter (0.1 s doubling to 30 s, and
  * 0.1 s again once a watch has lived for 10 s).
+ *
+ * A reader that heeds the datastore's lock (lock.h) is told nothing while that is set, and what it knows
+ * stays in force: a datastore that is being filled is not read in part. After that it lists again.
  */
 #pragma once
 
@@ -29,6 +32,7 @@ struct sync_ops {
 	void (*in_sync)(void *arg);
 	/* sync_state() has changed; may be NULL. */
 	void (*state)(void *arg);
+	bool heed_lock;
 };
 
 /* Time and randomness, for tests. */
@@ -57,6 +61,8 @@ void sync_add_metrics(struct sync *s, struct metrics *m);
 void sync_retry(struct sync *s);
 
 bool sync_in_sync(const struct sync *s); /* every prefix was listed once */
-bool sync_up(const struct sync *s);	 /* and every watch is running now */
+/* Every watch is running now; of a datastore that is locked, that of its lock. */
+bool sync_up(const struct sync *s);
+bool sync_locked(const struct sync *s); /* never where the lock is not heeded */
 /* For readiness and logs: "in sync", "listing /calico/...", "datastore away: <why>". Borrowed. */
 const char *sync_state(struct sync *s);

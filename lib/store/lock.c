@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "store/lock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "model/json.h"
+#include "model/resource.h"
+#include "store/store.h"
+
+#define TRIES 8
+
+bool store_lock_in(const char *value, size_t len)
+{
+	auto_(json) json_t *j = json_loadb(value, len, 0, NULL);
+
+	return json_is_false(json_object_get(json_object_get(j, "spec"), "datastoreReady"));
+}
+
+int store_lock_check_wait(struct store *st, int64_t deadline_ms, bool *ret_locked, struct err *err)
+{
+	struct store_kv kv = {0};
+	int r = store_get_wait(st, STORE_LOCK_KEY, deadline_ms, &kv, err);
+	bool locked = r == 0 && store_lock_in(kv.value, kv.len);
+
+	store_kv_done(&kv);
+	if (ret_locked)
+		*ret_locked = locked;
+	if (locked)
+		return err_set(err, -EHOSTUNREACH,
+			"datastore %s is locked (ClusterInformation default: datastoreReady is false), "
+			"as while it is moved to another; where nobody moves it any more: margayctl "
+			"datastore unlock",
+			store_name(st));
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Everything else of it stays. */
+static char *with_lock(const struct store_kv *kv, bool locked, struct err *err)
+{
+	auto_(json) json_t *j = model_json_load(kv->key, kv->value, kv->len, err);
+
+	if (!j)
+		return NULL;
+	if (!json_is_object(json_object_get(j, "spec")))
+		json_object_set_new(j, "spec", json_object());
+	json_object_set_new(json_object_get(j, "spec"), "datastoreReady", json_boolean(!locked));
+	return resource_encode(j, KIND_CLUSTERINFORMATION);
+}
+
+int store_lock_set_wait(struct store *st, bool locked, int64_t deadline_ms, struct err *err)
+{
+	int r = -ESTALE;
+
+	for (int i = 0; i < TRIES && r == -ESTALE; i++) {
+		auto_free char *text = NULL;
+		struct store_kv kv = {0};
+
+		r = store_get_wait(st, STORE_LOCK_KEY, deadline_ms, &kv, err);
+		if (r == 0 && store_lock_in(kv.value, kv.len) == locked) {
+			store_kv_done(&kv);
+			return 0;
+		}
+		if (r == 0) {
+			text = with_lock(&kv, locked, err);
+			r = text ? store_update_wait(
+					   st, STORE_LOCK_KEY, text, kv.rev, deadline_ms, NULL, err)
+				 : -EINVAL;
+		}
+		store_kv_done(&kv);
+	}
+	return r < 0 ? r : 1;
+}
