@@ -49,6 +49,8 @@ int verb_misused(const char *what);
  * is made by the first operation.
  */
 struct store *ctl_store(struct ctl *c, bool create);
+/* For what writes: NULL also where it is locked (store/lock.h). */
+struct store *ctl_store_to_write(struct ctl *c, bool create);
 /* "margayctl: ..." on stderr; returns EXIT_FAILURE. */
 int ctl_fail(const struct err *err);
 void ctl_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -61,4 +63,5 @@ int verb_get(struct ctl *c, int argc, char **argv);
 int verb_delete(struct ctl *c, int argc, char **argv);
 int verb_node(struct ctl *c, int argc, char **argv);
 int verb_ipam(struct ctl *c, int argc, char **argv);
+int verb_datastore(struct ctl *c, int argc, char **argv);
 int verb_version(struct ctl *c, int argc, char **argv);

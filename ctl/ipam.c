@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* margayctl ipam: show, claim, drop */
+/* margayctl ipam: show, check, claim, drop */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -8,7 +8,9 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "ctl/check.h"
 #include "ctl/ctl.h"
+#include "ctl/move.h"
 #include "ctl/usage.h"
 #include "ipam/alloc.h"
 #include "ipam/run.h"
@@ -166,7 +168,7 @@ static int ipam_claim(struct ctl *c, int argc, char **argv)
 		ctl_warn("ipam claim: --node \"%s\": is no name", node);
 		return EXIT_FAILURE;
 	}
-	if (!ctl_store(c, false))
+	if (!ctl_store_to_write(c, false))
 		return EXIT_FAILURE;
 	rq = ipam_claim_new(&cidr, node, clock_real_ns());
 	r = ipam_run(c->st, rq, clock_mono_ms() + 6 * STORE_TIMEOUT_MS, &err);
@@ -309,7 +311,36 @@ static int ipam_drop(struct ctl *c, int argc, char **argv)
 		err_wrap(&err, r, "ipam drop");
 		return ctl_fail(&err);
 	}
-	return ctl_store(c, false) ? drop_block(c, &cidr, force) : EXIT_FAILURE;
+	return ctl_store_to_write(c, false) ? drop_block(c, &cidr, force) : EXIT_FAILURE;
+}
+
+static int ipam_check(struct ctl *c, int argc, char **argv)
+{
+	struct snapshot all = {0};
+	struct err err = ERR_INIT;
+	struct check check;
+	int status;
+	char **p;
+
+	if (argc > 1) {
+		ctl_warn("ipam check: \"%s\": no argument is wanted", argv[1]);
+		return verb_misused("ipam check");
+	}
+	if (!ctl_store(c, false))
+		return EXIT_FAILURE;
+	if (snapshot_read(c->st, &all, &err) < 0)
+		return ctl_fail(&err);
+	check_ipam(all.v.v, all.v.n, &check);
+	vec_for_each (&check.problems, p)
+		printf("%s\n", *p);
+	printf("%zu blocks, %zu addresses given of them, %zu handles, %zu affinities, %zu addresses in "
+	       "use: %zu problems\n",
+		check.n_blocks, check.n_addresses, check.n_handles, check.n_affinities,
+		check.n_in_use, check.problems.n);
+	status = check.problems.n ? EXIT_FAILURE : EXIT_SUCCESS;
+	check_done(&check);
+	snapshot_done(&all);
+	return status;
 }
 
 int verb_ipam(struct ctl *c, int argc, char **argv)
@@ -318,6 +349,9 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 		{"show", ipam_show, "[--show-blocks | --ip ADDRESS]", "addresses in use",
 			"      --show-blocks     each pool's blocks, too\n"
 			"      --ip ADDRESS      whose this address is\n"},
+		{"check", ipam_check, "", "whether the records of addresses agree",
+			"Compares blocks, handles and affinities with each other, and with endpoints' and tunnels'\n"
+			"addresses. One line for each that does not agree; what is written at this moment may.\n"},
 		{"claim", ipam_claim, "CIDR --node NAME", "give the blocks of CIDR to a node",
 			"      --node NAME       the node\n"
 			"\nCIDR lies in a pool that is enabled, and is one of its blocks or several. A block\n"

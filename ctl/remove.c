@@ -116,7 +116,7 @@ int verb_delete(struct ctl *c, int argc, char **argv)
 	if (misused) {
 		ctl_warn("%s", misused);
 		status = verb_misused(argv[0]);
-	} else if (!ctl_store(c, false)) {
+	} else if (!ctl_store_to_write(c, false)) {
 		status = EXIT_FAILURE;
 	} else if (files) {
 		remove_docs(&rm, &docs, ns);

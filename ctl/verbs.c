@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "store/lock.h"
 #include "store/store.h"
 
 #define FILES_HELP                                                                                 \
@@ -36,7 +37,9 @@ const struct verb verbs[] = {
 		"\nAn IPPool gives up its blocks' affinities first. With a Node go its endpoints, their\n"
 		"addresses, its blocks, and what is configured for it alone.\n"},
 	{"node", verb_node, "status", "this node's BGP sessions", NULL},
-	{"ipam", verb_ipam, "show | claim | drop", "address blocks and their use", NULL},
+	{"ipam", verb_ipam, "show | check | claim | drop", "address blocks and their use", NULL},
+	{"datastore", verb_datastore, "export | import | migrate | ...",
+		"move everything to another datastore", NULL},
 	{"version", verb_version, "", "this program's version, and the cluster's",
 		"Prints the versions of this program and of the cluster.\n"},
 	{0},
@@ -45,7 +48,7 @@ const struct verb verbs[] = {
 void verb_list(const struct verb *table, const char *what)
 {
 	for (; table->name; table++)
-		printf("  %s %-8s %-28s %s\n", what, table->name, table->synopsis, table->brief);
+		printf("  %s %-9s %-31s %s\n", what, table->name, table->synopsis, table->brief);
 }
 
 int verb_misused(const char *what)
@@ -109,7 +112,27 @@ struct store *ctl_store(struct ctl *c, bool create)
 
 	/* One that is only looked at is most likely a wrong path. */
 	c->store_conf.must_exist = !create;
-	if (!c->st && store_open(&c->store_conf, NULL, &c->st, &err) < 0)
+	if (c->st)
+		return c->st;
+	if (store_open(&c->store_conf, NULL, &c->st, &err) < 0) {
 		ctl_fail(&err);
+		return NULL;
+	}
+	return c->st;
+}
+
+struct store *ctl_store_to_write(struct ctl *c, bool create)
+{
+	struct err err = ERR_INIT;
+	bool locked;
+
+	if (!ctl_store(c, create))
+		return NULL;
+	/* Where it fails otherwise, what is asked for says so. */
+	store_lock_check_wait(c->st, 0, &locked, &err);
+	if (locked) {
+		ctl_fail(&err);
+		return NULL;
+	}
 	return c->st;
 }

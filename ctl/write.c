@@ -99,7 +99,7 @@ static int write_all(struct ctl *c, enum write_mode mode, const char *done, int 
 		docs_done(&docs);
 		return verb_misused(argv[0]);
 	}
-	if (!ctl_store(c, true)) {
+	if (!ctl_store_to_write(c, true)) {
 		docs_done(&docs);
 		return EXIT_FAILURE;
 	}

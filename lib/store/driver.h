@@ -53,6 +53,8 @@ struct store_ops {
 	/* May not call back before it returns. */
 	void (*watch_start)(struct store_watch *w);
 	void (*watch_stop)(struct store_watch *w);
+	/* Of one that has other roots than Calico's and Margay's; else NULL. */
+	const struct store_root *(*roots)(size_t *ret_n);
 	/* Operations and watches are gone. Frees the store. */
 	void (*close)(struct store *st);
 };

@@ -524,6 +524,36 @@ static void list_end(struct kube_op *o)
 	tell(o, o->rev, false);
 }
 
+/* A kind that its group does not serve has no objects; where the group is not served either, nobody knows. */
+static void on_served(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_op *o = from_call(c);
+	auto_(json) json_t *answer = r == 0 ? json_loadb(body, len, 0, NULL) : NULL;
+	const json_t *resources = json_object_get(answer, "resources"), *e;
+	auto_free char *path = kube_path(o->key.kind, kube_of(o)->group, "", "");
+	struct err why = o->list_err;
+	const char *name;
+	bool served = !json_is_array(resources);
+	size_t i;
+
+	(void)err;
+	json_array_foreach (resources, i, e) {
+		name = json_string_value(json_object_get(e, "name"));
+		served = served || (name && strcmp(name, strrchr(path, '/') + 1) == 0);
+	}
+	op_fail(o, served ? why.code : err_wrap(&why, -ENOENT, "%s", o->op.req.key), &why);
+}
+
+static void ask_served(struct kube_op *o, const struct err *why)
+{
+	char *path = kube_path(o->key.kind, kube_of(o)->group, "", "");
+
+	o->list_err = *why;
+	*strrchr(path, '/') = '\0';
+	op_call(o, NULL, path, NULL, on_served);
+}
+
 static void on_list(struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
 {
 	struct kube_op *o = from_call(c);
@@ -543,7 +573,10 @@ static void on_list(struct kube_call *c, int r, const char *body, size_t len, co
 	}
 	if (r < 0) {
 		why.code = r;
-		op_fail(o, r, &why);
+		if (c->status == 404 && !o->key.kind->api)
+			ask_served(o, &why);
+		else
+			op_fail(o, r, &why);
 		return;
 	}
 	o->rev = o->rev ?: o->list.rev;
@@ -576,6 +609,26 @@ static void list_page(struct kube_op *o)
 		.on_data = on_list_data,
 		.answer = on_list};
 	kube_call_start(&o->call);
+}
+
+/* ---- what there is ---- */
+
+/* An object of the datastore is one of Kubernetes', and a view of another's is changed there. */
+static const struct store_root *kube_roots(size_t *ret_n)
+{
+	static struct store_root roots[KUBE_N_KINDS];
+
+	for (size_t i = 0; i < KUBE_N_KINDS; i++) {
+		enum kube_form form = kube_kinds[i].form;
+
+		roots[i] = (struct store_root){
+			kube_kinds[i].root, form == KUBE_NODE			    ? STORE_CHANGE
+					    : form == KUBE_POD || form == KUBE_CORE ? STORE_FOREIGN
+					    : form == KUBE_IPAM_RESOURCE	    ? STORE_SAME_AS
+										    : STORE_ANY};
+	}
+	*ret_n = KUBE_N_KINDS;
+	return roots;
 }
 
 /* ---- starting ---- */
@@ -648,6 +701,7 @@ static const struct store_ops kube_ops = {
 	.op_stop = kube_op_stop,
 	.watch_start = kube_watch_start,
 	.watch_stop = kube_watch_stop,
+	.roots = kube_roots,
 	.close = kube_close,
 };
 

@@ -42,6 +42,7 @@ struct kube_call {
 	struct event *timer; /* the next attempt, NULL = it was never put off */
 	size_t server;
 	uint32_t tried;
+	int status; /* of the last answer */
 	struct err why;
 };
 

@@ -280,6 +280,7 @@ static void on_done(void *arg, const struct httpc_res *res)
 	struct kube_call *c = arg;
 
 	c->http = NULL;
+	c->status = res->status;
 	if (res->r < 0 && c->on_data && res->status == 200) {
 		err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s", kube_call_where(c),
 			res->err->text);

@@ -172,6 +172,16 @@ bool store_is_managed(const struct store *st)
 	return st->managed;
 }
 
+const struct store_root *store_roots(const struct store *st, size_t *ret_n)
+{
+	static const struct store_root all[] = {{"/calico/", STORE_ANY}, {"/margay/", STORE_ANY}};
+
+	if (st->ops->roots)
+		return st->ops->roots(ret_n);
+	*ret_n = array_size(all);
+	return all;
+}
+
 struct event_base *store_base(const struct store *st)
 {
 	return st->base;

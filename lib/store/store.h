@@ -80,6 +80,22 @@ AUTO_DEFINE(store, struct store *, store_close);
 
 /* For people: "sqlite:/var/lib/margay/margay.db". Borrowed. */
 const char *store_name(const struct store *st);
+
+/* Who has the objects of a kind, and what a caller may do with them. */
+enum store_access {
+	STORE_ANY,    /* as of a datastore's own */
+	STORE_CHANGE, /* another makes and deletes them, and they can be updated: Kubernetes' Nodes */
+	STORE_FOREIGN, /* another has them: Pods, Services */
+	STORE_SAME_AS, /* another form of objects that have other keys, too */
+};
+
+/* Where objects are: together these prefixes are those of all keys, and each can be listed. */
+struct store_root {
+	const char *prefix;
+	enum store_access access;
+};
+const struct store_root *store_roots(const struct store *st, size_t *ret_n);
+
 /* The event base it runs on: the one given, or the private one. */
 struct event_base *store_base(const struct store *st);
 
@@ -109,7 +125,8 @@ enum store_verb { STORE_GET, STORE_LIST, STORE_CREATE, STORE_UPDATE, STORE_DELET
  * One operation. Borrowed until the call returns.
  *
  *	GET	key -> the object, or ENOENT
- *	LIST	all objects whose key starts with key, in key order, from one consistent revision
+ *	LIST	all objects whose key starts with key, in key order, from one consistent revision; ENOENT: the
+ *		store has no such kind of objects
  *	CREATE	key, value -> EEXIST where the key is taken
  *	UPDATE	key, value, rev -> ENOENT where it is gone, ESTALE where it has another revision
  *	DELETE	key, rev, uid -> as UPDATE; another metadata.uid is ESTALE as well

@@ -567,6 +567,17 @@ int params_load(struct params *ps, int *argc, char **argv, struct err *err)
 	return r;
 }
 
+int params_load_file(struct params *ps, const char *path, struct err *err)
+{
+	int r = load_file(ps, path, true, err);
+
+	if (r == 0)
+		r = convert_all(ps, err);
+	if (r < 0)
+		params_done(ps);
+	return r;
+}
+
 int params_fail(const struct params *ps, const struct err *err)
 {
 	fprintf(stderr, "%s: %s\n", ps->program, err_text(err));

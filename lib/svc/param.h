@@ -87,6 +87,9 @@ void params_add(struct params *ps, const struct param *rows, size_t n);
  */
 int params_load(struct params *ps, int *argc, char **argv, struct err *err);
 
+/* As params_load, of this file alone. */
+int params_load_file(struct params *ps, const char *path, struct err *err);
+
 /* Says on stderr why params_load failed; returns EXIT_FAILURE. */
 int params_fail(const struct params *ps, const struct err *err);
 

@@ -215,3 +215,154 @@ GROUP=crd.projectcalico.org/v1
 	echo "$output"
 	[[ ${lines[0]} == *"Service default/kubernetes: is Kubernetes' own: use kubectl" ]]
 }
+
+# A file of parameters for each datastore, and a datastore with every kind in SQLite.
+make_places() {
+	forget_everything
+	unset DATASTORE_TYPE KUBECONFIG CALICO_API_GROUP
+	printf '%s\n' 'DATASTORE_TYPE = sqlite' "MARGAY_SQLITE_PATH = $PWD/old.db" >old.conf
+	printf '%s\n' 'DATASTORE_TYPE = sqlite' "MARGAY_SQLITE_PATH = $PWD/new.db" >new.conf
+	printf '%s\n' 'ETCD_ENDPOINTS = http://127.0.0.1:2379' >etcd.conf
+	for version in v1 v3; do
+		printf '%s\n' 'DATASTORE_TYPE = kubernetes' "KUBECONFIG = $BATS_FILE_TMPDIR/kubeconfig" \
+			"CALICO_API_GROUP = $([ $version = v3 ] || echo crd.)projectcalico.org/$version" >$version.conf
+	done
+	golden=$BATS_TEST_DIRNAME/etcd
+	jq -c --slurpfile block "$golden/block-used.json" --slurpfile pool "$golden/pool.json" -n '
+		def meta(n): {name: n, uid: "3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42",
+			creationTimestamp: "2026-08-01T12:00:00Z"};
+		def resource(kind; plural; n; spec): {key: ("/calico/resources/v3/projectcalico.org/" + plural + "/" + n),
+			value: {kind: kind, apiVersion: "projectcalico.org/v3", metadata: meta(n), spec: spec}};
+		def ipam(key; value): {key: ("/calico/ipam/v2/" + key), value: value};
+		[ipam("assignment/ipv4/block/10.244.66.128-29"; $block[0] | .affinity = "host:node-1"
+			| .attributes[].secondary.node = "node-1" | .attributes[0].handle_id = "ipip-tunnel-addr-node-1"),
+		ipam("assignment/ipv6/block/fd00::40-122"; {cidr: "fd00::40/122", affinity: "host:node-2",
+			affinity_claim_time: "2026-08-01T12:00:00Z", allocations: [range(64) | null],
+			unallocated: [range(64)], attributes: null, sequenceNumber: 1, sequenceNumberForAllocation: {},
+			deleted: false}),
+		ipam("handle/ipip-tunnel-addr-node-1"; {block: {"10.244.66.128/29": 1}, deleted: false}),
+		ipam("handle/k8s-pod-network.0f3c1d"; {block: {"10.244.66.128/29": 1}, deleted: false}),
+		ipam("host/node-1/ipv4/block/10.244.66.128-29"; {state: "confirmed", deleted: false}),
+		ipam("host/node-2/ipv6/block/fd00::40-122"; {state: "confirmed", deleted: false}),
+		ipam("config"; {auto_allocate_blocks: true, maxBlocksPerHost: 3}),
+		{key: "/calico/resources/v3/projectcalico.org/ippools/default-ipv4-ippool", value: ($pool[0] |
+			.metadata.labels = {"a": "b"} | .spec.nodeSelector = "a == \"<>&\"")},
+		resource("IPPool"; "ippools"; "six"; {cidr: "fd00::/64", blockSize: 122, allowedUses: ["Workload"],
+			nodeSelector: "all()", assignmentMode: "Manual"}),
+		resource("IPReservation"; "ipreservations"; "r"; {reservedCIDRs: ["10.244.66.130/32"]}),
+		resource("IPAMConfiguration"; "ipamconfigurations"; "default";
+			{autoAllocateBlocks: true, strictAffinity: false, maxBlocksPerHost: 3}),
+		resource("BGPConfiguration"; "bgpconfigurations"; "default"; {asNumber: 64513, nodeToNodeMeshEnabled: true}),
+		resource("BGPPeer"; "bgppeers"; "router"; {peerIP: "192.0.2.254", asNumber: 64514, unknown: {to: ["us"]}}),
+		resource("BGPFilter"; "bgpfilters"; "f"; {exportV4: [{action: "Accept"}]}),
+		resource("FelixConfiguration"; "felixconfigurations"; "default"; {logSeverityScreen: "Info"}),
+		resource("FelixConfiguration"; "felixconfigurations"; "node.node-1"; {ipipMTU: 1400}),
+		resource("ClusterInformation"; "clusterinformations"; "default";
+			{clusterGUID: "00112233445566778899aabbccddeeff", clusterType: "margay", datastoreReady: true}),
+		(resource("Node"; "nodes"; "node-1"; {bgp: {ipv4Address: "192.0.2.1/24", asNumber: 64515,
+			ipv4IPIPTunnelAddr: "10.244.66.128"}}) | .value.metadata.labels = {mine: "yes"}),
+		resource("Node"; "nodes"; "node-2"; {bgp: {ipv4Address: "192.0.2.2/24"}}),
+		(resource("WorkloadEndpoint"; "workloadendpoints"; "default/node--1-k8s-web--0-eth0"; {node: "node-1",
+			orchestrator: "k8s", pod: "web-0", endpoint: "eth0", ipNetworks: ["10.244.66.129/32"]})
+			| .value.metadata.namespace = "default" | .value.metadata.name = "node--1-k8s-web--0-eth0"),
+		{key: "/margay/v1/services/default/dns", value: {kind: "Service", apiVersion: "v1",
+			metadata: {name: "dns", namespace: "default"}, spec: {clusterIP: "10.96.0.10"}}},
+		{key: "/margay/v1/serviceips/10.96.0.10", value: {service: "default/dns", time: 1795573000, id: 7}}]
+		| {datastore: "export", version: 1, objects: length}, .[]' >start
+}
+
+# Without what a datastore sets, and without what Kubernetes has of its own.
+plain() { # FILE
+	jq -S -s 'map(select(.key and (.key | test("/margay/|node-2$|workloadendpoints") | not)) |
+		del(.value.metadata?.uid?, .value.metadata?.creationTimestamp?, .value.metadata?.labels?.rack?,
+			.value.spec?.orchRefs?, .value.spec?.addresses?, .value.spec?.datastoreReady?) |
+		walk(if type == "object" then with_entries(select(.value != {} and .value != [] and .value != null))
+			else . end)) | sort_by(.key)[]' "$1"
+}
+
+forget_everything() {
+	for group in crd.projectcalico.org/v1 projectcalico.org/v3; do
+		for plural in $(api "/apis/$group" | jq -r '.resources[].name'); do
+			api -X DELETE "/apis/$group/$plural" >/dev/null
+		done
+	done
+	ETCDCTL_API=3 etcdctl del --prefix /calico >/dev/null
+	ETCDCTL_API=3 etcdctl del --prefix /margay >/dev/null
+	rm -f ./*.db*
+}
+
+ctl_on() { # CONF ARGUMENTS...
+	"$BIN/margayctl" --config "$1.conf" "${@:2}"
+}
+
+move() { # FROM TO
+	run -0 --separate-stderr "$BIN/margayctl" datastore migrate --from "$1.conf" --to "$2.conf"
+	# shellcheck disable=SC2154 # bats sets it
+	echo "$output" "$stderr"
+	[[ $stderr == *" stays locked; give the new parameters"* ]]
+	ctl_on "$2" ipam check
+	[[ $(ctl_on "$1" get clusterinformation -o json) == *'"datastoreReady": false'* ]]
+	[[ $(ctl_on "$2" get clusterinformation -o json) == *'"datastoreReady": true'* ]]
+}
+
+@test "everything is moved: SQLite, etcd, Kubernetes in either group, and back" {
+	make_node
+	make_pod
+	api -f -X PATCH -H 'Content-Type: application/merge-patch+json' --data-binary '{"metadata":{"annotations":{
+		"cni.projectcalico.org/podIP":"10.244.66.129/32"}}}' /api/v1/namespaces/default/pods/web-0/status >/dev/null
+	make_places
+	ctl_on old datastore import -f start
+	ctl_on old ipam check
+	move old etcd
+	move etcd v1
+	[[ $stderr == *"left out"*"1 workloadendpoints, "*"1 services"* ]]
+	[[ $stderr == *"none of this name: node-2;"* ]]
+	[ "$(annotation /api/v1/nodes/node-1 projectcalico.org/IPv4Address)" = 192.0.2.1/24 ]
+	move v1 v3
+	move v3 new
+	ctl_on new datastore export -f end
+	diff <(plain start) <(plain end)
+	[ "$(jq -c 'select(.key and (.key | test("workloadendpoints"))) | .value.spec.ipNetworks' end)" = '["10.244.66.129/32"]' ]
+	# the same again changes nothing, and into one that has other objects is refused
+	ctl_on v3 datastore unlock
+	run -0 ctl_on v3 datastore migrate --to new.conf -o json
+	[[ $output == *'"written": 0'* ]]
+	ctl_on new delete bgppeer router
+	run -1 ctl_on new datastore migrate --to etcd.conf
+	[[ $output == *"differs: /calico/resources/v3/projectcalico.org/bgppeers/router"* ]]
+	[[ $output == *"nothing was written"*"--overwrite"* ]]
+	[[ $(ctl_on new get clusterinformation -o json) == *'"datastoreReady": true'* ]]
+	ctl_on new datastore migrate --to etcd.conf --overwrite
+	[ "$(ctl_on etcd get bgppeers -o name)" = "" ]
+}
+
+@test "a migration that is killed anywhere goes on" {
+	make_places
+	jq -c '.objects += 2000 | if .datastore then ., (range(2000) | {key: "/calico/ipam/v2/handle/h\(.)",
+		value: {block: {}, deleted: false}}) else del(.objects) end' start >many
+	ctl_on old datastore import -f many
+	rounds=0
+	until "$BIN/margayctl" datastore migrate --from old.conf --to etcd.conf 2>err & pid=$!
+		sleep "0.$((RANDOM % 9))"
+		kill -"$((rounds % 2 ? 9 : 15))" "$pid" 2>/dev/null || true
+		wait "$pid"; do
+		[[ $(ctl_on old get clusterinformation -o json) == *'"datastoreReady": false'* || ! -s err ]] || cat err
+		rounds=$((rounds + 1))
+		[ "$rounds" -lt 40 ]
+	done
+	echo "$rounds times"
+	ctl_on etcd datastore export -f there
+	diff <(plain many) <(plain there)
+}
+
+@test "what the other datastore has no place for is told before anything is written" {
+	make_places
+	jq -c --slurpfile p "$golden/policy.json" 'if .datastore then .objects += 1, {
+		key: "/calico/resources/v3/projectcalico.org/globalnetworkpolicies/allow-dns", value: $p[0]} else . end' \
+		start >with-policy
+	ctl_on old datastore import -f with-policy
+	run -1 ctl_on old datastore migrate --to v1.conf
+	[[ $output == *"has no place for 1 globalnetworkpolicies: nothing was written; install their Custom"* ]]
+	[[ $(ctl_on old get clusterinformation -o json) == *'"datastoreReady": true'* ]]
+	[ -z "$(ctl_on v1 get ippools -o name)" ]
+}

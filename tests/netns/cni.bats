@@ -353,6 +353,41 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+@test "a datastore that is locked: nothing is written, and each verb says so" {
+	pod web-0
+	cni ADD web-0 >/dev/null
+	used=$(in_use)
+	put /calico/resources/v3/projectcalico.org/clusterinformations/default \
+		'{"kind":"ClusterInformation","spec":{"datastoreReady":true}}'
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" datastore lock
+	before=$(sqlite3 "$DB" 'SELECT max(rev) FROM kv')
+	pod web-1
+	for verb in ADD DEL; do
+		run -1 --separate-stderr cni $verb web-0
+		[ "$(jq .code <<<"$output")" = 11 ]
+		[[ $output == *"is locked"*"margayctl datastore unlock"* ]]
+		PROGRAM=margay-ipam run -1 --separate-stderr cni $verb web-0
+		[[ $output == *"is locked"* ]]
+	done
+	CONF=$BATS_TEST_TMPDIR/gc
+	conf 1.1.0 ',"cni.dev/valid-attachments":[]' >"$CONF"
+	run -1 --separate-stderr cni GC web-0
+	[[ $output == *"is locked"* ]]
+	run -1 --separate-stderr cni STATUS web-0
+	[ "$(jq .code <<<"$output")" = 50 ]
+	unset CONF
+	MARGAY_SQLITE_PATH=$DB run -1 "$BIN/margayctl" delete ippool p
+	[[ $output == *"is locked"* ]]
+	MARGAY_SQLITE_PATH=$DB run -1 "$BIN/margayctl" ipam claim 10.244.9.0/26 --node x
+	[[ $output == *"is locked"* ]]
+	[ "$(sqlite3 "$DB" 'SELECT max(rev) FROM kv')" = "$before" ]
+	[ "$(address web-0)" != null ]
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" datastore unlock
+	[ "$(in_use)" = "$used" ]
+	cni DEL web-0
+	cni ADD web-1 >/dev/null
+}
+
 @test "no verb makes a datastore: a path with a slip in it is named" {
 	pod a
 	cni ADD a

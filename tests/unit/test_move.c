@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A datastore into another: what is done, what is refused, and that it goes on wherever it was stopped. */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "ctl/check.h"
+#include "ctl/move.h"
+#include "fake/store_fake.h"
+#include "store/lock.h"
+#include "store/store.h"
+
+#define R "/calico/resources/v3/projectcalico.org/"
+#define IPAM "/calico/ipam/v2/"
+#define META(name, uid)                                      \
+	"\"metadata\":{\"name\":\"" name "\",\"uid\":\"" uid \
+	"\",\"creationTimestamp\":\"2026-08-01T12:00:00Z\"}"
+#define CLUSTER(ready)                                                                    \
+	"{\"kind\":\"ClusterInformation\",\"apiVersion\":\"projectcalico.org/v3\"," META( \
+		"default", "u1") ",\"spec\":{\"clusterGUID\":\"g\",\"datastoreReady\":" ready "}}"
+#define BLOCK                                                                                    \
+	"{\"cidr\":\"10.1.0.0/30\",\"affinity\":\"host:n1\",\"allocations\":[0,null,null,null]," \
+	"\"unallocated\":[1,2,3],\"attributes\":[{\"handle_id\":\"net.c1\",\"secondary\":{"      \
+	"\"namespace\":\"default\",\"node\":\"n1\",\"pod\":\"web\"}}],\"sequenceNumber\":7,"     \
+	"\"sequenceNumberForAllocation\":{\"0\":6},\"deleted\":false}"
+#define WEP                                                                             \
+	"{\"kind\":\"WorkloadEndpoint\",\"apiVersion\":\"projectcalico.org/v3\"," META( \
+		"n1-k8s-web-eth0", "u2") ",\"spec\":{\"node\":\"n1\",\"pod\":\"web\","  \
+					 "\"ipNetworks\":[\"10.1.0.0/32\"]}}"
+
+static const char *const objects[][2] = {
+	{IPAM "assignment/ipv4/block/10.1.0.0-30", BLOCK},
+	{IPAM "handle/net.c1", "{\"block\":{\"10.1.0.0/30\":1},\"deleted\":false}"},
+	{IPAM "host/n1/ipv4/block/10.1.0.0-30", "{\"state\":\"confirmed\",\"deleted\":false}"},
+	{R "bgppeers/p", "{\"kind\":\"BGPPeer\",\"spec\":{\"peerIP\":\"192.0.2.9\"}}"},
+	{STORE_LOCK_KEY, CLUSTER("true")},
+	{R "ippools/p",
+		"{\"kind\":\"IPPool\"," META("p", "u3") ",\"spec\":{\"cidr\":\"10.1.0.0/24\","
+							"\"blockSize\":30}}"},
+	{R "nodes/n1", "{\"kind\":\"Node\"," META("n1", "u4") ",\"spec\":{}}"},
+	{R "workloadendpoints/default/n1-k8s-web-eth0", WEP},
+	{"/margay/v1/services/default/s", "{\"kind\":\"Service\"," META("s", "u5") "}"},
+	{"/somebody/else", "{}"},
+};
+
+static struct store *filled(void)
+{
+	struct store *st = store_fake_new(NULL);
+
+	for (size_t i = 0; i < array_size(objects); i++)
+		store_fake_put(st, objects[i][0], objects[i][1]);
+	return st;
+}
+
+static void read_all(struct store *st, struct snapshot *ret)
+{
+	struct err err = ERR_INIT;
+
+	ck_assert_msg(snapshot_read(st, ret, &err) == 0, "%s", err.text);
+}
+
+static void plan(struct move *m)
+{
+	struct err err = ERR_INIT;
+
+	ck_assert_msg(move_plan(m, &err) == 0, "%s", err.text);
+}
+
+static void check_equal(struct snapshot *from, struct store *to)
+{
+	struct snapshot there;
+	const struct store_kv *kv;
+
+	read_all(to, &there);
+	ck_assert_uint_eq(there.v.n, from->v.n);
+	vec_for_each (&from->v, kv) {
+		if (strcmp(kv->key, STORE_LOCK_KEY) == 0)
+			ck_assert_str_eq(store_fake_value(to, kv->key), CLUSTER("false"));
+		else
+			ck_assert_str_eq(store_fake_value(to, kv->key), kv->value);
+	}
+	snapshot_done(&there);
+}
+
+START_TEST(everything_is_moved)
+{
+	struct store *old = filled(), *new = store_fake_new(NULL);
+	struct snapshot from;
+	struct move m = {.from = &from, .to = new};
+
+	read_all(old, &from);
+	ck_assert_uint_eq(from.v.n, array_size(objects) - 1); /* what is not ours stays */
+	plan(&m);
+	ck_assert_uint_eq(m.steps.n, from.v.n);
+	ck_assert_str_eq(m.steps.v[0].from->key, STORE_LOCK_KEY);
+	ck_assert_int_eq(move_run(&m, NULL), 0);
+	check_equal(&from, new);
+	plan(&m);
+	ck_assert_uint_eq(m.steps.n, 0);
+	ck_assert_uint_eq(m.differs.n, 0);
+	ck_assert_uint_eq(m.n_same, from.v.n);
+	move_done(&m);
+	snapshot_done(&from);
+	store_close(old);
+	store_close(new);
+}
+END_TEST
+
+static void go_away(void *st)
+{
+	store_fake_away(st, true);
+}
+
+/* Away from the n-th operation on, which may have taken effect; then the same again. */
+START_TEST(what_was_stopped_goes_on)
+{
+	unsigned n_ops = 100;
+
+	for (unsigned n = 1; n <= n_ops; n++) {
+		for (int lost = 0; lost < 2; lost++) {
+			struct store *old = filled(), *new = store_fake_new(NULL);
+			struct snapshot from;
+			struct move m = {.from = &from, .to = new};
+			struct err err = ERR_INIT;
+			int r;
+
+			read_all(old, &from);
+			if (lost)
+				store_fake_lose_nth(new, n);
+			else
+				store_fake_call_nth(new, n, go_away, new);
+			r = move_plan(&m, &err);
+			if (r == 0)
+				r = move_run(&m, &err);
+			if (n <= store_fake_op_count(new))
+				ck_assert_int_lt(r, 0);
+			n_ops = r == 0 ? store_fake_op_count(new) : n_ops;
+			/* Nothing is there before the lock is. */
+			if (store_fake_value(new, objects[0][0]) ||
+				store_fake_value(new, objects[3][0]))
+				ck_assert_str_eq(
+					store_fake_value(new, STORE_LOCK_KEY), CLUSTER("false"));
+			store_fake_away(new, false);
+			store_fake_call_nth(new, 0, NULL, NULL);
+			store_fake_fail_nth(new, 0, 0);
+			move_done(&m);
+			plan(&m);
+			ck_assert_uint_eq(m.differs.n, 0);
+			ck_assert_int_eq(move_run(&m, NULL), 0);
+			check_equal(&from, new);
+			move_done(&m);
+			snapshot_done(&from);
+			store_close(old);
+			store_close(new);
+		}
+	}
+	ck_assert_uint_lt(n_ops, 100);
+}
+END_TEST
+
+START_TEST(another_stores_objects_are_refused)
+{
+	struct store *old = filled(), *new = store_fake_new(NULL);
+	struct snapshot from;
+	struct move m = {.from = &from, .to = new};
+
+	read_all(old, &from);
+	store_fake_put(new, R "ippools/p",
+		"{\"kind\":\"IPPool\"," META(
+			"p", "other") ",\"spec\":{\"cidr\":\"10.1.0.0/24\",\"blockSize\":"
+				      "30,\"disabled\":true}}");
+	store_fake_put(new, R "ippools/q", "{\"kind\":\"IPPool\"}");
+	/* The same, as a datastore with other uids has it. */
+	store_fake_put(new, R "nodes/n1",
+		"{\"kind\":\"Node\",\"metadata\":{\"uid\":\"x\",\"name\":\"n1\"},\"status\":{}}");
+	plan(&m);
+	ck_assert_uint_eq(m.differs.n, 2);
+	ck_assert_str_eq(m.differs.v[0], R "ippools/p");
+	ck_assert_str_eq(m.differs.v[1], R "ippools/q");
+	ck_assert_uint_eq(m.n_same, 1);
+	m.overwrite = true;
+	plan(&m);
+	ck_assert_uint_eq(m.differs.n, 0);
+	ck_assert_int_eq(move_run(&m, NULL), 0);
+	plan(&m);
+	ck_assert_uint_eq(m.steps.n, 0);
+	ck_assert_ptr_null(store_fake_value(new, R "ippools/q"));
+	move_done(&m);
+	snapshot_done(&from);
+	store_close(old);
+	store_close(new);
+}
+END_TEST
+
+static volatile sig_atomic_t stop;
+
+static void set_stop(void *arg)
+{
+	(void)arg;
+	stop = 1;
+}
+
+START_TEST(a_signal_ends_it_between_two_writes)
+{
+	struct store *old = filled(), *new = store_fake_new(NULL);
+	struct snapshot from;
+	struct move m = {.from = &from, .to = new, .stop = &stop};
+
+	read_all(old, &from);
+	plan(&m);
+	store_fake_call_nth(new, 1, set_stop, NULL);
+	ck_assert_int_eq(move_run(&m, NULL), -ECANCELED);
+	ck_assert_uint_eq(m.n_done, 1);
+	move_done(&m);
+	snapshot_done(&from);
+	store_close(old);
+	store_close(new);
+}
+END_TEST
+
+static void write_file(char path[static 32], const char *text)
+{
+	int fd;
+
+	strcpy(path, "/tmp/margay-move-XXXXXX");
+	fd = mkstemp(path);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+}
+
+START_TEST(an_export_is_read_back)
+{
+	struct store *old = filled();
+	auto_free char *text = NULL;
+	struct snapshot from, back;
+	struct err err = ERR_INIT;
+	char path[32];
+	size_t len;
+	FILE *f;
+
+	store_fake_put(old, IPAM "host/n1/ipv4/block/10.1.0.4-30", "no JSON \"\xc3\xa4\"");
+	store_fake_put(old, IPAM "handle/gone", "{\"block\":{},\"deleted\":true}");
+	read_all(old, &from);
+	f = open_memstream(&text, &len);
+	ck_assert_int_eq(snapshot_print(&from, f, &err), 0);
+	fclose(f);
+	write_file(path, text);
+	ck_assert_msg(snapshot_load(path, &back, &err) == 0, "%s", err.text);
+	ck_assert_uint_eq(back.v.n, from.v.n);
+	for (size_t i = 0; i < back.v.n; i++) {
+		ck_assert_str_eq(back.v.v[i].key, from.v.v[i].key);
+		ck_assert_str_eq(back.v.v[i].value, from.v.v[i].value);
+	}
+	snapshot_done(&back);
+	unlink(path);
+	/* Without its last line. */
+	text[len - 1] = '\0';
+	*strrchr(text, '\n') = '\0';
+	write_file(path, text);
+	ck_assert_int_eq(snapshot_load(path, &back, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "is it whole?"));
+	unlink(path);
+	snapshot_done(&from);
+	store_close(old);
+}
+END_TEST
+
+static const struct {
+	const char *text, *why;
+} bad_files[] = {
+	{"", "is empty"},
+	{"kind: IPPool\n", "line 1: want what margayctl datastore export writes"},
+	{"{\"datastore\":\"export\",\"version\":2,\"objects\":0}\n", "version 1"},
+	{"{\"datastore\":\"export\",\"version\":1,\"objects\":1}\n{\"key\":\"/a\"}\n",
+		"line 2: want an object"},
+	{"{\"datastore\":\"export\",\"version\":1,\"objects\":1}\n{\"key\":\n", "line 2: "},
+	{"{\"datastore\":\"export\",\"version\":1,\"objects\":2}\n{\"key\":\"/a\",\"value\":{}}\n"
+	 "{\"key\":\"/a\",\"value\":{}}\n",
+		"/a stands twice"},
+};
+
+START_TEST(a_file_that_is_no_export_is_named)
+{
+	for (size_t i = 0; i < array_size(bad_files); i++) {
+		struct snapshot s;
+		struct err err = ERR_INIT;
+		char path[32];
+
+		write_file(path, bad_files[i].text);
+		ck_assert_int_eq(snapshot_load(path, &s, &err), -EINVAL);
+		ck_assert_msg(strstr(err.text, bad_files[i].why), "%s", err.text);
+		ck_assert_msg(strstr(err.text, path), "%s", err.text);
+		unlink(path);
+	}
+}
+END_TEST
+
+static const struct {
+	const char *key, *a, *b;
+	bool same;
+} pairs[] = {
+	{R "ippools/p", "{\"spec\":{\"cidr\":\"10.0.0.0/8\"}}",
+		"{\"metadata\":{\"uid\":\"u\",\"resourceVersion\":\"7\"},\"spec\":{\"cidr\":\"10.0.0.0/8\","
+		"\"nodeSelector\":\"all()\",\"assignmentMode\":\"Automatic\"}}",
+		true},
+	{R "ippools/p", "{\"spec\":{\"cidr\":\"10.0.0.0/8\"}}",
+		"{\"spec\":{\"cidr\":\"10.0.0.0/8\",\"disabled\":true}}", false},
+	{R "bgppeers/p", "{\"metadata\":{\"labels\":{\"a\":\"b\"}}}", "{\"metadata\":{}}", false},
+	{STORE_LOCK_KEY, CLUSTER("true"), CLUSTER("false"), true},
+	{R "nodes/n", "{\"metadata\":{\"labels\":{\"a\":\"b\",\"own\":\"c\"}},\"spec\":{}}",
+		"{\"metadata\":{\"labels\":{\"a\":\"x\",\"own\":\"c\",\"k\":\"l\"},\"annotations\":{"
+		"\"projectcalico.org/kube-labels\":\"{\\\"a\\\":\\\"x\\\",\\\"k\\\":\\\"l\\\"}\"}},\"spec\":{"
+		"\"orchRefs\":[{\"nodeName\":\"n\",\"orchestrator\":\"k8s\"}]}}",
+		true},
+	{R "nodes/n", "{\"spec\":{\"bgp\":{\"asNumber\":7}}}", "{\"spec\":{}}", false},
+	{IPAM "host/n/ipv4/block/10.1.0.0-30", "", "{\"state\":\"confirmed\",\"deleted\":false}",
+		true},
+	{IPAM "host/n/ipv4/block/10.1.0.0-30", "{\"state\":\"pending\"}",
+		"{\"state\":\"confirmed\",\"deleted\":false}", false},
+	{IPAM "config", "{\"auto_allocate_blocks\":true}",
+		"{\"strict_affinity\":false,\"auto_allocate_blocks\":true}", true},
+	{IPAM "handle/a", "{\"block\":{\"10.1.0.0/30\":1}}", "{\"block\":{\"10.1.0.0/30\":2}}",
+		false},
+};
+
+START_TEST(what_a_datastore_sets_is_no_difference)
+{
+	for (size_t i = 0; i < array_size(pairs); i++) {
+		struct store_kv a = {.key = (char *)(uintptr_t)pairs[i].key,
+			.value = (char *)(uintptr_t)pairs[i].a,
+			.len = strlen(pairs[i].a)};
+		struct store_kv b = {.key = a.key,
+			.value = (char *)(uintptr_t)pairs[i].b,
+			.len = strlen(pairs[i].b)};
+
+		ck_assert_msg(move_same(&a, &b) == pairs[i].same, "%s and %s", a.value, b.value);
+		ck_assert(move_same(&b, &a) == pairs[i].same);
+	}
+}
+END_TEST
+
+/* One object other than in the table, and what is said then; value NULL: it is gone. */
+static const struct {
+	const char *key, *value, *said;
+} damages[] = {
+	{IPAM "handle/net.c1", NULL, "handle net.c1 does not exist, and block 10.1.0.0/30 has 1"},
+	{IPAM "handle/net.c1", "{\"block\":{\"10.1.0.0/30\":2}}",
+		"handle net.c1 counts 2 addresses of "
+		"block 10.1.0.0/30, which has 1 of it"},
+	{IPAM "handle/net.c2", "{\"block\":{\"10.1.0.0/30\":1}}",
+		"handle net.c2 counts 1 addresses of block 10.1.0.0/30, which has 0"},
+	{IPAM "handle/net.c2", "{\"block\":{}}", "handle net.c2 has no address"},
+	{IPAM "assignment/ipv4/block/10.1.0.0-30", "{",
+		"/calico/ipam/v2/assignment/ipv4/block/10.1.0.0-30 "
+		"cannot be read"},
+	{IPAM "assignment/ipv4/block/10.1.0.4-30", BLOCK, "10.1.0.4-30 holds block 10.1.0.0/30"},
+	{IPAM "host/n1/ipv4/block/10.1.0.0-30", NULL,
+		"block 10.1.0.0/30 is node n1's, which has no affinity"},
+	{IPAM "host/n2/ipv4/block/10.1.0.0-30", "{\"state\":\"confirmed\"}",
+		"node n2 has an affinity for block 10.1.0.0/30, which is node n1"},
+	{IPAM "host/n2/ipv4/block/10.1.0.4-30", "{\"state\":\"confirmed\"}",
+		"node n2 has an affinity for block 10.1.0.4/30, which does not exist"},
+	{IPAM "host/n2/ipv4/block/10.1.0.4-30", "{\"state\":\"pending\"}", NULL},
+	{R "workloadendpoints/default/n1-k8s-web-eth0", NULL,
+		"10.1.0.0 was given to pod default/web, and no endpoint has it"},
+	{R "workloadendpoints/default/n1-k8s-x-eth0",
+		"{\"kind\":\"WorkloadEndpoint\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":"
+		"\"n1-k8s-x-eth0\",\"namespace\":\"default\"},\"spec\":{\"ipNetworks\":[\"10.1.0.0/32\"]}}",
+		"have 10.1.0.0 both"},
+	{R "workloadendpoints/default/n1-k8s-x-eth0",
+		"{\"kind\":\"WorkloadEndpoint\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":"
+		"\"n1-k8s-x-eth0\",\"namespace\":\"default\"},\"spec\":{\"ipNetworks\":[\"10.1.0.2/32\"]}}",
+		"endpoint default/n1-k8s-x-eth0 has 10.1.0.2, and no block gives it away"},
+	{R "nodes/n9",
+		"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":"
+		"\"n9\"},\"spec\":{\"bgp\":{\"ipv4IPIPTunnelAddr\":\"10.1.0.9\"}}}",
+		"the tunnel of node n9 has 10.1.0.9, and no block"},
+};
+
+START_TEST(records_that_do_not_agree_are_told)
+{
+	for (size_t i = 0; i <= array_size(damages); i++) {
+		struct store *st = filled();
+		struct snapshot all;
+		struct check c;
+
+		if (i > 0)
+			store_fake_put(st, damages[i - 1].key, damages[i - 1].value);
+		read_all(st, &all);
+		check_ipam(all.v.v, all.v.n, &c);
+		if (i == 0 || !damages[i - 1].said) {
+			ck_assert_msg(c.problems.n == 0, "%s", c.problems.v[0]);
+			ck_assert_uint_eq(c.n_addresses, 1);
+		} else {
+			bool said = false;
+
+			for (size_t k = 0; k < c.problems.n; k++)
+				said |= strstr(c.problems.v[k], damages[i - 1].said) != NULL;
+			ck_assert_msg(said, "%s: got %s", damages[i - 1].said,
+				c.problems.n ? c.problems.v[0] : "nothing");
+		}
+		check_done(&c);
+		snapshot_done(&all);
+		store_close(st);
+	}
+}
+END_TEST
+
+START_TEST(a_lock_is_seen_and_set)
+{
+	struct store *st = filled();
+	struct err err = ERR_INIT;
+	bool locked;
+
+	ck_assert_int_eq(store_lock_check_wait(st, 0, &locked, &err), 0);
+	ck_assert_int_eq(store_lock_set_wait(st, true, 0, &err), 1);
+	ck_assert_int_eq(store_lock_set_wait(st, true, 0, &err), 0);
+	ck_assert_str_eq(store_fake_value(st, STORE_LOCK_KEY), CLUSTER("false"));
+	ck_assert_int_eq(store_lock_check_wait(st, 0, &locked, &err), -EHOSTUNREACH);
+	ck_assert(locked);
+	ck_assert_ptr_nonnull(strstr(err.text, "margayctl datastore unlock"));
+	ck_assert_int_eq(store_lock_set_wait(st, false, 0, &err), 1);
+	ck_assert_str_eq(store_fake_value(st, STORE_LOCK_KEY), CLUSTER("true"));
+	store_fake_put(st, STORE_LOCK_KEY, NULL);
+	ck_assert_int_eq(store_lock_check_wait(st, 0, NULL, &err), 0);
+	ck_assert_int_eq(store_lock_set_wait(st, true, 0, &err), -ENOENT);
+	store_fake_away(st, true);
+	ck_assert_int_eq(store_lock_check_wait(st, 0, &locked, &err), -EHOSTUNREACH);
+	ck_assert(!locked);
+	store_close(st);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("move");
+	TCase *tc = tcase_create("move");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	suite_add_tcase(s, tc);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, everything_is_moved);
+	tcase_add_test(tc, what_was_stopped_goes_on);
+	tcase_add_test(tc, another_stores_objects_are_refused);
+	tcase_add_test(tc, a_signal_ends_it_between_two_writes);
+	tcase_add_test(tc, an_export_is_read_back);
+	tcase_add_test(tc, a_file_that_is_no_export_is_named);
+	tcase_add_test(tc, what_a_datastore_sets_is_no_difference);
+	tcase_add_test(tc, records_that_do_not_agree_are_told);
+	tcase_add_test(tc, a_lock_is_seen_and_set);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed > 0;
+}
