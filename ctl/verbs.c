@@ -118,6 +118,10 @@ struct store *ctl_store(struct ctl *c, bool create)
 		ctl_fail(&err);
 		return NULL;
 	}
+	auto_free char *advice = store_advise_wait(c->st);
+
+	if (advice)
+		ctl_warn("%s", advice);
 	return c->st;
 }
 

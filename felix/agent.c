@@ -84,6 +84,8 @@ struct agent {
 	bool blocks_whole, wants_whole;
 	char *unknown; /* key of an object for which something is kept; NULL = none */
 
+	struct store *st;
+	struct store_advice *advice; /* NULL = none is awaited */
 	struct start *start;
 	char *method; /* conf->ip_method without a host's name; NULL = not found yet */
 	struct lookup *lookup;
@@ -244,11 +246,21 @@ static void on_affinity(void *arg, const char *key, const void *old, const void 
 	schedule(a);
 }
 
+static void on_advice(void *arg, const char *text)
+{
+	struct agent *a = arg;
+
+	a->advice = NULL;
+	if (text)
+		log_warn("%s", text);
+}
+
 static void on_in_sync(void *arg)
 {
 	struct agent *a = arg;
 
 	log_info("the datastore has been read whole");
+	a->advice = store_advise(a->st, on_advice, a);
 	a->pools_known = a->wants_changed = true;
 	schedule(a);
 }
@@ -856,6 +868,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	int r;
 
 	a->conf = conf;
+	a->st = st;
 	a->base = base;
 	a->now_ms = now_ms ? now_ms : clock_mono_ms;
 	a->metrics = metrics;
@@ -914,6 +927,7 @@ void agent_free(struct agent *a)
 		for (size_t i = 0; i < array_size(values); i++)
 			metrics_remove(a->metrics, values[i]);
 	}
+	store_advice_cancel(a->advice);
 	cache_free(a->cache);
 	start_free(a->start);
 	lookup_free(a->lookup);

@@ -31,6 +31,10 @@ struct store_op {
 	bool *dead; /* set when it is freed from inside its own callback */
 };
 
+struct store_advice {
+	struct store *st;
+};
+
 struct store_watch {
 	struct list node; /* in store.watches */
 	struct store *st;
@@ -53,8 +57,10 @@ struct store_ops {
 	/* May not call back before it returns. */
 	void (*watch_start)(struct store_watch *w);
 	void (*watch_stop)(struct store_watch *w);
-	/* Of one that has other roots than Calico's and Margay's; else NULL. */
+	/* Of one that has other roots than Calico's and Margay's, or advice to give; else NULL. */
 	const struct store_root *(*roots)(size_t *ret_n);
+	struct store_advice *(*advise)(struct store *st, store_advice_fn *done, void *arg);
+	void (*advice_cancel)(struct store_advice *a);
 	/* Operations and watches are gone. Frees the store. */
 	void (*close)(struct store *st);
 };

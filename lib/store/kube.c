@@ -702,6 +702,8 @@ static const struct store_ops kube_ops = {
 	.watch_start = kube_watch_start,
 	.watch_stop = kube_watch_stop,
 	.roots = kube_roots,
+	.advise = kube_advise,
+	.advice_cancel = kube_advice_cancel,
 	.close = kube_close,
 };
 

@@ -73,6 +73,7 @@ struct kube {
 	struct kube_call endpoints; /* the question for them */
 	bool endpoints_asked;
 	enum kube_group group;
+	unsigned n_groups; /* that are served and may have them; 0 = not asked */
 	char *cluster;		    /* the uid of its namespace kube-system; NULL = not known */
 	unsigned epoch;		    /* counts the times that other data was found than before */
 	int64_t seen[KUBE_N_KINDS]; /* the newest revision of each kind that was told of */
@@ -101,6 +102,11 @@ char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool fe
 /* ---- kube_endpoints.c ---- */
 
 void kube_endpoints_ask(struct kube *k);
+
+/* ---- kube_advice.c ---- */
+
+struct store_advice *kube_advise(struct store *st, store_advice_fn *done, void *arg);
+void kube_advice_cancel(struct store_advice *a);
 
 /* ---- kube_watch.c ---- */
 

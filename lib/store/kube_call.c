@@ -466,6 +466,7 @@ static void read_group(struct kube *k, const json_t *answer)
 	}
 	k->group = v3 && !v1 ? KUBE_NATIVE_V3 : KUBE_CRD_V1;
 	k->which_group.known = v1 || v3;
+	k->n_groups = v1 + v3;
 }
 
 void kube_seen(struct kube *k, const struct kube_kind *kind, int64_t rev)

@@ -18,6 +18,8 @@
 #include "base/vec.h"
 #include "store/driver.h"
 
+#define ADVICE_MS 3000 /* what a user waits for it */
+
 static const size_t conf_texts[] = {
 	offsetof(struct store_conf, type),
 	offsetof(struct store_conf, sqlite_path),
@@ -180,6 +182,17 @@ const struct store_root *store_roots(const struct store *st, size_t *ret_n)
 		return st->ops->roots(ret_n);
 	*ret_n = array_size(all);
 	return all;
+}
+
+struct store_advice *store_advise(struct store *st, store_advice_fn *done, void *arg)
+{
+	return st->ops->advise ? st->ops->advise(st, done, arg) : NULL;
+}
+
+void store_advice_cancel(struct store_advice *a)
+{
+	if (a)
+		a->st->ops->advice_cancel(a);
 }
 
 struct event_base *store_base(const struct store *st)
@@ -512,6 +525,49 @@ int store_list_wait(struct store *st, const char *prefix, int64_t deadline_ms,
 		return r;
 	*ret = (struct store_list){.v = w.kvs.v, .n = w.kvs.n, .rev = w.rev};
 	return 0;
+}
+
+struct advice_wait {
+	bool done;
+	char *text;
+};
+
+static void advice_done(void *arg, const char *text)
+{
+	struct advice_wait *w = arg;
+
+	w->done = true;
+	w->text = text ? mem_strdup(text) : NULL;
+}
+
+static void advice_late(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	*(bool *)arg = true;
+}
+
+char *store_advise_wait(struct store *st)
+{
+	struct advice_wait w = {0};
+	bool late = false;
+	struct store_advice *a;
+	struct event *timer;
+
+	assert(st->own_base);
+	a = store_advise(st, advice_done, &w);
+	if (!a)
+		return NULL;
+	timer = evtimer_new(st->base, advice_late, &late);
+	if (!timer)
+		abort();
+	store_arm(timer, ADVICE_MS);
+	while (!w.done && !late)
+		event_base_loop(st->base, EVLOOP_ONCE);
+	event_free(timer);
+	if (!w.done)
+		store_advice_cancel(a);
+	return w.text;
 }
 
 static int write_wait(

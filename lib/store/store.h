@@ -96,6 +96,15 @@ struct store_root {
 };
 const struct store_root *store_roots(const struct store *st, size_t *ret_n);
 
+/*
+ * Asks the datastore, at start-up, for what its user should know of: that there are two places for its
+ * objects, and the one that is used lacks what the other has. done is called from the event loop, with
+ * text NULL where there is nothing to say. The handle is valid until then; NULL: it will not be called.
+ */
+typedef void store_advice_fn(void *arg, const char *text);
+struct store_advice;
+struct store_advice *store_advise(struct store *st, store_advice_fn *done, void *arg);
+void store_advice_cancel(struct store_advice *a); /* NULL is harmless */
 /* The event base it runs on: the one given, or the private one. */
 struct event_base *store_base(const struct store *st);
 
@@ -210,6 +219,7 @@ int store_get_wait(struct store *st, const char *key, int64_t deadline_ms, struc
 	struct err *err);
 int store_list_wait(struct store *st, const char *prefix, int64_t deadline_ms,
 	struct store_list *ret, struct err *err);
+char *store_advise_wait(struct store *st); /* NULL: nothing to say. The caller's. */
 int store_create_wait(struct store *st, const char *key, const char *value, int64_t deadline_ms,
 	int64_t *ret_rev, struct err *err);
 int store_update_wait(struct store *st, const char *key, const char *value, int64_t rev,

@@ -366,3 +366,22 @@ move() { # FROM TO
 	[[ $(ctl_on old get clusterinformation -o json) == *'"datastoreReady": true'* ]]
 	[ -z "$(ctl_on v1 get ippools -o name)" ]
 }
+
+@test "of two groups that are served, the one that is used lacks what the other has" {
+	forget_everything
+	unset CALICO_API_GROUP
+	jq 'del(.metadata.uid, .metadata.creationTimestamp) | .spec.ipipMode = "Never"' \
+		"$BATS_TEST_DIRNAME/etcd/pool.json" >pool
+	post application/json /apis/projectcalico.org/v3/ippools "$(cat pool)"
+	run -0 --separate-stderr "$BIN/margayctl" get ippools
+	[[ $stderr == *"crd.projectcalico.org/v1 is used, and has none of what projectcalico.org/v3 has: 1 IPPool; "*"CALICO_API_GROUP=projectcalico.org/v3"* ]]
+	CALICO_API_GROUP=projectcalico.org/v3 run -0 --separate-stderr "$BIN/margayctl" get ippools -o name
+	[ "$output" = ippool/default-ipv4-ippool ]
+	[ -z "$stderr" ]
+	make_node
+	start_felix
+	eventually grep -q 'is used, and has none of what projectcalico.org/v3 has: 1 IPPool' felix.log
+	kill "$FELIX"
+	wait "$FELIX" || true
+	FELIX=
+}

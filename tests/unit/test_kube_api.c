@@ -426,6 +426,104 @@ START_TEST(a_list_that_goes_on_is_not_ended)
 }
 END_TEST
 
+START_TEST(a_kind_that_is_not_served_has_no_objects)
+{
+	/* the group is served, and this kind is not */
+	start(STORE_LIST, POOLS, false);
+	next(V1 "?limit=500");
+	answer(404, "404 page not found");
+	ck_assert_int_eq(ended, 0);
+	next("/apis/crd.projectcalico.org/v1");
+	answer(200, "{\"kind\":\"APIResourceList\",\"resources\":[{\"name\":\"ipblocks\"}]}");
+	ck_assert_int_eq(ended, -ENOENT);
+	/* it is, by now */
+	start(STORE_LIST, POOLS, false);
+	next(V1 "?limit=500");
+	answer(404, "404 page not found");
+	next("/apis/crd.projectcalico.org/v1");
+	answer(200, "{\"kind\":\"APIResourceList\",\"resources\":[{\"name\":\"ippools\"}]}");
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+	/* not even the group is, or this is no API server */
+	start(STORE_LIST, POOLS, false);
+	next(V1 "?limit=500");
+	answer(404, "404 page not found");
+	next("/apis/crd.projectcalico.org/v1");
+	answer(404, "404 page not found");
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+}
+END_TEST
+
+static char advice[1024];
+
+static void on_advice(void *arg, const char *said)
+{
+	(void)arg;
+	ended = 1;
+	snprintf(advice, sizeof(advice), "%s", said ? said : "");
+}
+
+#define GROUP(name) "{\"name\":\"" name "\"}"
+#define N_ASKED 6
+
+/* What two groups have of the kinds that are asked for; v1 is used unless another is asked for. */
+static void answer_counts(const int *v1, const int *v3)
+{
+	for (int i = 0; i < 2 * N_ASKED; i++) {
+		int n = i < N_ASKED ? v1[i] : v3[i - N_ASKED];
+		auto_free char *body = mem_printf("{\"metadata\":{%s%d},\"items\":[%s]}",
+			"\"remainingItemCount\":", n > 1 ? n - 1 : 0, n > 0 ? "{}" : "");
+
+		next(i < N_ASKED ? "/apis/crd.projectcalico.org/v1/"
+				 : "/apis/projectcalico.org/v3/");
+		ck_assert_ptr_nonnull(strstr(httpc_fake_url(op), "?limit=1"));
+		answer(n < 0 ? 404 : 200, body);
+	}
+}
+
+START_TEST(of_two_groups_the_other_may_be_the_clusters)
+{
+	static const char both[] =
+		"{\"groups\":[" GROUP("crd.projectcalico.org") "," GROUP("projectcalico.org") "]}";
+	static const int none[N_ASKED], some[N_ASKED] = {2, 3, 0, 0, 0, 1};
+	static const int unknown[N_ASKED] = {1, -1, 0, 0, 0, 1};
+	struct store_advice *a;
+
+	ended = 0;
+	ck_assert_ptr_nonnull(store_advise(st, on_advice, NULL));
+	next("/apis");
+	answer(200, "{\"groups\":[" GROUP("crd.projectcalico.org") "]}");
+	ck_assert_int_eq(ended, 1);
+	ck_assert_str_eq(advice, "");
+	store_advise(st, on_advice, NULL);
+	next("/apis");
+	answer(200, both);
+	answer_counts(none, some);
+	ck_assert_ptr_nonnull(
+		strstr(advice, "crd.projectcalico.org/v1 is used, and has none of what "
+			       "projectcalico.org/v3 has: 2 IPPool, 3 IPAMBlock, 1 "
+			       "IPReservation; "));
+	ck_assert_ptr_nonnull(strstr(advice, "CALICO_API_GROUP=projectcalico.org/v3"));
+	/* what the used one has, and what it cannot have, is nothing to tell of */
+	store_advise(st, on_advice, NULL);
+	next("/apis");
+	answer(200, both);
+	answer_counts(unknown, some);
+	ck_assert_str_eq(advice, "");
+	ended = 0;
+	a = store_advise(st, on_advice, NULL);
+	next("/apis");
+	store_advice_cancel(a);
+	/* where the group is asked for anyway, that is asked once */
+	store_close(st);
+	open_store(NULL);
+	store_advise(st, on_advice, NULL);
+	next("/apis");
+	answer(200, "{\"groups\":[" GROUP("projectcalico.org") "]}");
+	ck_assert_int_eq(ended, 1);
+	ck_assert_str_eq(advice, "");
+}
+END_TEST
+
 START_TEST(an_agent_is_told_of_its_node)
 {
 	static const char weps[] = "/calico/resources/v3/projectcalico.org/workloadendpoints/";
@@ -651,6 +749,8 @@ int main(void)
 	tcase_add_test(tc, a_list_that_a_watch_follows);
 	tcase_add_test(tc, an_object_that_cannot_be_read);
 	tcase_add_test(tc, a_list_that_goes_on_is_not_ended);
+	tcase_add_test(tc, a_kind_that_is_not_served_has_no_objects);
+	tcase_add_test(tc, of_two_groups_the_other_may_be_the_clusters);
 	tcase_add_test(tc, an_agent_is_told_of_its_node);
 	tcase_add_test(tc, a_watch_goes_on_where_it_was);
 	tcase_add_test(tc, a_watch_does_not_go_on_in_other_data);
