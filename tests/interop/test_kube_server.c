@@ -464,6 +464,7 @@ START_TEST(metadata_are_kept)
 		"\"10.1.0.0/16\"}}";
 	struct store *st;
 	struct store_kv kv = {0};
+	struct store_list l;
 	int64_t rev1, rev2;
 
 	conf.calico_api_group = groups[_i];
@@ -480,6 +481,17 @@ START_TEST(metadata_are_kept)
 	ok(store_update_wait(st, key, kv.value, rev1, 0, &rev2, &err));
 	store_kv_done(&kv);
 	ck_assert_int_eq(rev2, rev1); /* the server sees that nothing has changed */
+	if (_i == 0) {
+		put("PATCH", V1 "ippools/p-1",
+			"{\"metadata\":{\"annotations\":{\"projectcalico.org/metadata\":\"{half\"}}}");
+		ok(store_list_wait(st, R "ippools/", 0, &l, &err));
+		ck_assert_uint_eq(l.n, 1);
+		ck_assert_str_eq(l.v[0].key, key);
+		ck_assert_str_eq(l.v[0].value,
+			"\"IPPool p-1: annotation projectcalico.org/metadata: want a JSON object\"");
+		rev1 = l.v[0].rev;
+		store_list_done(&l);
+	}
 	ok(store_delete_wait(st, key, rev1, NULL, 0, &err));
 	fails(store_create_wait(st, key, "{\"spec\":{}}", 0, NULL, &err), -EINVAL);
 	said("spec.cidr");
@@ -1286,7 +1298,7 @@ int main(void)
 	suite_add_tcase(s, objects);
 	store_samples_add(s, samples, array_size(samples), setup, teardown);
 	store_suite_add(s, drivers, array_size(drivers), setup_empty, teardown);
-	tcase_add_checked_fixture(restarts, setup, teardown);
+	tcase_add_checked_fixture(restarts, setup_empty, teardown);
 	tcase_set_timeout(restarts, 120);
 	tcase_add_test(restarts, a_watch_from_before_a_compaction_ends);
 	tcase_add_test(restarts, a_server_that_is_away);
