@@ -114,9 +114,21 @@ void etcd_call_suspect(struct etcd_call *c)
 
 /* ---- what came back ---- */
 
-static bool says_tls(const char *text)
+/* What to look at. */
+static const char *hint_of(const struct etcd_call *c, const struct httpc_res *res)
 {
-	return strstr(text, "SSL") || strstr(text, "certificate") || strstr(text, "alert");
+	bool https = strncmp(where(c), "https:", 6) == 0;
+	const char *text = res->err->text;
+
+	if (https && (strstr(text, "SSL_ERROR_SYSCALL") || strstr(text, "wrong version number") ||
+			     strstr(text, "reset by peer")))
+		return "that etcd has TLS there (else write http:// in ETCD_ENDPOINTS), "
+		       "ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE";
+	if (https && (httpc_says_tls(text) || res->r == -ECONNRESET))
+		return "ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE";
+	if (res->r == -ECONNRESET)
+		return "ETCD_ENDPOINTS, where etcd has TLS https://";
+	return "ETCD_ENDPOINTS, and that etcd runs there";
 }
 
 static void on_broken(struct etcd_call *c, const struct httpc_res *res)
@@ -124,7 +136,6 @@ static void on_broken(struct etcd_call *c, const struct httpc_res *res)
 	const char *text = res->err->text;
 	/* With TLS 1.3 a client that is refused has sent already. */
 	bool sent = res->sent && !strstr(text, "alert");
-	bool tls = strncmp(where(c), "https:", 6) == 0 && (says_tls(text) || res->r == -ECONNRESET);
 
 	if (res->r == -EMSGSIZE) {
 		err_set(&c->why, res->r, "datastore %s: %s", where(c), text);
@@ -139,8 +150,7 @@ static void on_broken(struct etcd_call *c, const struct httpc_res *res)
 		return;
 	}
 	err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s: check %s", where(c), text,
-		tls ? "ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE"
-		    : "ETCD_ENDPOINTS, and that etcd runs there");
+		hint_of(c, res));
 	call_next(c);
 }
 

@@ -153,6 +153,42 @@ static char *alive_url_of(const struct kube_call *c)
 
 /* ---- what came back ---- */
 
+/* What says where the server is, and whom it has to trust. */
+static const char *address_from(const struct kube *k)
+{
+	return *k->conf.k8s_api_endpoint ? "K8S_API_ENDPOINT"
+	       : *k->conf.kubeconfig	 ? "KUBECONFIG"
+					 : "KUBERNETES_SERVICE_HOST";
+}
+
+/* As whom the request was made. The caller's. */
+static char *credential_of(const struct kube *k)
+{
+	const char *file = *k->conf.kubeconfig ? k->conf.kubeconfig : "K8S_API_TOKEN";
+
+	if (k->config.token_file)
+		return mem_printf("the token in %s", k->config.token_file);
+	if (k->config.token)
+		return mem_printf("the token of %s", file);
+	if (k->config.cert_file)
+		return mem_printf("the certificate %s", k->config.cert_file);
+	return mem_strdup(k->config.cert_pem ? "the client-certificate-data of KUBECONFIG" : "");
+}
+
+/* What to look at where no answer came. The caller's. */
+static char *look_at(const struct kube_call *c, const char *text)
+{
+	bool https = strncmp(kube_call_where(c), "https:", 6) == 0;
+
+	if (https && httpc_says_tls(text) && !strstr(text, "SSL_ERROR_SYSCALL") &&
+		!strstr(text, "wrong version number"))
+		return mem_strdup(
+			*c->k->conf.kubeconfig
+				? "certificate-authority and client-certificate in KUBECONFIG"
+				: "K8S_CA_FILE, K8S_CERT_FILE and K8S_KEY_FILE");
+	return mem_printf("the address in %s, and that an API server is there", address_from(c->k));
+}
+
 static void on_broken(struct kube_call *c, const struct httpc_res *res)
 {
 	const char *text = res->err->text;
@@ -171,8 +207,12 @@ static void on_broken(struct kube_call *c, const struct httpc_res *res)
 		return;
 	}
 	/* What is configured is what a user can mend. */
-	if (c->server < c->k->config.n_own || !c->why.code)
-		err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s", kube_call_where(c), text);
+	if (c->server < c->k->config.n_own || !c->why.code) {
+		auto_free char *hint = look_at(c, text);
+
+		err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s: check %s", kube_call_where(c),
+			text, hint);
+	}
 	call_next(c);
 }
 
@@ -223,16 +263,26 @@ static int code_of(int status, const char *reason, bool named)
 	}
 }
 
-/* What to do about it. */
-static const char *hint_of(int code, int r)
+/* What to do about a refusal; begins with ": ", or is "". The caller's. */
+static char *hint_of(const struct kube *k, int code, int r)
 {
+	auto_free char *who = code == 401 ? credential_of(k) : NULL;
+
+	if (code == 401 && *who)
+		return mem_printf(": %s is wrong or has expired: give one that this cluster knows "
+				  "(kubectl create token makes one)",
+			who);
 	if (code == 401)
-		return ": check the token or the client certificate, which may have expired";
+		return mem_strdup(
+			": neither a token nor a certificate is given: set K8S_TOKEN_FILE "
+			"or KUBECONFIG");
 	if (code == 403)
-		return ": its RBAC role has to allow that";
+		return mem_strdup(": its RBAC role has to allow that");
 	if (code == 404 && r == -EHOSTUNREACH)
-		return ": are the CustomResourceDefinitions installed?";
-	return "";
+		return mem_strdup(
+			": are the CustomResourceDefinitions installed? kubectl apply one "
+			"of crds-v1.yaml and crds-v3.yaml");
+	return mem_strdup("");
 }
 
 int kube_call_status(struct kube_call *c, int code, const json_t *status, struct err *err)
@@ -242,25 +292,32 @@ int kube_call_status(struct kube_call *c, int code, const json_t *status, struct
 	bool named = json_is_string(json_object_get(json_object_get(status, "details"), "name"));
 	int r = code_of(code, reason ? reason : "", named);
 
+	auto_free char *hint = hint_of(c->k, code, r);
+
 	return err_set(err, r, "datastore %s: %.300s%s", kube_call_where(c),
-		message ? message : "an error without message", hint_of(code, r));
+		message ? message : "an error without message", hint);
 }
 
 static void on_refused(struct kube_call *c, const struct httpc_res *res)
 {
 	json_t *status = json_loadb(res->body, res->len, 0, NULL);
+	auto_free char *hint = NULL;
 	int line = res->len ? (int)strcspn(res->body, "\r\n<") : 0, r;
 
 	line = line > 100 ? 100 : line;
+	while (line > 0 && (res->body[line - 1] == '.' || res->body[line - 1] == ' '))
+		line--;
 	if (status) {
 		r = kube_call_status(c, res->status, status, &c->why);
 	} else {
 		r = code_of(res->status, "", false);
+		hint = hint_of(c->k, res->status, r);
 		/* no server's of Kubernetes: one line of text, or a page */
 		err_set(&c->why, r, "datastore %s: %.*s: HTTP status %d%s%.*s%s",
 			kube_call_where(c), (int)strcspn(c->path, "?"), c->path, res->status,
 			line > 0 ? ": " : "", line, line > 0 ? res->body : "",
-			hint_of(res->status, r));
+			strstr(res->body, "HTTP request to an HTTPS server") ? ": want https://"
+									     : hint);
 	}
 	json_decref(status);
 	if (res->status / 100 == 5 && !c->write) {
@@ -359,7 +416,7 @@ static void call_next(struct kube_call *c)
 		return;
 	}
 	if (authorization(&k->config, &auth, &c->why) < 0) {
-		err_wrap(&c->why, -EHOSTUNREACH, "datastore %s", kube_call_where(c));
+		err_wrap(&c->why, -EHOSTUNREACH, "datastore %s: token", kube_call_where(c));
 		c->why.code = -EHOSTUNREACH;
 		fail(c, -EHOSTUNREACH);
 		return;

@@ -239,6 +239,8 @@ static void drop_time(char *why)
 {
 	char *at = strstr(why, " after "), *end;
 
+	for (size_t n = strlen(why); n > 0 && why[n - 1] == ' '; n--)
+		why[n - 1] = '\0';
 	if (!at)
 		return;
 	end = at + strlen(" after ");

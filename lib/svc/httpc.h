@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -54,6 +55,12 @@ typedef bool httpc_data_fn(void *arg, const char *data, size_t len);
  * time it took.
  */
 typedef void httpc_done_fn(void *arg, const struct httpc_res *res);
+
+/* Whether a failure's text is of TLS: certificates, or no TLS at all where some was expected. */
+static inline bool httpc_says_tls(const char *text)
+{
+	return strstr(text, "SSL") || strstr(text, "certificate") || strstr(text, "alert");
+}
 
 /* Everything is copied, or read before httpc_start() returns. */
 struct httpc_req {

@@ -23,6 +23,7 @@ setup() {
 teardown() {
 	[ -z "$FELIX" ] || kill "$FELIX"
 	kill "$ETCD"
+	[ ! -f tls.pid ] || kill "$(cat tls.pid)"
 	wait
 	ip netns del web-0 2>/dev/null || true
 }
@@ -103,6 +104,69 @@ cni() { # VERB
 	[[ $output == *"second                10.9.0.0/16     all()"* ]]
 	"$BIN/margayctl" delete ippool second
 	[ -z "$(value $V3/ippools/second)" ]
+}
+
+# A text of the one line that margayctl says, and of what a daemon logs; at debug level, without a secret.
+told() { # TEXT
+	MARGAY_LOG_LEVEL=debug run -1 "$BIN/margayctl" get ippools
+	echo "$output" >ctl.log
+	[ "$(grep -c '^margayctl: ' ctl.log)" = 1 ]
+	[[ $(grep '^margayctl: ' ctl.log) == *"$1"* ]] || { cat ctl.log; false; }
+	MARGAY_LOG_LEVEL=debug "$BIN/margay-felix" --ip 192.0.2.1/24 --margay-nodename-file nodename \
+		--margay-mtu-file mtu --margay-run-dir run 2>felix.log 3>&- &
+	FELIX=$!
+	for _ in {1..300}; do
+		! grep -qF "$1" felix.log || break
+		sleep 0.05
+	done
+	grep -F "$1" felix.log
+	kill "$FELIX" 2>/dev/null || true
+	wait "$FELIX" || true
+	FELIX=
+	run -1 grep secret-of ctl.log felix.log
+}
+
+@test "what goes wrong is told in one line, without a secret" {
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout tls.key -out tls.pem -days 2 \
+		-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 2>/dev/null
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 \
+		-subj /CN=ca 2>/dev/null
+	etcd --data-dir tls --listen-client-urls https://127.0.0.1:3379 --advertise-client-urls https://127.0.0.1:3379 \
+		--listen-peer-urls http://127.0.0.1:3380 --initial-advertise-peer-urls http://127.0.0.1:3380 \
+		--initial-cluster default=http://127.0.0.1:3380 --cert-file tls.pem --key-file tls.key >tls.log 2>&1 3>&- &
+	echo $! >tls.pid
+	until etcdctl --endpoints https://127.0.0.1:3379 --cacert tls.pem endpoint health >/dev/null 2>&1; do sleep 0.05; done
+	for user in root:secret-of-root known:secret-of-known nobody:secret-of-nobody; do
+		etcdctl user add "$user"
+	done
+	etcdctl role add all
+	etcdctl role grant-permission all readwrite --prefix=true /
+	etcdctl user grant-role known all
+	etcdctl user grant-role root root
+	etcdctl auth enable
+	told 'user name is empty: set ETCD_USERNAME and ETCD_PASSWORD'
+	export ETCD_USERNAME=known ETCD_PASSWORD=secret-of-nobody
+	told 'invalid user ID or password: check ETCD_USERNAME and ETCD_PASSWORD'
+	export ETCD_USERNAME=nobody
+	told 'permission denied: grant the role of ETCD_USERNAME "readwrite" on the prefixes /calico/ and /margay/'
+	export ETCD_USERNAME=known ETCD_PASSWORD=secret-of-known
+	MARGAY_LOG_LEVEL=debug "$BIN/margayctl" get ippools >ctl.log 2>&1
+	MARGAY_LOG_LEVEL=debug "$BIN/margay-felix" --print-config >print-config 2>&1
+	grep ETCD_PASSWORD print-config
+	run -1 grep secret-of ctl.log print-config
+	export ETCD_ENDPOINTS=https://127.0.0.1:2379
+	told 'check that etcd has TLS there (else write http:// in ETCD_ENDPOINTS)'
+	export ETCD_ENDPOINTS=http://127.0.0.1:3379
+	told 'check ETCD_ENDPOINTS, where etcd has TLS https://'
+	export ETCD_ENDPOINTS=https://127.0.0.1:3379 ETCD_CA_CERT_FILE=$PWD/ca.pem
+	told 'self-signed certificate: check ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE'
+	export ETCD_CA_CERT_FILE=$PWD/none.pem
+	told "$PWD/none.pem: check ETCD_CA_CERT_FILE"
+	unset ETCD_CA_CERT_FILE
+	export ETCD_ENDPOINTS=http://127.0.0.1:9
+	told "Couldn't connect to server: check ETCD_ENDPOINTS, and that etcd runs there"
+	export ETCD_ENDPOINTS=http://known:secret-of-known@127.0.0.1:2379
+	told 'ETCD_ENDPOINTS: a user in an address: set ETCD_USERNAME and ETCD_PASSWORD'
 }
 
 @test "felix follows etcd, over its restart" {

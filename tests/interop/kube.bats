@@ -18,8 +18,10 @@ setup_file() {
 	ip link set lo up
 	ip address add 192.0.2.1/24 dev lo
 	cd "$BATS_FILE_TMPDIR" || exit
-	echo secret-of-admin,admin,admin,system:masters >tokens
-	openssl ecparam -name prime256v1 -genkey -noout -out sa.key 2>/dev/null
+	printf 'secret-of-admin,admin,admin,system:masters\nsecret-of-nobody,nobody,nobody\n' >tokens
+	openssl genrsa -out sa.key 2048 2>/dev/null
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout other.key -out other.pem \
+		-days 2 -subj /CN=other 2>/dev/null
 	etcd --data-dir etcd >etcd.log 2>&1 3>&- &
 	echo $! >etcd.pid
 	"$APISERVER" --etcd-servers=http://127.0.0.1:2379 --bind-address=0.0.0.0 --secure-port=6443 \
@@ -37,6 +39,7 @@ setup_file() {
 		users: [{name: u, user: {token: secret-of-admin}}]
 	K
 	eventually answers /readyz
+	DATASTORE_TYPE=kubernetes KUBECONFIG=kubeconfig "$BIN/margayctl" get ippools >no-crds 2>&1 || true
 	for group in v1 v3; do
 		awk -v out="crd-$group-" 'BEGIN { RS = "---\n" } NR > 1 { print > (out NR); close(out NR) }' \
 			"$BATS_TEST_DIRNAME/../../etc/manifests/crds-$group.yaml"
@@ -384,4 +387,99 @@ move() { # FROM TO
 	kill "$FELIX"
 	wait "$FELIX" || true
 	FELIX=
+}
+
+# ---- what goes wrong ----
+
+base64url() {
+	base64 -w0 | tr '+/' '-_' | tr -d =
+}
+
+# As kube-apiserver makes one for a service account.
+account_token() { # EXPIRES
+	uid=$(api /api/v1/namespaces/default/serviceaccounts/margay | jq -r .metadata.uid)
+	head=$(printf '{"alg":"RS256","kid":"%s"}' "$(openssl rsa -in "$BATS_FILE_TMPDIR/sa.key" -pubout -outform DER \
+		2>/dev/null | openssl dgst -sha256 -binary | base64url)" | base64url)
+	claims=$(jq -cn --arg uid "$uid" --argjson exp "$1" '{iss: "https://kubernetes.default.svc",
+		aud: ["https://kubernetes.default.svc"], exp: $exp, iat: ($exp - 600), nbf: ($exp - 600),
+		sub: "system:serviceaccount:default:margay", "kubernetes.io": {namespace: "default",
+		serviceaccount: {name: "margay", uid: $uid}}}' | tr -d '\n' | base64url)
+	printf '%s.%s.' "$head" "$claims"
+	printf '%s.%s' "$head" "$claims" | openssl dgst -sha256 -sign "$BATS_FILE_TMPDIR/sa.key" | base64url
+}
+
+kubeconfig() { # CLUSTER USER
+	cat >kubeconfig <<-K
+		apiVersion: v1
+		kind: Config
+		current-context: c
+		contexts: [{name: c, context: {cluster: k, user: u}}]
+		clusters: [{name: k, cluster: {$1}}]
+		users: [{name: u, user: {$2}}]
+	K
+	export KUBECONFIG=$PWD/kubeconfig
+}
+
+no_secrets() { # FILE...
+	run -1 grep -e 'secret-of' -e 'eyJ' "$@"
+}
+
+# A text of the one line that margayctl says, and of what a daemon logs; at debug level, without a secret.
+told() { # TEXT
+	MARGAY_LOG_LEVEL=debug run -1 "$BIN/margayctl" get ippools
+	echo "$output" >ctl.log
+	[ "$(grep -c '^margayctl: ' ctl.log)" = 1 ]
+	[[ $(grep '^margayctl: ' ctl.log) == *"$1"* ]] || { cat ctl.log; false; }
+	MARGAY_LOG_LEVEL=debug start_felix
+	eventually grep -qF "$1" felix.log
+	kill "$FELIX" 2>/dev/null || true
+	wait "$FELIX" || true
+	FELIX=
+	no_secrets ctl.log felix.log
+}
+
+@test "what goes wrong is told in one line, without a secret" {
+	[[ $(cat "$BATS_FILE_TMPDIR/no-crds") == "margayctl: datastore https://127.0.0.1:6443: /apis/crd.projectcalico.org/v1/ippools: HTTP status 404"*"kubectl apply one of crds-v1.yaml and crds-v3.yaml" ]]
+	pki=$BATS_FILE_TMPDIR/pki/apiserver.crt
+	good="server: \"https://127.0.0.1:6443\", certificate-authority: $pki"
+	kubeconfig "$good" 'token: secret-of-nobody'
+	told 'User "nobody" cannot list resource "ippools" in API group "crd.projectcalico.org" at the cluster scope: its RBAC role has to allow that'
+	kubeconfig "$good" 'token: secret-of-nobody-at-all'
+	told "Unauthorized: the token of $PWD/kubeconfig is wrong or has expired: give one that this cluster knows"
+	kubeconfig "$good" ''
+	told 'forbidden: User "system:anonymous"'
+	post application/json /api/v1/namespaces/default/serviceaccounts '{"metadata":{"name":"margay"}}'
+	account_token $(($(date +%s) + 600)) >token
+	kubeconfig "$good" "tokenFile: $PWD/token"
+	told 'User "system:serviceaccount:default:margay" cannot list resource "ippools"'
+	account_token $(($(date +%s) - 60)) >token
+	told "Unauthorized: the token in $PWD/token is wrong or has expired"
+	kubeconfig "$good" 'tokenFile: /nowhere'
+	told 'datastore https://127.0.0.1:6443: token: open /nowhere: No such file or directory'
+	kubeconfig "server: \"https://127.0.0.1:6443\", certificate-authority: $BATS_FILE_TMPDIR/other.pem" \
+		'token: secret-of-admin'
+	told 'certificate in certificate chain: check certificate-authority and client-certificate in KUBECONFIG'
+	kubeconfig 'server: "https://127.0.0.1:9"' 'token: secret-of-admin'
+	told "127.0.0.1 port 9: Couldn't connect to server: check the address in KUBECONFIG, and that an API server is there"
+	kubeconfig 'server: "http://127.0.0.1:6443"' 'token: secret-of-admin'
+	told 'Client sent an HTTP request to an HTTPS server: want https://'
+	kubeconfig 'server: "https://127.0.0.1:2379"' 'token: secret-of-admin'
+	told 'check the address in KUBECONFIG, and that an API server is there'
+	kubeconfig "$good" 'exec: {command: aws, args: [secret-of-exec]}'
+	told 'user u: exec is not supported: give the user a token, a tokenFile or client-certificate and client-key'
+	kubeconfig "$good" 'auth-provider: {name: gcp, config: {access-token: secret-of-gcp}}'
+	told 'user u: auth-provider is not supported: give the user a token'
+	# and who has said nothing wrong keeps it as well
+	kubeconfig "$good" 'token: secret-of-admin'
+	export K8S_API_TOKEN=secret-of-admin ETCD_PASSWORD=secret-of-etcd
+	for program in felix confd proxy; do
+		MARGAY_LOG_LEVEL=debug "$BIN/margay-$program" --print-config >print-config 2>&1
+		grep -q K8S_API_TOKEN print-config
+		no_secrets print-config
+	done
+	MARGAY_LOG_LEVEL=debug "$BIN/margayctl" get ippools >ctl.log 2>&1
+	run ! cni ADD
+	echo "$output" >result.json
+	no_secrets ctl.log result.json
+	api -X DELETE /api/v1/namespaces/default/serviceaccounts/margay >/dev/null
 }

@@ -1011,7 +1011,7 @@ START_TEST(credentials)
 	use(cluster, "tokenFile: token");
 	st = open_kube(NULL);
 	fails(store_list_wait(st, R "ippools/", 0, &l, &err), -EACCES);
-	said("check the token or the client certificate");
+	said("token is wrong or has expired: give one that this cluster knows");
 	ok(file_write_atomic(token, "secret-of-admin\n", 16, 0600, &err));
 	ok(store_list_wait(st, R "ippools/", 0, &l, &err));
 	store_list_done(&l);
