@@ -483,3 +483,52 @@ told() { # TEXT
 	no_secrets ctl.log result.json
 	api -X DELETE /api/v1/namespaces/default/serviceaccounts/margay >/dev/null
 }
+
+apply_all() { # GROUP MANAGER: each definition's generation
+	for file in "$BATS_FILE_TMPDIR/crd-$1-"*; do
+		name=$(sed -n 's/^  name: //p' "$file" | head -n 1)
+		api -f -X PATCH -H 'Content-Type: application/apply-patch+yaml' --data-binary "@$file" \
+			"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/$name?fieldManager=$2" |
+			jq -r '"\(.metadata.name) \(.metadata.generation)"'
+	done
+}
+
+columns() { # PATH
+	api -H 'Accept: application/json;as=Table;v=v1;g=meta.k8s.io' "$1" | jq -r '[.columnDefinitions[].name] | join(" ")'
+}
+
+@test "the manifests are small, applied by two without a conflict, and refuse what makes no sense" {
+	for group in v1 v3; do
+		[ "$(stat -c %s "$BATS_TEST_DIRNAME/../../etc/manifests/crds-$group.yaml")" -lt 40000 ]
+		first=$(apply_all $group one)
+		[ "$(wc -l <<<"$first")" = 22 ]
+		run -1 grep -v ' 1$' <<<"$first"
+		[ "$(apply_all $group two)" = "$first" ]
+		[ "$(apply_all $group one)" = "$first" ]
+		path=/apis/crd.projectcalico.org/v1
+		[ $group = v1 ] || path=/apis/projectcalico.org/v3
+		GROUP=${path#/apis/}
+		[ "$(columns $path/ippools)" = "Name CIDR NAT IPIP VXLAN" ]
+		[ "$(columns $path/tiers)" = "Name Order Default" ]
+		while read -r plural kind spec want; do
+			answer=$(api -X POST -H 'Content-Type: application/json' --data-binary \
+				"{\"kind\":\"$kind\",\"apiVersion\":\"$GROUP\",\"metadata\":{\"name\":\"a\"},\"spec\":$spec}" \
+				"$path/$plural")
+			[[ $answer == *"$want"* ]] || { echo "$plural: $answer"; false; }
+		done <<-'E'
+			ippools IPPool {"cidr":"10.0.0.0/8","ipipMode":"Always","vxlanMode":"Always"} want one of them Never
+			ippools IPPool {"cidr":"fd00::/48","ipipMode":"Always"} ipipMode: want Never for IPv6
+			ippools IPPool {"cidr":"10.0.0.0/8","blockSize":33} blockSize: want 20 to 32, of IPv6 116 to 128
+			ippools IPPool {} spec.cidr: Required value
+			bgppeers BGPPeer {"node":"a","nodeSelector":"all()"} node and nodeSelector: want one of them, or none
+			bgpconfigurations BGPConfiguration {"nodeToNodeMeshEnabled":false,"nodeMeshMaxRestartTime":"1m"} want nodeToNodeMeshEnabled
+			hostendpoints HostEndpoint {"node":"a"} want an interfaceName or expectedIPs
+			globalnetworkpolicies GlobalNetworkPolicy {"preDNAT":true} want applyOnForward
+			tiers Tier {"defaultAction":"Maybe"} Unsupported value
+			ippools IPPool {"cidr":"10.0.0.0/8"} "assignmentMode": "Automatic"
+		E
+		[[ $(api -X PATCH -H 'Content-Type: application/merge-patch+json' -d '{"spec":{"cidr":"10.0.0.0/9"}}' \
+			$path/ippools/a) == *"cidr cannot change: create another IPPool"* ]]
+		api -X DELETE $path/ippools/a >/dev/null
+	done
+}
