@@ -9,7 +9,7 @@ void store_params_add(struct params *ps, struct store_conf *conf)
 {
 	const struct param rows[] = {
 		{.name = "DATASTORE_TYPE",
-			.aliases = "CALICO_DATASTORE_TYPE",
+			.aliases = "CALICO_DATASTORE_TYPE FELIX_DATASTORETYPE",
 			.text = &conf->type,
 			.doc = "Which datastore holds the cluster's resources: sqlite, etcdv3 or "
 			       "kubernetes; by default etcdv3 where ETCD_ENDPOINTS is set, else "
@@ -19,7 +19,7 @@ void store_params_add(struct params *ps, struct store_conf *conf)
 			.def = STORE_SQLITE_PATH,
 			.doc = "The file of the sqlite datastore"},
 		{.name = "ETCD_ENDPOINTS",
-			.aliases = "CALICO_ETCD_ENDPOINTS",
+			.aliases = "CALICO_ETCD_ENDPOINTS FELIX_ETCDENDPOINTS",
 			.text = &conf->etcd_endpoints,
 			.doc = "The addresses of etcd, parted by commas, as in "
 			       "https://192.0.2.1:2379,https://192.0.2.2:2379"},
@@ -28,16 +28,16 @@ void store_params_add(struct params *ps, struct store_conf *conf)
 			.text = &conf->etcd_discovery_srv,
 			.doc = "Not supported: set ETCD_ENDPOINTS"},
 		{.name = "ETCD_CA_CERT_FILE",
-			.aliases = "CALICO_ETCD_CA_CERT_FILE",
+			.aliases = "CALICO_ETCD_CA_CERT_FILE FELIX_ETCDCAFILE",
 			.text = &conf->etcd_ca_cert_file,
 			.doc = "Certificates that etcd's is checked against (PEM); by default the "
 			       "system's"},
 		{.name = "ETCD_CERT_FILE",
-			.aliases = "CALICO_ETCD_CERT_FILE",
+			.aliases = "CALICO_ETCD_CERT_FILE FELIX_ETCDCERTFILE",
 			.text = &conf->etcd_cert_file,
 			.doc = "The certificate that etcd is shown (PEM)"},
 		{.name = "ETCD_KEY_FILE",
-			.aliases = "CALICO_ETCD_KEY_FILE",
+			.aliases = "CALICO_ETCD_KEY_FILE FELIX_ETCDKEYFILE",
 			.text = &conf->etcd_key_file,
 			.doc = "Its private key (PEM)"},
 		{.name = "ETCD_USERNAME",

@@ -507,7 +507,23 @@ START_TEST(parameters_fill_the_configuration)
 	params_done(&ps);
 	store_conf_done(&copy);
 
+	/* as Felix has it, where it is configured alone */
 	unsetenv("ETCD_ENDPOINTS");
+	unsetenv("CALICO_ETCD_KEY_FILE");
+	setenv("FELIX_DATASTORETYPE", "etcdv3", 1);
+	setenv("FELIX_ETCDENDPOINTS", "http://192.0.2.2:2379", 1);
+	setenv("FELIX_ETCDKEYFILE", "/fk", 1);
+	setenv("FELIX_ETCDCERTFILE", "/fc", 1); /* ETCD_CERT_FILE wins */
+	store_params_add(&ps, &c);
+	ok(params_load(&ps, &argc, argv, &err));
+	ck_assert_str_eq(c.type, "etcdv3");
+	ck_assert_str_eq(c.etcd_endpoints, "http://192.0.2.2:2379");
+	ck_assert_str_eq(c.etcd_key_file, "/fk");
+	ck_assert_str_eq(c.etcd_cert_file, "/c");
+	params_done(&ps);
+
+	unsetenv("FELIX_ETCDENDPOINTS");
+	unsetenv("FELIX_DATASTORETYPE");
 	argc = 3;
 	argv[1] = srv;
 	store_params_add(&ps, &c);
