@@ -613,20 +613,35 @@ static void list_page(struct kube_op *o)
 
 /* ---- what there is ---- */
 
-/* An object of the datastore is one of Kubernetes', and a view of another's is changed there. */
+static enum store_access access_of(enum kube_form form)
+{
+	switch (form) {
+	case KUBE_RESOURCE:
+	case KUBE_POLICY:
+	case KUBE_BLOCK:
+	case KUBE_AFFINITY:
+	case KUBE_HANDLE:
+	case KUBE_IPAM_CONFIG:
+		return STORE_ANY;
+	case KUBE_IPAM_RESOURCE:
+		return STORE_SAME_AS;
+	case KUBE_NODE:
+		return STORE_CHANGE;
+	case KUBE_POD:
+	case KUBE_NAMESPACE:
+	case KUBE_ACCOUNT:
+	case KUBE_CORE:
+		break;
+	}
+	return STORE_FOREIGN;
+}
+
 static const struct store_root *kube_roots(size_t *ret_n)
 {
 	static struct store_root roots[KUBE_N_KINDS];
 
-	for (size_t i = 0; i < KUBE_N_KINDS; i++) {
-		enum kube_form form = kube_kinds[i].form;
-
-		roots[i] = (struct store_root){
-			kube_kinds[i].root, form == KUBE_NODE			    ? STORE_CHANGE
-					    : form == KUBE_POD || form == KUBE_CORE ? STORE_FOREIGN
-					    : form == KUBE_IPAM_RESOURCE	    ? STORE_SAME_AS
-										    : STORE_ANY};
-	}
+	for (size_t i = 0; i < KUBE_N_KINDS; i++)
+		roots[i] = (struct store_root){kube_kinds[i].root, access_of(kube_kinds[i].form)};
 	*ret_n = KUBE_N_KINDS;
 	return roots;
 }

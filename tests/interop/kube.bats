@@ -358,18 +358,6 @@ move() { # FROM TO
 	diff <(plain many) <(plain there)
 }
 
-@test "what the other datastore has no place for is told before anything is written" {
-	make_places
-	jq -c --slurpfile p "$golden/policy.json" 'if .datastore then .objects += 1, {
-		key: "/calico/resources/v3/projectcalico.org/globalnetworkpolicies/allow-dns", value: $p[0]} else . end' \
-		start >with-policy
-	ctl_on old datastore import -f with-policy
-	run -1 ctl_on old datastore migrate --to v1.conf
-	[[ $output == *"has no place for 1 globalnetworkpolicies: nothing was written; install their Custom"* ]]
-	[[ $(ctl_on old get clusterinformation -o json) == *'"datastoreReady": true'* ]]
-	[ -z "$(ctl_on v1 get ippools -o name)" ]
-}
-
 @test "of two groups that are served, the one that is used lacks what the other has" {
 	forget_everything
 	unset CALICO_API_GROUP
@@ -531,4 +519,20 @@ columns() { # PATH
 			$path/ippools/a) == *"cidr cannot change: create another IPPool"* ]]
 		api -X DELETE $path/ippools/a >/dev/null
 	done
+}
+
+@test "what the other datastore has no place for is told before anything is written" {
+	make_places
+	api -f -X DELETE /apis/apiextensions.k8s.io/v1/customresourcedefinitions/bgpfilters.crd.projectcalico.org \
+		>/dev/null
+	filters=/apis/crd.projectcalico.org/v1/bgpfilters
+	for _ in {1..300}; do
+		answers $filters || break
+		sleep 0.05
+	done
+	ctl_on old datastore import -f start
+	run -1 ctl_on old datastore migrate --to v1.conf
+	[[ $output == *"has no place for 1 bgpfilters: nothing was written; install their Custom"* ]]
+	[[ $(ctl_on old get clusterinformation -o json) == *'"datastoreReady": true'* ]]
+	[ -z "$(ctl_on v1 get ippools -o name)" ]
 }
