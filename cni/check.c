@@ -9,6 +9,7 @@
 #include "cni/endpoint.h"
 #include "ipam/alloc.h"
 #include "ipam/pools.h"
+#include "model/ipam.h"
 #include "model/ippool.h"
 #include "model/kind.h"
 #include "store/store.h"
@@ -204,7 +205,8 @@ static int check_pools(struct call *c, struct err *err)
 
 /*
  * Ready for ADD: the node has its name (call_init), the datastore takes writes, and there are the pools.
- * The key that is deleted is nobody's, which a driver finds only where it may write.
+ * The handle that is deleted is nobody's, which a driver finds only where it may write: of no handle is this
+ * the revision.
  */
 int call_status(struct call *c, struct err *err)
 {
@@ -214,8 +216,8 @@ int call_status(struct call *c, struct err *err)
 		return r;
 	if (call_heed_lock(c, NULL, err) != 0)
 		return CNI_E_UNAVAILABLE;
-	r = store_delete_wait(c->st, "/margay/v1/none", 0, NULL, c->deadline_ms, err);
-	if (r == -ENOENT)
+	r = store_delete_wait(c->st, IPAM_KEY_HANDLES "none", 1, NULL, c->deadline_ms, err);
+	if (r == -ENOENT || r == -ESTALE)
 		r = check_pools(c, err);
 	return r < 0 ? CNI_E_UNAVAILABLE : 0;
 }

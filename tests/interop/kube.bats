@@ -116,8 +116,8 @@ eventually() { # COMMAND...
 	false
 }
 
-cni() { # VERB
-	jq -n --arg k "$KUBECONFIG" --arg g "$GROUP" '{cniVersion: "1.0.0", name: "k8s-pod-network", type: "calico",
+cni() { # VERB [VERSION]
+	jq -n --arg k "$KUBECONFIG" --arg g "$GROUP" --arg v "${2:-1.0.0}" '{cniVersion: $v, name: "k8s-pod-network", type: "calico",
 		nodename: "node-1", datastore_type: "kubernetes", kubernetes: {kubeconfig: $k}, calico_api_group: $g,
 		ipam: {type: "calico-ipam"}, policy: {type: "k8s"}}' |
 		CNI_COMMAND=$1 CNI_CONTAINERID=0f3c1d CNI_NETNS=/run/netns/web-0 CNI_IFNAME=eth0 CNI_PATH=/nowhere \
@@ -154,6 +154,7 @@ pod_life() {
 	eventually servers_are_kept
 	run -0 "$BIN/margayctl" get nodes -o wide
 	[[ $output == *node-1*192.0.2.1/24* ]]
+	cni STATUS 1.1.0
 	ip netns add web-0
 	make_pod
 	cni ADD >result.json
