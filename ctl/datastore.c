@@ -38,6 +38,7 @@ struct task {
 	const char *source_name;
 	struct store *old; /* migrate: where it comes from */
 	struct move m;
+	bool was_locked, holds; /* migrate: the old one, before; the lock is its own to leave */
 	size_t n_written;
 	int64_t told_ms;
 };
@@ -492,14 +493,16 @@ static int verb_import(struct ctl *c, int argc, char **argv)
 }
 
 /* What both are left as. */
-static void tell_failure(struct task *t, bool was_locked)
+static void tell_failure(struct task *t)
 {
 	struct err err = ERR_INIT;
 	bool locked = false;
 
-	if (t->n_written == 0 && !was_locked) {
+	if (t->n_written == 0 && !t->was_locked) {
 		if (set_lock(t->old, false, &err) < 0)
 			ctl_fail(&err);
+		else
+			ctl_warn("nothing was written: %s is unlocked again", store_name(t->old));
 		return;
 	}
 	(void)is_locked(t->old, &locked, &err);
@@ -512,8 +515,7 @@ static void tell_failure(struct task *t, bool was_locked)
 
 static int migrate(struct task *t, struct store *to, struct err *err)
 {
-	bool was_locked = false;
-	int r = is_locked(t->old, &was_locked, err);
+	int r = is_locked(t->old, &t->was_locked, err);
 
 	t->source_name = store_name(t->old);
 	begin(t, to);
@@ -531,6 +533,7 @@ static int migrate(struct task *t, struct store *to, struct err *err)
 		r = set_lock(t->old, true, err);
 	if (r < 0)
 		return r;
+	t->holds = true;
 	if (r == 1) {
 		ctl_warn("%s is locked", t->source_name);
 		usleep(SETTLE_US);
@@ -542,10 +545,8 @@ static int migrate(struct task *t, struct store *to, struct err *err)
 	}
 	if (r == 0)
 		r = finish(t, err);
-	if (r < 0) {
-		tell_failure(t, was_locked);
+	if (r < 0)
 		return r;
-	}
 	ctl_warn("%s%s; give the new parameters to the programs of every node, and start them anew",
 		t->source_name,
 		snapshot_find(&t->source, STORE_LOCK_KEY) ? " stays locked"
@@ -586,6 +587,8 @@ static int verb_migrate(struct ctl *c, int argc, char **argv)
 			r = migrate(&t, to.st, &err);
 		if (r < 0)
 			ctl_fail(&err);
+		if (r < 0 && t.holds)
+			tell_failure(&t);
 	}
 	task_done(&t);
 	place_done(&from);
@@ -626,15 +629,15 @@ static int verb_unlock(struct ctl *c, int argc, char **argv)
 	return lock(c, argc, argv, false);
 }
 
-#define INTO_HELP                                                                                        \
-	"      --overwrite       replace what differs there, delete what the source does not have\n"     \
-	"      --keep-locked     leave the new datastore locked; datastore unlock opens it\n"            \
-	"  -o, --output json     the outcome as JSON\n"                                                  \
-	"\nWrites what is missing, reads everything back, compares it object by object, and checks\n"    \
-	"the records of addresses. A datastore that holds anything else is refused, and what differs\n"  \
-	"is told. The datastore is locked meanwhile. What was interrupted goes on when it is started\n"  \
-	"again.\n"                                                                                       \
-	"\nIn Kubernetes a Node takes the node's annotations where it exists, and endpoints are Pods:\n" \
+#define INTO_HELP                                                                                           \
+	"      --overwrite       replace what differs there, delete what the source does not have\n"        \
+	"      --keep-locked     leave the new datastore locked; datastore unlock opens it\n"               \
+	"  -o, --output json     the outcome as JSON\n"                                                     \
+	"\nWrites what is missing, reads everything back, compares it object by object, and checks\n"       \
+	"the records of addresses. A datastore that holds anything else is refused, and what differs\n"     \
+	"is told. The datastore is locked meanwhile. What was interrupted goes on when it is started\n"     \
+	"again.\n"                                                                                          \
+	"\nWhere Kubernetes has a Node of the same name, that takes the annotations; endpoints are Pods:\n" \
 	"these, Services and EndpointSlices are left out, and told.\n"
 
 int verb_datastore(struct ctl *c, int argc, char **argv)

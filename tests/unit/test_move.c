@@ -87,11 +87,22 @@ static void check_equal(struct snapshot *from, struct store *to)
 	snapshot_done(&there);
 }
 
+static size_t n_told, last_told;
+
+static void on_progress(void *arg, size_t done, size_t total)
+{
+	(void)arg;
+	ck_assert_uint_eq(total, array_size(objects) - 1);
+	ck_assert_uint_eq(done, last_told + 1);
+	last_told = done;
+	n_told++;
+}
+
 START_TEST(everything_is_moved)
 {
 	struct store *old = filled(), *new = store_fake_new(NULL);
 	struct snapshot from;
-	struct move m = {.from = &from, .to = new};
+	struct move m = {.from = &from, .to = new, .progress = on_progress};
 
 	read_all(old, &from);
 	ck_assert_uint_eq(from.v.n, array_size(objects) - 1); /* what is not ours stays */
@@ -99,6 +110,7 @@ START_TEST(everything_is_moved)
 	ck_assert_uint_eq(m.steps.n, from.v.n);
 	ck_assert_str_eq(m.steps.v[0].from->key, STORE_LOCK_KEY);
 	ck_assert_int_eq(move_run(&m, NULL), 0);
+	ck_assert_uint_eq(n_told, from.v.n);
 	check_equal(&from, new);
 	plan(&m);
 	ck_assert_uint_eq(m.steps.n, 0);
