@@ -28,6 +28,7 @@
 #include "base/strbuf.h"
 #include "fake/store_fake.h"
 #include "store/cache.h"
+#include "store/lock.h"
 #include "store/params.h"
 #include "svc/metrics.h"
 #include "svc/param.h"
@@ -1000,6 +1001,54 @@ static void settle(struct store *st, struct event_base *base)
 	while (!store_fake_idle(st));
 }
 
+static void set_lock(struct store *st, bool locked)
+{
+	store_fake_put(st, STORE_LOCK_KEY,
+		locked ? "{\"spec\":{\"datastoreReady\":false}}"
+		       : "{\"spec\":{\"datastoreReady\":true}}");
+}
+
+START_TEST(of_a_locked_store_nothing_is_told)
+{
+	struct follower f = {.base = event_base_new(), .may_delete = true};
+	struct store *st = store_fake_new(f.base);
+	struct sync_ops ops = f_ops;
+
+	ops.heed_lock = true;
+	set_lock(st, true);
+	store_fake_put(st, "/p/1", "1");
+	f.sync = sync_new(st, f_prefix, 1, &ops, &f, NULL);
+	ck_assert(!sync_locked(f.sync));
+	settle(st, f.base);
+	ck_assert(sync_locked(f.sync));
+	ck_assert(sync_up(f.sync));
+	ck_assert_str_eq(sync_state(f.sync), "locked: what is known stays in force");
+	ck_assert_int_eq(f.sets, 0);
+	ck_assert_int_eq(f.in_sync, 0);
+	set_lock(st, false);
+	settle(st, f.base);
+	ck_assert_str_eq(sync_state(f.sync), "in sync");
+	ck_assert_int_eq(f.sets, 1);
+	ck_assert_int_eq(f.in_sync, 1);
+	/* The lock is told of in the order of changes, and what comes after it is not told. */
+	set_lock(st, true);
+	settle(st, f.base);
+	store_fake_put(st, "/p/1", NULL);
+	store_fake_put(st, "/p/2", "2");
+	settle(st, f.base);
+	ck_assert_int_eq(f.sets, 1);
+	ck_assert_int_eq(f.dels, 0);
+	store_fake_put(st, STORE_LOCK_KEY, NULL);
+	settle(st, f.base);
+	ck_assert(!sync_locked(f.sync));
+	ck_assert_int_eq(f.sets, 2);
+	ck_assert_int_eq(f.dels, 1);
+	f_done(&f);
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
 START_TEST(sync_converges_whatever_fails)
 {
 	struct follower f = {.base = event_base_new(), .may_delete = true};
@@ -1007,10 +1056,12 @@ START_TEST(sync_converges_whatever_fails)
 	struct sync_hooks hooks = {
 		.arm = fake_arm, .now_ms = fake_now_ms, .random = fake_random, .arg = &armed};
 	struct store *st = store_fake_new(f.base);
+	struct sync_ops ops = f_ops;
 	char key[SUITE_KEY_SIZE], value[24];
 
 	seed();
-	f.sync = sync_new(st, f_prefix, 1, &f_ops, &f, &hooks);
+	ops.heed_lock = true;
+	f.sync = sync_new(st, f_prefix, 1, &ops, &f, &hooks);
 	for (int i = 0; i < 3000; i++) {
 		random_key(key);
 		snprintf(value, sizeof(value), "%ld", random() % 4);
@@ -1035,14 +1086,17 @@ START_TEST(sync_converges_whatever_fails)
 			break;
 		case 6:
 		case 7:
-		case 8:
 			store_fake_put(st, key, NULL);
+			break;
+		case 8:
+			set_lock(st, random() % 2);
 			break;
 		default:
 			store_fake_put(st, key, value);
 			break;
 		}
 	}
+	set_lock(st, false);
 	store_fake_away(st, false);
 	store_fake_hold(st, false);
 	store_fake_fail_nth(st, 0, 0);
@@ -1456,6 +1510,7 @@ int main(void)
 	suite_add_tcase(s, sqlite);
 
 	tcase_set_timeout(sync, 30);
+	tcase_add_test(sync, of_a_locked_store_nothing_is_told);
 	tcase_add_test(sync, sync_converges_whatever_fails);
 	tcase_add_test(sync, sync_keeps_what_it_knows_and_backs_off);
 	tcase_add_test(sync, sync_backs_off_where_no_watch_can_be_had);
