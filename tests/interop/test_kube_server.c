@@ -914,6 +914,17 @@ START_TEST(services_are_read_only)
 	ck_assert_uint_eq(l.n, 1);
 	has(&l.v[0], "\"addressType\":\"IPv4\"");
 	store_list_done(&l);
+	put("POST", "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies",
+		"{\"kind\":\"NetworkPolicy\",\"apiVersion\":\"networking.k8s.io/v1\",\"metadata\":{"
+		"\"name\":\"p\"},\"spec\":{\"podSelector\":{}}}");
+	ok(store_list_wait(st, "/margay/v1/networkpolicies/", 0, &l, &err));
+	ck_assert_uint_eq(l.n, 1);
+	ck_assert_str_eq(l.v[0].key, "/margay/v1/networkpolicies/default/p");
+	has(&l.v[0], "\"spec\":{\"podSelector\":{},\"policyTypes\":[\"Ingress\"]}");
+	store_list_done(&l);
+	fails(store_delete_wait(st, "/margay/v1/networkpolicies/default/p", 0, NULL, 0, &err),
+		-EACCES);
+	put("DELETE", "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies/p", NULL);
 	fails(store_create_wait(st, "/margay/v1/services/default/s", "{}", 0, NULL, &err), -EACCES);
 	fails(store_delete_wait(st, "/margay/v1/services/default/kubernetes", 0, NULL, 0, &err),
 		-EACCES);
