@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# For tests of what a datastore does to a node: etcd and a kube-apiserver on loopback in the directory
+# $SERVERS, the daemons of a node in this network namespace, and a look at what they say. The tests run in
+# a network and a mount namespace of their own (CMakeLists.txt); BIN names the directory of the programs.
+
+export IPAM=/calico/ipam/v2 V3=/calico/resources/v3/projectcalico.org
+export ETCDCTL_API=3
+
+# within SECONDS COMMAND...
+within() {
+	local end=$((SECONDS + $1 + 1))
+
+	shift
+	while [ $SECONDS -lt $end ]; do
+		! "$@" || return 0
+		sleep 0.1
+	done
+	echo "never true: $*"
+	tail -n 5 ./*.log
+	false
+}
+
+gone() { # PID
+	! kill -0 "$1" 2>/dev/null
+}
+
+end() { # PID: it is over when this returns
+	kill -CONT "$1" 2>/dev/null || return 0
+	kill "${2:--TERM}" "$1"
+	within 20 gone "$1"
+}
+
+# ---- servers ----
+
+etcd_start() { # ARGUMENTS...
+	etcd --data-dir "$SERVERS/etcd" --heartbeat-interval 20 --election-timeout 200 "$@" \
+		>>"$SERVERS/etcd.log" 2>&1 3>&- 4>&- &
+	ETCD=$!
+	echo $ETCD >"$SERVERS/etcd.pid"
+	within 20 curl -sko /dev/null "${ETCD_URL:-http://127.0.0.1:2379}/version"
+}
+
+# The tokens of admin and of whoever is named.
+api_prepare() { # USER...
+	local user
+
+	cd "$SERVERS" || return
+	echo secret-of-admin,admin,admin,system:masters >tokens
+	for user; do
+		echo "secret-of-$user,$user,$user" >>tokens
+	done
+	openssl genrsa -out sa.key 2048 2>/dev/null
+}
+
+api_start() { # ARGUMENTS...
+	"$APISERVER" --etcd-servers=http://127.0.0.1:2379 --bind-address=127.0.0.1 --secure-port=6443 \
+		--advertise-address=192.0.2.1 --cert-dir="$SERVERS/pki" --token-auth-file="$SERVERS/tokens" \
+		--authorization-mode=RBAC --service-account-key-file="$SERVERS/sa.key" \
+		--service-account-signing-key-file="$SERVERS/sa.key" \
+		--service-account-issuer=https://kubernetes.default.svc \
+		--service-cluster-ip-range=10.96.0.0/24 "$@" >>"$SERVERS/api.log" 2>&1 3>&- 4>&- &
+	echo $! >"$SERVERS/api.pid"
+	within 60 answers /readyz
+}
+
+api() { # CURL'S ARGUMENTS... PATH
+	curl -sS --cacert "$SERVERS/pki/apiserver.crt" -H 'Authorization: Bearer secret-of-admin' \
+		"${@:1:$#-1}" "https://127.0.0.1:6443${*: -1}"
+}
+
+answers() { # PATH
+	api -f "$1" >/dev/null 2>&1
+}
+
+post() { # PATH BODY [TYPE]
+	api -f -X POST -H "Content-Type: ${3:-application/json}" --data-binary "$2" "$1" >/dev/null
+}
+
+merge() { # PATH PATCH
+	api -f -X PATCH -H 'Content-Type: application/merge-patch+json' --data-binary "$2" "$1" >/dev/null
+}
+
+crds_make() {
+	local file
+
+	awk -v out="$SERVERS/crd-" 'BEGIN { RS = "---\n" } NR > 1 { print > (out NR); close(out NR) }' \
+		"${BASH_SOURCE[0]%/*}/../../etc/manifests/crds-v1.yaml"
+	for file in "$SERVERS"/crd-*; do
+		post /apis/apiextensions.k8s.io/v1/customresourcedefinitions "$(cat "$file")" application/yaml
+	done
+	within 20 answers /apis/crd.projectcalico.org/v1/ippools
+	within 20 answers /apis/crd.projectcalico.org/v1/ipreservations
+}
+
+node_make() {
+	post /api/v1/nodes '{"kind":"Node","apiVersion":"v1","metadata":{"name":"node-1"},
+		"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.1"}]}}'
+}
+
+# kubeconfig SERVER CA USER-AS-YAML
+kubeconfig() {
+	cat >kubeconfig.new <<-K
+		apiVersion: v1
+		kind: Config
+		current-context: c
+		contexts: [{name: c, context: {cluster: k, user: u}}]
+		clusters: [{name: k, cluster: {server: "$1", certificate-authority: "$2"}}]
+		users: [{name: u, user: $3}]
+	K
+	mv kubeconfig.new kubeconfig
+}
+
+# ---- a node ----
+
+node_env() {
+	export MARGAY_LOG_LEVEL=warn NODENAME=node-1 IP=192.0.2.1/24 NO_DEFAULT_POOLS=true
+	export FELIX_ROUTEREFRESHINTERVAL=0 FELIX_IPINIPENABLED=false
+	export MARGAY_NODENAME_FILE=$PWD/nodename MARGAY_MTU_FILE=$PWD/mtu MARGAY_RUN_DIR=$PWD/run
+	export BIRD_CTL=$PWD/bird.ctl BIRD_CONF_DIR=$PWD/bird MARGAY_SECRET_DIR=$PWD MARGAY_CONFIG=''
+	export MARGAY_FELIX_METRICS_ENABLED=true MARGAY_CONFD_METRICS_ENABLED=true \
+		MARGAY_PROXY_METRICS_ENABLED=true
+	mkdir -p bird
+}
+
+start() { # DAEMON
+	# a kubeconfig of its own, where there is one
+	[ ! -f "kubeconfig-$1" ] || local -x KUBECONFIG=$PWD/kubeconfig-$1
+	"$BIN/margay-$1" >>"$1.log" 2>&1 3>&- 4>&- &
+	echo $! >"$1.pid"
+	within 10 alive "$1"
+}
+
+stop() { # DAEMON...
+	local d
+
+	for d; do
+		[ ! -f "$d.pid" ] || end "$(cat "$d.pid")"
+	done
+}
+
+declare -gA HEALTH=([felix]=9099 [confd]=9098 [proxy]=10256)
+
+alive() { # DAEMON
+	curl -sfo /dev/null "127.0.0.1:${HEALTH[$1]}/healthz"
+}
+
+says() { # DAEMON TEXT
+	curl -s "127.0.0.1:${HEALTH[$1]}/readyz" | grep -qF -- "$2"
+}
+
+metric() { # DAEMON NAME
+	curl -s "127.0.0.1:${HEALTH[$1]}/metrics" | awk -v n="margay_datastore_$2" '$1 == n { print $2 }'
+}
+
+# A store that fails does not hold up the loops of the daemons: how long /healthz took at worst, in ms.
+loops_watch() { # DAEMON...
+	(
+		worst=0
+		trap 'echo $worst >loops; exit' TERM
+		while :; do
+			for d; do
+				ms=$(curl -s -o /dev/null -w '%{time_starttransfer}' "127.0.0.1:${HEALTH[$d]}/healthz" |
+					awk '{ printf "%d", $1 * 1000 }')
+				[ "$ms" -le "$worst" ] || worst=$ms
+			done
+			sleep 0.1
+		done
+	) 3>&- 4>&- &
+	echo $! >loops.pid
+}
+
+loops_were_free() {
+	end "$(cat loops.pid)"
+	rm loops.pid
+	echo "# a loop was busy for $(cat loops) ms at worst" >&3
+	[ "$(cat loops)" -lt 2000 ]
+}
