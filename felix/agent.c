@@ -39,7 +39,7 @@
 #define RETRY_MAX_MS 30000
 #define ADDRESS_SETTLE_MS 1000 /* after a change of the host's addresses */
 
-enum { IN_POOLS, IN_NODE, IN_WEPS, IN_CONFIGS, IN_BLOCKS4, IN_BLOCKS6, N_INPUTS };
+enum { IN_POOLS, IN_NODE, IN_WEPS, IN_CONFIGS, IN_BLOCKS, N_INPUTS };
 
 /* What fails and is tried again: a health check, and what the log has heard of it. */
 struct part {
@@ -55,7 +55,7 @@ struct agent {
 	const struct agent_conf *conf;
 	struct event_base *base;
 	int64_t (*now_ms)(void);
-	char *node_key, *affinities[2];
+	char *node_key, *affinities;
 
 	struct rt *rt;
 	struct rt_monitor *monitor;
@@ -341,7 +341,7 @@ static void allow_deletes(struct agent *a)
 	if (!a->pools_known || (a->blocks_whole && a->wants_whole))
 		return;
 	if (!a->blocks_whole) {
-		block = find_unknown(a, 1U << IN_BLOCKS4 | 1U << IN_BLOCKS6);
+		block = find_unknown(a, 1U << IN_BLOCKS);
 		a->blocks_whole = !block;
 		if (a->blocks_whole)
 			routes_allow_deletes(a->routes);
@@ -836,10 +836,8 @@ static void define_kinds(struct agent *a)
 	char buf[IPAM_KEY_SIZE];
 
 	a->node_key = mem_strdup(key_str(KIND_NODE, NULL, a->conf->start.nodename));
-	a->affinities[0] =
-		mem_strdup(ipam_key_affinities_of_host(a->conf->start.nodename, IP_V4, buf));
-	a->affinities[1] =
-		mem_strdup(ipam_key_affinities_of_host(a->conf->start.nodename, IP_V6, buf));
+	a->affinities =
+		mem_strdup(ipam_key_affinities_of_host(a->conf->start.nodename, IP_NONE, buf));
 	/* In the order in which they are listed. */
 	a->kinds[IN_POOLS] = (struct cache_kind){
 		kind_info(KIND_IPPOOL)->root, ippool_cache_decode, ippool_cache_free, on_pool};
@@ -849,10 +847,8 @@ static void define_kinds(struct agent *a)
 		kind_info(KIND_WORKLOADENDPOINT)->root, decode_wep, free, on_wep};
 	a->kinds[IN_CONFIGS] = (struct cache_kind){
 		kind_info(KIND_FELIXCONFIGURATION)->root, decode_config, free_config, on_config};
-	a->kinds[IN_BLOCKS4] =
-		(struct cache_kind){a->affinities[0], decode_affinity, free, on_affinity};
-	a->kinds[IN_BLOCKS6] =
-		(struct cache_kind){a->affinities[1], decode_affinity, free, on_affinity};
+	a->kinds[IN_BLOCKS] =
+		(struct cache_kind){a->affinities, decode_affinity, free, on_affinity};
 }
 
 static const struct cache_ops cache_ops = {
@@ -953,8 +949,7 @@ void agent_free(struct agent *a)
 	free(a->pattern);
 	free(a->given.mtu_iface_pattern);
 	free(a->node_key);
-	free(a->affinities[0]);
-	free(a->affinities[1]);
+	free(a->affinities);
 	free(a->unknown);
 	free(a->method);
 	for (int i = 0; i < N_PARTS; i++)

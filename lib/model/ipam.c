@@ -665,7 +665,10 @@ const char *ipam_key_block(const struct prefix *cidr, char buf[static IPAM_KEY_S
 const char *ipam_key_affinities_of_host(
 	const char *host, enum ip_family family, char buf[static IPAM_KEY_SIZE])
 {
-	snprintf(buf, IPAM_KEY_SIZE, IPAM_KEY_AFFINITIES "%s/ipv%d/block/", host, family);
+	if (family == IP_NONE)
+		snprintf(buf, IPAM_KEY_SIZE, IPAM_KEY_AFFINITIES "%s/", host);
+	else
+		snprintf(buf, IPAM_KEY_SIZE, IPAM_KEY_AFFINITIES "%s/ipv%d/block/", host, family);
 	return buf;
 }
 

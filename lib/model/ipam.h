@@ -118,6 +118,7 @@ const char *ipam_key_affinity(
 const char *ipam_key_handle(const char *handle, char buf[static IPAM_KEY_SIZE]);
 /* Prefixes to list by. */
 const char *ipam_key_blocks_of_family(enum ip_family family, char buf[static IPAM_KEY_SIZE]);
+/* family IP_NONE: of both. */
 const char *ipam_key_affinities_of_host(
 	const char *host, enum ip_family family, char buf[static IPAM_KEY_SIZE]);
 /* And back: false where the key is no such key. host: IPAM_KEY_SIZE bytes, or NULL. */
