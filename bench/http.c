@@ -14,7 +14,7 @@
 
 struct http {
 	CURL *easy;
-	struct curl_slist *headers;
+	struct curl_slist *headers, *patch;
 	struct strbuf in;
 	http_data_fn *fn;
 	void *arg;
@@ -32,6 +32,20 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 	return h->ended ? 0 : size * n;
 }
 
+static struct curl_slist *make_headers(const char *type, const char *token)
+{
+	struct curl_slist *all = curl_slist_append(NULL, "Accept: application/json");
+	auto_free char *content = mem_printf("Content-Type: application/%s", type);
+
+	all = curl_slist_append(all, content);
+	if (token) {
+		auto_free char *auth = mem_printf("Authorization: Bearer %s", token);
+
+		all = curl_slist_append(all, auth);
+	}
+	return all;
+}
+
 struct http *http_new(const char *ca_file, const char *token)
 {
 	struct http *h = mem_new(struct http);
@@ -39,14 +53,8 @@ struct http *http_new(const char *ca_file, const char *token)
 	h->easy = curl_easy_init();
 	if (!h->easy)
 		die("libcurl cannot be initialised");
-	h->headers = curl_slist_append(NULL, "Content-Type: application/json");
-	h->headers = curl_slist_append(h->headers, "Accept: application/json");
-	if (token) {
-		auto_free char *auth = mem_printf("Authorization: Bearer %s", token);
-
-		h->headers = curl_slist_append(h->headers, auth);
-	}
-	curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, h->headers);
+	h->headers = make_headers("json", token);
+	h->patch = make_headers("merge-patch+json", token);
 	curl_easy_setopt(h->easy, CURLOPT_CAINFO, ca_file);
 	curl_easy_setopt(h->easy, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(h->easy, CURLOPT_WRITEDATA, h);
@@ -61,14 +69,17 @@ void http_free(struct http *h)
 		return;
 	curl_easy_cleanup(h->easy);
 	curl_slist_free_all(h->headers);
+	curl_slist_free_all(h->patch);
 	strbuf_done(&h->in);
 	free(h);
 }
 
 static void perform(struct http *h, const char *method, const char *url, const char *body)
 {
+	bool patch = method && strcmp(method, "PATCH") == 0;
 	CURLcode r;
 
+	curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, patch ? h->patch : h->headers);
 	curl_easy_setopt(h->easy, CURLOPT_URL, url);
 	curl_easy_setopt(h->easy, CURLOPT_POSTFIELDS, body);
 	curl_easy_setopt(h->easy, CURLOPT_POSTFIELDSIZE, body ? (long)strlen(body) : 0L);

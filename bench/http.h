@@ -15,7 +15,7 @@ struct http;
 struct http *http_new(const char *ca_file, const char *token);
 void http_free(struct http *h);
 
-/* method NULL: GET. The body of the answer, borrowed until the next call; it must be a 2xx. */
+/* method NULL: GET; PATCH: a merge patch. The body of the answer, borrowed until the next call; it must be a 2xx. */
 const char *http_call(struct http *h, const char *method, const char *url, const char *body);
 
 /* A part of an answer has come; false: no more of it is wanted. */
