@@ -600,9 +600,29 @@ static void on_looked_up(void *arg, const struct ip *ip, const struct err *err)
 	start_run(a->start, &(struct prefix){0}, err_text(&e), clock_real_ns());
 }
 
+/* The node is there only when its kubelet has made it, and changes when its kubelet says so. */
+static int internal_ip(struct agent *a, struct prefix *ret, struct err *err)
+{
+	const struct node *self = cache_get(a->cache, a->node_key);
+	const struct node_address *e;
+	struct ip ip;
+
+	for (size_t i = 0; self && i < self->addresses.n; i++) {
+		e = &self->addresses.v[i];
+		if (e->type && strcmp(e->type, "InternalIP") == 0 &&
+			ip_parse(e->address, &ip, NULL) == 0 && ip.family == IP_V4)
+			return detect_given(a->rt, e->address, ret, err);
+	}
+	return err_set(err, -ENOENT,
+		"IP_AUTODETECTION_METHOD " DETECT_INTERNAL_IP
+		": Kubernetes has given the node no IPv4 InternalIP");
+}
+
 /* A name is looked up until it was found once. EINPROGRESS: on_looked_up goes on. */
 static int detect(struct agent *a, struct prefix *ret, struct err *err)
 {
+	if (strcmp(a->conf->ip_method, DETECT_INTERNAL_IP) == 0)
+		return internal_ip(a, ret, err);
 	if (a->method)
 		return detect_address(a->rt, a->method, ret, err);
 	if (!a->lookup)

@@ -190,8 +190,8 @@ static int detect(struct rt *rt, const struct host *h, const char *method, struc
 		a = argument(method, "skip-interface");
 		if (!a && method[0] && strcmp(method, "first-found") != 0)
 			return err_set(err, -EINVAL,
-				"\"%.60s\": want first-found, interface=, skip-interface=, cidr= or "
-				"can-reach=",
+				"\"%.60s\": want first-found, interface=, skip-interface=, cidr=, "
+				"can-reach= or kubernetes-internal-ip",
 				method);
 		auto_free char *all = mem_printf(a ? "%s|%s" : "%s", EXCLUDED, a);
 
@@ -229,7 +229,8 @@ int detect_check(const char *method, struct err *err)
 {
 	struct host none = {0};
 	struct prefix p;
-	int r = argument(method, "can-reach") ? 0 : detect(NULL, &none, method, &p, err);
+	bool known = argument(method, "can-reach") || strcmp(method, DETECT_INTERNAL_IP) == 0;
+	int r = known ? 0 : detect(NULL, &none, method, &p, err);
 
 	return r == -ENOENT ? 0 : r;
 }

@@ -12,6 +12,8 @@ struct rt;
 
 /* The NAME of can-reach=NAME, for which an address is to be put; NULL: there is none. Borrowed. */
 const char *detect_name(const char *method);
+/* The method that takes the InternalIP which Kubernetes' Node has. */
+#define DETECT_INTERNAL_IP "kubernetes-internal-ip"
 /*
  * method: "first-found", "interface=RE,RE", "skip-interface=RE,RE", "cidr=CIDR,CIDR" or
  * "can-reach=ADDRESS"; "" = first-found. *ret has the prefix length of the interface. ENOENT: no

@@ -81,8 +81,9 @@ static const struct param table[] = {
 		.str = &ip_method,
 		.def = "first-found",
 		.check = check_method,
-		.doc = "first-found, interface=REGEX,..., skip-interface=REGEX,..., cidr=CIDR,... or "
-		       "can-reach=HOST, a name being looked up until it was found once"},
+		.doc = "first-found, interface=REGEX,..., skip-interface=REGEX,..., cidr=CIDR,..., "
+		       "kubernetes-internal-ip or can-reach=HOST, a name being looked up until it was "
+		       "found once"},
 	{.name = "DISABLE_NODE_IP_CHECK",
 		.type = PARAM_BOOL,
 		.flag = &conf.start.skip_ip_check,

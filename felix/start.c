@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/strbuf.h"
 #include "base/vec.h"
 #include "ipam/alloc.h"
 #include "ipam/pools.h"
@@ -24,6 +25,7 @@
 
 #define POOL4 "default-ipv4-ippool"
 #define POOL6 "default-ipv6-ippool"
+#define TIERS "/calico/resources/v3/projectcalico.org/tiers/"
 #define ATTEMPTS 20 /* lost compare-and-swaps before it gives up until the next run */
 
 /* An object as the store had it. text NULL: there is none. */
@@ -52,6 +54,7 @@ struct start {
 	/* The tunnel's address. */
 	bool released, assigned;
 	struct ip tunnel;
+	bool no_tiers, told_tiers; /* this run cannot make them; that was told */
 
 	struct store_op *op; /* the one under way */
 	struct ipam_request *rq;
@@ -167,7 +170,7 @@ void start_run(struct start *s, const struct prefix *address, const char *why, i
 	s->why = why ? mem_strdup(why) : NULL;
 	s->now_ns = now_ns;
 	s->attempts = 0;
-	s->released = s->assigned = false;
+	s->released = s->assigned = s->no_tiers = false;
 	s->running = true;
 	step(s);
 }
@@ -223,6 +226,16 @@ static void take_list(struct start *s, const struct store_res *res)
 	}
 }
 
+/* Nothing here needs tiers, and Calico's older manifests have none. */
+static bool go_without_tiers(struct start *s, const struct err *err)
+{
+	if (strncmp(s->key, TIERS, strlen(TIERS)) != 0)
+		return false;
+	if (!s->told_tiers)
+		log_warn("no tiers are made: %s", err_text(err));
+	return s->no_tiers = s->told_tiers = true;
+}
+
 static void on_answer(void *arg, const struct store_res *res)
 {
 	struct start *s = arg;
@@ -242,7 +255,7 @@ static void on_answer(void *arg, const struct store_res *res)
 	else if ((res->r == -ESTALE || res->r == -EEXIST || res->r == -ENOENT) &&
 		 s->attempts++ < ATTEMPTS)
 		unlearn(s, s->key);
-	else if (res->r < 0) {
+	else if (res->r < 0 && !go_without_tiers(s, res->err)) {
 		e = *res->err;
 		err_wrap(&e, res->r, "%s %s",
 			s->verb == STORE_LIST || s->verb == STORE_GET ? "read" : "write", s->key);
@@ -308,20 +321,25 @@ static bool ensure(struct start *s, const char *kind, const char *key, char *tex
 }
 
 /* A resource that is written once and never changed. spec_take is consumed. */
-static bool ensure_default(struct start *s, enum kind kind, const char *name, json_t *spec_take)
+static bool ensure_resource(struct start *s, const char *kind, const char *key, json_t *spec_take)
 {
 	struct meta m = {0};
 	json_t *j;
 	char *text;
 
 	identify(s, &m);
-	j = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o}", "kind", name, "apiVersion",
-		"projectcalico.org/v3", "metadata", "name", "default", "uid", m.uid,
+	j = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:o}", "kind", kind, "apiVersion",
+		"projectcalico.org/v3", "metadata", "name", strrchr(key, '/') + 1, "uid", m.uid,
 		"creationTimestamp", m.created, "spec", spec_take);
 	text = json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER);
 	json_decref(j);
 	meta_done(&m);
-	return ensure(s, name, key_str(kind, NULL, "default"), text);
+	return ensure(s, kind, key, text);
+}
+
+static bool ensure_default(struct start *s, enum kind kind, const char *name, json_t *spec_take)
+{
+	return ensure_resource(s, kind_info(kind)->name, key_str(kind, NULL, name), spec_take);
 }
 
 /* 1 = done, 0 = an operation was started, negative = it cannot be. */
@@ -616,23 +634,111 @@ static int ensure_pools(struct start *s, struct err *err)
 	return r == 1 ? ensure_pool6(s, err) : r;
 }
 
-static bool ensure_defaults(struct start *s)
+/* ---- the cluster's resources ---- */
+
+static bool has_item(const char *list, const char *item, size_t len)
 {
-	char guid[META_UUID_SIZE];
+	for (const char *s = list; s; s = strchr(s, ',')) {
+		s += *s == ',';
+		if (strncmp(s, item, len) == 0 && (s[len] == '\0' || s[len] == ','))
+			return true;
+	}
+	return false;
+}
+
+/* Those of b that a lacks behind it. */
+static void add_items(struct strbuf *a, const char *b)
+{
+	size_t len;
+
+	for (; *b; b += len + (b[len] == ',')) {
+		len = strcspn(b, ",");
+		if (len > 0 && !has_item(strbuf_str(a), b, len))
+			strbuf_addf(a, "%s%.*s", a->len ? "," : "", (int)len, b);
+	}
+}
+
+/* Fills in what spec lacks, as each of Calico's nodes does. Another program's version stays. */
+static void complete_cluster(const struct start *s, json_t *spec)
+{
+	const char *version = json_string_value(json_object_get(spec, "calicoVersion"));
+	const char *type = json_string_value(json_object_get(spec, "clusterType"));
+	const char *guid = json_string_value(json_object_get(spec, "clusterGUID"));
+	auto_strbuf types = STRBUF_INIT, new_guid = STRBUF_INIT;
+	char uuid[META_UUID_SIZE];
 	uint8_t random[16];
 
 	mem_random(random, sizeof(random));
-	return ensure_default(s, KIND_CLUSTERINFORMATION, "ClusterInformation",
-		       json_pack("{s:s, s:s, s:s, s:b}", "clusterGUID", meta_uuid(random, guid),
-			       "clusterType", s->conf->cluster_type, "calicoVersion",
-			       "margay-" MARGAY_VERSION, "datastoreReady", 1)) &&
-	       ensure_default(s, KIND_FELIXCONFIGURATION, "FelixConfiguration",
+	meta_uuid(random, uuid);
+	for (const char *c = uuid; *c; c++)
+		if (*c != '-')
+			strbuf_addf(&new_guid, "%c", *c);
+	add_items(&types, type ? type : "");
+	add_items(&types, s->conf->cluster_type);
+	if (store_is_managed(s->st))
+		add_items(&types, "kdd");
+	if (!guid || !*guid)
+		json_object_set_new(spec, "clusterGUID", json_string(strbuf_str(&new_guid)));
+	json_object_set_new(spec, "clusterType", json_string(strbuf_str(&types)));
+	if (!version || !*version || strncmp(version, "margay-", 7) == 0)
+		json_object_set_new(spec, "calicoVersion", json_string("margay-" MARGAY_VERSION));
+	if (!json_object_get(spec, "datastoreReady"))
+		json_object_set_new(spec, "datastoreReady", json_true());
+}
+
+/* True: it is as it should be. One that is no such object is left alone. */
+static bool ensure_cluster(struct start *s)
+{
+	auto_free char *key = mem_strdup(key_str(KIND_CLUSTERINFORMATION, NULL, "default"));
+	auto_(json) json_t *j = NULL, *before = NULL;
+	json_t *spec;
+	struct object *o;
+
+	if (!know(s, key, &o))
+		return false;
+	if (!o->text) {
+		spec = json_object();
+		complete_cluster(s, spec);
+		return ensure_default(s, KIND_CLUSTERINFORMATION, "default", spec);
+	}
+	j = json_loads(o->text, 0, NULL);
+	spec = json_object_get(j, "spec");
+	if (!json_is_object(spec))
+		return true;
+	before = json_deep_copy(spec);
+	complete_cluster(s, spec);
+	if (json_equal(before, spec))
+		return true;
+	operate(s, STORE_UPDATE, key, model_json_dump(j), o->rev);
+	return false;
+}
+
+static bool ensure_tier(struct start *s, const char *key, int order, const char *action)
+{
+	return s->no_tiers ||
+	       ensure_resource(s, "Tier", key,
+		       json_pack("{s:i, s:s}", "order", order, "defaultAction", action));
+}
+
+static bool ensure_defaults(struct start *s)
+{
+	auto_free char *own = mem_printf("node.%s", s->conf->nodename);
+
+	return ensure_cluster(s) &&
+	       ensure_default(s, KIND_FELIXCONFIGURATION, "default",
 		       json_pack("{s:s, s:s, s:s, s:s}", "bpfLogLevel", "", "floatingIPs",
 			       "Disabled", "logSeverityScreen", "Info", "reportingInterval",
 			       "0s")) &&
-	       ensure_default(s, KIND_BGPCONFIGURATION, "BGPConfiguration", json_object()) &&
-	       ensure_default(s, KIND_IPAMCONFIGURATION, "IPAMConfiguration",
-		       json_pack("{s:b, s:b}", "strictAffinity", 0, "autoAllocateBlocks", 1));
+	       (store_is_managed(s->st) || ensure_default(s, KIND_FELIXCONFIGURATION, own,
+						   json_pack("{s:s, s:s, s:s}", "bpfLogLevel", "",
+							   "defaultEndpointToHostAction", "Return",
+							   "floatingIPs", "Disabled"))) &&
+	       ensure_default(s, KIND_BGPCONFIGURATION, "default", json_object()) &&
+	       ensure_default(s, KIND_IPAMCONFIGURATION, "default",
+		       json_pack("{s:b, s:b}", "strictAffinity", 0, "autoAllocateBlocks", 1)) &&
+	       ensure_tier(s, TIERS "default", 1000000, "Deny") &&
+	       ensure_tier(s, TIERS "kube-admin", 1000, "Pass") &&
+	       ensure_tier(s, TIERS "kube-baseline", 10000000, "Pass");
 }
 
 /* ---- the tunnel's address ---- */

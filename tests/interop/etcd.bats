@@ -169,18 +169,59 @@ told() { # TEXT
 	told 'ETCD_ENDPOINTS: a user in an address: set ETCD_USERNAME and ETCD_PASSWORD'
 }
 
-@test "felix follows etcd, over its restart" {
+start_felix() {
 	export IP=192.0.2.1/24 NO_DEFAULT_POOLS=true FELIX_ROUTEREFRESHINTERVAL=0
+	export MARGAY_LOG_LEVEL=warn
 	export MARGAY_NODENAME_FILE=$PWD/nodename MARGAY_MTU_FILE=$PWD/mtu MARGAY_RUN_DIR=$PWD/run
-	ip address add 192.0.2.1/24 dev lo
+	ip address replace 192.0.2.1/24 dev lo
 	"$BIN/margay-felix" 2>felix.log &
 	FELIX=$!
+}
+
+eventually() { # COMMAND...
+	for _ in {1..300}; do
+		! "$@" || return 0
+		sleep 0.05
+	done
+	echo "never true: $*"
+	cat felix.log
+	false
+}
+
+has() { # KEY
+	[ -n "$(value "$1")" ]
+}
+
+# In the words of Calico's own start-up.
+cluster_is_made() {
+	eventually has $V3/tiers/kube-baseline
+	[[ $(value $V3/clusterinformations/default | jq -r .spec.clusterGUID) =~ ^[0-9a-f]{32}$ ]]
+	[ "$(value $V3/clusterinformations/default | jq -c '[.spec.clusterType, .spec.datastoreReady]')" = '["bgp",true]' ]
+	[ "$(value $V3/ipamconfigurations/default | jq -c .spec)" = '{"strictAffinity":false,"autoAllocateBlocks":true}' ]
+	[ "$(value $V3/felixconfigurations/default | jq -r .spec.logSeverityScreen)" = Info ]
+	[ "$(value $V3/felixconfigurations/node.node1 | jq -r .spec.defaultEndpointToHostAction)" = Return ]
+	[ "$(value $V3/tiers/default | jq -c .spec)" = '{"order":1000000,"defaultAction":"Deny"}' ]
+	[ "$(cat nodename)" = node1 ]
+}
+
+@test "a node whose address another has is refused" {
+	etcdctl put $V3/nodes/node2 '{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"node2"},"spec":{"bgp":{"ipv4Address":"192.0.2.1/24"}}}'
+	start_felix
+	eventually grep -q "node node1: its address 192.0.2.1 is node node2's already" felix.log
+	run -1 has $V3/nodes/node1
+	etcdctl del $V3/nodes/node2
+	eventually has $V3/nodes/node1
+}
+
+@test "felix follows etcd, over its restart" {
+	start_felix
 	for _ in {1..200}; do
 		value=$(value $V3/nodes/node1)
 		[ -z "$value" ] || break
 		sleep 0.05
 	done
 	[ "$(jq -r .spec.bgp.ipv4Address <<<"$value")" = 192.0.2.1/24 ]
+	cluster_is_made
 	kill "$ETCD"
 	wait "$ETCD" || true
 	etcd_start

@@ -87,7 +87,7 @@ teardown() {
 	api -X DELETE '/api/v1/namespaces/default/pods/web-0?gracePeriodSeconds=0' >/dev/null
 	api -X DELETE /api/v1/nodes/node-1 >/dev/null
 	for plural in ippools ipamblocks blockaffinities ipamhandles clusterinformations felixconfigurations \
-		bgpconfigurations; do
+		bgpconfigurations tiers; do
 		api -X DELETE "/apis/$GROUP/$plural" >/dev/null
 	done
 }
@@ -124,8 +124,8 @@ cni() { # VERB [VERSION]
 			CNI_ARGS='K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0' "$BIN/margay"
 }
 
-start_felix() {
-	export IP=192.0.2.1/24 CALICO_IPV4POOL_CIDR=10.244.0.0/16 CALICO_IPV4POOL_IPIP=Never
+start_felix() { # [IP]
+	export IP=${1:-192.0.2.1/24} CALICO_IPV4POOL_CIDR=10.244.0.0/16 CALICO_IPV4POOL_IPIP=Never
 	export FELIX_ROUTEREFRESHINTERVAL=0
 	export MARGAY_NODENAME_FILE=$PWD/nodename MARGAY_MTU_FILE=$PWD/mtu MARGAY_RUN_DIR=$PWD/run
 	"$BIN/margay-felix" 2>felix.log 3>&- &
@@ -140,6 +140,23 @@ servers_are_kept() {
 	[ "$(cat endpoints)" = https://192.0.2.1:6443 ]
 }
 
+spec() { # PLURAL NAME
+	api -f "/apis/$GROUP/$1/$2" | jq -c .spec
+}
+
+# In the words of Calico's own start-up.
+cluster_is_made() {
+	local config=ipamconfigs
+	[ "$GROUP" = crd.projectcalico.org/v1 ] || config=ipamconfigurations
+	[[ $(spec clusterinformations default | jq -r .clusterGUID) =~ ^[0-9a-f]{32}$ ]]
+	[ "$(spec clusterinformations default | jq -c '[.clusterType, .datastoreReady]')" = '["bgp,kdd",true]' ]
+	[ "$(spec $config default | jq -c '[.autoAllocateBlocks, .strictAffinity]')" = '[true,false]' ]
+	[ "$(spec felixconfigurations default | jq -r .logSeverityScreen)" = Info ]
+	run ! answers "/apis/$GROUP/felixconfigurations/node.node-1"
+	eventually answers "/apis/$GROUP/tiers/kube-baseline"
+	[ "$(spec tiers default)" = '{"defaultAction":"Deny","order":1000000}' ]
+}
+
 has_blackhole() {
 	[ -n "$(ip route show type blackhole "$1")" ]
 }
@@ -150,8 +167,10 @@ pod_life() {
 	eventually grep -q 'Kubernetes has no Node node-1' felix.log
 	make_node
 	eventually node_is_written
+	[ "$(cat nodename)" = node-1 ]
 	eventually answers "/apis/$GROUP/ippools/default-ipv4-ippool"
 	eventually servers_are_kept
+	cluster_is_made
 	run -0 "$BIN/margayctl" get nodes -o wide
 	[[ $output == *node-1*192.0.2.1/24* ]]
 	cni STATUS 1.1.0
@@ -520,6 +539,25 @@ columns() { # PATH
 			$path/ippools/a) == *"cidr cannot change: create another IPPool"* ]]
 		api -X DELETE $path/ippools/a >/dev/null
 	done
+}
+
+@test "a node whose address another has is refused" {
+	post application/json /api/v1/nodes '{"kind":"Node","apiVersion":"v1","metadata":{"name":"node-2",
+		"annotations":{"projectcalico.org/IPv4Address":"192.0.2.1/24"}}}'
+	make_node
+	start_felix
+	eventually grep -q "node node-1: its address 192.0.2.1 is node node-2's already" felix.log
+	run -1 node_is_written
+	api -f -X DELETE /api/v1/nodes/node-2 >/dev/null
+	eventually node_is_written
+}
+
+@test "the node's address is the one that kubelet has told" {
+	export IP_AUTODETECTION_METHOD=kubernetes-internal-ip
+	start_felix autodetect
+	eventually grep -q 'Kubernetes has given the node no IPv4 InternalIP' felix.log
+	make_node
+	eventually node_is_written
 }
 
 @test "what the other datastore has no place for is told before anything is written" {

@@ -27,6 +27,7 @@
  *	expect-address NAME IP		on a link
  *	expect-store KEY TEXT|none	which the value holds
  *	expect-health TEXT		which /readyz says; a call that fails may be what is BAD
+ *	detect METHOD			felix finds the node's address itself, by this
  *	default-pools [CIDR]		felix makes pools where there are none
  *	quiet | expect-quiet		no change was written to the kernel since
  */
@@ -108,10 +109,10 @@ static struct prefix dst_of(const char *s)
 
 /* ---- felix ---- */
 
-static char pool4_cidr[64];
+static char pool4_cidr[64], ip_method[64] = "first-found";
 static struct agent_conf conf = {
 	.ip = "10.130.29.80/24",
-	.ip_method = "first-found",
+	.ip_method = ip_method,
 	.pod_prefix = "cali",
 	.nodename_file = "",
 	.mtu_file = "",
@@ -360,6 +361,9 @@ static void execute(char *line)
 	} else if (strcmp(verb, "default-pools") == 0) {
 		conf.start.no_default_pools = false;
 		snprintf(pool4_cidr, sizeof(pool4_cidr), "%s", word(&rest) ?: "");
+	} else if (strcmp(verb, "detect") == 0) {
+		snprintf(ip_method, sizeof(ip_method), "%s", rest);
+		conf.ip = "autodetect";
 	} else if (strcmp(verb, "quiet") == 0) {
 		w.writes = rt_fake_writes();
 	} else if (strcmp(verb, "expect-quiet") == 0) {
@@ -382,6 +386,8 @@ static void run(const char *script, struct fault fault, unsigned *kernel, unsign
 	w.fault = fault;
 	w.line = 0;
 	conf.start.no_default_pools = true;
+	conf.ip = "10.130.29.80/24";
+	strcpy(ip_method, "first-found");
 	pool4_cidr[0] = '\0';
 	rt_fake_fail_nth(0, 0);
 	if (fault.where && fault.where[0] == 'k')

@@ -269,7 +269,7 @@ START_TEST(test_detection_methods)
 {
 	static const char *const good[] = {"", "first-found", "interface=eth{1,2}",
 		"interface=e[,x]t,eth{1,2}x,en.*", "skip-interface=docker{1,2},br",
-		"cidr=10.0.0.0/8", "can-reach=example.com"};
+		"cidr=10.0.0.0/8", "can-reach=example.com", "kubernetes-internal-ip"};
 	static const char *const bad[] = {
 		"interface=e{2,1}", "interface=(", "cidr=10.0.0.0/33", "x"};
 
