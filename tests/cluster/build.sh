@@ -226,7 +226,7 @@ start_nodes() {
 		start_node "$name" "$address" || return 1
 	done
 	for name in $(node_names); do
-		within 60 is_ready "$name" >/dev/null || { is_ready "$name"; return 1; }
+		within 120 is_ready "$name" >/dev/null || { is_ready "$name"; return 1; }
 		echo "$name is ready: felix, confd, proxy"
 	done
 }
@@ -348,6 +348,7 @@ build() {
 	background wire nsenter -t "${MACHINE[segment]}" -n -- \
 		tcpdump -i br0 -s 128 -U -w "$T/wire.pcap" "tcp port 179 or ip proto 4"
 	TCPDUMP=$LAST
+	[ -z "${ETCD:-}${KUBE:-}" ] || need "${ETCD:+etcd}${KUBE:+kube-apiserver} on the router" "it is ready" start_store
 	need "Pools, and the router as a BGP peer, in an empty datastore" \
 		"margayctl takes the YAML" apply_resources
 	need "Blocks are claimed for nodes that have never run" \

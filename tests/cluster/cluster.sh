@@ -184,14 +184,18 @@ fabric() {
 		}
 	C
 	daemon tor bird bird -f -c /etc/bird/bird.conf -s /run/bird/bird.ctl
+}
+
+# ---- the datastore ----
+
+# Its server, if it has one.
+start_store() {
 	if [ "${ETCD:-}" ]; then
 		start_etcd "$ETCD"
 	elif [ "${KUBE:-}" ]; then
 		start_kube
 	fi
 }
-
-# ---- the datastore ----
 
 start_etcd() { # URL
 	daemon tor etcd etcd --data-dir /var/lib/etcd --listen-client-urls "$1" --advertise-client-urls "$1"
@@ -264,7 +268,7 @@ start_kube() {
 		--service-account-key-file=/etc/margay/sa.key --service-account-signing-key-file=/etc/margay/sa.key \
 		--service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range="$SERVICE_RANGE" \
 		--disable-admission-plugins=ServiceAccount
-	within 180 kube GET /readyz >/dev/null || return 1
+	within 600 kube GET /readyz >/dev/null || return 1
 	kubeconfig | put tor /etc/margay/kubeconfig
 	kube_apply <"$ETC/manifests/crds-v1.yaml" || return 1
 	within 60 kube GET /apis/crd.projectcalico.org/v1/ippools >/dev/null &&

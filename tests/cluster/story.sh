@@ -103,9 +103,22 @@ show_nodes() {
 	margayctl get nodes -o wide && margayctl get workloadendpoints -A && margayctl ipam show --show-blocks
 }
 
+# What the first node made, whatever the datastore.
+cluster_resources() {
+	local kind
+	for kind in felixconfiguration bgpconfiguration ipamconfiguration; do
+		margayctl get "$kind" default -o name || return 1
+	done
+	margayctl get clusterinformation default -o json >"$T/cluster"
+	jq -c .spec "$T/cluster"
+	jq -e '.spec | (.clusterGUID | test("^[0-9a-f]{32}$")) and .datastoreReady and
+		(.clusterType | startswith("bgp")) and (.calicoVersion | startswith("margay-"))' "$T/cluster" >/dev/null
+}
+
 tables() {
 	local node
 	chapter "tables"
+	step "margayctl on what the first node has made" "the cluster's identity and configuration" cluster_resources
 	step "margayctl on nodes, endpoints and addresses" "all are there" show_nodes
 	for node in $(node_names); do
 		step "route -n on $node" \
