@@ -259,7 +259,8 @@ start_kube() {
 	local server
 	server=$("$KUBE_APISERVER_SCRIPT") || return 1
 	start_etcd http://127.0.0.1:2379 || return 1
-	put tor /etc/margay/tokens <<<'secret,admin,admin,system:masters'
+	printf '%s\n' 'admin,admin,admin,system:masters' \
+		'node,system:serviceaccount:kube-system:margay,margay,system:serviceaccounts' | put tor /etc/margay/tokens
 	# shellcheck disable=SC2016
 	on tor sh -c 'openssl ecparam -name prime256v1 -genkey -noout -out /etc/margay/sa.key 2>/dev/null'
 	daemon tor api "$server" --etcd-servers=http://127.0.0.1:2379 --bind-address="$TOR" --secure-port=6443 \
@@ -269,19 +270,19 @@ start_kube() {
 		--service-account-issuer=https://kubernetes.default.svc --service-cluster-ip-range="$SERVICE_RANGE" \
 		--disable-admission-plugins=ServiceAccount
 	within 600 kube GET /readyz >/dev/null || return 1
-	kubeconfig | put tor /etc/margay/kubeconfig
-	kube_apply <"$ETC/manifests/crds-v1.yaml" || return 1
+	kubeconfig admin | put tor /etc/margay/kubeconfig
+	kube_apply <"$ETC/manifests/crds-v1.yaml" && kube_apply <"$ETC/manifests/rbac.yaml" || return 1
 	within 60 kube GET /apis/crd.projectcalico.org/v1/ippools >/dev/null &&
 		within 60 kube GET /apis/crd.projectcalico.org/v1/ipreservations >/dev/null
 }
 
-kubeconfig() {
+kubeconfig() { # TOKEN
 	cat <<-K
 		apiVersion: v1
 		kind: Config
 		current-context: cluster
-		contexts: [{name: cluster, context: {cluster: cluster, user: node}}]
-		users: [{name: node, user: {token: secret}}]
+		contexts: [{name: cluster, context: {cluster: cluster, user: user}}]
+		users: [{name: user, user: {token: $1}}]
 		clusters:
 		- name: cluster
 		  cluster:
@@ -294,7 +295,7 @@ kubeconfig() {
 kube() {
 	local body=()
 	[ -z "${3:-}" ] || body=(-H "Content-Type: application/$3" --data-binary @-)
-	on tor curl -sS --fail-with-body --cacert /etc/margay/pki/apiserver.crt -H 'Authorization: Bearer secret' \
+	on tor curl -sS --fail-with-body --cacert /etc/margay/pki/apiserver.crt -H 'Authorization: Bearer admin' \
 		-X "$1" "${body[@]}" "$KUBE$2"
 }
 
@@ -303,6 +304,7 @@ kube_path() {
 	case $1 in
 	CustomResourceDefinition) echo "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/$3" ;;
 	EndpointSlice) echo "/apis/discovery.k8s.io/v1/namespaces/$2/endpointslices/$3" ;;
+	ClusterRole*) echo "/apis/rbac.authorization.k8s.io/v1/${1,,}s/$3" ;;
 	Node) echo "/api/v1/nodes/$3" ;;
 	*) echo "/api/v1/namespaces/$2/${1,,}s/$3" ;;
 	esac
@@ -402,7 +404,7 @@ node() {
 	C
 	conflist | put "$1" /etc/cni/net.d/10-margay.conflist
 	if [ "${KUBE:-}" ]; then
-		kubeconfig | put "$1" /etc/margay/kubeconfig
+		kubeconfig node | put "$1" /etc/margay/kubeconfig
 		kube_node "$1" "$2" || return 1
 	fi
 	start_felix "$1"
