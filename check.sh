@@ -91,7 +91,7 @@ check_tidy() {
 
 build() { # PRESET
 	step "build $1"
-	cmake --preset "$1" -DMARGAY_WERROR=ON "${kube[@]}" >"build/configure-$1.log" 2>&1 || {
+	cmake --preset "$1" -DMARGAY_WERROR=ON >"build/configure-$1.log" 2>&1 || {
 		cat "build/configure-$1.log"
 		return 1
 	}
@@ -171,7 +171,6 @@ summary() {
 		step "summary of ${log#build/ctest-}" | sed 's/\.log$//'
 		sed -n '/tests passed/,$p' "$log"
 	done
-	[ -z "$no_kube" ] || step "LEFT OUT, all tests against a kube-apiserver: $no_kube"
 	if [ ${#failed[@]} -gt 0 ]; then
 		printf 'FAILED: %s\n' "${failed[@]}"
 		exit 1
@@ -180,19 +179,6 @@ summary() {
 }
 
 tools/install-packages build run bed test
-# Built when it is wanted first, and kept.
-kube=() no_kube=''
-case $label in
-all | interop | soak)
-	step "a kube-apiserver to test with"
-	if no_kube=$(tests/interop/kube-apiserver 2>&1); then
-		no_kube='' kube=(-DMARGAY_TEST_KUBE=ON)
-	else
-		echo "$no_kube"
-		kube=(-DMARGAY_TEST_KUBE=OFF)
-	fi
-	;;
-esac
 command -v ccache >/dev/null && export CMAKE_C_COMPILER_LAUNCHER=ccache
 export UBSAN_OPTIONS=print_stacktrace=1
 export ASAN_SYMBOLIZER_PATH=/usr/bin/llvm-symbolizer-14
