@@ -92,6 +92,15 @@ static void read_ports(struct read *rd, const json_t *j, struct endpointslice *s
 	}
 }
 
+static void keep_name(struct meta *m)
+{
+	char *name = take_ptr(m->name), *ns = take_ptr(m->ns);
+
+	meta_done(m);
+	m->name = name;
+	m->ns = ns;
+}
+
 int endpointslice_decode(
 	const char *key, const char *text, size_t len, struct endpointslice **ret, struct err *err)
 {
@@ -115,6 +124,7 @@ int endpointslice_decode(
 		return rd.r;
 	service = labels_get(&s->meta.labels, LABEL_SERVICE_NAME);
 	s->service = service ? mem_strdup(service) : NULL;
+	keep_name(&s->meta);
 	*ret = take_ptr(s);
 	return 0;
 }

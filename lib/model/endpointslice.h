@@ -25,9 +25,9 @@ struct endpoint_port {
 };
 
 struct endpointslice {
-	struct meta meta;
-	char *service;	/* the label's value, NULL: of none */
-	uint8_t family; /* enum ip_family; IP_NONE for names, which are left out */
+	struct meta meta; /* name and namespace alone */
+	char *service;	  /* the label's value, NULL: of none */
+	uint8_t family;	  /* enum ip_family; IP_NONE for names, which are left out */
 	VEC(struct endpoint) endpoints;
 	VEC(struct endpoint_port) ports;
 };
