@@ -79,6 +79,7 @@ static void read_ports(struct read *rd, const json_t *j, struct endpointslice *s
 	json_t *list = read_array(rd, j, "ports"), *e;
 	size_t i;
 
+	vec_reserve(&s->ports, json_array_size(list));
 	json_array_foreach (list, i, e) {
 		struct endpoint_port p = {0};
 

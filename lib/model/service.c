@@ -44,6 +44,7 @@ static void read_ports(struct read *rd, const json_t *spec, struct service *s)
 	json_t *list = read_array(rd, spec, "ports"), *e;
 	size_t i;
 
+	vec_reserve(&s->ports, json_array_size(list));
 	json_array_foreach (list, i, e) {
 		struct service_port p = {0};
 		const json_t *target = json_object_get(e, "targetPort");
