@@ -85,8 +85,9 @@ static void write_calico(struct filling *f, const char *key, const char *value)
 {
 	struct kube_key k;
 	struct err err = ERR_INIT;
-	auto_free char *path = NULL, *text = NULL;
+	auto_free char *path = NULL, *text = NULL, *uid = NULL;
 	auto_(json) json_t *body = NULL;
+	json_t *meta;
 
 	if (!f->registry) {
 		write_object(f, key, value);
@@ -95,6 +96,10 @@ static void write_calico(struct filling *f, const char *key, const char *value)
 	if (kube_key_parse(key, &k, &err) < 0 ||
 		kube_object_write(&k, KUBE_CRD_V1, value, strlen(value), 0, &body, &err) < 0)
 		die("%s", err_text(&err));
+	meta = json_object_get(body, "metadata");
+	uid = mem_printf("402a7d62-e552-4855-b6db-%012zu", f->written);
+	json_object_set_new(meta, "uid", json_string(uid));
+	json_object_set_new(meta, "creationTimestamp", json_string(CREATED));
 	path = mem_printf("/registry/crd.projectcalico.org/%s/%s", k.kind->plural, k.name);
 	text = model_json_dump(body);
 	write_object(f, path, text);
