@@ -569,7 +569,8 @@ static void on_list(struct kube_call *c, int r, const char *body, size_t len, co
 		if (r < 0)
 			r = err_wrap(&why, -EHOSTUNREACH, "datastore %s", kube_call_where(c));
 	} else if (r == -EHOSTUNREACH && strstr(why.text, "Too large resource version")) {
-		kube_of(o)->seen[o->key.kind - kube_kinds] = 0; /* an older copy was put back */
+		/* An older copy was put back, or the server's memory lags: next time what is now. */
+		kube_of(o)->seen[o->key.kind - kube_kinds] = -1;
 	}
 	if (r < 0) {
 		why.code = r;
@@ -596,11 +597,11 @@ static void list_page(struct kube_op *o)
 
 	if (cont)
 		from = mem_printf("&continue=%s", cont);
-	else if (o->op.req.feed && seen)
+	else if (o->op.req.feed && seen > 0)
 		from = mem_printf(
 			"&resourceVersionMatch=NotOlderThan&resourceVersion=%lld", (long long)seen);
 	else
-		from = mem_strdup(o->op.req.feed ? "&resourceVersion=0" : "");
+		from = mem_strdup(o->op.req.feed && seen == 0 ? "&resourceVersion=0" : "");
 	kube_list_done(&o->list);
 	kube_list_begin(&o->list, on_item, o);
 	kube_call_stop(&o->call);
