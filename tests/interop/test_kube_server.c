@@ -450,7 +450,11 @@ static void sample_del(const char *path)
 
 static const struct samples_driver samples[] = {
 	{.group = "v1", .open = sample_v1, .put = sample_put, .get = sample_get, .del = sample_del},
-	{.group = "v3", .open = sample_v3, .put = sample_put, .get = sample_get, .del = sample_del}};
+	{.group = "v3",
+		.open = sample_v3,
+		.put = sample_put,
+		.get = sample_get,
+		.del = sample_del}};
 
 /* ---- resources ---- */
 

@@ -1016,7 +1016,7 @@ START_TEST(of_a_locked_store_nothing_is_told)
 
 	ops.heed_lock = true;
 	set_lock(st, true);
-	store_fake_put(st, "/p/1", "1");
+	store_fake_put(st, KEYS "1", "1");
 	f.sync = sync_new(st, f_prefix, 1, &ops, &f, NULL);
 	ck_assert(!sync_locked(f.sync));
 	settle(st, f.base);
@@ -1033,8 +1033,8 @@ START_TEST(of_a_locked_store_nothing_is_told)
 	/* The lock is told of in the order of changes, and what comes after it is not told. */
 	set_lock(st, true);
 	settle(st, f.base);
-	store_fake_put(st, "/p/1", NULL);
-	store_fake_put(st, "/p/2", "2");
+	store_fake_put(st, KEYS "1", NULL);
+	store_fake_put(st, KEYS "2", "2");
 	settle(st, f.base);
 	ck_assert_int_eq(f.sets, 1);
 	ck_assert_int_eq(f.dels, 0);
