@@ -73,7 +73,7 @@ struct kube {
 	struct kube_call endpoints; /* the question for them */
 	bool endpoints_asked;
 	enum kube_group group;
-	unsigned n_groups; /* that are served and may have them; 0 = not asked */
+	unsigned n_groups;	    /* that are served and may have them; 0 = not asked */
 	char *cluster;		    /* the uid of its namespace kube-system; NULL = not known */
 	unsigned epoch;		    /* counts the times that other data was found than before */
 	int64_t seen[KUBE_N_KINDS]; /* the newest revision told of each kind; -1 = list anew */
