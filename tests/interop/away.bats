@@ -13,9 +13,6 @@ setup_file() {
 	mount -t tmpfs none /run
 	mkdir /run/netns
 	ip link set lo up
-	ip link add eth0 type veth peer name wire
-	ip address add 192.0.2.1/24 dev eth0
-	ip link set eth0 up
 }
 
 setup() {
@@ -33,6 +30,7 @@ teardown() {
 	for pid in ping.pid monitor.pid monitor-nft.pid bird.pid neighbour.pid api.pid etcd.pid; do
 		[ ! -f $pid ] || end "$(cat $pid)" -KILL
 	done
+	ip link del eth0
 	for ns in web-0 web-1 neighbour; do
 		ip netns del $ns
 	done
@@ -42,10 +40,11 @@ teardown() {
 
 neighbour() {
 	ip netns add neighbour
-	ip link show wire >/dev/null 2>&1 || ip link add eth1 type veth peer name wire
-	ip link set wire netns neighbour
+	ip link add eth0 type veth peer name eth0 netns neighbour
+	ip link set eth0 addrgenmode none up
+	ip address add 192.0.2.1/24 dev eth0
 	ip -n neighbour link set lo up
-	ip -n neighbour link set wire name eth0 up
+	ip -n neighbour link set eth0 up
 	ip -n neighbour address add 192.0.2.2/24 dev eth0
 	ip -n neighbour address add 10.99.0.1/32 dev lo
 	cat >neighbour.conf <<-C
@@ -112,7 +111,7 @@ a_node_goes_on() { # STOP-SERVER START-SERVER LISTS-SERVED
 	ip netns add web-1
 	cni web-0
 	web1=$(cni web-1)
-	within 30 has_route
+	within 60 has_route
 	within 20 reaches "$web1"
 	within 20 reaches 10.99.0.1
 	within 20 all_in_sync

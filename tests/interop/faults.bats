@@ -49,8 +49,8 @@ hindered() {
 	shift 2
 	[ $# -gt 0 ] || set -- felix confd
 	for d; do
-		within 20 says "$d" "$text"
-		[ "$(metric "$d" "failures_total{reason=\"$reason\"}")" -ge 1 ]
+		within 45 says "$d" "$text"
+		within 45 failed "$d" "$reason"
 		alive "$d"
 	done
 }
@@ -203,7 +203,7 @@ user() { # PERMISSION
 	kill -STOP "$ETCD"
 	within 65 says felix 'BAD datastore'
 	within 10 says confd 'BAD datastore'
-	hindered timeout 'in time'
+	hindered timeout 'BAD datastore'
 	kill -CONT "$ETCD"
 	well
 	echo "# $lists lists before, $(metric felix 'requests_total{verb="list"}') after" >&3

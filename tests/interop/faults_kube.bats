@@ -64,8 +64,8 @@ hindered() { # REASON TEXT [DAEMON...]
 	shift 2
 	[ $# -gt 0 ] || set -- felix confd
 	for d; do
-		within 20 says "$d" "$text"
-		[ "$(metric "$d" "failures_total{reason=\"$reason\"}")" -ge 1 ]
+		within 45 says "$d" "$text"
+		within 45 failed "$d" "$reason"
 		alive "$d"
 	done
 }
@@ -159,7 +159,7 @@ base64url() {
 	kill -STOP "$(cat "$SERVERS/api.pid")"
 	within 75 says felix 'BAD datastore'
 	within 20 says confd 'BAD datastore'
-	hindered timeout 'in time'
+	hindered timeout 'BAD datastore'
 	kill -CONT "$(cat "$SERVERS/api.pid")"
 	well
 	echo "# $lists lists before, $(metric felix 'requests_total{verb="list"}') after" >&3

@@ -250,7 +250,7 @@ make_places() {
 		printf '%s\n' 'DATASTORE_TYPE = kubernetes' "KUBECONFIG = $BATS_FILE_TMPDIR/kubeconfig" \
 			"CALICO_API_GROUP = $([ $version = v3 ] || echo crd.)projectcalico.org/$version" >$version.conf
 	done
-	golden=$BATS_TEST_DIRNAME/etcd
+	golden=$BATS_TEST_DIRNAME/../samples
 	jq -c --slurpfile block "$golden/block-used.json" --slurpfile pool "$golden/pool.json" -n '
 		def meta(n): {name: n, uid: "3f2a9c1e-7b4d-4e21-9a6c-0d5e8f713b42",
 			creationTimestamp: "2026-08-01T12:00:00Z"};
@@ -275,11 +275,13 @@ make_places() {
 		resource("IPReservation"; "ipreservations"; "r"; {reservedCIDRs: ["10.244.66.130/32"]}),
 		resource("IPAMConfiguration"; "ipamconfigurations"; "default";
 			{autoAllocateBlocks: true, strictAffinity: false, maxBlocksPerHost: 3}),
-		resource("BGPConfiguration"; "bgpconfigurations"; "default"; {asNumber: 64513, nodeToNodeMeshEnabled: true}),
+		resource("BGPConfiguration"; "bgpconfigurations"; "default"; {asNumber: 64513, nodeToNodeMeshEnabled: true,
+			logSeverityScreen: "Info", serviceLoadBalancerAggregation: "Enabled"}),
 		resource("BGPPeer"; "bgppeers"; "router"; {peerIP: "192.0.2.254", asNumber: 64514, unknown: {to: ["us"]}}),
 		resource("BGPFilter"; "bgpfilters"; "f"; {exportV4: [{action: "Accept"}]}),
-		resource("FelixConfiguration"; "felixconfigurations"; "default"; {logSeverityScreen: "Info"}),
-		resource("FelixConfiguration"; "felixconfigurations"; "node.node-1"; {ipipMTU: 1400}),
+		({nftablesMode: "Auto", nftablesFlowTableOffload: "Disabled"} as $defaults |
+			resource("FelixConfiguration"; "felixconfigurations"; "default"; $defaults + {logSeverityScreen: "Info"}),
+			resource("FelixConfiguration"; "felixconfigurations"; "node.node-1"; $defaults + {ipipMTU: 1400})),
 		resource("ClusterInformation"; "clusterinformations"; "default";
 			{clusterGUID: "00112233445566778899aabbccddeeff", clusterType: "margay", datastoreReady: true}),
 		(resource("Node"; "nodes"; "node-1"; {bgp: {ipv4Address: "192.0.2.1/24", asNumber: 64515,
@@ -296,7 +298,7 @@ make_places() {
 
 # Without what a datastore sets, and without what Kubernetes has of its own.
 plain() { # FILE
-	jq -S -s 'map(select(.key and (.key | test("/margay/|node-2$|workloadendpoints") | not)) |
+	jq -S -s 'map(select(.key and (.key | test("/margay/|node-2$|workloadendpoints|profiles") | not)) |
 		del(.value.metadata?.uid?, .value.metadata?.creationTimestamp?, .value.metadata?.labels?.rack?,
 			.value.spec?.orchRefs?, .value.spec?.addresses?, .value.spec?.datastoreReady?) |
 		walk(if type == "object" then with_entries(select(.value != {} and .value != [] and .value != null))
@@ -382,7 +384,7 @@ move() { # FROM TO
 	forget_everything
 	unset CALICO_API_GROUP
 	jq 'del(.metadata.uid, .metadata.creationTimestamp) | .spec.ipipMode = "Never"' \
-		"$BATS_TEST_DIRNAME/etcd/pool.json" >pool
+		"$BATS_TEST_DIRNAME/../samples/pool.json" >pool
 	post application/json /apis/projectcalico.org/v3/ippools "$(cat pool)"
 	run -0 --separate-stderr "$BIN/margayctl" get ippools
 	[[ $stderr == *"crd.projectcalico.org/v1 is used, and has none of what projectcalico.org/v3 has: 1 IPPool; "*"CALICO_API_GROUP=projectcalico.org/v3"* ]]
@@ -447,9 +449,9 @@ told() { # TEXT
 }
 
 @test "what goes wrong is told in one line, without a secret" {
-	[[ $(cat "$BATS_FILE_TMPDIR/no-crds") == "margayctl: datastore https://127.0.0.1:6443: /apis/crd.projectcalico.org/v1/ippools: HTTP status 404"*"kubectl apply one of crds-v1.yaml and crds-v3.yaml" ]]
+	[[ $(cat "$BATS_FILE_TMPDIR/no-crds") == "margayctl: datastore https://192.0.2.1:6443: /apis/crd.projectcalico.org/v1/ippools: HTTP status 404"*"kubectl apply one of crds-v1.yaml and crds-v3.yaml" ]]
 	pki=$BATS_FILE_TMPDIR/pki/apiserver.crt
-	good="server: \"https://127.0.0.1:6443\", certificate-authority: $pki"
+	good="server: \"https://192.0.2.1:6443\", certificate-authority: $pki"
 	kubeconfig "$good" 'token: secret-of-nobody'
 	told 'User "nobody" cannot list resource "ippools" in API group "crd.projectcalico.org" at the cluster scope: its RBAC role has to allow that'
 	kubeconfig "$good" 'token: secret-of-nobody-at-all'
@@ -463,8 +465,8 @@ told() { # TEXT
 	account_token $(($(date +%s) - 60)) >token
 	told "Unauthorized: the token in $PWD/token is wrong or has expired"
 	kubeconfig "$good" 'tokenFile: /nowhere'
-	told 'datastore https://127.0.0.1:6443: token: open /nowhere: No such file or directory'
-	kubeconfig "server: \"https://127.0.0.1:6443\", certificate-authority: $BATS_FILE_TMPDIR/other.pem" \
+	told 'datastore https://192.0.2.1:6443: token: open /nowhere: No such file or directory'
+	kubeconfig "server: \"https://192.0.2.1:6443\", certificate-authority: $BATS_FILE_TMPDIR/other.pem" \
 		'token: secret-of-admin'
 	told 'certificate in certificate chain: check certificate-authority and client-certificate in KUBECONFIG'
 	kubeconfig 'server: "https://127.0.0.1:9"' 'token: secret-of-admin'

@@ -119,6 +119,7 @@ node_env() {
 	export FELIX_ROUTEREFRESHINTERVAL=0 FELIX_IPINIPENABLED=false
 	export MARGAY_NODENAME_FILE=$PWD/nodename MARGAY_MTU_FILE=$PWD/mtu MARGAY_RUN_DIR=$PWD/run
 	export BIRD_CTL=$PWD/bird.ctl BIRD_CONF_DIR=$PWD/bird MARGAY_SECRET_DIR=$PWD MARGAY_CONFIG=''
+	export MARGAY_KUBE_ENDPOINTS_FILE=$PWD/endpoints
 	export MARGAY_FELIX_METRICS_ENABLED=true MARGAY_CONFD_METRICS_ENABLED=true \
 		MARGAY_PROXY_METRICS_ENABLED=true
 	mkdir -p bird
@@ -152,6 +153,10 @@ says() { # DAEMON TEXT
 
 metric() { # DAEMON NAME
 	curl -s "127.0.0.1:${HEALTH[$1]}/metrics" | awk -v n="margay_datastore_$2" '$1 == n { print $2 }'
+}
+
+failed() { # DAEMON REASON
+	[ "$(metric "$1" "failures_total{reason=\"$2\"}")" -ge 1 ]
 }
 
 # A store that fails does not hold up the loops of the daemons: how long /healthz took at worst, in ms.

@@ -950,7 +950,7 @@ START_TEST(what_the_server_does_not_serve_is_no_empty_list)
 		NULL);
 	while (system(gone) == 0)
 		usleep(10000);
-	fails(store_list_wait(st, R "networksets/", 0, &l, &err), -EHOSTUNREACH);
+	fails(store_list_wait(st, R "networksets/", 0, &l, &err), -ENOENT);
 	fails(store_get_wait(st, R "networksets/default/a", 0, &kv, &err), -EHOSTUNREACH);
 	said("networksets");
 	said("are the CustomResourceDefinitions installed?");
@@ -1268,13 +1268,13 @@ START_TEST(an_older_copy_of_the_data_is_listed)
 	put_back(file);
 	end = clock_mono_ms() + 30000;
 	f.key[1].rev = 0;
-	while (clock_mono_ms() < end && !(f.key[1].value && !f.key[2].value))
+	while (clock_mono_ms() < end && !f.key[1].value)
 		run_until(f.base, NULL, 0, 5);
 	ck_assert_ptr_nonnull(f.key[1].value);
-	ck_assert_ptr_null(f.key[2].value);
+	ck_assert_ptr_nonnull(f.key[2].value); /* nobody has deleted it */
 	/* and what comes then is told */
 	ok(store_delete_wait(writer, keys[0], 0, NULL, 0, &err));
-	wait_for(f.base, &f.dels, 4);
+	wait_for(f.base, &f.dels, 3);
 	f_done(&f);
 	store_close(st);
 	store_close(writer);
