@@ -441,7 +441,7 @@ told() { # TEXT
 	[ "$(grep -c '^margayctl: ' ctl.log)" = 1 ]
 	[[ $(grep '^margayctl: ' ctl.log) == *"$1"* ]] || { cat ctl.log; false; }
 	MARGAY_LOG_LEVEL=debug start_felix
-	eventually grep -qF "$1" felix.log
+	eventually grep -qF "${1//ippools/clusterinformations}" felix.log # what it reads first
 	kill "$FELIX" 2>/dev/null || true
 	wait "$FELIX" || true
 	FELIX=
