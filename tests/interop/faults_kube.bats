@@ -159,7 +159,7 @@ base64url() {
 	kill -STOP "$(cat "$SERVERS/api.pid")"
 	within 75 says felix 'BAD datastore'
 	within 20 says confd 'BAD datastore'
-	hindered timeout 'BAD datastore'
+	hindered away 'BAD datastore'
 	kill -CONT "$(cat "$SERVERS/api.pid")"
 	well
 	echo "# $lists lists before, $(metric felix 'requests_total{verb="list"}') after" >&3
