@@ -15,13 +15,15 @@
 
 #define PAGE 500
 #define DELETE_TRIES 8
+#define LEASE_TRIES 3
 
 struct etcd_op {
 	struct store_op op;
 	struct etcd_call call;
 	struct strbuf after; /* LIST: the last key, and a NUL */
 	int64_t rev;	     /* LIST: the pages'; DELETE with uid: the one that was checked */
-	size_t n;	     /* LIST: told so far */
+	int64_t lease;
+	size_t n; /* LIST: told so far */
 	size_t page;
 	int tries;
 };
@@ -46,7 +48,7 @@ static void op_fail(struct etcd_op *o, int r, const struct err *err)
 {
 	struct err why = *err;
 
-	if (r == -EMSGSIZE) /* no code of store.h */
+	if (r == -EMSGSIZE || r == -EKEYEXPIRED) /* no code of store.h */
 		why.code = r = -EHOSTUNREACH;
 	op_release(o);
 	store_op_fail(&o->op, r, &why);
@@ -187,12 +189,20 @@ static void on_list(struct etcd_call *c, int r, const json_t *answer, const stru
 static void on_write(struct etcd_call *c, int r, const json_t *answer, const struct err *err);
 static void on_uid(struct etcd_call *c, int r, const json_t *answer, const struct err *err);
 
+static void on_grant(struct etcd_call *c, int r, const json_t *answer, const struct err *err);
+
 static void write_start(struct etcd_op *o)
 {
 	const struct store_req *req = &o->op.req;
 	int64_t rev = req->verb == STORE_DELETE && req->uid ? o->rev : req->rev;
 	auto_strbuf b = STRBUF_INIT;
 
+	o->lease = req->lease_s ? etcd_lease_id(to_etcd(o->op.st), req->lease_s) : 0;
+	if (req->lease_s && !o->lease) {
+		strbuf_addf(&b, "{\"TTL\":\"%u\"}", req->lease_s);
+		op_call(o, "/v3/lease/grant", false, on_grant, &b);
+		return;
+	}
 	strbuf_add(&b, "{\"compare\":[{");
 	add_key(&b, req->key);
 	if (req->verb == STORE_CREATE)
@@ -211,10 +221,29 @@ static void write_start(struct etcd_op *o)
 		base64_add(&b, req->value, req->len);
 		strbuf_addc(&b, '"');
 	}
+	if (o->lease)
+		strbuf_addf(&b, ",\"lease\":\"%lld\"", (long long)o->lease);
 	strbuf_add(&b, "}}],\"failure\":[{\"request_range\":{");
 	add_key(&b, req->key);
 	strbuf_add(&b, ",\"keys_only\":true}}]}");
 	op_call(o, "/v3/kv/txn", true, on_write, &b);
+}
+
+static void on_grant(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
+{
+	struct etcd_op *o = from_call(c);
+	struct etcd *et = to_etcd(o->op.st);
+	struct err why = err ? *err : ERR_INIT;
+
+	/* Another operation may have been granted one meanwhile: then this one expires unused. */
+	if (r == 0 && !etcd_lease_id(et, o->op.req.lease_s))
+		etcd_lease_keep(et, o->op.req.lease_s, answer);
+	if (r == 0 && !etcd_lease_id(et, o->op.req.lease_s))
+		r = err_set(&why, -EHOSTUNREACH, "%s: etcd has granted no lease", o->op.req.key);
+	if (r < 0)
+		op_fail(o, r, &why);
+	else
+		write_start(o);
 }
 
 /* The comparison failed: kv is what is there, NULL = nothing. */
@@ -237,6 +266,11 @@ static void on_write(struct etcd_call *c, int r, const json_t *answer, const str
 	struct err why = err ? *err : ERR_INIT;
 	const json_t *range;
 
+	if (r == -EKEYEXPIRED && o->tries++ < LEASE_TRIES) {
+		etcd_lease_lost(to_etcd(o->op.st), o->lease);
+		write_start(o);
+		return;
+	}
 	if (r == 0 && !json_is_true(json_object_get(answer, "succeeded"))) {
 		range = json_object_get(
 			json_array_get(json_object_get(answer, "responses"), 0), "response_range");
@@ -329,6 +363,7 @@ static void etcd_close(struct store *st)
 {
 	struct etcd *et = to_etcd(st);
 
+	etcd_leases_free(et);
 	etcd_call_stop(&et->login);
 	httpc_free(et->http);
 	httpc_free(et->streams);
@@ -346,6 +381,7 @@ static void etcd_close(struct store *st)
 static const struct store_ops etcd_ops = {
 	.op_size = sizeof(struct etcd_op),
 	.watch_size = sizeof(struct etcd_watch),
+	.has_leases = true,
 	.op_start = etcd_op_start,
 	.op_stop = etcd_op_stop,
 	.watch_start = etcd_watch_start,
@@ -406,6 +442,8 @@ int store_etcd_open(
 	auto_strbuf name = STRBUF_INIT;
 	int r;
 
+	list_init(&et->waiting);
+	list_init(&et->leases);
 	if (conf->etcd_discovery_srv && *conf->etcd_discovery_srv)
 		r = err_set(err, -EINVAL,
 			"ETCD_DISCOVERY_SRV is set: this version does not look etcd up in DNS: name its "
@@ -430,7 +468,6 @@ int store_etcd_open(
 	for (size_t i = 0; i < et->n_endpoints; i++)
 		strbuf_addf(&name, "%s%s", i ? "," : "etcd:", et->endpoints[i].url);
 	et->first = etcd_random((uint32_t)et->n_endpoints);
-	list_init(&et->waiting);
 	store_init(&et->st, &etcd_ops, base, strbuf_take(&name));
 	*ret = &et->st;
 	return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the files of the etcd driver share: etcd.c does operations, etcd_watch.c watches, and both go
- * through etcd_call.c, which knows endpoints, tokens and etcd's errors. etcd_json.c is the encoding.
+ * What the files of the etcd driver share: etcd.c does operations, etcd_watch.c watches, etcd_lease.c keeps
+ * leases, and all go through etcd_call.c, which knows endpoints, tokens and etcd's errors. etcd_json.c is the encoding.
  */
 #pragma once
 
@@ -65,6 +65,7 @@ struct etcd {
 	struct etcd_call login;
 	bool login_runs;
 	struct list waiting; /* calls, for the token */
+	struct list leases;
 	uint64_t cluster_id; /* 0 = not known yet */
 };
 
@@ -92,6 +93,16 @@ int64_t etcd_int(const json_t *object, const char *name);
 bool etcd_key(const json_t *kv, struct strbuf *key);
 /* false: its key is no text, or it cannot be decoded. Free with store_kv_done(). */
 bool etcd_kv(const json_t *kv, struct store_kv *ret);
+
+/* ---- etcd_lease.c ---- */
+
+/* The id of the lease of so many seconds; 0 = there is none, or it has expired. */
+int64_t etcd_lease_id(const struct etcd *et, unsigned ttl_s);
+/* One that was granted, for so many seconds as the server says; it is kept alive from now on. */
+void etcd_lease_keep(struct etcd *et, unsigned ttl_s, const json_t *grant);
+/* etcd does not know it any more. */
+void etcd_lease_lost(struct etcd *et, int64_t id);
+void etcd_leases_free(struct etcd *et);
 
 /* ---- etcd_watch.c ---- */
 

@@ -48,6 +48,7 @@ static const struct {
 	{"database space exceeded", FAILED, -ENOSPC,
 		": compact and defragment it or raise --quota-backend-bytes, then: etcdctl alarm "
 		"disarm"},
+	{"requested lease not found", FAILED, -EKEYEXPIRED, ""},
 	{"is too large", FAILED, -EINVAL, ": raise --max-request-bytes of etcd"},
 	{"larger than max", FAILED, -EINVAL, ": raise --max-request-bytes of etcd"},
 	{"no leader", WAIT, -EHOSTUNREACH, ": most of its members are away"},

@@ -169,6 +169,11 @@ const char *store_name(const struct store *st)
 	return st->name;
 }
 
+bool store_has_leases(const struct store *st)
+{
+	return st->ops->has_leases;
+}
+
 bool store_is_managed(const struct store *st)
 {
 	return st->managed;
@@ -245,7 +250,7 @@ static int check_key(const char *key, struct err *err)
 	return 0;
 }
 
-static int check_req(const struct store_req *req, struct err *err)
+static int check_req(const struct store *st, const struct store_req *req, struct err *err)
 {
 	int r = check_key(req->key, err);
 
@@ -259,6 +264,10 @@ static int check_req(const struct store_req *req, struct err *err)
 	if (memchr(req->value, 0, req->len))
 		return err_set(
 			err, -EINVAL, "%s: the value has a NUL byte, want JSON text", req->key);
+	if (req->lease_s && !store_has_leases(st))
+		return err_set(err, -EOPNOTSUPP,
+			"%s: %s: objects that expire are not for this datastore: only etcd has leases",
+			st->name, req->key);
 	return 0;
 }
 
@@ -305,6 +314,7 @@ static void count_failure(struct store *st, int r)
 		st->stats.failures[STORE_TIMED_OUT]++;
 		return;
 	case -EINVAL:
+	case -EOPNOTSUPP:
 		st->stats.failures[STORE_INVALID]++;
 		return;
 	default:
@@ -327,7 +337,7 @@ static void op_timer(evutil_socket_t fd, short what, void *arg)
 		store_op_fail(op, r, &err);
 		return;
 	}
-	r = check_req(&op->req, &err);
+	r = check_req(op->st, &op->req, &err);
 	if (r < 0) {
 		store_op_fail(op, r, &err);
 		return;

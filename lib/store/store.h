@@ -14,8 +14,11 @@
  * than expected, or a watch from too old a revision: read again); EHOSTUNREACH (the store is away
  * or not usable now: back off, keep what is known); EACCES; ENOSPC (the disk, or the
  * store's quota, is full); EINVAL (a bad
- * key or value, or an open of something that is no datastore: permanent); ETIMEDOUT (the outcome of
- * a write is then unknown: read again).
+ * key or value, or an open of something that is no datastore: permanent); EOPNOTSUPP (this datastore
+ * cannot do it: permanent); ETIMEDOUT (the outcome of a write is then unknown: read again).
+ *
+ * A write is of one object: there are no transactions of several, which Kubernetes has not. Whoever
+ * writes several orders them such that any that are done alone do no harm.
  */
 #pragma once
 
@@ -108,6 +111,9 @@ void store_advice_cancel(struct store_advice *a); /* NULL is harmless */
 /* The event base it runs on: the one given, or the private one. */
 struct event_base *store_base(const struct store *st);
 
+/* Whether objects can be written that expire (store_req.lease_s): etcd alone has that. */
+bool store_has_leases(const struct store *st);
+
 /*
  * Whether Kubernetes makes and deletes what stands for nodes, pods, Services and the EndpointSlices of
  * their selectors; of nodes and pods our part may be written then, all else is read.
@@ -141,6 +147,11 @@ enum store_verb { STORE_GET, STORE_LIST, STORE_CREATE, STORE_UPDATE, STORE_DELET
  *	DELETE	key, rev, uid -> as UPDATE; another metadata.uid is ESTALE as well
  *
  * An update to what is there already may keep the revision, and is no change to a watch then.
+ *
+ * An object that was last written with lease_s stays while the event loop of the store that wrote it runs
+ * and reaches the datastore, and is deleted within about lease_s seconds (or the datastore's own least
+ * time, if longer) of its end, be that store_close() or a crash. Where the datastore was away for longer
+ * it may be gone as well: whoever wants it back writes it again. EOPNOTSUPP unless store_has_leases().
  */
 struct store_req {
 	enum store_verb verb;
@@ -149,6 +160,7 @@ struct store_req {
 	size_t len;	     /* 0 = strlen(value) */
 	int64_t rev;	     /* UPDATE, DELETE: the revision expected, 0 = any */
 	const char *uid;     /* DELETE: metadata.uid expected, NULL = any */
+	unsigned lease_s;    /* CREATE, UPDATE: it expires (above), 0 = never */
 	size_t limit;	     /* LIST: at most so many objects, 0 = all */
 	bool feed;	     /* LIST: a watch follows: in any order, and perhaps of a moment ago */
 	int64_t deadline_ms; /* CLOCK_MONOTONIC; 0 = STORE_TIMEOUT_MS from now; a feed's is put off

@@ -339,6 +339,85 @@ static void on_event_restart(void *arg, const struct store_kv *kv)
 	s->watch = store_watch(s->st, KEYS "p", kv->rev, on_event_restart, on_end, s);
 }
 
+#define LEASE_S 2 /* the least that etcd grants */
+
+static void on_refused(void *arg, const struct store_res *res)
+{
+	*(int *)arg = res->r;
+	err = *res->err;
+}
+
+static void write_leased(struct seen *s, enum store_verb verb, const char *key, int n)
+{
+	s->calls = 0;
+	store_start(s->st,
+		&(struct store_req){
+			.verb = verb, .key = key, .value = value_of(key, n), .lease_s = LEASE_S},
+		on_done, s);
+	wait_for(s->base, &s->calls, 1);
+}
+
+static int get(struct store *st, const char *key)
+{
+	struct store_kv kv = {0};
+	int r = store_get_wait(st, key, 0, &kv, &err);
+
+	store_kv_done(&kv);
+	return r;
+}
+
+START_TEST(what_is_leased_expires)
+{
+	static const char hung[] = KEYS "l.hung", closed[] = KEYS "l.closed", stays[] = KEYS "l.s";
+	struct seen a = {.base = event_base_new()}, b = {.base = event_base_new()};
+	struct store *reader;
+	int64_t end;
+	int r = 0;
+
+	a.st = drivers[_i].open(a.base);
+	if (!store_has_leases(a.st)) {
+		store_start(a.st,
+			&(struct store_req){
+				.verb = STORE_CREATE, .key = hung, .value = "{}", .lease_s = 1},
+			on_refused, &r);
+		wait_for(a.base, &r, -EOPNOTSUPP);
+		said("objects that expire are not for this datastore: only etcd has leases");
+		store_close(a.st);
+		event_base_free(a.base);
+		event_base_free(b.base);
+		return;
+	}
+	b.st = drivers[_i].open(b.base);
+	reader = drivers[_i].open(NULL);
+	write_leased(&a, STORE_CREATE, hung, 1);
+	write_leased(&b, STORE_CREATE, closed, 1);
+	write_leased(&b, STORE_CREATE, stays, 1);
+	do_put(&b, STORE_UPDATE, stays, 2);
+	for (int i = 0; i < 5 * LEASE_S; i++) {
+		run_until(a.base, NULL, 0, 250);
+		run_until(b.base, NULL, 0, 250);
+	}
+	ok(get(reader, hung));
+	ok(get(reader, closed));
+	write_leased(&b, STORE_UPDATE, closed, 2);
+	store_close(b.st);
+	end = clock_mono_ms() + 20000;
+	while (get(reader, hung) == 0 || get(reader, closed) == 0) {
+		ck_assert_int_lt(clock_mono_ms(), end);
+		usleep(100000);
+	}
+	ok(get(reader, stays));
+	/* the lease is gone, and the store does not know */
+	write_leased(&a, STORE_CREATE, hung, 2);
+	run_until(a.base, NULL, 0, 2000 * LEASE_S);
+	ok(get(reader, hung));
+	store_close(reader);
+	store_close(a.st);
+	event_base_free(a.base);
+	event_base_free(b.base);
+}
+END_TEST
+
 START_TEST(watches_may_change_inside_their_callback)
 {
 	struct seen ops = {.base = event_base_new()}, w = {0}, plain = {0};
@@ -761,5 +840,6 @@ void store_suite_add(Suite *s, const struct store_suite_driver *ds, int n, void 
 	tcase_add_loop_test(tc, a_list_may_be_limited, 0, n);
 	tcase_add_loop_test(tc, a_list_of_many_pages_shows_one_revision, 0, n);
 	tcase_add_loop_test(tc, a_follower_misses_nothing, 0, n);
+	tcase_add_loop_test(tc, what_is_leased_expires, 0, n);
 	suite_add_tcase(s, tc);
 }

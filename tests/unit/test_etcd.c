@@ -212,6 +212,47 @@ START_TEST(an_election_is_waited_for)
 }
 END_TEST
 
+#define LEASE_LOST "{\"error\":\"etcdserver: requested lease not found\",\"code\":5}"
+
+static void leased_start(enum store_verb verb)
+{
+	ended = 0;
+	store_start(st,
+		&(struct store_req){.verb = verb, .key = "/p/a", .value = "{}", .lease_s = 4},
+		on_done, NULL);
+}
+
+START_TEST(a_lease_is_shared_renewed_and_had_anew)
+{
+	open_store("http://a:1");
+	leased_start(STORE_CREATE);
+	request("/v3/lease/grant", "{\"TTL\":\"4\"}");
+	answer(200, "{" HEADER ",\"ID\":\"77\",\"TTL\":\"6\"}", 7);
+	request("/txn", ",\"lease\":\"77\"}}]");
+	answer(200, "{" HEADER ",\"succeeded\":true}", 8);
+	ck_assert_int_eq(ended, 1);
+	leased_start(STORE_UPDATE);
+	request("/txn", "\"lease\":\"77\"");
+	answer(200, "{" HEADER ",\"succeeded\":true}", 9);
+	request("/v3/lease/keepalive", "{\"ID\":\"77\"}");
+	answer(200, "{\"result\":{" HEADER ",\"ID\":\"77\",\"TTL\":\"6\"}}\n", 8);
+	leased_start(STORE_UPDATE);
+	request("/txn", "\"lease\":\"77\"");
+	answer(404, LEASE_LOST, 0);
+	request("/v3/lease/grant", "{\"TTL\":\"4\"}");
+	answer(200, "{" HEADER ",\"ID\":\"78\",\"TTL\":\"6\"}", 7);
+	request("/txn", "\"lease\":\"78\"");
+	answer(200, "{" HEADER ",\"succeeded\":true}", 9);
+	ck_assert_int_eq(ended, 1);
+	request("/v3/lease/keepalive", "{\"ID\":\"78\"}");
+	answer(200, "{\"result\":{" HEADER ",\"ID\":\"78\"}}\n", 8);
+	leased_start(STORE_UPDATE);
+	request("/v3/lease/grant", "");
+	answer(400, "{\"error\":\"etcdserver: permission denied\",\"code\":7}", 0);
+	ck_assert_int_eq(ended, -EACCES);
+}
+END_TEST
+
 /* ---- watching ---- */
 
 static void watch_start(int64_t rev)
@@ -355,6 +396,7 @@ int main(void)
 	tcase_add_test(tc, a_page_whose_revision_is_compacted_is_estale);
 	tcase_add_test(tc, a_read_goes_on_and_a_write_that_may_have_happened_does_not);
 	tcase_add_test(tc, an_election_is_waited_for);
+	tcase_add_test(tc, a_lease_is_shared_renewed_and_had_anew);
 	tcase_add_test(tc, fragments_are_told_and_resumed);
 	tcase_add_test(tc, progress_is_where_a_watch_resumes);
 	tcase_add_loop_test(tc, a_watch_leaves_a_member_without_leader, 0, 2);
