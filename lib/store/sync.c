@@ -47,6 +47,8 @@ struct part {
 	size_t n_entries, n_seen; /* of the part, and of those in its present list */
 	bool listed;		  /* once, to its end */
 	bool is_lock;		  /* ClusterInformation, of which nobody is told */
+	char *failed;		  /* its last failure's text; NULL: none since it was well */
+	bool list_failed;	  /* that was a list's */
 };
 
 struct sync {
@@ -64,8 +66,6 @@ struct sync {
 	bool armed;
 	bool in_sync;
 	struct err why; /* the last failure */
-	char *told;	/* the one that the log has heard of last; NULL: none since all was well */
-	bool told_of_list;
 	struct strbuf state;
 	struct metrics *metrics;
 };
@@ -134,24 +134,40 @@ static void state_changed(struct sync *s)
 		s->ops.state(s->arg);
 }
 
-/* Once, and again when it is another one. That what is watched is too old is no failure. */
-static void tell_failure(struct sync *s, bool of_list)
+static bool is_told(const struct sync *s, const char *text)
 {
-	if (s->why.code == -ESTALE || (s->told && strcmp(s->told, err_text(&s->why)) == 0))
-		return;
-	log_warn("%s", err_text(&s->why));
-	free(s->told);
-	s->told = mem_strdup(err_text(&s->why));
-	s->told_of_list = of_list;
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (s->parts[i].failed && strcmp(s->parts[i].failed, text) == 0)
+			return true;
+	return false;
 }
 
-/* Not of a watch's failure, for every watch may fail where lists succeed. */
-static void tell_success(struct sync *s)
+/* Once, be it of all parts, and again when it is another one. That what is watched is too old is no failure. */
+static void tell_failure(struct part *p, bool of_list)
 {
-	if (!s->told || !s->told_of_list)
+	const char *text = err_text(&p->s->why);
+
+	if (p->s->why.code == -ESTALE)
 		return;
+	if (!is_told(p->s, text))
+		log_warn("%s", text);
+	free(p->failed);
+	p->failed = mem_strdup(text);
+	p->list_failed = of_list;
+}
+
+/* When all parts are well. Not of a watch's failure, for every watch may fail where lists succeed. */
+static void tell_success(struct part *p)
+{
+	const struct sync *s = p->s;
+
+	if (!p->failed || !p->list_failed)
+		return;
+	free(take_ptr(p->failed));
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (s->parts[i].failed && s->parts[i].list_failed)
+			return;
 	log_info("%s: answers again", store_name(s->st));
-	free(take_ptr(s->told));
 }
 
 static void retry_later(struct part *p, bool of_list, int r, const struct err *err)
@@ -163,7 +179,7 @@ static void retry_later(struct part *p, bool of_list, int r, const struct err *e
 	p->watch = NULL;
 	s->why = err ? *err : ERR_INIT;
 	s->why.code = r;
-	tell_failure(s, of_list);
+	tell_failure(p, of_list);
 	for (unsigned i = 0; i < s->failures && delay < BACKOFF_MAX_MS; i++)
 		delay *= 2;
 	if (delay > BACKOFF_MAX_MS)
@@ -270,7 +286,7 @@ static void on_list(void *arg, const struct store_res *res)
 	if (res->more)
 		return;
 	list_end(p, res->rev);
-	tell_success(s);
+	tell_success(p);
 	if (!s->in_sync && all_listed(s)) {
 		s->in_sync = true;
 		s->ops.in_sync(s->arg);
@@ -446,6 +462,7 @@ void sync_free(struct sync *s)
 		store_op_cancel(s->parts[i].op);
 		store_watch_cancel(s->parts[i].watch);
 		free(s->parts[i].prefix);
+		free(s->parts[i].failed);
 	}
 	hmap_for_each (e, &s->entries, node)
 		entry_del(s, e, false);
@@ -455,7 +472,6 @@ void sync_free(struct sync *s)
 	if (s->lock_turn)
 		event_free(s->lock_turn);
 	strbuf_done(&s->state);
-	free(s->told);
 	free(s);
 }
 

@@ -31,6 +31,7 @@ struct fake {
 	unsigned call_at;
 	void (*call)(void *arg);
 	void *call_arg;
+	const char *refused;
 	bool lose; /* the failing operation takes effect */
 	bool away;
 	bool deaf;
@@ -174,6 +175,8 @@ static void complete(struct fake *f, struct store_op *op)
 		f->call(f->call_arg);
 	if (f->away)
 		r = err_set(&err, -EHOSTUNREACH, "fake datastore: away");
+	else if (f->refused && strncmp(op->req.key, f->refused, strlen(f->refused)) == 0)
+		r = err_set(&err, -EACCES, "fake datastore: %s: refused", op->req.key);
 	else if (fails && !f->lose)
 		r = err_set(
 			&err, f->fail_r, "fake datastore: operation %u is to fail", f->op_count);
@@ -372,6 +375,11 @@ void store_fake_call_nth(struct store *st, unsigned n, void (*fn)(void *arg), vo
 unsigned store_fake_op_count(const struct store *st)
 {
 	return to_fake(st)->op_count;
+}
+
+void store_fake_refuse(struct store *st, const char *prefix)
+{
+	to_fake(st)->refused = prefix;
 }
 
 void store_fake_away(struct store *st, bool away)

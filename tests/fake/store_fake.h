@@ -33,6 +33,8 @@ void store_fake_call_nth(struct store *st, unsigned n, void (*fn)(void *arg), vo
 unsigned store_fake_op_count(const struct store *st);
 /* Objects that lists have given so far. */
 size_t store_fake_listed_count(const struct store *st);
+/* What is asked of keys that begin with prefix fails with EACCES, and its text names the key; NULL = nothing. */
+void store_fake_refuse(struct store *st, const char *prefix);
 /* Away: every watch ends and every operation fails with EHOSTUNREACH, until it is back. */
 void store_fake_away(struct store *st, bool away);
 /* Every watch ends with EHOSTUNREACH, while all else succeeds. */

@@ -25,6 +25,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/strbuf.h"
 #include "fake/store_fake.h"
 #include "store/cache.h"
@@ -1309,6 +1310,89 @@ START_TEST(sync_counts_an_outage_once)
 }
 END_TEST
 
+/* What is logged while fn runs has each of the texts so many times. */
+struct logged {
+	const char *text;
+	int n;
+};
+
+static void logs(void (*fn)(void *arg), void *arg, const struct logged *want, size_t n)
+{
+	auto_free char *got = NULL;
+	char name[] = "/tmp/margay-log-XXXXXX";
+	int fd = mkstemp(name), saved = dup(STDERR_FILENO);
+
+	ck_assert_int_ge(fd, 0);
+	fflush(stderr);
+	dup2(fd, STDERR_FILENO);
+	fn(arg);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(fd);
+	ok(file_read(name, 100000, &got, NULL, &err));
+	unlink(name);
+	for (size_t i = 0; i < n; i++) {
+		int found = 0;
+
+		for (const char *s = got; (s = strstr(s, want[i].text)); s++)
+			found++;
+		ck_assert_msg(found == want[i].n, "%d times \"%s\", want %d: %s", found,
+			want[i].text, want[i].n, got);
+	}
+}
+
+struct retry {
+	struct sync *sync;
+	struct store *st;
+	struct event_base *base;
+};
+
+static void retry_some(void *arg)
+{
+	const struct retry *r = arg;
+
+	for (int i = 0; i < 4; i++) {
+		sync_retry(r->sync);
+		settle(r->st, r->base);
+	}
+}
+
+START_TEST(a_failure_is_logged_once_and_its_end_when_all_is_well)
+{
+	static const struct logged refused[] = {
+		{"/a/: refused", 0}, {"/b/: refused", 1}, {"away", 0}, {"answers again", 0}};
+	static const struct logged away[] = {
+		{": refused", 0}, {"fake datastore: away", 1}, {"answers again", 0}};
+	static const struct logged all[] = {{"/a/: refused", 1}, {"/b/: refused", 1},
+		{"/c/: refused", 1}, {"answers again", 0}};
+	static const struct logged well[] = {{": refused", 0}, {"answers again", 1}};
+	static const char *const prefixes[] = {"/a/", "/b/", "/c/"};
+	struct follower f = {.base = event_base_new()};
+	struct armed armed = {0};
+	struct sync_hooks hooks = {
+		.arm = fake_arm, .now_ms = fake_now_ms, .random = no_random, .arg = &armed};
+	struct store *st = store_fake_new(f.base);
+	struct retry retry;
+
+	store_fake_refuse(st, "/b/");
+	f.sync = sync_new(st, prefixes, array_size(prefixes), &f_ops, &f, &hooks);
+	retry = (struct retry){f.sync, st, f.base};
+	logs(retry_some, &retry, refused, array_size(refused));
+	store_fake_away(st, true);
+	logs(retry_some, &retry, away, array_size(away));
+	store_fake_away(st, false);
+	store_fake_refuse(st, "/");
+	logs(retry_some, &retry, all, array_size(all));
+	store_fake_refuse(st, "/b/");
+	logs(retry_some, &retry, (const struct logged[]){{": refused", 0}, {"answers", 0}}, 2);
+	store_fake_refuse(st, NULL);
+	logs(retry_some, &retry, well, array_size(well));
+	f_done(&f);
+	store_close(st);
+	event_base_free(f.base);
+}
+END_TEST
+
 START_TEST(a_lost_answer_is_no_lost_write)
 {
 	auto_(store) struct store *st = store_fake_new(NULL);
@@ -1515,6 +1599,7 @@ int main(void)
 	tcase_add_test(sync, sync_keeps_what_it_knows_and_backs_off);
 	tcase_add_test(sync, sync_backs_off_where_no_watch_can_be_had);
 	tcase_add_test(sync, sync_counts_an_outage_once);
+	tcase_add_test(sync, a_failure_is_logged_once_and_its_end_when_all_is_well);
 	tcase_add_test(sync, failures_are_counted_by_their_reason);
 	tcase_add_test(sync, a_lost_answer_is_no_lost_write);
 	tcase_add_test(sync, a_bad_object_blocks_nothing);
