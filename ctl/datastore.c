@@ -248,8 +248,11 @@ static int set_lock(struct store *st, bool locked, struct err *err)
 
 static int read_source(struct task *t, struct err *err)
 {
+	int r;
+
 	snapshot_done(&t->source);
-	return snapshot_read(t->old, &t->source, err);
+	r = snapshot_read(t->old, &t->source, err);
+	return r < 0 ? r : snapshot_check(&t->source, err);
 }
 
 static void check_source(struct task *t)

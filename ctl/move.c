@@ -104,6 +104,22 @@ int snapshot_read(struct store *st, struct snapshot *ret, struct err *err)
 	return r;
 }
 
+int snapshot_check(const struct snapshot *s, struct err *err)
+{
+	const struct store_kv *kv, *first = NULL;
+	size_t n = 0;
+
+	vec_for_each (&s->v, kv) {
+		first = first ?: kv->unreadable ? kv : NULL;
+		n += kv->unreadable;
+	}
+	if (n == 0)
+		return 0;
+	return err_set(err, -EINVAL,
+		"%zu objects cannot be read: mend or delete them; the first is %s: %s", n,
+		first->key, first->value);
+}
+
 int snapshot_print(const struct snapshot *s, FILE *out, struct err *err)
 {
 	const struct store_kv *kv;

@@ -28,6 +28,8 @@ struct snapshot {
 };
 
 int snapshot_read(struct store *st, struct snapshot *ret, struct err *err);
+/* EINVAL, and err names the first of them: there are objects that cannot be read, and so not be moved. */
+int snapshot_check(const struct snapshot *s, struct err *err);
 /*
  * A line {"datastore":"export","version":1,"objects":N}, then for each object {"key":K,"value":V}, or
  * {"key":K,"text":T} for one that is no JSON.

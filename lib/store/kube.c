@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <event2/event.h>
 
@@ -158,8 +159,12 @@ static bool is_asked_for(const struct kube_op *o, const struct store_kv *kv)
 	auto_(json) json_t *j = NULL;
 	const char *own, *tier;
 
-	if (!kv->key || !kv->value || !o->other_name)
-		return kv->key && kv->value && strcmp(kv->key, o->op.req.key) == 0;
+	if (!kv->key || !kv->value)
+		return false;
+	if (kv->unreadable && o->key.kind->form == KUBE_HANDLE)
+		return strcasecmp(kv->key, o->op.req.key) == 0; /* how it is spelled nobody knows */
+	if (!o->other_name)
+		return strcmp(kv->key, o->op.req.key) == 0;
 	j = json_loadb(kv->value, kv->len, 0, NULL);
 	own = json_string_value(json_object_get(json_object_get(j, "metadata"), "name"));
 	tier = json_string_value(json_object_get(json_object_get(j, "spec"), "tier"));

@@ -673,6 +673,7 @@ int kube_object_read(const struct kube_kind *kind, enum kube_group group, const 
 
 		free(ret->value);
 		ret->value = json_dumps(text, JSON_ENCODE_ANY);
+		ret->unreadable = true;
 		json_decref(text);
 	}
 	ret->len = ret->value ? strlen(ret->value) : 0;

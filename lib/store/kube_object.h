@@ -22,8 +22,8 @@ struct store_kv;
 /*
  * Reads obj. ret->rev is set in any case; ret->key is NULL where the object has no key (a pod that is
  * not scheduled, or has the host's network), ret->value where it counts as deleted. One that makes no
- * sense is there nonetheless: its value is a JSON string that says what is wrong, which no reader of
- * objects takes. EINVAL: it is no object of the API. Free with store_kv_done().
+ * sense is there nonetheless, as unreadable: its value is a JSON string that says what is wrong, which no
+ * reader of objects takes. A handle's key is then the object's name, which has no capitals. EINVAL: it is no object of the API. Free with store_kv_done().
  */
 int kube_object_read(const struct kube_kind *kind, enum kube_group group, const json_t *obj,
 	struct store_kv *ret, struct err *err);

@@ -75,6 +75,7 @@ static bool tell(struct kube_watch *kw, const json_t *obj, bool deleted)
 		if (deleted) {
 			free(take_ptr(kv.value));
 			kv.len = 0;
+			kv.unreadable = false;
 		}
 		alive = store_watch_event(&kw->w, &kv);
 	}

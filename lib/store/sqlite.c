@@ -237,7 +237,7 @@ void sq_rollback(struct sq *sq)
 
 void sq_row_kv(sqlite3_stmt *s, const char *key, struct store_kv *kv)
 {
-	kv->key = (char *)(uintptr_t)key;
+	*kv = (struct store_kv){.key = (char *)(uintptr_t)key};
 	kv->rev = sqlite3_column_int64(s, 0);
 	kv->create_rev = sqlite3_column_int64(s, 1);
 	kv->value = (char *)(uintptr_t)sqlite3_column_text(s, 2);

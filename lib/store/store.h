@@ -127,6 +127,7 @@ struct store_kv {
 	size_t len;
 	int64_t rev;	    /* of its last change */
 	int64_t create_rev; /* of its creation; 0 where the driver does not know it */
+	bool unreadable; /* it is there, and value is a JSON string that says why it makes no sense */
 };
 
 /* Frees what kv holds, not kv itself. */

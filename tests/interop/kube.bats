@@ -361,6 +361,24 @@ move() { # FROM TO
 	[ "$(ctl_on etcd get bgppeers -o name)" = "" ]
 }
 
+@test "what cannot be read is not moved" {
+	make_places
+	ctl_on v1 apply -f - <<<'{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{"name":"p"},
+		"spec":{"cidr":"10.244.0.0/16"}}'
+	api -f -X PATCH -H 'Content-Type: application/merge-patch+json' --data-binary '{"metadata":{"annotations":{
+		"projectcalico.org/metadata":"{half"}}}' /apis/crd.projectcalico.org/v1/ippools/p >/dev/null
+	why='margayctl: 1 objects cannot be read: mend or delete them; the first is
+		/calico/resources/v3/projectcalico.org/ippools/p:
+		"IPPool p: annotation projectcalico.org/metadata: want a JSON object"'
+	for args in "export" "migrate --to etcd.conf"; do
+		# shellcheck disable=SC2086 # words
+		run -1 ctl_on v1 datastore $args
+		echo "$output"
+		[ "$output" = "$(tr -s '\n\t' ' ' <<<"$why" | sed 's/ $//')" ]
+	done
+	[ "$(ctl_on etcd get ippools -o name)" = "" ]
+}
+
 @test "a migration that is killed anywhere goes on" {
 	make_places
 	jq -c '.objects += 2000 | if .datastore then ., (range(2000) | {key: "/calico/ipam/v2/handle/h\(.)",

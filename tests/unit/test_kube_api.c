@@ -396,6 +396,21 @@ START_TEST(an_object_that_cannot_be_read)
 }
 END_TEST
 
+/* Whatever its spelling was: the object has only its name left to tell. */
+START_TEST(a_handle_that_cannot_be_read_is_found_by_its_id)
+{
+	start(STORE_GET, "/calico/ipam/v2/handle/K8s.0F", false);
+	next("/ipamhandles/k8s.0f");
+	answer(200, "{\"metadata\":{\"name\":\"k8s.0f\",\"resourceVersion\":\"7\"},\"spec\":{}}");
+	ck_assert_int_eq(ended, 1);
+	start(STORE_GET, "/calico/ipam/v2/handle/K8s.0F", false);
+	next("/ipamhandles/k8s.0f");
+	answer(200, "{\"metadata\":{\"name\":\"k8s.0f\",\"resourceVersion\":\"7\"},\"spec\":{"
+		    "\"handleID\":\"k8s.0f\"}}");
+	ck_assert_int_eq(ended, -ENOENT); /* that is another one */
+}
+END_TEST
+
 static void run_for(int64_t ms)
 {
 	struct timeval tv = {.tv_usec = ms * 1000};
@@ -751,6 +766,7 @@ int main(void)
 	tcase_add_test(tc, a_busy_server_is_asked_again_when_it_says);
 	tcase_add_test(tc, a_list_that_a_watch_follows);
 	tcase_add_test(tc, an_object_that_cannot_be_read);
+	tcase_add_test(tc, a_handle_that_cannot_be_read_is_found_by_its_id);
 	tcase_add_test(tc, a_list_that_goes_on_is_not_ended);
 	tcase_add_test(tc, a_kind_that_is_not_served_has_no_objects);
 	tcase_add_test(tc, of_two_groups_the_other_may_be_the_clusters);

@@ -246,6 +246,24 @@ static void write_file(char path[static 32], const char *text)
 	close(fd);
 }
 
+START_TEST(what_cannot_be_read_is_no_export)
+{
+	struct store *st = filled();
+	struct snapshot s;
+	struct err err = ERR_INIT;
+
+	read_all(st, &s);
+	ck_assert_int_eq(snapshot_check(&s, &err), 0);
+	s.v.v[1].unreadable = s.v.v[3].unreadable = true;
+	ck_assert_int_eq(snapshot_check(&s, &err), -EINVAL);
+	ck_assert_str_eq(err.text,
+		"2 objects cannot be read: mend or delete them; the first is /calico/ipam/v2/"
+		"handle/net.c1: {\"block\":{\"10.1.0.0/30\":1},\"deleted\":false}");
+	snapshot_done(&s);
+	store_close(st);
+}
+END_TEST
+
 START_TEST(an_export_is_read_back)
 {
 	struct store *old = filled();
@@ -462,6 +480,7 @@ int main(void)
 	tcase_add_test(tc, what_was_stopped_goes_on);
 	tcase_add_test(tc, another_stores_objects_are_refused);
 	tcase_add_test(tc, a_signal_ends_it_between_two_writes);
+	tcase_add_test(tc, what_cannot_be_read_is_no_export);
 	tcase_add_test(tc, an_export_is_read_back);
 	tcase_add_test(tc, a_file_that_is_no_export_is_named);
 	tcase_add_test(tc, what_a_datastore_sets_is_no_difference);
