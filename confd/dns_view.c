@@ -10,21 +10,17 @@
 #include "base/strbuf.h"
 #include "model/endpoints.h"
 #include "model/service.h"
+#include "tmpl/tmpl.h"
 
 #define LABEL_MAX 63
 #define NAME_MAX_LEN 253   /* without the dot at the end; RFC 1035, 2.3.4 */
 #define DOMAIN_MAX_LEN 241 /* "dns-version." stands before it */
 #define NS_FORMAT "ns.dns.%s."
 
-struct record {
-	char *name, *data;
-	const char *type;
-};
-
 struct zone {
 	char *name;
 	struct prefix range; /* of a reverse zone */
-	VEC(struct record) records;
+	VEC(char *) records; /* lines of the table: NAME, TYPE and DATA with tabs between them */
 };
 
 struct builder {
@@ -70,7 +66,7 @@ int dns_domain_check(const char *s, struct err *err)
 
 static void add(struct zone *z, const char *name, const char *type, const char *data)
 {
-	vec_push(&z->records, (struct record){mem_strdup(name), mem_strdup(data), type});
+	vec_push(&z->records, mem_printf("%s\t%s\t%s", name, type, data));
 }
 
 static void add_address(struct builder *b, const char *name, const struct ip *ip)
@@ -394,34 +390,26 @@ static void add_zones(struct builder *b)
 	vec_done(&ranges);
 }
 
+/* By name, type and data: a tab is less than all that may stand in them. */
 static int compare_records(const void *a, const void *b)
 {
-	const struct record *x = a, *y = b;
-	int r = strcmp(x->name, y->name);
-
-	if (r == 0)
-		r = strcmp(x->type, y->type);
-	return r ? r : strcmp(x->data, y->data);
+	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 static json_t *zone_view(const struct builder *b, struct zone *z, bool forward)
 {
-	json_t *records = json_array();
+	auto_strbuf records = STRBUF_INIT;
 	auto_free char *ns = b->dns.family != IP_NONE ? mem_printf(NS_FORMAT, b->in->domain)
 						      : mem_strdup("localhost.");
 
 	if (z->records.n > 0)
 		qsort(z->records.v, z->records.n, sizeof(*z->records.v), compare_records);
-	for (size_t i = 0; i < z->records.n; i++) {
-		const struct record *r = &z->records.v[i];
-
-		if (i > 0 && compare_records(r, r - 1) == 0)
-			continue;
-		json_array_append_new(records, json_pack("{s:s, s:s, s:s}", "name", r->name, "type",
-						       r->type, "data", r->data));
-	}
-	return json_pack("{s:s, s:b, s:s, s:o}", "name", z->name, "forward", forward, "ns", ns,
-		"records", records);
+	strbuf_add(&records, "name\ttype\tdata\n");
+	for (size_t i = 0; i < z->records.n; i++)
+		if (i == 0 || strcmp(z->records.v[i], z->records.v[i - 1]) != 0)
+			strbuf_addf(&records, "%s\n", z->records.v[i]);
+	return json_pack("{s:s, s:b, s:s, s:{s:s}}", "name", z->name, "forward", forward, "ns", ns,
+		"records", TMPL_TABLE, strbuf_str(&records));
 }
 
 json_t *dns_view(const struct dns_view_input *in, struct problems *problems)
@@ -440,10 +428,8 @@ json_t *dns_view(const struct dns_view_input *in, struct problems *problems)
 		struct zone *z = &b.zones.v[i];
 
 		json_array_append_new(zones, zone_view(&b, z, i == 0));
-		for (size_t k = 0; k < z->records.n; k++) {
-			free(z->records.v[k].name);
-			free(z->records.v[k].data);
-		}
+		for (size_t k = 0; k < z->records.n; k++)
+			free(z->records.v[k]);
 		vec_done(&z->records);
 		free(z->name);
 	}

@@ -9,6 +9,8 @@
  *		 ...]},
  *		{"name": "96.10.in-addr.arpa.", "forward": false, ...}]}
  *
+ * where each "records" is a table (tmpl.h): an object for each record would be ten times their text.
+ *
  * A Service whose name or a port's name is no DNS label is named and left out, and so is a name that is too
  * long. A headless Service has
  * names for the endpoints of its ports.

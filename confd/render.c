@@ -267,6 +267,7 @@ static int stage(struct renderer *r, struct output *o, json_t *element, struct e
 	if (e < 0)
 		return e;
 	sha1_hex(strbuf_str(&plain), content);
+	strbuf_done(&plain); /* as big as the two others */
 	content[CONTENT_LEN] = '\0';
 	if (readable && find_mark(r, there, &old)) {
 		o->serial = old.serial > o->serial ? old.serial : o->serial;

@@ -456,10 +456,25 @@ static int render_variable(struct render *r, const struct node *node, const stru
 	return ret < 0 ? err_wrap(r->err, ret, "\"%.64s\"", node->name) : 0;
 }
 
+/* NULL: it is no table. */
+static const char *table_text(const json_t *v)
+{
+	return json_string_value(json_object_get(v, TMPL_TABLE));
+}
+
+/* What comes after the first line of a table. */
+static const char *table_rows(const char *table)
+{
+	table += strcspn(table, "\n");
+	return *table ? table + 1 : table;
+}
+
 static bool is_true(const json_t *v)
 {
+	const char *table = table_text(v);
+
 	return !json_is_false(v) && !json_is_null(v) &&
-	       !(json_is_array(v) && json_array_size(v) == 0);
+	       !(json_is_array(v) && json_array_size(v) == 0) && !(table && !*table_rows(table));
 }
 
 static int check_bounds(struct render *r, const struct tmpl *t, size_t at, unsigned int depth)
@@ -478,6 +493,43 @@ static int check_bounds(struct render *r, const struct tmpl *t, size_t at, unsig
 	return ret < 0 ? fail_at(t, at, ret, r->err) : 0;
 }
 
+/* The fields of the line at *at, by the names in the first line of the table; *at is then the next line. */
+static json_t *take_row(const char *table, const char **at)
+{
+	json_t *row = json_object();
+	bool more = true;
+
+	while (more) {
+		size_t name = strcspn(table, "\t\n"), value = strcspn(*at, "\t\n");
+		auto_free char *key = mem_strndup(table, name);
+
+		json_object_set_new(row, key, json_stringn(*at, value));
+		more = table[name] == '\t' && (*at)[value] == '\t';
+		table += name + more;
+		*at += value + more;
+	}
+	*at = table_rows(*at);
+	return row;
+}
+
+static int render_table(struct render *r, const struct tmpl *t, size_t i, const char *table,
+	const struct context *outer, struct indent indent, unsigned int depth)
+{
+	const struct node *node = &t->nodes.v[i];
+	int ret = 0;
+
+	for (const char *at = table_rows(table); *at && ret == 0;) {
+		json_t *row = take_row(table, &at);
+		struct context inner = {.value = row, .outer = outer};
+
+		ret = check_bounds(r, t, node->at, depth);
+		if (ret == 0)
+			ret = render_nodes(r, t, i + 1, node->end, &inner, indent, depth + 1);
+		json_decref(row);
+	}
+	return ret;
+}
+
 static int render_section(struct render *r, const struct tmpl *t, size_t i,
 	const struct context *ctx, struct indent indent, unsigned int depth)
 {
@@ -493,6 +545,8 @@ static int render_section(struct render *r, const struct tmpl *t, size_t i,
 				  : render_nodes(r, t, i + 1, node->end, ctx, indent, depth + 1);
 	if (!is_true(v))
 		return 0;
+	if (table_text(v))
+		return render_table(r, t, i, table_text(v), ctx, indent, depth);
 	if (!json_is_array(v))
 		return render_nodes(r, t, i + 1, node->end, &inner, indent, depth + 1);
 	for (size_t j = 0; j < json_array_size(v); j++) {

@@ -16,6 +16,12 @@
  * an error, in every kind of tag; nothing is escaped for HTML; no {{=delimiters=}}, no lambdas; "" and
  * 0 are true. null, reals, objects and arrays have no text: a variable of one is an error.
  *
+ * A list that is too long to be held as JSON stands in the view as a table, {TMPL_TABLE: TEXT}: a section
+ * makes an object of each line of TEXT but the first, when it is that one's turn. The fields of a line are
+ * parted by tabs, their names stand in the first line, and each line ends with "\n":
+ *
+ *	"name\tdata\na\t1\nb\t2\n" is as [{"name": "a", "data": "1"}, {"name": "b", "data": "2"}]
+ *
  * Errors read "NAME:LINE:COLUMN: ...", columns counted in bytes from 1.
  */
 #pragma once
@@ -32,6 +38,7 @@ struct tmpl;
 #define TMPL_TEXT_MAX (1024 * 1024)
 #define TMPL_NEST_MAX 32 /* sections and partials in each other */
 #define TMPL_OUT_MAX (64 * 1024 * 1024)
+#define TMPL_TABLE "\ttable" /* no name in a template has a tab */
 
 /* Text of n bytes, borrowed for the call. EINVAL: syntax; EFBIG: too long. */
 int tmpl_parse(const char *text, size_t n, const char *name, struct tmpl **ret, struct err *err);

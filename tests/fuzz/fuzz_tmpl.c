@@ -25,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	json_t *view = json_loads(
 		"{\"a\": [1, {\"b\": \"x\\n\"}, []], \"s\": \"t\", \"t\": true, \"f\": false,"
-		" \"o\": {\"p\": {\"q\": 5}}, \"n\": null}",
+		" \"o\": {\"p\": {\"q\": 5}}, \"n\": null,"
+		" \"r\": {\"\\ttable\": \"s\\tn\\n1\\t2\\n3\\n\"}}",
 		0, NULL);
 	auto_strbuf out = STRBUF_INIT, again = STRBUF_INIT;
 	struct err err = ERR_INIT;

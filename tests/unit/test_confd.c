@@ -19,6 +19,7 @@
 #include "confd/dns_view.h"
 #include "confd/secrets.h"
 #include "confd/templates.h"
+#include "model/endpoints.h"
 #include "model/service.h"
 #include "svc/loop.h"
 
@@ -138,6 +139,55 @@ START_TEST(what_dns_shows_of_a_service)
 	ck_assert(dns_view_is_same(b, a) == cases[_i].same);
 	ck_assert(!dns_view_is_same(a, NULL));
 	ck_assert(!dns_view_is_same(NULL, a));
+}
+END_TEST
+
+static size_t n_values;
+
+static void *count_value(size_t size)
+{
+	n_values++;
+	return malloc(size);
+}
+
+static void ignore(void *arg, const char *ns, const char *name)
+{
+	(void)arg;
+	(void)ns;
+	(void)name;
+}
+
+/* A big cluster's would be some 20 MB. */
+START_TEST(no_value_for_each_record)
+{
+	auto_(endpoints) struct endpoints *e = endpoints_new(false, ignore, NULL);
+	const struct prefix reverse = {ip_from_v4(0x0a600000), 16};
+	struct problems problems = {0};
+	struct service *services[1000];
+	json_t *view;
+
+	for (size_t i = 0; i < array_size(services); i++) {
+		auto_free char *text = mem_printf(
+			"{\"kind\":\"Service\",\"metadata\":{\"name\":\"s-%zu\",\"namespace\":\"ns\"},"
+			"\"spec\":{\"clusterIPs\":[\"10.96.%zu.%zu\"],\"ports\":[{\"name\":\"http\","
+			"\"port\":80}]}}",
+			i, i / 250, i % 250);
+
+		services[i] = decode_service(text);
+		endpoints_on_service(e, NULL, services[i]);
+	}
+	json_set_alloc_funcs(count_value, free);
+	view = dns_view(&(struct dns_view_input){.domain = "cluster.local",
+				.endpoints = e,
+				.reverse = &reverse,
+				.n_reverse = 1},
+		&problems);
+	json_set_alloc_funcs(malloc, free);
+	ck_assert_uint_lt(n_values, 200);
+	json_decref(view);
+	problems_done(&problems);
+	for (size_t i = 0; i < array_size(services); i++)
+		service_free(services[i]);
 }
 END_TEST
 
@@ -336,6 +386,7 @@ int main(void)
 	tcase_add_loop_test(tc, templates_lie_beside_the_program, 0, 3);
 	tcase_add_test(tc, domains_that_may_be);
 	tcase_add_loop_test(tc, what_dns_shows_of_a_service, 0, 17);
+	tcase_add_test(tc, no_value_for_each_record);
 	tcase_add_test(tc, secrets_are_told);
 	tcase_add_test(tc, commands);
 	tcase_add_loop_test(tc, a_command_is_killed_with_what_it_has_started, 0, 2);
