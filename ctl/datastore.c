@@ -96,10 +96,15 @@ static char *kinds_text(const struct move_kinds *kinds)
 static void tell_left(const struct move *m)
 {
 	auto_free char *left = kinds_text(&m->left), *nodes = join(m->no_nodes.v, m->no_nodes.n);
+	auto_free char *status = kinds_text(&m->status);
 
 	if (*left)
 		ctl_warn("left out, since %s has these of its own or not at all: %s",
 			store_name(m->to), left);
+	if (*status)
+		ctl_warn(
+			"left out, since it is for those to write who report it in %s: the status of %s",
+			store_name(m->to), status);
 	if (*nodes)
 		ctl_warn(
 			"left out, since only Kubernetes makes a Node, and it has none of this name: %s; "
@@ -117,19 +122,27 @@ static json_t *strings(char *const *v, size_t n)
 	return j;
 }
 
+static json_t *kinds_json(const struct move_kinds *kinds)
+{
+	json_t *j = json_object();
+	const struct move_kind *k;
+
+	vec_for_each (&kinds->v, k)
+		json_object_set_new(j, k->name, json_integer((json_int_t)k->n));
+	return j;
+}
+
 static void print_json(const struct task *t, bool locked)
 {
 	const struct move *m = &t->m;
-	json_t *left = json_object(), *j;
-	const struct move_kind *k;
 	auto_free char *text = NULL;
+	json_t *j;
 
-	vec_for_each (&m->left.v, k)
-		json_object_set_new(left, k->name, json_integer((json_int_t)k->n));
-	j = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:b}", "from", t->source_name, "to",
+	j = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:b}", "from", t->source_name, "to",
 		store_name(m->to), "written", (json_int_t)t->n_written, "same",
-		(json_int_t)m->n_same, "leftOut", left, "nodesLeftOut",
-		strings(m->no_nodes.v, m->no_nodes.n), "locked", locked);
+		(json_int_t)m->n_same, "leftOut", kinds_json(&m->left), "statusLeftOut",
+		kinds_json(&m->status), "nodesLeftOut", strings(m->no_nodes.v, m->no_nodes.n),
+		"locked", locked);
 	text = json_dumps(j, JSON_INDENT(2));
 	json_decref(j);
 	printf("%s\n", text);
@@ -641,7 +654,8 @@ static int verb_unlock(struct ctl *c, int argc, char **argv)
 	"is told. The datastore is locked meanwhile. What was interrupted goes on when it is started\n"     \
 	"again.\n"                                                                                          \
 	"\nWhere Kubernetes has a Node of the same name, that takes the annotations; endpoints are Pods:\n" \
-	"these, Services and EndpointSlices are left out, and told.\n"
+	"these, Services and EndpointSlices are left out, and told; so is the status that a controller\n"   \
+	"reports of an object.\n"
 
 int verb_datastore(struct ctl *c, int argc, char **argv)
 {

@@ -286,6 +286,18 @@ static void drop_empty(json_t *j)
 	}
 }
 
+/* Whose status is a report, and in Kubernetes a subresource. */
+static bool is_reported(const char *plural)
+{
+	static const char *const plurals[] = {
+		"caliconodestatuses", "ippools", "kubecontrollersconfigurations", "tiers"};
+
+	for (size_t i = 0; i < array_size(plurals); i++)
+		if (strcmp(plural, plurals[i]) == 0)
+			return true;
+	return false;
+}
+
 static void drop_members(json_t *j, const char *const *names, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
@@ -334,6 +346,8 @@ static void normalize(json_t *j, const char *key)
 	json_object_del(annotations, "projectcalico.org/metadata");
 	if (strcmp(key, STORE_LOCK_KEY) == 0)
 		json_object_del(spec, "datastoreReady");
+	if (is_reported(plural))
+		json_object_del(j, "status");
 	fill_in(j, plural);
 	/* What Kubernetes tells of its own Node. */
 	if (strcmp(plural, "nodes") == 0) {
@@ -398,6 +412,21 @@ bool move_same(const struct store_kv *a, const struct store_kv *b)
 		return s && t && strcmp(s, t) == 0;
 	}
 	return same_resource(a, b);
+}
+
+static bool same_status(const struct store_kv *from, const struct store_kv *there)
+{
+	auto_free char *plural = plural_of(from->key);
+	auto_(json) json_t *x = NULL, *y = NULL;
+
+	if (is_ipam(from->key) || !is_reported(plural))
+		return true;
+	x = json_loadb(from->value, from->len, 0, NULL);
+	y = json_loadb(there->value, there->len, 0, NULL);
+	drop_empty(x);
+	drop_empty(y);
+	return !json_object_get(x, "status") ||
+	       json_equal(json_object_get(x, "status"), json_object_get(y, "status"));
 }
 
 /* ---- planning ---- */
@@ -478,6 +507,8 @@ static void plan_object(struct move *m, const struct store_kv *from, const struc
 			count(&m->left, from->key);
 	} else if (there && move_same(from, there)) {
 		m->n_same++;
+		if (!same_status(from, there))
+			count(&m->status, from->key);
 	} else if (there && (m->overwrite || access == STORE_CHANGE)) {
 		add_step(m, STORE_UPDATE, from, there->rev);
 	} else if (there) {
@@ -517,6 +548,7 @@ static void forget_plan(struct move *m)
 		free(*s);
 	forget_kinds(&m->left);
 	forget_kinds(&m->undefined);
+	forget_kinds(&m->status);
 	vec_done(&m->differs);
 	vec_done(&m->no_nodes);
 	vec_done(&m->failed);

@@ -4,7 +4,9 @@
  *
  * What has to be done is the difference of two snapshots, of the source and of the target. So a move that
  * was interrupted goes on when it is started again, and it has succeeded when nothing is left to be done.
- * Objects are compared without what a datastore sets by itself (uid, creationTimestamp, ...).
+ * Objects are compared without what a datastore sets by itself (uid, creationTimestamp, ...), and without
+ * the status of those whose status a controller reports, which cannot be written along with an object of
+ * Kubernetes.
  *
  *	snapshot_read(source) -> move_plan -> move_run -> move_plan: nothing is left
  */
@@ -71,6 +73,7 @@ struct move {
 	/* Objects that the target has of its own, or cannot hold; and those that it could, were their kind
 	 * defined there. */
 	struct move_kinds left, undefined;
+	struct move_kinds status; /* those that have another status there */
 	/* Done by move_run. */
 	size_t n_done;
 	VEC(char *) failed; /* sentences */

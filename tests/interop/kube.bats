@@ -361,6 +361,20 @@ move() { # FROM TO
 	[ "$(ctl_on etcd get bgppeers -o name)" = "" ]
 }
 
+@test "a status is for those to write who report it" {
+	make_places
+	jq -c 'if .key and (.key | test("ippools/six$")) then
+		.value.status = {conditions: [{type: "Allocatable", status: "True", reason: "OK", message: "",
+			lastTransitionTime: "2026-08-01T12:00:00Z"}]} else . end' start >with
+	ctl_on old datastore import -f with
+	move old etcd
+	[[ $stderr != *"the status"* ]]
+	run -0 --separate-stderr ctl_on etcd datastore migrate --to v1.conf -o json
+	echo "$output" "$stderr"
+	[ "$(jq -c .statusLeftOut <<<"$output")" = '{"ippools":1}' ]
+	[[ $stderr == *"left out"*"the status of 1 ippools"* ]]
+}
+
 @test "what cannot be read is not moved" {
 	make_places
 	ctl_on v1 apply -f - <<<'{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{"name":"p"},

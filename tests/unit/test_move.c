@@ -209,6 +209,34 @@ START_TEST(another_stores_objects_are_refused)
 }
 END_TEST
 
+START_TEST(a_status_that_is_not_written_is_told)
+{
+#define POOL \
+	"{\"kind\":\"IPPool\"," META("p", "u3") ",\"spec\":{\"cidr\":\"10.1.0.0/24\"},\"status\":"
+	struct store *old = store_fake_new(NULL), *new = store_fake_new(NULL);
+	struct snapshot from;
+	struct move m = {.from = &from, .to = new};
+
+	store_fake_put(old, R "ippools/p", POOL "{\"conditions\":[{\"type\":\"Allocatable\"}]}}");
+	read_all(old, &from);
+	plan(&m);
+	ck_assert_int_eq(move_run(&m, NULL), 0);
+	plan(&m);
+	ck_assert_uint_eq(m.n_same, 1);
+	ck_assert_uint_eq(m.status.v.n, 0);
+	store_fake_put(new, R "ippools/p", POOL "{}}"); /* as Kubernetes has it */
+	plan(&m);
+	ck_assert_uint_eq(m.n_same, 1);
+	ck_assert_uint_eq(m.status.v.n, 1);
+	ck_assert_str_eq(m.status.v.v[0].name, "ippools");
+	ck_assert_uint_eq(m.status.v.v[0].n, 1);
+	move_done(&m);
+	snapshot_done(&from);
+	store_close(old);
+	store_close(new);
+}
+END_TEST
+
 static volatile sig_atomic_t stop;
 
 static void set_stop(void *arg)
@@ -341,6 +369,10 @@ static const struct {
 		true},
 	{R "ippools/p", "{\"spec\":{\"cidr\":\"10.0.0.0/8\"}}",
 		"{\"spec\":{\"cidr\":\"10.0.0.0/8\",\"disabled\":true}}", false},
+	{R "ippools/p",
+		"{\"spec\":{\"cidr\":\"10.0.0.0/8\"},\"status\":{\"conditions\":[{\"type\":\"A\"}]}}",
+		"{\"spec\":{\"cidr\":\"10.0.0.0/8\"}}", true},
+	{R "nodes/n", "{\"status\":{\"wireguardPublicKey\":\"k\"}}", "{}", false},
 	{R "bgppeers/p", "{\"metadata\":{\"labels\":{\"a\":\"b\"}}}", "{\"metadata\":{}}", false},
 	{STORE_LOCK_KEY, CLUSTER("true"), CLUSTER("false"), true},
 	{R "nodes/n", "{\"metadata\":{\"labels\":{\"a\":\"b\",\"own\":\"c\"}},\"spec\":{}}",
@@ -479,6 +511,7 @@ int main(void)
 	tcase_add_test(tc, everything_is_moved);
 	tcase_add_test(tc, what_was_stopped_goes_on);
 	tcase_add_test(tc, another_stores_objects_are_refused);
+	tcase_add_test(tc, a_status_that_is_not_written_is_told);
 	tcase_add_test(tc, a_signal_ends_it_between_two_writes);
 	tcase_add_test(tc, what_cannot_be_read_is_no_export);
 	tcase_add_test(tc, an_export_is_read_back);
