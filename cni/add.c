@@ -218,6 +218,7 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 {
 	struct device d = {.mac = find_mac(c)};
 	struct assigned a;
+	bool ours;
 	int r;
 
 	r = find_mtu(c, &d.mtu, err);
@@ -242,8 +243,13 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 		r = call_store_code(r);
 		goto undo_device;
 	}
+	r = call_heed_lock(c, NULL, err);
+	if (r != 0)
+		goto undo_endpoint;
 	print_result(c, &a, &d, out);
 	return 0;
+undo_endpoint:
+	(void)endpoint_delete(c, &ours, NULL);
 undo_device:
 	(void)device_delete_on_host(c->host, c->veth, c->container_id, c->ifname, false, NULL);
 undo_address:
@@ -261,6 +267,11 @@ int call_ipam_add(struct call *c, struct strbuf *out, struct err *err)
 		r = assign(c, &a, err);
 	if (r != 0)
 		return r;
+	r = call_heed_lock(c, NULL, err);
+	if (r != 0) {
+		release_new(c, &a);
+		return r;
+	}
 	res = cni_result_new();
 	add_ips(res, &a, -1);
 	cni_result_print(res, c->conf->version, out);

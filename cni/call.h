@@ -59,7 +59,10 @@ void call_set_pod(struct call *c, const char *namespace, const char *pod);
 
 /* Each when it is needed first. */
 int call_open_store(struct call *c, struct err *err);
-/* For a verb that writes: opens the datastore; 0, or a code, as where it is locked (store/lock.h). */
+/*
+ * For a verb that writes, before it does and once more after: opens the datastore; 0, or a code, as where
+ * it is locked (store/lock.h).
+ */
 int call_heed_lock(struct call *c, bool *ret_locked, struct err *err);
 int call_open_host(struct call *c, struct err *err);
 int call_open_pod(struct call *c, struct err *err);

@@ -74,17 +74,18 @@ static int recall_pod(struct call *c, struct err *err)
 int call_del(struct call *c, struct err *err)
 {
 	struct err first = ERR_INIT, e = ERR_INIT;
-	bool ours = false, locked = false;
+	bool ours = false, locked = false, open;
 	int code, r;
 
 	code = call_heed_lock(c, &locked, &first);
+	open = code == 0;
 	/* The address and the endpoint are being moved to another datastore: the pod is deleted there. */
 	if (locked) {
 		if (err)
 			*err = first;
 		return code;
 	}
-	if (code == 0) {
+	if (open) {
 		r = c->k8s ? 0 : recall_pod(c, &first);
 		if (r == 0)
 			r = endpoint_delete(c, &ours, &first);
@@ -95,11 +96,14 @@ int call_del(struct call *c, struct err *err)
 		code = r;
 		first = e;
 	}
-	r = call_release(c, c->handle, &e);
+	/* Where the lock could not be read it may be locked. */
+	r = open ? call_release(c, c->handle, &e) : 0;
 	if (r != 0 && code == 0) {
 		code = r;
 		first = e;
 	}
+	if (code == 0)
+		code = call_heed_lock(c, NULL, &first);
 	if (code != 0 && err)
 		*err = first;
 	return code;
@@ -107,5 +111,7 @@ int call_del(struct call *c, struct err *err)
 
 int call_ipam_del(struct call *c, struct err *err)
 {
-	return call_heed_lock(c, NULL, err) ?: call_release(c, c->handle, err);
+	return call_heed_lock(c, NULL, err)
+		       ?: call_release(c, c->handle, err)
+		       ?: call_heed_lock(c, NULL, err);
 }

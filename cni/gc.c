@@ -316,6 +316,8 @@ int call_gc(struct call *c, struct err *err)
 		if (r != 0 && err)
 			*err = g.err;
 	}
+	if (r == 0)
+		r = call_heed_lock(c, NULL, err);
 	garbage_done(&g);
 	return r;
 }

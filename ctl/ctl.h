@@ -49,8 +49,10 @@ int verb_misused(const char *what);
  * is made by the first operation.
  */
 struct store *ctl_store(struct ctl *c, bool create);
-/* For what writes: NULL also where it is locked (store/lock.h). */
+/* For what writes: NULL also where it is locked (store/lock.h), or may be. */
 struct store *ctl_store_to_write(struct ctl *c, bool create);
+/* After the last write: EXIT_FAILURE, and it was said, where it is locked by now. */
+int ctl_store_written(struct ctl *c);
 /* "margayctl: ..." on stderr; returns EXIT_FAILURE. */
 int ctl_fail(const struct err *err);
 void ctl_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

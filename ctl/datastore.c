@@ -23,7 +23,7 @@
 #include "svc/param.h"
 
 #define PASSES 3 /* of a migration: what was written in the moment of the lock is taken along */
-#define SETTLE_US 1000000 /* who has found the datastore unlocked a moment ago is through by then */
+#define SETTLE_US 1000000 /* who is about to write finds the lock by then, and has undone it */
 #define SHOWN 20	  /* names in a list of what is wrong */
 #define PROGRESS_MS 1000
 
@@ -375,6 +375,8 @@ static int move_all(struct task *t, struct err *err)
 			r = read_source(t, err);
 			if (r < 0)
 				return r;
+			check_done(&t->source_check);
+			check_ipam(t->source.v.v, t->source.v.n, &t->source_check);
 			t->m.overwrite = true;
 		}
 		r = pass(t, err);

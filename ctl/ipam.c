@@ -179,6 +179,8 @@ static int ipam_claim(struct ctl *c, int argc, char **argv)
 		err_wrap(&err, r, "ipam claim %s for %s", prefix_str(&cidr), node);
 		return ctl_fail(&err);
 	}
+	if (ctl_store_written(c) != EXIT_SUCCESS)
+		return EXIT_FAILURE;
 	printf("Successfully claimed %s for node %s\n", prefix_str(&cidr), node);
 	return EXIT_SUCCESS;
 }
@@ -282,7 +284,7 @@ static int drop_block(struct ctl *c, const struct prefix *cidr, bool force)
 			ctl_fail(&err);
 	}
 	store_kv_done(&kv);
-	if (r < 0)
+	if (r < 0 || ctl_store_written(c) != EXIT_SUCCESS)
 		return EXIT_FAILURE;
 	printf("Successfully dropped block %s\n", prefix_str(cidr));
 	return EXIT_SUCCESS;

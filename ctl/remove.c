@@ -126,5 +126,5 @@ int verb_delete(struct ctl *c, int argc, char **argv)
 	docs_done(&docs);
 	if (status != EXIT_SUCCESS || (rm.n_skipped > 0 && rm.o.n_done + rm.o.n_failed == 0))
 		return status;
-	return outcome_report(&rm.o, "deleted");
+	return outcome_report(c, &rm.o, "deleted");
 }

@@ -128,15 +128,31 @@ struct store *ctl_store(struct ctl *c, bool create)
 struct store *ctl_store_to_write(struct ctl *c, bool create)
 {
 	struct err err = ERR_INIT;
-	bool locked;
 
 	if (!ctl_store(c, create))
 		return NULL;
-	/* Where it fails otherwise, what is asked for says so. */
-	store_lock_check_wait(c->st, 0, &locked, &err);
-	if (locked) {
+	if (store_lock_check_wait(c->st, 0, NULL, &err) < 0) {
 		ctl_fail(&err);
 		return NULL;
 	}
 	return c->st;
+}
+
+int ctl_store_written(struct ctl *c)
+{
+	struct err err = ERR_INIT;
+	bool locked;
+	int r = store_lock_check_wait(c->st, 0, &locked, &err);
+
+	if (r == 0)
+		return EXIT_SUCCESS;
+	if (!locked) {
+		err_wrap(&err, r, "it was written, but whether the datastore was locked meanwhile");
+		return ctl_fail(&err);
+	}
+	ctl_warn(
+		"datastore %s was locked meanwhile: what was written may be missing where it is moved "
+		"to: do the same there",
+		store_name(c->st));
+	return EXIT_FAILURE;
 }

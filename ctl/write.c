@@ -20,7 +20,7 @@ void outcome_done(struct outcome *o, enum kind kind)
 	o->n_done++;
 }
 
-int outcome_report(const struct outcome *o, const char *done)
+int outcome_report(struct ctl *c, const struct outcome *o, const char *done)
 {
 	size_t n = o->n_done + o->n_failed;
 
@@ -28,6 +28,8 @@ int outcome_report(const struct outcome *o, const char *done)
 		ctl_warn("no resources specified");
 		return EXIT_FAILURE;
 	}
+	if (o->n_done > 0 && ctl_store_written(c) != EXIT_SUCCESS)
+		return EXIT_FAILURE;
 	if (o->n_failed > 0 && o->n_done > 0)
 		printf("Partial success: %s %zu of %zu resources\n", done, o->n_done, n);
 	else if (o->n_done > 0 && o->mixed)
@@ -107,7 +109,7 @@ static int write_all(struct ctl *c, enum write_mode mode, const char *done, int 
 		write_doc(c, mode, doc, ns, skip_exists, &o);
 	status = skip_exists && docs.v.n > 0 && o.n_done + o.n_failed == 0
 			 ? EXIT_SUCCESS
-			 : outcome_report(&o, done);
+			 : outcome_report(c, &o, done);
 	docs_done(&docs);
 	return status;
 }

@@ -7,6 +7,8 @@
 
 #include "model/kind.h"
 
+struct ctl;
+
 struct outcome {
 	size_t n_done, n_failed;
 	enum kind kind; /* of what was done */
@@ -14,5 +16,7 @@ struct outcome {
 };
 
 void outcome_done(struct outcome *o, enum kind kind);
-/* "Successfully applied 2 'IPPool' resource(s)"; the exit status. done: "applied". */
-int outcome_report(const struct outcome *o, const char *done);
+/*
+ * After the last write: "Successfully applied 2 'IPPool' resource(s)"; the exit status. done: "applied".
+ */
+int outcome_report(struct ctl *c, const struct outcome *o, const char *done);

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The lock of a datastore that is being moved to another: datastoreReady of ClusterInformation
- * `default`, as Calico has it. While that is false nothing is written but by who moves it, and what a
+ * `default`, as Calico has it. While that is false nothing is begun but by who moves it, and what a
  * reader knows stays in force. A datastore without ClusterInformation is not locked: nobody has begun to
  * use it.
+ *
+ * Who moves it sets the lock, and then reads. So who writes reads the lock before, and once more after the
+ * last write: where it is still open, what was written will be read; else that has failed, and addresses
+ * are given back.
  */
 #pragma once
 

@@ -388,6 +388,28 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	cni ADD web-1 >/dev/null
 }
 
+@test "a datastore that is locked while ADD writes: the address is given back" {
+	lock=/calico/resources/v3/projectcalico.org/clusterinformations/default
+	put $lock '{"kind":"ClusterInformation","spec":{"datastoreReady":true}}'
+	sqlite3 "$DB" "CREATE TRIGGER t AFTER INSERT ON kv WHEN new.key LIKE '%/workloadendpoints/%' BEGIN
+		UPDATE kv SET value = replace(value, 'true', 'false') WHERE key = '$lock'; END"
+	pod web-0
+	code 11 ADD web-0
+	[[ $msg == *"is locked"* ]]
+	[ "$(in_use)" = 0 ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	sqlite3 "$DB" "DROP TRIGGER t"
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" datastore unlock
+	sqlite3 "$DB" "CREATE TRIGGER t AFTER INSERT ON kv WHEN new.key LIKE '%/ippools/%' BEGIN
+		UPDATE kv SET value = replace(value, 'true', 'false') WHERE key = '$lock'; END"
+	MARGAY_SQLITE_PATH=$DB run -1 --separate-stderr "$BIN/margayctl" apply -f - <<-Y
+		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: q}, spec: {cidr: 10.9.0.0/16}}
+	Y
+	# shellcheck disable=SC2154 # bats sets it
+	[[ $stderr == *"was locked meanwhile"* && $output != *Success* ]]
+}
+
 @test "no verb makes a datastore: a path with a slip in it is named" {
 	pod a
 	cni ADD a
