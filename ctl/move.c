@@ -126,10 +126,12 @@ int snapshot_print(const struct snapshot *s, FILE *out, struct err *err)
 
 	fprintf(out, "{\"datastore\":\"export\",\"version\":1,\"objects\":%zu}\n", s->v.n);
 	vec_for_each (&s->v, kv) {
-		json_t *value = json_loadb(kv->value, kv->len, JSON_REJECT_DUPLICATES, NULL);
+		auto_(json) json_t *value =
+			json_loadb(kv->value, kv->len, JSON_REJECT_DUPLICATES, NULL);
 		auto_(json) json_t *line =
-			value ? json_pack("{s:s, s:o}", "key", kv->key, "value", value)
-			      : json_pack("{s:s, s:s}", "key", kv->key, "text", kv->value);
+			json_is_object(value)
+				? json_pack("{s:s, s:O}", "key", kv->key, "value", value)
+				: json_pack("{s:s, s:s}", "key", kv->key, "text", kv->value);
 		auto_free char *text = line ? model_json_dump(line) : NULL;
 
 		if (!text)

@@ -34,7 +34,7 @@ int snapshot_read(struct store *st, struct snapshot *ret, struct err *err);
 int snapshot_check(const struct snapshot *s, struct err *err);
 /*
  * A line {"datastore":"export","version":1,"objects":N}, then for each object {"key":K,"value":V}, or
- * {"key":K,"text":T} for one that is no JSON.
+ * {"key":K,"text":T} for one that is no object of JSON.
  */
 int snapshot_print(const struct snapshot *s, FILE *out, struct err *err);
 /* path "-": standard input. EINVAL names the line, and tells of an export that is not whole. */

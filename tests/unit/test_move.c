@@ -303,6 +303,7 @@ START_TEST(an_export_is_read_back)
 	FILE *f;
 
 	store_fake_put(old, IPAM "host/n1/ipv4/block/10.1.0.4-30", "no JSON \"\xc3\xa4\"");
+	store_fake_put(old, IPAM "host/n1/ipv4/block/10.1.0.8-30", "[1, 2]");
 	store_fake_put(old, IPAM "handle/gone", "{\"block\":{},\"deleted\":true}");
 	read_all(old, &from);
 	f = open_memstream(&text, &len);
