@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The programs on a real kube-apiserver, with the resources in either group. There is no kubelet: the test
-# makes the Node and the Pod. Run in a network and a mount namespace of its own (CMakeLists.txt); BIN names
-# the directory of the programs.
+# makes the Node and the Pod. The programs are the ServiceAccount margay, bound to the role that is installed,
+# and the server's audit log tells of every request that the role forbids. Run in a network and a mount
+# namespace of its own (CMakeLists.txt); BIN names the directory of the programs.
 
 bats_require_minimum_version 1.5.0
 
@@ -22,13 +23,19 @@ setup_file() {
 	openssl genrsa -out sa.key 2048 2>/dev/null
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout other.key -out other.pem \
 		-days 2 -subj /CN=other 2>/dev/null
+	cat >audit.yaml <<-A
+		apiVersion: audit.k8s.io/v1
+		kind: Policy
+		rules: [{level: Metadata, users: ["system:serviceaccount:kube-system:margay"]}]
+	A
 	etcd --data-dir etcd >etcd.log 2>&1 3>&- &
 	echo $! >etcd.pid
 	"$APISERVER" --etcd-servers=http://127.0.0.1:2379 --bind-address=0.0.0.0 --secure-port=6443 \
 		--advertise-address=192.0.2.1 \
 		--cert-dir=pki --token-auth-file=tokens --authorization-mode=RBAC --service-account-key-file=sa.key \
 		--service-account-signing-key-file=sa.key --service-account-issuer=https://kubernetes.default.svc \
-		--service-cluster-ip-range=10.96.0.0/24 --disable-admission-plugins=ServiceAccount >api.log 2>&1 3>&- &
+		--service-cluster-ip-range=10.96.0.0/24 --disable-admission-plugins=ServiceAccount \
+		--audit-policy-file=audit.yaml --audit-log-path=audit.log >api.log 2>&1 3>&- &
 	echo $! >api.pid
 	cat >kubeconfig <<-K
 		apiVersion: v1
@@ -51,6 +58,30 @@ setup_file() {
 		eventually answers "/apis/$group/ippools"
 		eventually answers "/apis/$group/ipreservations"
 	done
+	make_account
+	sed -i "s/secret-of-admin/$TOKEN/" kubeconfig
+}
+
+# The ServiceAccount margay, as README makes it; its token in TOKEN.
+make_account() {
+	local rbac=/apis/rbac.authorization.k8s.io/v1
+	awk 'BEGIN { RS = "---\n" } NR > 1 { print > ("rbac-" NR); close("rbac-" NR) }' \
+		"$BATS_TEST_DIRNAME/../../etc/manifests/rbac.yaml"
+	eventually answers /api/v1/namespaces/kube-system
+	post application/yaml /api/v1/namespaces/kube-system/serviceaccounts "$(cat rbac-2)"
+	post application/yaml $rbac/clusterroles "$(cat rbac-3)"
+	post application/yaml $rbac/clusterrolebindings "$(cat rbac-4)"
+	TOKEN=$(api -f -X POST -H 'Content-Type: application/json' --data-binary '{"kind":"TokenRequest",
+		"apiVersion":"authentication.k8s.io/v1","spec":{}}' \
+		/api/v1/namespaces/kube-system/serviceaccounts/margay/token | jq -r .status.token)
+	export TOKEN
+}
+
+# Nothing that the programs asked for was forbidden: some of it they do without, and say nothing.
+all_was_allowed() {
+	run -0 jq -r 'select(.responseStatus.code == 403) | "\(.verb) \(.requestURI)"' "$BATS_FILE_TMPDIR/audit.log"
+	echo "$output"
+	[ -z "$output" ]
 }
 
 teardown_file() {
@@ -190,14 +221,18 @@ pod_life() {
 	[[ $output == *web-0*node-1*"$address"* ]]
 	run -0 "$BIN/margayctl" ipam show --ip="${address%/32}"
 	[[ $output == *"is in use"* ]]
+	"$BIN/margayctl" ipam check
+	"$BIN/margayctl" datastore export -f all
+	grep -q '"key":"/calico/ipam/v2/handle/k8s-pod-network.0f3c1d"' all
 	cni DEL
 	[ "$(annotation /api/v1/namespaces/default/pods/web-0 cni.projectcalico.org/podIP)" = "" ]
 	[ "$(api "/apis/$GROUP/ipamhandles" | jq '.items | length')" = 0 ]
 	cni DEL
 	# the Service's address does not work yet
-	DATASTORE_TYPE=kubernetes KUBECONFIG='' KUBERNETES_SERVICE_HOST=10.96.0.1 K8S_API_TOKEN=secret-of-admin \
+	DATASTORE_TYPE=kubernetes KUBECONFIG='' KUBERNETES_SERVICE_HOST=10.96.0.1 K8S_API_TOKEN=$TOKEN \
 		K8S_CA_FILE=$BATS_FILE_TMPDIR/pki/apiserver.crt run -0 "$BIN/margayctl" get nodes
 	[[ $output == *node-1* ]]
+	all_was_allowed
 }
 
 GROUP=crd.projectcalico.org/v1
