@@ -40,6 +40,7 @@ struct kube_call {
 	/* its own */
 	struct httpc_op *http;
 	struct event *timer; /* the next attempt, NULL = it was never put off */
+	int64_t heard_ms;    /* the server's last sign, or when it was asked */
 	size_t server;
 	uint32_t tried;
 	int status; /* of the last answer */

@@ -36,6 +36,12 @@ const char *kube_call_where(const struct kube_call *c)
 	return c->server < config->servers.n ? config->servers.v[c->server] : c->k->st.name;
 }
 
+/* It comes last for a while. */
+static void suspect(struct kube_call *c)
+{
+	c->k->bad_until_ms[c->server] = clock_mono_ms() + BAD_MS;
+}
+
 static void fail(struct kube_call *c, int r)
 {
 	struct err why = c->why;
@@ -198,7 +204,7 @@ static void on_broken(struct kube_call *c, const struct httpc_res *res)
 		fail(c, -EHOSTUNREACH);
 		return;
 	}
-	c->k->bad_until_ms[c->server] = clock_mono_ms() + BAD_MS;
+	suspect(c);
 	if (c->write && res->sent) {
 		err_set(&c->why, -ETIMEDOUT,
 			"datastore %s: %s: whether it was written is not known", kube_call_where(c),
@@ -321,7 +327,7 @@ static void on_refused(struct kube_call *c, const struct httpc_res *res)
 	}
 	json_decref(status);
 	if (res->status / 100 == 5 && !c->write) {
-		c->k->bad_until_ms[c->server] = clock_mono_ms() + BAD_MS;
+		suspect(c);
 		call_next(c);
 		return;
 	}
@@ -356,10 +362,19 @@ static void on_done(void *arg, const struct httpc_res *res)
 
 /* ---- sending ---- */
 
+static bool on_some(void *arg, const char *data, size_t len)
+{
+	struct kube_call *c = arg;
+
+	c->heard_ms = clock_mono_ms();
+	return c->on_data(c, data, len);
+}
+
 static void call_send(struct kube_call *c, const char *authorization)
 {
 	struct kube *k = c->k;
-	bool last = c->tried == (1u << k->config.servers.n) - 1, read = !c->write && !c->on_data;
+	bool last = c->tried == (1u << k->config.servers.n) - 1;
+	int64_t attempt_ms = c->write || last ? 0 : ATTEMPT_MS;
 	auto_free char *connect_to = NULL, *url = url_of(c, c->path, &connect_to);
 	auto_free char *alive_url = c->is_watch ? alive_url_of(c) : NULL;
 	auto_free char *type = c->body ? mem_printf("Content-Type: %s", c->type) : NULL;
@@ -370,33 +385,36 @@ static void call_send(struct kube_call *c, const char *authorization)
 		headers[n++] = authorization;
 	if (type)
 		headers[n++] = type;
-	c->http = httpc_start(
-		k->http, &(struct httpc_req){
-				 .method = c->method,
-				 .url = url,
-				 .connect_to = connect_to,
-				 .headers = headers,
-				 .body = c->body,
-				 .len = c->body ? strlen(c->body) : 0,
-				 .tls = {.ca_file = k->config.ca_file,
-					 .cert_file = k->config.cert_file,
-					 .key_file = k->config.key_file,
-					 .ca_pem = k->config.ca_pem,
-					 .cert_pem = k->config.cert_pem,
-					 .key_pem = k->config.key_pem,
-					 .trust_all = k->config.trust_all},
-				 .max_bytes = ANSWER_MAX,
-				 .once = c->write,
-				 .http2 = true,
-				 .connect_ms = CONNECT_MS,
-				 .timeout_ms = read && !last ? ATTEMPT_MS : c->timeout_ms,
-				 .first_ms = c->is_watch ? FIRST_MS : 0,
-				 .alive_url = alive_url,
-				 .alive_ms = ALIVE_MS,
-				 .on_data = c->on_data,
-				 .done = on_done,
-				 .arg = c,
-			 });
+	c->heard_ms = clock_mono_ms();
+	c->http = httpc_start(k->http,
+		&(struct httpc_req){
+			.method = c->method,
+			.url = url,
+			.connect_to = connect_to,
+			.headers = headers,
+			.body = c->body,
+			.len = c->body ? strlen(c->body) : 0,
+			.tls = {.ca_file = k->config.ca_file,
+				.cert_file = k->config.cert_file,
+				.key_file = k->config.key_file,
+				.ca_pem = k->config.ca_pem,
+				.cert_pem = k->config.cert_pem,
+				.key_pem = k->config.key_pem,
+				.trust_all = k->config.trust_all},
+			.max_bytes = ANSWER_MAX,
+			.once = c->write,
+			.http2 = true,
+			.connect_ms = CONNECT_MS,
+			.timeout_ms = !c->on_data && attempt_ms ? attempt_ms : c->timeout_ms,
+			.first_ms = c->is_watch	 ? FIRST_MS
+				    : c->on_data ? attempt_ms
+						 : 0,
+			.alive_url = alive_url,
+			.alive_ms = ALIVE_MS,
+			.on_data = c->on_data ? on_some : NULL,
+			.done = on_done,
+			.arg = c,
+		});
 }
 
 static void call_next(struct kube_call *c)
@@ -433,6 +451,9 @@ void kube_call_start(struct kube_call *c)
 
 void kube_call_stop(struct kube_call *c)
 {
+	/* what is given up after so long a silence was not answered in time */
+	if (c->http && !c->is_watch && clock_mono_ms() - c->heard_ms > ATTEMPT_MS)
+		suspect(c);
 	httpc_cancel(take_ptr(c->http));
 	if (c->timer)
 		event_free(take_ptr(c->timer));

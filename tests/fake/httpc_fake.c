@@ -20,6 +20,7 @@ struct httpc_op {
 	httpc_data_fn *on_data;
 	httpc_done_fn *done;
 	void *arg;
+	int64_t first_ms;
 	int status; /* of a stream that has begun */
 	bool *dead; /* set when it is freed from inside on_data */
 };
@@ -70,6 +71,7 @@ struct httpc_op *httpc_start(struct httpc *c, const struct httpc_req *req)
 	op->on_data = req->on_data;
 	op->done = req->done;
 	op->arg = req->arg;
+	op->first_ms = req->first_ms;
 	list_add_tail(&c->ops, &op->node);
 	return op;
 }
@@ -92,6 +94,11 @@ const char *httpc_fake_url(const struct httpc_op *op)
 const char *httpc_fake_body(const struct httpc_op *op)
 {
 	return op->body;
+}
+
+int64_t httpc_fake_first_ms(const struct httpc_op *op)
+{
+	return op->first_ms;
 }
 
 bool httpc_fake_is_stream(const struct httpc_op *op)

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct httpc_op;
 
@@ -15,6 +16,7 @@ struct httpc_op *httpc_fake_next(void);
 /* Borrowed. */
 const char *httpc_fake_url(const struct httpc_op *op);
 const char *httpc_fake_body(const struct httpc_op *op);
+int64_t httpc_fake_first_ms(const struct httpc_op *op);
 bool httpc_fake_is_stream(const struct httpc_op *op);
 
 /* A piece of a stream. false: the request is gone. */

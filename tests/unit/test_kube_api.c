@@ -283,6 +283,49 @@ START_TEST(a_busy_server_is_asked_again_when_it_says)
 }
 END_TEST
 
+static void run_for(int64_t ms)
+{
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	event_base_loopexit(base, &tv);
+	event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
+}
+
+/* It accepts connections, as its kernel does, and no answer begins. */
+START_TEST(a_server_that_hangs_is_left)
+{
+	/* a list has another server before it is given up */
+	start(STORE_LIST, POOLS, true);
+	next("http://a:1" V1);
+	ck_assert_int_eq(httpc_fake_first_ms(op), 4000);
+	httpc_fake_fail(op, -ETIMEDOUT, true);
+	next("http://b:1" V1);
+	ck_assert_int_eq(httpc_fake_first_ms(op), 0);
+	data("{\"metadata\":{\"resourceVersion\":\"20\"},\"items\":[]}");
+	answer(200, "");
+	ck_assert_int_eq(ended, 1);
+	store_close(st);
+	open_store("crd.projectcalico.org/v1");
+	/* a deadline that comes after a silence tells of the server, for a write above all */
+	calls = ended = 0;
+	store_start(st,
+		&(struct store_req){.verb = _i ? STORE_LIST : STORE_CREATE,
+			.key = _i ? POOLS : POOLS "a",
+			.value = _i ? NULL : "{}",
+			.deadline_ms = clock_mono_ms() + 4300},
+		on_done, NULL);
+	next("http://a:1" V1);
+	if (_i)
+		data("{\"metadata\":{\"resourceVersion\":\"20\"},\"items\":[");
+	run_for(4500);
+	ck_assert_int_eq(ended, -ETIMEDOUT);
+	start(STORE_CREATE, POOLS "a", false);
+	next("http://b:1" V1);
+	answer(201, POOL("a", "9"));
+	ck_assert_int_eq(ended, 1);
+}
+END_TEST
+
 START_TEST(a_list_that_a_watch_follows)
 {
 	/* from the server's memory, as it comes in */
@@ -410,14 +453,6 @@ START_TEST(a_handle_that_cannot_be_read_is_found_by_its_id)
 	ck_assert_int_eq(ended, -ENOENT); /* that is another one */
 }
 END_TEST
-
-static void run_for(int64_t ms)
-{
-	struct timeval tv = {.tv_usec = ms * 1000};
-
-	event_base_loopexit(base, &tv);
-	event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY);
-}
 
 /* Its deadline is one of silence: begun anew, a long one would be as long again. */
 START_TEST(a_list_that_goes_on_is_not_ended)
@@ -764,6 +799,7 @@ int main(void)
 	tcase_add_test(tc, an_update_of_a_handle_is_a_patch_of_its_spec);
 	tcase_add_test(tc, a_write_is_sent_again_only_where_it_cannot_have_been_done);
 	tcase_add_test(tc, a_busy_server_is_asked_again_when_it_says);
+	tcase_add_loop_test(tc, a_server_that_hangs_is_left, 0, 2);
 	tcase_add_test(tc, a_list_that_a_watch_follows);
 	tcase_add_test(tc, an_object_that_cannot_be_read);
 	tcase_add_test(tc, a_handle_that_cannot_be_read_is_found_by_its_id);
