@@ -73,7 +73,8 @@ struct httpc_op {
 	bool once, too_long, stopped;
 	bool *dead;	     /* set when it is freed from inside on_data */
 	struct event *first; /* ends it where no answer has begun; NULL = no limit */
-	char *alive_url;     /* of a stream, and of a question */
+	char *alive_url;     /* of a stream */
+	char *server;	     /* it and where that is, of a stream, and of a question */
 	int64_t alive_ms;
 	unsigned round; /* of the last question */
 	struct strbuf in;
@@ -118,6 +119,7 @@ static void op_free(struct httpc_op *op)
 	strbuf_done(&op->in);
 	free(op->body);
 	free(op->alive_url);
+	free(op->server);
 	free(op);
 }
 
@@ -310,13 +312,13 @@ static void on_first(evutil_socket_t fd, short what, void *arg)
 /* ---- whether a server whose streams are silent is alive ---- */
 
 /* Its streams that a question of this round is about; one that has begun since is not meant. */
-static struct httpc_op *next_asked(struct httpc *c, const char *url, unsigned round)
+static struct httpc_op *next_asked(struct httpc *c, const char *server, unsigned round)
 {
 	struct httpc_op *op;
 
 	list_for_each (op, &c->ops, node)
-		if (op->on_data && op->alive_url && op->round == round &&
-			strcmp(op->alive_url, url) == 0)
+		if (op->on_data && op->server && op->round == round &&
+			strcmp(op->server, server) == 0)
 			return op;
 	return NULL;
 }
@@ -324,13 +326,13 @@ static struct httpc_op *next_asked(struct httpc *c, const char *url, unsigned ro
 /* Any answer is a sign of life. */
 static void question_end(struct httpc_op *op, CURLcode rc)
 {
-	auto_free char *url = take_ptr(op->alive_url);
+	auto_free char *server = take_ptr(op->server);
 	struct httpc *c = op->c;
 	unsigned round = op->round;
 
 	op_free(op);
 	if (rc == CURLE_OPERATION_TIMEDOUT)
-		while ((op = next_asked(c, url, round)))
+		while ((op = next_asked(c, server, round)))
 			give_up(op);
 }
 
@@ -352,12 +354,12 @@ static void ask_about(const struct httpc_op *stream)
 	op->easy = lib.easy_duphandle(stream->easy);
 	if (!op->easy)
 		abort();
-	op->alive_url = mem_strdup(stream->alive_url);
+	op->server = mem_strdup(stream->server);
 	op->round = op->c->round;
 	op->max_bytes = ERROR_BODY_MAX;
 	op->headers = copy_list(stream->headers);
 	op->connect_to = copy_list(stream->connect_to);
-	lib.easy_setopt(op->easy, CURLOPT_URL, op->alive_url);
+	lib.easy_setopt(op->easy, CURLOPT_URL, stream->alive_url);
 	lib.easy_setopt(op->easy, CURLOPT_CUSTOMREQUEST, NULL);
 	lib.easy_setopt(op->easy, CURLOPT_HTTPGET, 1L);
 	lib.easy_setopt(op->easy, CURLOPT_HTTPHEADER, op->headers);
@@ -384,10 +386,10 @@ static void on_questions(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	c->round++;
 	list_for_each (op, &c->ops, node) {
-		if (!op->on_data || !op->alive_url || op->round == c->round)
+		if (!op->on_data || !op->server || op->round == c->round)
 			continue;
 		list_for_each (o, &c->ops, node)
-			if (o->on_data && o->alive_url && strcmp(o->alive_url, op->alive_url) == 0)
+			if (o->on_data && o->server && strcmp(o->server, op->server) == 0)
 				o->round = c->round;
 		ask_about(op);
 		arm_questions(c, op->alive_ms);
@@ -599,6 +601,7 @@ static void set_times(struct httpc_op *op, const struct httpc_req *req)
 	}
 	if (req->alive_url) {
 		op->alive_url = mem_strdup(req->alive_url);
+		op->server = mem_printf("%s %s", req->alive_url, req->connect_to ?: "");
 		op->alive_ms = req->alive_ms;
 		arm_questions(op->c, op->alive_ms);
 	}

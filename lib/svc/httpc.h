@@ -79,7 +79,7 @@ struct httpc_req {
 	int64_t first_ms;		/* until the answer begins; 0 = none */
 	/*
 	 * Of a stream, which may be silent for long: a URL of its server's that is asked for every
-	 * alive_ms, once for all streams that name it. Where nothing is answered within a sixth of
+	 * alive_ms, once for all streams that name it and connect_to. Where nothing is answered within a sixth of
 	 * that they end, ETIMEDOUT, and their connection is given up. NULL = none
 	 */
 	const char *alive_url;

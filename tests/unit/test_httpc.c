@@ -318,6 +318,45 @@ START_TEST(a_silent_stream_ends_with_its_server)
 }
 END_TEST
 
+/* Servers behind one name: each is asked about its own streams. */
+START_TEST(what_is_asked_is_the_server_of_the_stream)
+{
+	struct evhttp *second = evhttp_new(base);
+	struct evhttp_bound_socket *s = evhttp_bind_socket_with_handle(second, "127.0.0.1", 0);
+	struct sockaddr_in sin;
+	socklen_t n = sizeof(sin);
+	struct got lives = {0}, ends = {0};
+
+	getsockname(evhttp_bound_socket_get_fd(s), (struct sockaddr *)&sin, &n);
+	evhttp_set_cb(second, "/stream", stream, NULL);
+	evhttp_set_cb(second, "/alive", freeze, NULL);
+	for (int i = 0; i < 2; i++) {
+		auto_free char *to =
+			mem_printf("127.0.0.1:%u", i == 0 ? port : ntohs(sin.sin_port));
+
+		run(i == 0 ? &lives : &ends, "",
+			(struct httpc_req){.url = "http://name.invalid:1/stream",
+				.connect_to = to,
+				.on_data = on_data,
+				.alive_url = "http://name.invalid:1/alive",
+				.alive_ms = 300});
+	}
+	n_alive = n_frozen = 0;
+	wait_done(&ends);
+	ck_assert_int_eq(ends.r, -ETIMEDOUT);
+	ck_assert_int_eq(n_frozen, 1);
+	while (n_alive < 3)
+		event_base_loop(base, EVLOOP_ONCE);
+	ck_assert_int_eq(lives.calls, 0);
+	httpc_cancel(lives.op);
+	got_done(&lives);
+	got_done(&ends);
+	while (n_open > 0)
+		evhttp_send_reply_end(open_reqs[--n_open]);
+	evhttp_free(second);
+}
+END_TEST
+
 /* libcurl's, in a thread of its own, which asks a DNS server that is away. */
 __attribute__((visibility("default"))) int getaddrinfo(
 	const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **ret)
@@ -461,6 +500,7 @@ int main(void)
 	tcase_add_test(tc, a_stream_is_told_as_it_comes);
 	tcase_add_test(tc, a_stream_at_rest_wakes_nobody);
 	tcase_add_test(tc, a_silent_stream_ends_with_its_server);
+	tcase_add_test(tc, what_is_asked_is_the_server_of_the_stream);
 	tcase_add_test(tc, a_look_up_without_answer_holds_up_nobody);
 	tcase_add_test(tc, failures_have_their_codes);
 	tcase_add_loop_test(tc, what_may_have_been_done_is_not_sent_again, 0, 2);
