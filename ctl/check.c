@@ -332,6 +332,16 @@ static void check_claims(struct work *w)
 	}
 }
 
+void check_prefixes(const char *ret[static CHECK_N_PREFIXES])
+{
+	ret[0] = IPAM_KEY_BLOCKS;
+	ret[1] = IPAM_KEY_HANDLES;
+	ret[2] = IPAM_KEY_AFFINITIES;
+	ret[3] = kind_info(KIND_IPPOOL)->root;
+	ret[4] = kind_info(KIND_NODE)->root;
+	ret[5] = kind_info(KIND_WORKLOADENDPOINT)->root;
+}
+
 void check_ipam(const struct store_kv *kvs, size_t n, struct check *ret)
 {
 	struct work w = {.out = ret};

@@ -13,6 +13,9 @@ struct check {
 	VEC(char *) problems; /* sentences */
 };
 
-/* kvs: everything of the datastore, in the order of the keys; what is not IPAM's concern is passed over. */
+/* Where in the datastore what it looks at is. */
+#define CHECK_N_PREFIXES 6
+void check_prefixes(const char *ret[static CHECK_N_PREFIXES]);
+/* kvs: what is under these prefixes, in the order of the keys; anything else is passed over. */
 void check_ipam(const struct store_kv *kvs, size_t n, struct check *ret);
 void check_done(struct check *c);

@@ -318,6 +318,7 @@ static int ipam_drop(struct ctl *c, int argc, char **argv)
 
 static int ipam_check(struct ctl *c, int argc, char **argv)
 {
+	const char *prefixes[CHECK_N_PREFIXES];
 	struct snapshot all = {0};
 	struct err err = ERR_INIT;
 	struct check check;
@@ -330,7 +331,8 @@ static int ipam_check(struct ctl *c, int argc, char **argv)
 	}
 	if (!ctl_store(c, false))
 		return EXIT_FAILURE;
-	if (snapshot_read(c->st, &all, &err) < 0)
+	check_prefixes(prefixes);
+	if (snapshot_read_prefixes(c->st, prefixes, CHECK_N_PREFIXES, &all, &err) < 0)
 		return ctl_fail(&err);
 	check_ipam(all.v.v, all.v.n, &check);
 	vec_for_each (&check.problems, p)

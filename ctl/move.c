@@ -70,7 +70,7 @@ static bool is_deleted(const struct store_kv *kv)
 	return json_is_true(json_object_get(j, "deleted"));
 }
 
-static int read_root(struct store *st, const char *prefix, struct snapshot *ret, struct err *err)
+static int read_prefix(struct store *st, const char *prefix, struct snapshot *ret, struct err *err)
 {
 	struct store_list list = {0};
 	int r = store_list_wait(st, prefix, clock_mono_ms() + LIST_MS, &list, err);
@@ -89,19 +89,29 @@ static int read_root(struct store *st, const char *prefix, struct snapshot *ret,
 	return r;
 }
 
-int snapshot_read(struct store *st, struct snapshot *ret, struct err *err)
+int snapshot_read_prefixes(struct store *st, const char *const *prefixes, size_t n,
+	struct snapshot *ret, struct err *err)
 {
-	size_t n;
-	const struct store_root *roots = store_roots(st, &n);
 	int r = 0;
 
 	*ret = (struct snapshot){0};
 	for (size_t i = 0; r == 0 && i < n; i++)
-		r = read_root(st, roots[i].prefix, ret, err);
+		r = read_prefix(st, prefixes[i], ret, err);
 	if (r < 0)
 		snapshot_done(ret);
 	sort(ret);
 	return r;
+}
+
+int snapshot_read(struct store *st, struct snapshot *ret, struct err *err)
+{
+	size_t n;
+	const struct store_root *roots = store_roots(st, &n);
+	auto_free const char **prefixes = mem_realloc_array(NULL, n, sizeof(*prefixes));
+
+	for (size_t i = 0; i < n; i++)
+		prefixes[i] = roots[i].prefix;
+	return snapshot_read_prefixes(st, prefixes, n, ret, err);
 }
 
 int snapshot_check(const struct snapshot *s, struct err *err)

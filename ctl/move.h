@@ -22,14 +22,17 @@
 
 struct err;
 
-/* Everything, in the order of the keys. */
+/* In the order of the keys. */
 struct snapshot {
 	VEC(struct store_kv) v;
 	VEC(const char *)
 	missing; /* prefixes of kinds that the datastore does not have: the store's */
 };
 
+/* Everything that the datastore holds, or what is under n prefixes. */
 int snapshot_read(struct store *st, struct snapshot *ret, struct err *err);
+int snapshot_read_prefixes(struct store *st, const char *const *prefixes, size_t n,
+	struct snapshot *ret, struct err *err);
 /* EINVAL, and err names the first of them: there are objects that cannot be read, and so not be moved. */
 int snapshot_check(const struct snapshot *s, struct err *err);
 /*
