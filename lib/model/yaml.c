@@ -200,9 +200,10 @@ static int load_mapping(struct loader *ld, unsigned depth, json_t **ret)
 
 static int load_alias(struct loader *ld, const yaml_event_t *ev, json_t **ret)
 {
-	const struct anchor *a;
+	/* The last first: a name may be given again. */
+	for (size_t i = ld->anchors.n; i-- > 0;) {
+		const struct anchor *a = &ld->anchors.v[i];
 
-	vec_for_each (&ld->anchors, a) {
 		if (strcmp(a->name, (const char *)ev->data.alias.anchor) != 0)
 			continue;
 		ld->n_nodes += a->n_nodes;
