@@ -39,6 +39,7 @@ struct task {
 	struct store *old; /* migrate: where it comes from */
 	struct move m;
 	bool was_locked, holds; /* migrate: the old one, before; the lock is its own to leave */
+	bool target_locked;	/* by this */
 	size_t n_written;
 	int64_t told_ms;
 };
@@ -308,8 +309,12 @@ static int pass(struct task *t, struct err *err)
 	if (r < 0 || m->steps.n == 0)
 		return r;
 	r = set_lock(m->to, true, err);
-	if (r == 1) /* that has changed its revision */
+	if (r == 1) { /* that has changed its revision */
+		t->target_locked = true;
 		r = move_plan(m, err);
+		if (r == 0)
+			r = refuse(t, err);
+	}
 	if (r < 0)
 		return r;
 	t->told_ms = clock_mono_ms();
@@ -476,6 +481,17 @@ static int verb_export(struct ctl *c, int argc, char **argv)
 	return r < 0 ? ctl_fail(&err) : EXIT_SUCCESS;
 }
 
+/* Nothing was written to it. */
+static void unlock_target(const struct task *t)
+{
+	struct err err = ERR_INIT;
+
+	if (!t->target_locked || set_lock(t->m.to, false, &err) >= 0)
+		return;
+	ctl_fail(&err);
+	ctl_warn("%s stays locked: margayctl datastore unlock", store_name(t->m.to));
+}
+
 static int verb_import(struct ctl *c, int argc, char **argv)
 {
 	struct task t = {.c = c};
@@ -505,6 +521,8 @@ static int verb_import(struct ctl *c, int argc, char **argv)
 		if (t.n_written)
 			ctl_warn("%s stays locked: the same command goes on where this one ended",
 				store_name(to));
+		else
+			unlock_target(&t);
 	}
 	task_done(&t);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -516,6 +534,8 @@ static void tell_failure(struct task *t)
 	struct err err = ERR_INIT;
 	bool locked = false;
 
+	if (t->n_written == 0)
+		unlock_target(t);
 	if (t->n_written == 0 && !t->was_locked) {
 		if (set_lock(t->old, false, &err) < 0)
 			ctl_fail(&err);

@@ -546,3 +546,20 @@ No IPv6 peers found."
 	has "INFO: BIRDv4 process: 'bird' is not running."
 	has "$D/bird.ctl"
 }
+
+@test "an import that writes nothing leaves the datastore unlocked" {
+	lock=/calico/resources/v3/projectcalico.org/clusterinformations/default
+	pool a 10.244.0.0/16 | ctl apply -f -
+	sql() {
+		python3 -c 'import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute(sys.argv[2]); db.commit()' \
+			"$MARGAY_SQLITE_PATH" "$1"
+	}
+	sql "INSERT INTO kv SELECT max(rev)+1, '$lock', max(rev)+1, '{\"kind\":\"ClusterInformation\",\"spec\":{\"datastoreReady\":true}}' FROM kv"
+	ctl datastore export -f all
+	ctl delete ippool a
+	sql "CREATE TRIGGER t BEFORE UPDATE ON kv WHEN new.key LIKE '%/ippools/%' BEGIN SELECT RAISE(ABORT, 'no'); END"
+	sql "CREATE TRIGGER u BEFORE INSERT ON kv WHEN new.key LIKE '%/ippools/%' BEGIN SELECT RAISE(ABORT, 'no'); END"
+	run ctl datastore import -f all
+	[ "$status" -eq 1 ]
+	[[ $(stored $lock) == *'"datastoreReady":true'* ]]
+}
