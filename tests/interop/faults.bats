@@ -36,34 +36,6 @@ teardown() {
 	nft flush ruleset
 }
 
-daemons() {
-	start felix
-	start confd
-	loops_watch felix confd
-}
-
-# hindered REASON TEXT [DAEMON...]
-hindered() {
-	local reason=$1 text=$2 d
-
-	shift 2
-	[ $# -gt 0 ] || set -- felix confd
-	for d; do
-		within 45 says "$d" "$text"
-		within 45 failed "$d" "$reason"
-		alive "$d"
-	done
-}
-
-well() {
-	within 40 says felix 'ok  datastore'
-	within 40 says felix 'ok  node'
-	within 40 says confd 'ok  datastore'
-	[ "$(metric felix up)" = 1 ]
-	loops_were_free
-}
-
-
 has_blackhole() { # BLOCK
 	ip route show type blackhole | grep -q "^blackhole $1 "
 }

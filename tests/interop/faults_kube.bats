@@ -52,33 +52,6 @@ good() {
 	kubeconfig https://127.0.0.1:6443 "$CA" '{token: secret-of-admin}'
 }
 
-daemons() {
-	start felix
-	start confd
-	loops_watch felix confd
-}
-
-hindered() { # REASON TEXT [DAEMON...]
-	local reason=$1 text=$2 d
-
-	shift 2
-	[ $# -gt 0 ] || set -- felix confd
-	for d; do
-		within 45 says "$d" "$text"
-		within 45 failed "$d" "$reason"
-		alive "$d"
-	done
-}
-
-well() {
-	within 50 says felix 'ok  datastore'
-	within 50 says felix 'ok  node'
-	within 50 says confd 'ok  datastore'
-	[ "$(metric felix up)" = 1 ]
-	loops_were_free
-	run -1 grep -E 'secret-of|eyJ' felix.log confd.log
-}
-
 @test "Kubernetes: no CustomResourceDefinitions" {
 	good
 	daemons

@@ -182,3 +182,32 @@ loops_were_free() {
 	echo "# a loop was busy for $(cat loops) ms at worst" >&3
 	[ "$(cat loops)" -lt 2000 ]
 }
+
+# ---- felix and confd, whose datastore has a fault ----
+
+daemons() {
+	start felix
+	start confd
+	loops_watch felix confd
+}
+
+hindered() { # REASON TEXT [DAEMON...]: which is told, and counted, and nothing else
+	local reason=$1 text=$2 d
+
+	shift 2
+	[ $# -gt 0 ] || set -- felix confd
+	for d; do
+		within 45 says "$d" "$text"
+		within 45 failed "$d" "$reason"
+		alive "$d"
+	done
+}
+
+well() { # within what felix and confd back off to at most, and no credential was logged
+	within 50 says felix 'ok  datastore'
+	within 50 says felix 'ok  node'
+	within 50 says confd 'ok  datastore'
+	[ "$(metric felix up)" = 1 ]
+	loops_were_free
+	run -1 grep -E 'secret-of|eyJ' felix.log confd.log
+}
