@@ -33,6 +33,7 @@
 #include "svc/health.h"
 #include "svc/loop.h"
 #include "svc/metrics.h"
+#include "unit/test_dir.h"
 
 struct fault {
 	const char *where; /* "IPVS", "route", "store", "answer"; NULL = nothing */
@@ -51,8 +52,8 @@ static struct world {
 } w;
 
 static int64_t now_ms;
-static char dir[] = "/tmp/margay-proxy-scn-XXXXXX";
-static char state_file[sizeof(dir) + 16];
+static const char *dir;
+static char state_file[64];
 
 static int64_t virtual_now(void)
 {
@@ -97,11 +98,7 @@ K(uint8_t protocol, const char *ip, uint16_t port) {
 
 /* ---- the proxy ---- */
 
-static struct agent_conf conf = {.nodename = "node-80",
-	.state_file = state_file,
-	.sysctl_root = dir,
-	.scheduler = "rr",
-	.n_ranges = 1};
+static struct agent_conf conf = {.nodename = "node-80", .scheduler = "rr", .n_ranges = 1};
 
 static void start(void)
 {
@@ -955,9 +952,9 @@ int main(void)
 	const struct fault none = {0};
 
 	log_set_level(LOG_LEVEL_ERROR);
-	if (!mkdtemp(dir))
-		fail("mkdtemp");
+	conf.sysctl_root = dir = test_dir();
 	snprintf(state_file, sizeof(state_file), "%s/state", dir);
+	conf.state_file = state_file;
 	if (prefix_parse("10.96.0.0/16", &conf.ranges[0], NULL) < 0)
 		fail("range");
 	make_sysctls();

@@ -112,7 +112,6 @@ static void show_one(const char *text)
 
 static void setup(void)
 {
-	const char *dirs[] = {world_dir};
 	auto_free char *conf = NULL;
 
 	world_setup();
@@ -122,7 +121,7 @@ static void setup(void)
 	write_text("zones.conf", conf);
 	write_text("zone.mustache", "; {{content}}\nserial {{serial}}\n{{name}} {{text}}\n");
 	w = (struct world){.told = -1};
-	w.templates = templates_new(dirs, 1);
+	w.templates = templates_new(&world_dir, 1);
 }
 
 static void teardown(void)

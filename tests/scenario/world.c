@@ -9,26 +9,23 @@
 
 #include "base/file.h"
 #include "svc/loop.h"
+#include "unit/test_dir.h"
 
 struct event_base *world_base;
-char world_dir[] = "/tmp/margay-scenario-XXXXXX";
+const char *world_dir;
 static struct loop_timer *tick;
 
 void world_setup(void)
 {
-	strcpy(strrchr(world_dir, '-'), "-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(world_dir));
+	world_dir = test_dir();
 	world_base = loop_base_new();
 	tick = loop_timer_new(world_base, nothing, NULL);
 }
 
 void world_teardown(void)
 {
-	auto_free char *command = mem_printf("rm -r %s", world_dir);
-
 	loop_timer_free(tick);
 	event_base_free(world_base);
-	ck_assert_int_eq(system(command), 0);
 }
 
 void run_for(int64_t ms)

@@ -11,7 +11,7 @@
 #include "base/mem.h"
 
 extern struct event_base *world_base;
-extern char world_dir[];
+extern const char *world_dir;
 
 void world_setup(void);
 /* Frees the loop and removes the directory. */

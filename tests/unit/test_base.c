@@ -28,6 +28,7 @@
 #include "base/sha3.h"
 #include "base/strbuf.h"
 #include "base/vec.h"
+#include "unit/test_dir.h"
 
 START_TEST(err_reads_as_a_path)
 {
@@ -327,13 +328,12 @@ END_TEST
 
 START_TEST(files_are_whole)
 {
-	char dir[] = "/tmp/margay-base-XXXXXX";
+	const char *dir = test_dir();
 	auto_free char *path = NULL, *deep = NULL, *got = NULL;
 	struct err err = ERR_INIT;
 	struct stat st;
 	size_t len;
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	path = mem_printf("%s/f", dir);
 	deep = mem_printf("%s/a/b/c", dir);
 	ck_assert_int_eq(file_read(path, 10, &got, NULL, &err), -ENOENT);
@@ -361,14 +361,13 @@ END_TEST
 /* What killed writers leave is one file, which the next one takes; what is being written stays. */
 START_TEST(temporary_files_do_not_pile_up)
 {
-	char dir[] = "/tmp/margay-base-XXXXXX";
+	const char *dir = test_dir();
 	auto_free char *path = NULL, *tmp = NULL, *got = NULL;
 	struct err err = ERR_INIT;
 	int fd, status, n_files = 0;
 	struct dirent *de;
 	DIR *d;
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	path = mem_printf("%s/f", dir);
 	tmp = mem_printf("%s/f.tmp", dir);
 	for (int i = 0; i < 20; i++) {
@@ -409,8 +408,6 @@ START_TEST(temporary_files_do_not_pile_up)
 		n_files += de->d_name[0] != '.';
 	closedir(d);
 	ck_assert_int_eq(n_files, 1);
-	unlink(path);
-	ck_assert_int_eq(rmdir(dir), 0);
 }
 END_TEST
 
@@ -428,8 +425,8 @@ START_TEST(log_is_rate_limited_and_one_line)
 {
 	static struct log_site site;
 	auto_free char *got = NULL;
-	char path[] = "/tmp/margay-log-XXXXXX";
-	int fd = mkstemp(path), saved = dup(STDERR_FILENO), lines = 0;
+	auto_free char *path = mem_printf("%s/log", test_dir());
+	int fd = open(path, O_WRONLY | O_CREAT, 0600), saved = dup(STDERR_FILENO), lines = 0;
 
 	ck_assert_int_ge(fd, 0);
 	fflush(stderr);
@@ -444,7 +441,6 @@ START_TEST(log_is_rate_limited_and_one_line)
 	close(saved);
 	close(fd);
 	ck_assert_int_eq(file_read(path, 100000, &got, NULL, NULL), 0);
-	unlink(path);
 	for (char *s = got; *s; s++)
 		lines += *s == '\n';
 	ck_assert_int_eq(lines, 11);

@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "svc/bird.h"
 #include "svc/loop.h"
+#include "unit/test_dir.h"
 
 static const char PROTOCOLS[] =
 	"2002-Name       Proto      Table      State  Since         Info\n"
@@ -145,7 +146,7 @@ END_TEST
 
 /* ---- a BIRD that answers what it was asked ---- */
 
-static char dir[] = "/tmp/margay-bird-XXXXXX";
+static const char *dir;
 static char path[64];
 
 static int listen_on(const char *p)
@@ -184,19 +185,8 @@ static pid_t fake_bird(int fd, int n)
 
 static void setup(void)
 {
-	strcpy(dir, "/tmp/margay-bird-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	dir = test_dir();
 	snprintf(path, sizeof(path), "%s/run/b.ctl", dir);
-}
-
-static void teardown(void)
-{
-	char sub[64];
-
-	snprintf(sub, sizeof(sub), "%s/run", dir);
-	unlink(path);
-	rmdir(sub);
-	rmdir(dir);
 }
 
 static void make_dir(void)
@@ -321,7 +311,7 @@ int main(void)
 	tcase_add_test(pure, configure);
 	tcase_add_test(pure, commands);
 	suite_add_tcase(s, pure);
-	tcase_add_checked_fixture(sock, setup, teardown);
+	tcase_add_checked_fixture(sock, setup, NULL);
 	tcase_add_test(sock, waiting_calls);
 	tcase_add_test(sock, client_finds_bird_again);
 	suite_add_tcase(s, sock);

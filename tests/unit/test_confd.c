@@ -22,6 +22,7 @@
 #include "model/endpoints.h"
 #include "model/service.h"
 #include "svc/loop.h"
+#include "unit/test_dir.h"
 
 /* As Calico's own tests have them. */
 START_TEST(router_ids_of_names)
@@ -195,7 +196,7 @@ END_TEST
 
 static struct event_base *base;
 static struct secrets *secrets;
-static char dir[] = "/tmp/margay-secrets-XXXXXX";
+static const char *dir;
 static unsigned n_changes;
 
 static void on_change(void *arg)
@@ -230,7 +231,7 @@ START_TEST(secrets_are_told)
 {
 	auto_free char *path = NULL;
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	dir = test_dir();
 	path = mem_printf("%s/a/secrets/", dir);
 	base = loop_base_new();
 	secrets = secrets_new(base, path, on_change, NULL);
@@ -264,7 +265,6 @@ START_TEST(secrets_are_told)
 	ck_assert_uint_eq(n_changes, 0);
 	secrets_free(secrets);
 	event_base_free(base);
-	sh("rm -r $PWD");
 }
 END_TEST
 

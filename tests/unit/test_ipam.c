@@ -28,6 +28,7 @@
 #include "ipam/step.h"
 #include "model/ipam.h"
 #include "store/store.h"
+#include "unit/test_dir.h"
 
 #define NOW 1785585600123456789 /* 2026-08-01T12:00:00Z */
 #define S 1000000000ll
@@ -1804,14 +1805,13 @@ static void load_sqlite_blocks(const char *path)
 
 START_TEST(processes_on_sqlite)
 {
-	char dir[] = "/tmp/test-ipam.XXXXXX";
-	auto_free char *path = NULL, *rm = NULL;
+	const char *dir = test_dir();
+	auto_free char *path = NULL;
 	struct store_conf conf = {.type = "sqlite"};
 	struct err err = ERR_INIT;
 	pid_t pids[N_PROCS];
 	struct store *st;
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	path = mem_printf("%s/db", dir);
 	conf.sqlite_path = path;
 	ck_assert_int_eq(store_open(&conf, NULL, &st, &err), 0);
@@ -1849,8 +1849,6 @@ START_TEST(processes_on_sqlite)
 			ck_assert_uint_eq(count_in_use(handle), k % 5 == 4 ? 0 : 1);
 		}
 	}
-	rm = mem_printf("rm -r %s", dir);
-	ck_assert_int_eq(system(rm), 0);
 }
 END_TEST
 
@@ -1888,8 +1886,8 @@ static _Noreturn void restless_child(const char *path, int no)
 /* Processes that are killed at any instant, over and over; then everything is released. */
 START_TEST(killed_on_sqlite)
 {
-	char dir[] = "/tmp/test-ipam.XXXXXX";
-	auto_free char *path = NULL, *rm = NULL;
+	const char *dir = test_dir();
+	auto_free char *path = NULL;
 	struct store_conf conf = {.type = "sqlite"};
 	struct err err = ERR_INIT;
 	pid_t pids[4] = {0};
@@ -1897,7 +1895,6 @@ START_TEST(killed_on_sqlite)
 	int status;
 
 	seed_and_say();
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	path = mem_printf("%s/db", dir);
 	conf.sqlite_path = path;
 	ck_assert_int_eq(store_open(&conf, NULL, &st, &err), 0);
@@ -1941,8 +1938,6 @@ START_TEST(killed_on_sqlite)
 	ck_assert_uint_eq(count_in_use(NULL), 0);
 	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
 	check_consistent();
-	rm = mem_printf("rm -r %s", dir);
-	ck_assert_int_eq(system(rm), 0);
 }
 END_TEST
 

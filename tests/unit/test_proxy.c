@@ -29,6 +29,7 @@
 #include "model/wep.h"
 #include "proxy/calc.h"
 #include "proxy/owned.h"
+#include "unit/test_dir.h"
 
 /* ---- objects ---- */
 
@@ -672,14 +673,13 @@ static bool keeps_udp(void *arg, const struct ipvs_key *key)
 
 START_TEST(test_owned)
 {
-	char dir[] = "/tmp/margay-owned-XXXXXX";
+	const char *dir = test_dir();
 	const struct ipvs_key a = key_of(IPPROTO_TCP, "10.0.0.1", 30080),
 			      b = key_of(IPPROTO_UDP, "fd00::1", 30081);
 	auto_free char *path = NULL, *text = NULL;
 	struct owned *o = NULL;
 	struct err err = ERR_INIT;
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	path = mem_printf("%s/state", dir);
 	ck_assert_int_eq(owned_new(path, &o, &err), 0);
 	ck_assert(!owned_has(o, &a));
@@ -719,7 +719,7 @@ static void put(const char *path, const char *text)
 /* What a full disk, or a crash, leaves of a line is no line, and spoils none. */
 START_TEST(test_torn)
 {
-	char dir[] = "/tmp/margay-owned-XXXXXX";
+	const char *dir = test_dir();
 	const struct ipvs_key a = key_of(IPPROTO_TCP, "10.0.0.1", 30080),
 			      b = key_of(IPPROTO_UDP, "fd00::1", 30081),
 			      cut = key_of(IPPROTO_TCP, "10.0.0.1", 3008);
@@ -730,7 +730,6 @@ START_TEST(test_torn)
 	struct owned *o = NULL;
 	struct err err = ERR_INIT;
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	path = mem_printf("%s/state", dir);
 	for (size_t i = 0; i < array_size(left); i++) {
 		auto_free char *text = NULL;
@@ -761,8 +760,6 @@ START_TEST(test_torn)
 	ck_assert_int_eq(owned_new(path, &o, &err), 0);
 	ck_assert(owned_has(o, &a) && owned_has(o, &b));
 	owned_free(o);
-	ck_assert_int_eq(unlink(path), 0);
-	ck_assert_int_eq(rmdir(dir), 0);
 }
 END_TEST
 

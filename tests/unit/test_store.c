@@ -8,7 +8,6 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -35,30 +34,16 @@
 #include "svc/param.h"
 #include "unit/store_samples.h"
 #include "unit/store_suite.h"
+#include "unit/test_dir.h"
 
-static char dir[64];
+static const char *dir;
 static char path[96];
-
-static int rm(const char *p, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(p);
-}
 
 static void setup(void)
 {
-	snprintf(dir, sizeof(dir), "/tmp/margay-store-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	ck_assert_int_eq(chmod(dir, 0755), 0);
+	dir = test_dir();
 	snprintf(path, sizeof(path), "%s/lib/margay.db", dir);
 	err = ERR_INIT;
-}
-
-static void teardown(void)
-{
-	nftw(dir, rm, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 static struct store *open_sqlite(struct event_base *base)
@@ -1319,8 +1304,8 @@ struct logged {
 static void logs(void (*fn)(void *arg), void *arg, const struct logged *want, size_t n)
 {
 	auto_free char *got = NULL;
-	char name[] = "/tmp/margay-log-XXXXXX";
-	int fd = mkstemp(name), saved = dup(STDERR_FILENO);
+	auto_free char *name = mem_printf("%s/log", test_dir());
+	int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0600), saved = dup(STDERR_FILENO);
 
 	ck_assert_int_ge(fd, 0);
 	fflush(stderr);
@@ -1330,7 +1315,6 @@ static void logs(void (*fn)(void *arg), void *arg, const struct logged *want, si
 	close(saved);
 	close(fd);
 	ok(file_read(name, 100000, &got, NULL, &err));
-	unlink(name);
 	for (size_t i = 0; i < n; i++) {
 		int found = 0;
 
@@ -1566,10 +1550,10 @@ int main(void)
 	SRunner *sr;
 	int failed;
 
-	store_suite_add(s, drivers, array_size(drivers), setup, teardown);
-	store_samples_add(s, samples, array_size(samples), setup, teardown);
+	store_suite_add(s, drivers, array_size(drivers), setup, NULL);
+	store_samples_add(s, samples, array_size(samples), setup, NULL);
 
-	tcase_add_checked_fixture(sqlite, setup, teardown);
+	tcase_add_checked_fixture(sqlite, setup, NULL);
 	tcase_set_timeout(sqlite, 60);
 	tcase_add_test(sqlite, followers_see_what_several_processes_write);
 	tcase_add_test(sqlite, compare_and_swap_counts_exactly_and_the_wal_stays_small);

@@ -32,26 +32,14 @@
 #include "svc/loop.h"
 #include "svc/metrics.h"
 #include "svc/param.h"
+#include "unit/test_dir.h"
 
-static char dir[64];
+static const char *dir;
 
 static void make_dir(void)
 {
-	strcpy(dir, "/tmp/margay-svc-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
+	dir = test_dir();
 	unsetenv("MARGAY_CONFIG");
-}
-
-static void remove_dir(void)
-{
-	static const char *const names[] = {"conf", "ctl.sock", "out"};
-
-	for (size_t i = 0; i < array_size(names); i++) {
-		auto_free char *path = mem_printf("%s/%s", dir, names[i]);
-
-		unlink(path);
-	}
-	ck_assert_int_eq(rmdir(dir), 0);
 }
 
 /* ---- parameters ---- */
@@ -316,9 +304,10 @@ END_TEST
 static char *nodename_with(const char *set, const char *file_text)
 {
 	struct params ps = {.program = "proxy"};
-	char path[] = "/tmp/margay-name-XXXXXX", name[] = "x", *argv[] = {name, NULL}, *ret;
+	auto_free char *path = mem_printf("%s/name", test_dir());
+	char name[] = "x", *argv[] = {name, NULL}, *ret;
 	struct common_params c = {0};
-	int argc = 1, fd = mkstemp(path);
+	int argc = 1, fd = open(path, O_WRONLY | O_CREAT, 0600);
 
 	ck_assert_int_eq(write(fd, file_text, strlen(file_text)), (ssize_t)strlen(file_text));
 	close(fd);
@@ -333,7 +322,6 @@ static char *nodename_with(const char *set, const char *file_text)
 	if (!set && !file_text[0])
 		ck_assert_str_eq(ret, c.nodename);
 	params_done(&ps);
-	unlink(path);
 	return ret;
 }
 
@@ -1012,7 +1000,7 @@ int main(void)
 	Suite *s = suite_create("svc");
 	TCase *tc = tcase_create("svc");
 
-	tcase_add_checked_fixture(tc, make_dir, remove_dir);
+	tcase_add_checked_fixture(tc, make_dir, NULL);
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, the_last_source_wins);
 	tcase_add_loop_test(tc, a_bad_value_is_one_clear_error, 0, (int)array_size(bad));
