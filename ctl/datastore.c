@@ -481,15 +481,20 @@ static int verb_export(struct ctl *c, int argc, char **argv)
 	return r < 0 ? ctl_fail(&err) : EXIT_SUCCESS;
 }
 
-/* Nothing was written to it. */
-static void unlock_target(const struct task *t)
+/* After a failure: as it was where nothing was written, else what it is left as. */
+static void leave_target(const struct task *t)
 {
 	struct err err = ERR_INIT;
 
-	if (!t->target_locked || set_lock(t->m.to, false, &err) >= 0)
-		return;
-	ctl_fail(&err);
-	ctl_warn("%s stays locked: margayctl datastore unlock", store_name(t->m.to));
+	if (t->n_written > 0) {
+		ctl_warn(
+			"%zu objects were written to %s, which stays locked: the same command goes on where "
+			"this one ended; with what is there now, margayctl datastore unlock lets it be used",
+			t->n_written, store_name(t->m.to));
+	} else if (t->target_locked && set_lock(t->m.to, false, &err) < 0) {
+		ctl_fail(&err);
+		ctl_warn("%s stays locked: margayctl datastore unlock", store_name(t->m.to));
+	}
 }
 
 static int verb_import(struct ctl *c, int argc, char **argv)
@@ -518,11 +523,7 @@ static int verb_import(struct ctl *c, int argc, char **argv)
 		r = finish(&t, &err);
 	if (r < 0) {
 		ctl_fail(&err);
-		if (t.n_written)
-			ctl_warn("%s stays locked: the same command goes on where this one ended",
-				store_name(to));
-		else
-			unlock_target(&t);
+		leave_target(&t);
 	}
 	task_done(&t);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -534,8 +535,7 @@ static void tell_failure(struct task *t)
 	struct err err = ERR_INIT;
 	bool locked = false;
 
-	if (t->n_written == 0)
-		unlock_target(t);
+	leave_target(t);
 	if (t->n_written == 0 && !t->was_locked) {
 		if (set_lock(t->old, false, &err) < 0)
 			ctl_fail(&err);
@@ -544,11 +544,10 @@ static void tell_failure(struct task *t)
 		return;
 	}
 	(void)is_locked(t->old, &locked, &err);
-	ctl_warn(
-		"%zu objects were written to %s, which stays locked%s; the same command goes on where this "
-		"one ended, margayctl datastore unlock gives %s back to its users",
-		t->n_written, store_name(t->m.to), locked ? ", and so does the old one" : "",
-		store_name(t->old));
+	if (locked)
+		ctl_warn(
+			"%s stays locked, too: margayctl datastore unlock gives it back to its users",
+			store_name(t->old));
 }
 
 static int migrate(struct task *t, struct store *to, struct err *err)

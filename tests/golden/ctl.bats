@@ -547,7 +547,7 @@ No IPv6 peers found."
 	has "$D/bird.ctl"
 }
 
-@test "an import that writes nothing leaves the datastore unlocked" {
+@test "an import that fails leaves the datastore unlocked, or says that it is locked" {
 	lock=/calico/resources/v3/projectcalico.org/clusterinformations/default
 	pool a 10.244.0.0/16 | ctl apply -f -
 	sql() {
@@ -562,4 +562,18 @@ No IPv6 peers found."
 	run ctl datastore import -f all
 	[ "$status" -eq 1 ]
 	[[ $(stored $lock) == *'"datastoreReady":true'* ]]
+	# Where the first of two was written it is left locked, and that is said.
+	sql "DROP TRIGGER t"
+	sql "DROP TRIGGER u"
+	pool a 10.244.0.0/16 | ctl apply -f -
+	pool b 10.245.0.0/16 | ctl apply -f -
+	ctl datastore export -f all
+	ctl delete ippool a b
+	sql "CREATE TRIGGER t BEFORE UPDATE ON kv WHEN new.key LIKE '%/ippools/b' BEGIN SELECT RAISE(ABORT, 'no'); END"
+	sql "CREATE TRIGGER u BEFORE INSERT ON kv WHEN new.key LIKE '%/ippools/b' BEGIN SELECT RAISE(ABORT, 'no'); END"
+	run ctl datastore import -f all
+	[ "$status" -eq 1 ]
+	[[ $(stored $lock) == *'"datastoreReady":false'* ]]
+	has "1 objects were written to sqlite:$MARGAY_SQLITE_PATH, which stays locked"
+	has "margayctl datastore unlock"
 }
