@@ -611,6 +611,8 @@ struct run {
 struct flight {
 	struct run *run;
 	const struct move_step *step;
+	bool looked;	/* at what has the key that was to be created */
+	struct err err; /* of that creation */
 };
 
 /* As it is stored there: locked, and without what is only told. The caller's. */
@@ -636,42 +638,74 @@ static char *text_to_write(const struct store_kv *kv)
 	return model_json_dump(j);
 }
 
-static void on_written(void *arg, const struct store_res *res)
+static void end_flight(struct flight *f, int r, const struct err *err)
 {
-	struct flight *f = arg;
 	struct run *run = f->run;
 	struct move *m = run->m;
 
 	run->in_flight--;
-	if (res->r == 0) {
+	if (r == 0) {
 		m->n_done++;
-	} else if (res->r == -EINVAL || res->r == -EEXIST || res->r == -ESTALE ||
-		   res->r == -ENOENT) {
-		vec_push(&m->failed, mem_strdup(err_text(res->err)));
+	} else if (r == -EINVAL || r == -EEXIST || r == -ESTALE || r == -ENOENT) {
+		vec_push(&m->failed, mem_strdup(err_text(err)));
 	} else if (run->r == 0) {
-		run->r = res->r;
-		run->err = *res->err;
+		run->r = r;
+		run->err = *err;
 	}
 	if (m->progress)
 		m->progress(m->arg, m->n_done + m->failed.n, m->steps.n);
 	free(f);
 }
 
+static void on_written(void *arg, const struct store_res *res);
+
+static void write_as(struct flight *f, enum store_verb verb, int64_t rev)
+{
+	const struct store_kv *kv = f->step->from;
+	auto_free char *text = verb == STORE_DELETE ? NULL : text_to_write(kv);
+
+	store_start(f->run->m->to,
+		&(struct store_req){.verb = verb, .key = kv->key, .value = text, .rev = rev},
+		on_written, f);
+}
+
+/* What has the key: a record that its writer had no time to delete is written over. */
+static void on_looked(void *arg, const struct store_res *res)
+{
+	struct flight *f = arg;
+
+	if (res->r == -ENOENT)
+		write_as(f, STORE_CREATE, 0);
+	else if (res->r < 0)
+		end_flight(f, res->r, res->err);
+	else if (is_deleted(&res->kvs[0]))
+		write_as(f, STORE_UPDATE, res->kvs[0].rev);
+	else
+		end_flight(f, -EEXIST, &f->err);
+}
+
+static void on_written(void *arg, const struct store_res *res)
+{
+	struct flight *f = arg;
+
+	if (res->r != -EEXIST || f->looked) {
+		end_flight(f, res->r, res->err);
+		return;
+	}
+	f->looked = true;
+	f->err = *res->err;
+	store_start(f->run->m->to,
+		&(struct store_req){.verb = STORE_GET, .key = f->step->from->key}, on_looked, f);
+}
+
 static void write_one(struct run *run)
 {
 	struct flight *f = mem_new(struct flight);
-	const struct move_step *step = &run->m->steps.v[run->next++];
-	auto_free char *text = step->verb == STORE_DELETE ? NULL : text_to_write(step->from);
 
 	f->run = run;
-	f->step = step;
+	f->step = &run->m->steps.v[run->next++];
 	run->in_flight++;
-	store_start(run->m->to,
-		&(struct store_req){.verb = step->verb,
-			.key = step->from->key,
-			.value = text,
-			.rev = step->rev},
-		on_written, f);
+	write_as(f, f->step->verb, f->step->rev);
 }
 
 static bool may_go_on(const struct run *run)

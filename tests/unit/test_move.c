@@ -209,6 +209,65 @@ START_TEST(another_stores_objects_are_refused)
 }
 END_TEST
 
+/* A writer died between the mark and the deletion: no list of what there is has such a record. */
+START_TEST(a_record_that_is_marked_deleted_is_written_over)
+{
+	struct store *old = filled(), *new = store_fake_new(NULL);
+	struct snapshot from;
+	struct move m = {.from = &from, .to = new};
+
+	read_all(old, &from);
+	store_fake_put(new, IPAM "handle/net.c1", "{\"block\":{},\"deleted\":true}");
+	plan(&m);
+	ck_assert_int_eq(move_run(&m, NULL), 0);
+	ck_assert_uint_eq(m.failed.n, 0);
+	check_equal(&from, new);
+	move_done(&m);
+	snapshot_done(&from);
+	store_close(old);
+	store_close(new);
+}
+END_TEST
+
+static void free_key(void *st)
+{
+	store_fake_put(st, R "ippools/p", NULL);
+}
+
+static void take_key(void *st)
+{
+	store_fake_put(st, R "ippools/p", "{\"kind\":\"IPPool\"}");
+}
+
+static void take_key_for_a_moment(void *st)
+{
+	take_key(st);
+	store_fake_call_nth(st, 1, free_key, st);
+}
+
+START_TEST(a_key_that_is_taken_is_looked_at)
+{
+	for (int stays = 0; stays < 2; stays++) {
+		struct store *old = store_fake_new(NULL), *new = store_fake_new(NULL);
+		struct snapshot from;
+		struct move m = {.from = &from, .to = new};
+
+		store_fake_put(old, R "ippools/p", objects[5][1]);
+		read_all(old, &from);
+		plan(&m);
+		store_fake_call_nth(new, 1, stays ? take_key : take_key_for_a_moment, new);
+		ck_assert_int_eq(move_run(&m, NULL), 0);
+		ck_assert_uint_eq(m.failed.n, stays ? 1 : 0);
+		if (!stays)
+			check_equal(&from, new);
+		move_done(&m);
+		snapshot_done(&from);
+		store_close(old);
+		store_close(new);
+	}
+}
+END_TEST
+
 START_TEST(a_status_that_is_not_written_is_told)
 {
 #define POOL \
@@ -518,6 +577,8 @@ int main(void)
 	tcase_add_test(tc, everything_is_moved);
 	tcase_add_test(tc, what_was_stopped_goes_on);
 	tcase_add_test(tc, another_stores_objects_are_refused);
+	tcase_add_test(tc, a_record_that_is_marked_deleted_is_written_over);
+	tcase_add_test(tc, a_key_that_is_taken_is_looked_at);
 	tcase_add_test(tc, a_status_that_is_not_written_is_told);
 	tcase_add_test(tc, a_signal_ends_it_between_two_writes);
 	tcase_add_test(tc, what_cannot_be_read_is_no_export);
