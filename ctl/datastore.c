@@ -33,7 +33,7 @@ struct task {
 	const char *from, *to; /* migrate: files of parameters */
 	bool overwrite, keep_locked, json;
 
-	struct snapshot source;
+	struct snapshot source, before; /* before: of the pass before */
 	struct check source_check;
 	const char *source_name;
 	struct store *old; /* migrate: where it comes from */
@@ -283,19 +283,20 @@ static int refuse(const struct task *t, struct err *err)
 {
 	const struct move *m = &t->m;
 	auto_free char *undefined = kinds_text(&m->undefined);
+	const char *written = t->n_written ? "" : ": nothing was written";
 
 	if (*undefined)
 		return err_set(err, -EINVAL,
-			"%s has no place for %s: nothing was written; install their "
+			"%s has no place for %s%s; install their "
 			"CustomResourceDefinitions (Calico's), or delete them",
-			store_name(m->to), undefined);
+			store_name(m->to), undefined, written);
 	if (m->differs.n == 0)
 		return 0;
 	tell_list("differs: ", m->differs.v, m->differs.n);
 	return err_set(err, -EEXIST,
-		"%s holds %zu objects that %s does not have so: nothing was written; take a datastore "
+		"%s holds %zu objects that %s does not have so%s; take a datastore "
 		"that is empty, or say --overwrite",
-		store_name(m->to), m->differs.n, t->source_name);
+		store_name(m->to), m->differs.n, t->source_name, written);
 }
 
 /* One pass. 1 = something was to be done. */
@@ -377,12 +378,15 @@ static int move_all(struct task *t, struct err *err)
 	t->m.overwrite = t->overwrite;
 	for (int i = 0; r == 1 && i < PASSES; i++) {
 		if (i > 0 && t->old) {
+			snapshot_done(&t->before);
+			t->before = t->source;
+			t->source = (struct snapshot){0};
+			t->m.before = &t->before;
 			r = read_source(t, err);
 			if (r < 0)
 				return r;
 			check_done(&t->source_check);
 			check_ipam(t->source.v.v, t->source.v.n, &t->source_check);
-			t->m.overwrite = true;
 		}
 		r = pass(t, err);
 	}
@@ -432,6 +436,7 @@ static void task_done(struct task *t)
 	move_done(&t->m);
 	check_done(&t->source_check);
 	snapshot_done(&t->source);
+	snapshot_done(&t->before);
 }
 
 /* ---- verbs ---- */

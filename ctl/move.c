@@ -507,6 +507,14 @@ static void add_step(struct move *m, enum store_verb verb, const struct store_kv
 	}
 }
 
+/* The target has it as it was moved: it is nobody else's. */
+static bool may_replace(const struct move *m, const struct store_kv *there)
+{
+	const struct store_kv *moved = m->before ? snapshot_find(m->before, there->key) : NULL;
+
+	return m->overwrite || (moved && move_same(moved, there));
+}
+
 static void plan_object(struct move *m, const struct store_kv *from, const struct store_kv *there)
 {
 	const struct store_root *root = root_of(m->to, from->key);
@@ -521,7 +529,7 @@ static void plan_object(struct move *m, const struct store_kv *from, const struc
 		m->n_same++;
 		if (!same_status(from, there))
 			count(&m->status, from->key);
-	} else if (there && (m->overwrite || access == STORE_CHANGE)) {
+	} else if (there && (access == STORE_CHANGE || may_replace(m, there))) {
 		add_step(m, STORE_UPDATE, from, there->rev);
 	} else if (there) {
 		vec_push(&m->differs, mem_strdup(from->key));
@@ -542,7 +550,7 @@ static void plan_surplus(struct move *m, const struct store_kv *there)
 		(strcmp(there->key, IPAM_KEY_CONFIG) == 0 && is_merged(m->to) &&
 			snapshot_find(m->from, key_str(KIND_IPAMCONFIGURATION, NULL, "default"))))
 		return;
-	if (m->overwrite)
+	if (may_replace(m, there))
 		add_step(m, STORE_DELETE, there, there->rev);
 	else
 		vec_push(&m->differs, mem_strdup(there->key));

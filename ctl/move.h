@@ -64,6 +64,9 @@ struct move {
 	const struct snapshot *from;
 	struct store *to;
 	bool overwrite; /* replaces what differs, deletes what the source does not have */
+	/* What the source had when it was moved before; what the target has of that, as it was moved, is
+	 * replaced and deleted in any case. May be NULL. */
+	const struct snapshot *before;
 	void (*progress)(void *arg, size_t done, size_t total); /* may be NULL */
 	void *arg;
 	const volatile sig_atomic_t *stop; /* not 0: end now; may be NULL */

@@ -268,6 +268,39 @@ START_TEST(a_key_that_is_taken_is_looked_at)
 }
 END_TEST
 
+/* What changed in the source since is taken along, and what others wrote to the target is theirs. */
+START_TEST(a_later_pass_replaces_what_was_moved_alone)
+{
+	struct store *old = filled(), *new = store_fake_new(NULL);
+	struct snapshot before, from;
+	struct move m = {.from = &before, .to = new};
+
+	read_all(old, &before);
+	plan(&m);
+	ck_assert_int_eq(move_run(&m, NULL), 0);
+	store_fake_put(old, IPAM "handle/net.c1", "{\"block\":{\"10.1.0.0/30\":2}}");
+	store_fake_put(old, R "workloadendpoints/default/n1-k8s-web-eth0", NULL);
+	store_fake_put(new, R "bgppeers/p", "{\"kind\":\"BGPPeer\"}");
+	store_fake_put(new, R "ippools/q", "{\"kind\":\"IPPool\"}");
+	read_all(old, &from);
+	m.from = &from;
+	m.before = &before;
+	plan(&m);
+	ck_assert_uint_eq(m.steps.n, 2);
+	ck_assert_int_eq(m.steps.v[0].verb, STORE_UPDATE);
+	ck_assert_str_eq(m.steps.v[0].from->key, IPAM "handle/net.c1");
+	ck_assert_int_eq(m.steps.v[1].verb, STORE_DELETE);
+	ck_assert_uint_eq(m.differs.n, 2);
+	ck_assert_str_eq(m.differs.v[0], R "bgppeers/p");
+	ck_assert_str_eq(m.differs.v[1], R "ippools/q");
+	move_done(&m);
+	snapshot_done(&before);
+	snapshot_done(&from);
+	store_close(old);
+	store_close(new);
+}
+END_TEST
+
 START_TEST(a_status_that_is_not_written_is_told)
 {
 #define POOL \
@@ -579,6 +612,7 @@ int main(void)
 	tcase_add_test(tc, another_stores_objects_are_refused);
 	tcase_add_test(tc, a_record_that_is_marked_deleted_is_written_over);
 	tcase_add_test(tc, a_key_that_is_taken_is_looked_at);
+	tcase_add_test(tc, a_later_pass_replaces_what_was_moved_alone);
 	tcase_add_test(tc, a_status_that_is_not_written_is_told);
 	tcase_add_test(tc, a_signal_ends_it_between_two_writes);
 	tcase_add_test(tc, what_cannot_be_read_is_no_export);
