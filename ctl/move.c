@@ -346,7 +346,8 @@ static void drop_labels(json_t *node, const json_t *kube)
 		json_object_del(labels, name);
 }
 
-static void normalize(json_t *j, const char *key)
+/* view: one of the two is what Kubernetes tells of its own Node, which has the rest of it. */
+static void normalize(json_t *j, const char *key, bool view)
 {
 	static const char *const set[] = {"uid", "resourceVersion", "creationTimestamp",
 		"generation", "managedFields", "selfLink"};
@@ -361,8 +362,7 @@ static void normalize(json_t *j, const char *key)
 	if (is_reported(plural))
 		json_object_del(j, "status");
 	fill_in(j, plural);
-	/* What Kubernetes tells of its own Node. */
-	if (strcmp(plural, "nodes") == 0) {
+	if (view && strcmp(plural, "nodes") == 0) {
 		json_object_del(annotations, KUBE_LABELS);
 		json_object_del(spec, "orchRefs");
 		json_object_del(spec, "addresses");
@@ -371,7 +371,7 @@ static void normalize(json_t *j, const char *key)
 	drop_empty(j);
 }
 
-static bool same_resource(const struct store_kv *a, const struct store_kv *b)
+static bool same_resource(const struct store_kv *a, const struct store_kv *b, bool view)
 {
 	auto_(json) json_t *x = json_loadb(a->value, a->len, 0, NULL);
 	auto_(json) json_t *y = json_loadb(b->value, b->len, 0, NULL);
@@ -381,8 +381,8 @@ static bool same_resource(const struct store_kv *a, const struct store_kv *b)
 	drop_labels(x, kube_y);
 	drop_labels(y, kube_x);
 	drop_labels(y, kube_y);
-	normalize(x, a->key);
-	normalize(y, a->key);
+	normalize(x, a->key, view || kube_x || kube_y);
+	normalize(y, a->key, view || kube_x || kube_y);
 	return x && y && json_equal(x, y);
 }
 
@@ -412,7 +412,7 @@ static char *of_ipam(const struct store_kv *kv)
 		       : NULL;
 }
 
-bool move_same(const struct store_kv *a, const struct store_kv *b)
+bool move_same(const struct store_kv *a, const struct store_kv *b, bool view)
 {
 	auto_free char *s = NULL, *t = NULL;
 
@@ -423,7 +423,7 @@ bool move_same(const struct store_kv *a, const struct store_kv *b)
 		t = of_ipam(b);
 		return s && t && strcmp(s, t) == 0;
 	}
-	return same_resource(a, b);
+	return same_resource(a, b, view);
 }
 
 static bool same_status(const struct store_kv *from, const struct store_kv *there)
@@ -512,7 +512,7 @@ static bool may_replace(const struct move *m, const struct store_kv *there)
 {
 	const struct store_kv *moved = m->before ? snapshot_find(m->before, there->key) : NULL;
 
-	return m->overwrite || (moved && move_same(moved, there));
+	return m->overwrite || (moved && move_same(moved, there, false));
 }
 
 static void plan_object(struct move *m, const struct store_kv *from, const struct store_kv *there)
@@ -525,7 +525,7 @@ static void plan_object(struct move *m, const struct store_kv *from, const struc
 	if (access == STORE_FOREIGN) {
 		if (!root || root->access == STORE_FOREIGN)
 			count(&m->left, from->key);
-	} else if (there && move_same(from, there)) {
+	} else if (there && move_same(from, there, access == STORE_CHANGE)) {
 		m->n_same++;
 		if (!same_status(from, there))
 			count(&m->status, from->key);

@@ -92,5 +92,6 @@ int move_run(struct move *m, struct err *err);
 /* Everything that was found and done. */
 void move_done(struct move *m);
 
-/* Whether two values of a key say the same: see above. */
-bool move_same(const struct store_kv *a, const struct store_kv *b);
+/* Whether two values of a key say the same: see above. view: one of them is what Kubernetes tells of its
+ * own Node; where it has labels, that is seen without being said. */
+bool move_same(const struct store_kv *a, const struct store_kv *b, bool view);

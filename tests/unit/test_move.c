@@ -474,6 +474,10 @@ static const struct {
 		"\"orchRefs\":[{\"nodeName\":\"n\",\"orchestrator\":\"k8s\"}]}}",
 		true},
 	{R "nodes/n", "{\"spec\":{\"bgp\":{\"asNumber\":7}}}", "{\"spec\":{}}", false},
+	{R "nodes/n", "{\"spec\":{\"addresses\":[{\"address\":\"192.0.2.1\"}]}}",
+		"{\"spec\":{\"addresses\":[{\"address\":\"192.0.2.2\"}]}}", false},
+	{R "nodes/n", "{\"spec\":{\"orchRefs\":[{\"nodeName\":\"n\"}]}}", "{\"spec\":{}}", false},
+	{R "nodes/n", "{\"status\":{\"podCIDRs\":[\"10.1.0.0/24\"]}}", "{}", false},
 	{IPAM "host/n/ipv4/block/10.1.0.0-30", "", "{\"state\":\"confirmed\",\"deleted\":false}",
 		true},
 	{IPAM "host/n/ipv4/block/10.1.0.0-30", "{\"state\":\"pending\"}",
@@ -494,8 +498,9 @@ START_TEST(what_a_datastore_sets_is_no_difference)
 			.value = (char *)(uintptr_t)pairs[i].b,
 			.len = strlen(pairs[i].b)};
 
-		ck_assert_msg(move_same(&a, &b) == pairs[i].same, "%s and %s", a.value, b.value);
-		ck_assert(move_same(&b, &a) == pairs[i].same);
+		ck_assert_msg(
+			move_same(&a, &b, false) == pairs[i].same, "%s and %s", a.value, b.value);
+		ck_assert(move_same(&b, &a, false) == pairs[i].same);
 	}
 }
 END_TEST
@@ -537,6 +542,20 @@ static const struct {
 		"\"n9\"},\"spec\":{\"bgp\":{\"ipv4IPIPTunnelAddr\":\"10.1.0.9\"}}}",
 		"the tunnel of node n9 has 10.1.0.9, and no block"},
 };
+
+/* Kubernetes' Node, which may have no label by which it is known. */
+START_TEST(what_kubernetes_has_of_a_node_is_no_difference_there)
+{
+	char node[] = R "nodes/n",
+	     text[] = "{\"spec\":{\"addresses\":[{\"address\":\"192.0.2.1\"}]}}";
+	char bare[] = "{\"spec\":{}}";
+	struct store_kv a = {.key = node, .value = text, .len = strlen(text)};
+	struct store_kv b = {.key = node, .value = bare, .len = strlen(bare)};
+
+	ck_assert(move_same(&a, &b, true));
+	ck_assert(!move_same(&a, &b, false));
+}
+END_TEST
 
 START_TEST(records_that_do_not_agree_are_told)
 {
@@ -619,6 +638,7 @@ int main(void)
 	tcase_add_test(tc, an_export_is_read_back);
 	tcase_add_test(tc, a_file_that_is_no_export_is_named);
 	tcase_add_test(tc, what_a_datastore_sets_is_no_difference);
+	tcase_add_test(tc, what_kubernetes_has_of_a_node_is_no_difference_there);
 	tcase_add_test(tc, records_that_do_not_agree_are_told);
 	tcase_add_test(tc, a_lock_is_seen_and_set);
 	srunner_run_all(sr, CK_ENV);
