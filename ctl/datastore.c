@@ -265,7 +265,7 @@ static int read_source(struct task *t, struct err *err)
 	int r;
 
 	snapshot_done(&t->source);
-	r = snapshot_read(t->old, &t->source, err);
+	r = snapshot_read(t->old, &stop, &t->source, err);
 	return r < 0 ? r : snapshot_check(&t->source, err);
 }
 
@@ -401,8 +401,11 @@ static int move_all(struct task *t, struct err *err)
 static int finish(struct task *t, struct err *err)
 {
 	bool locked = false;
-	int r = t->keep_locked ? 0 : set_lock(t->m.to, false, err);
+	int r;
 
+	if (stop)
+		return err_set(err, -ECANCELED, "interrupted");
+	r = t->keep_locked ? 0 : set_lock(t->m.to, false, err);
 	if (r >= 0)
 		r = is_locked(t->m.to, &locked, err);
 	if (r < 0)
@@ -420,7 +423,8 @@ static int finish(struct task *t, struct err *err)
 
 static void begin(struct task *t, struct store *to)
 {
-	struct sigaction sa = {.sa_handler = on_signal};
+	/* The second one kills. */
+	struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
 
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);

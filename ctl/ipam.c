@@ -332,7 +332,7 @@ static int ipam_check(struct ctl *c, int argc, char **argv)
 	if (!ctl_store(c, false))
 		return EXIT_FAILURE;
 	check_prefixes(prefixes);
-	if (snapshot_read_prefixes(c->st, prefixes, CHECK_N_PREFIXES, &all, &err) < 0)
+	if (snapshot_read_prefixes(c->st, prefixes, CHECK_N_PREFIXES, NULL, &all, &err) < 0)
 		return ctl_fail(&err);
 	check_ipam(all.v.v, all.v.n, &check);
 	vec_for_each (&check.problems, p)

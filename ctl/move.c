@@ -89,21 +89,27 @@ static int read_prefix(struct store *st, const char *prefix, struct snapshot *re
 	return r;
 }
 
+static int interrupted(struct err *err)
+{
+	return err_set(err, -ECANCELED, "interrupted");
+}
+
 int snapshot_read_prefixes(struct store *st, const char *const *prefixes, size_t n,
-	struct snapshot *ret, struct err *err)
+	const volatile sig_atomic_t *stop, struct snapshot *ret, struct err *err)
 {
 	int r = 0;
 
 	*ret = (struct snapshot){0};
 	for (size_t i = 0; r == 0 && i < n; i++)
-		r = read_prefix(st, prefixes[i], ret, err);
+		r = stop && *stop ? interrupted(err) : read_prefix(st, prefixes[i], ret, err);
 	if (r < 0)
 		snapshot_done(ret);
 	sort(ret);
 	return r;
 }
 
-int snapshot_read(struct store *st, struct snapshot *ret, struct err *err)
+int snapshot_read(
+	struct store *st, const volatile sig_atomic_t *stop, struct snapshot *ret, struct err *err)
 {
 	size_t n;
 	const struct store_root *roots = store_roots(st, &n);
@@ -111,7 +117,7 @@ int snapshot_read(struct store *st, struct snapshot *ret, struct err *err)
 
 	for (size_t i = 0; i < n; i++)
 		prefixes[i] = roots[i].prefix;
-	return snapshot_read_prefixes(st, prefixes, n, ret, err);
+	return snapshot_read_prefixes(st, prefixes, n, stop, ret, err);
 }
 
 int snapshot_check(const struct snapshot *s, struct err *err)
@@ -584,7 +590,7 @@ int move_plan(struct move *m, struct err *err)
 	int r;
 
 	forget_plan(m);
-	r = snapshot_read(m->to, &m->there, err);
+	r = snapshot_read(m->to, m->stop, &m->there, err);
 	if (r < 0)
 		return r;
 	while (i < from->v.n || k < m->there.v.n) {
@@ -737,6 +743,6 @@ int move_run(struct move *m, struct err *err)
 	if (run.r < 0 && err)
 		*err = run.err;
 	if (run.r == 0 && m->stop && *m->stop)
-		return err_set(err, -ECANCELED, "interrupted");
+		return interrupted(err);
 	return run.r;
 }

@@ -29,10 +29,12 @@ struct snapshot {
 	missing; /* prefixes of kinds that the datastore does not have: the store's */
 };
 
-/* Everything that the datastore holds, or what is under n prefixes. */
-int snapshot_read(struct store *st, struct snapshot *ret, struct err *err);
+/* Everything that the datastore holds; or what is under n prefixes. stop, which may be NULL, is looked at
+ * between two lists: ECANCELED where it is set. */
+int snapshot_read(
+	struct store *st, const volatile sig_atomic_t *stop, struct snapshot *ret, struct err *err);
 int snapshot_read_prefixes(struct store *st, const char *const *prefixes, size_t n,
-	struct snapshot *ret, struct err *err);
+	const volatile sig_atomic_t *stop, struct snapshot *ret, struct err *err);
 /* EINVAL, and err names the first of them: there are objects that cannot be read, and so not be moved. */
 int snapshot_check(const struct snapshot *s, struct err *err);
 /*

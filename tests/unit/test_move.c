@@ -61,7 +61,7 @@ static void read_all(struct store *st, struct snapshot *ret)
 {
 	struct err err = ERR_INIT;
 
-	ck_assert_msg(snapshot_read(st, ret, &err) == 0, "%s", err.text);
+	ck_assert_msg(snapshot_read(st, NULL, ret, &err) == 0, "%s", err.text);
 }
 
 static void plan(struct move *m)
@@ -337,6 +337,18 @@ static void set_stop(void *arg)
 	stop = 1;
 }
 
+START_TEST(a_signal_ends_it_between_two_lists)
+{
+	struct store *st = filled();
+	struct snapshot s;
+
+	store_fake_call_nth(st, 1, set_stop, NULL);
+	ck_assert_int_eq(snapshot_read(st, &stop, &s, NULL), -ECANCELED);
+	ck_assert_uint_eq(store_fake_op_count(st), 1);
+	store_close(st);
+}
+END_TEST
+
 START_TEST(a_signal_ends_it_between_two_writes)
 {
 	struct store *old = filled(), *new = store_fake_new(NULL);
@@ -570,7 +582,8 @@ START_TEST(records_that_do_not_agree_are_told)
 		if (i > 0)
 			store_fake_put(st, damages[i - 1].key, damages[i - 1].value);
 		ck_assert_int_eq(
-			snapshot_read_prefixes(st, prefixes, CHECK_N_PREFIXES, &all, NULL), 0);
+			snapshot_read_prefixes(st, prefixes, CHECK_N_PREFIXES, NULL, &all, NULL),
+			0);
 		/* of the peer, the cluster and the Service it wants to know nothing */
 		ck_assert_uint_le(all.v.n, 7);
 		check_ipam(all.v.v, all.v.n, &c);
@@ -633,6 +646,7 @@ int main(void)
 	tcase_add_test(tc, a_key_that_is_taken_is_looked_at);
 	tcase_add_test(tc, a_later_pass_replaces_what_was_moved_alone);
 	tcase_add_test(tc, a_status_that_is_not_written_is_told);
+	tcase_add_test(tc, a_signal_ends_it_between_two_lists);
 	tcase_add_test(tc, a_signal_ends_it_between_two_writes);
 	tcase_add_test(tc, what_cannot_be_read_is_no_export);
 	tcase_add_test(tc, an_export_is_read_back);
