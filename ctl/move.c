@@ -193,23 +193,32 @@ static int load_head(const char *line, size_t len, json_int_t *ret_n, struct err
 	return 0;
 }
 
+/* Without its end, and no more than LINE_MAX + 1 bytes of it. false: there is none. */
+static bool read_line(FILE *f, char *line, size_t *ret_len)
+{
+	size_t n = 0;
+	int c = EOF;
+
+	while (n <= LINE_MAX && (c = getc_unlocked(f)) != EOF && c != '\n')
+		line[n++] = (char)c;
+	*ret_len = n;
+	return n > 0 || c != EOF;
+}
+
 static int load_file(FILE *f, struct snapshot *ret, struct err *err)
 {
-	auto_free char *line = NULL;
+	auto_free char *line = mem_realloc_array(NULL, LINE_MAX + 1, 1);
 	json_int_t want = -1;
-	size_t size = 0;
-	ssize_t len;
+	size_t used;
 	int r = 0;
 
-	for (unsigned n = 1; r == 0 && (len = getline(&line, &size, f)) >= 0; n++) {
-		size_t used = (size_t)len;
-
-		while (used > 0 && (line[used - 1] == '\n' || line[used - 1] == '\r'))
+	for (unsigned n = 1; r == 0 && read_line(f, line, &used); n++) {
+		while (used > 0 && used <= LINE_MAX && line[used - 1] == '\r')
 			used--;
 		if (used == 0)
 			continue;
 		if (used > LINE_MAX)
-			r = err_set(err, -EINVAL, "%zu bytes, want at most %d", used, LINE_MAX);
+			r = err_set(err, -EINVAL, "is longer than %d bytes", LINE_MAX);
 		else if (want < 0)
 			r = load_head(line, used, &want, err);
 		else

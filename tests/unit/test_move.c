@@ -464,6 +464,21 @@ START_TEST(a_file_that_is_no_export_is_named)
 }
 END_TEST
 
+/* However long it is: it is not taken into memory. */
+START_TEST(a_line_that_is_too_long_is_refused)
+{
+	struct snapshot s;
+	struct err err = ERR_INIT;
+	char path[32];
+
+	write_file(path, "");
+	ck_assert_int_eq(truncate(path, 64 << 20), 0);
+	ck_assert_int_eq(snapshot_load(path, &s, &err), -EINVAL);
+	ck_assert_msg(strstr(err.text, "line 1: is longer than "), "%s", err.text);
+	unlink(path);
+}
+END_TEST
+
 static const struct {
 	const char *key, *a, *b;
 	bool same;
@@ -651,6 +666,7 @@ int main(void)
 	tcase_add_test(tc, what_cannot_be_read_is_no_export);
 	tcase_add_test(tc, an_export_is_read_back);
 	tcase_add_test(tc, a_file_that_is_no_export_is_named);
+	tcase_add_test(tc, a_line_that_is_too_long_is_refused);
 	tcase_add_test(tc, what_a_datastore_sets_is_no_difference);
 	tcase_add_test(tc, what_kubernetes_has_of_a_node_is_no_difference_there);
 	tcase_add_test(tc, records_that_do_not_agree_are_told);
