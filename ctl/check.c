@@ -30,6 +30,7 @@ struct use {
 struct claim {
 	struct prefix cidr;
 	char *host;
+	bool pending; /* somebody is about it: it may be so, or not */
 };
 
 struct work {
@@ -129,8 +130,8 @@ static void add_affinity(struct work *w, const struct store_kv *kv)
 	w->out->n_affinities++;
 	if (ipam_affinity_decode(kv->value, kv->len, &a, &err) < 0)
 		problem(w, "%s cannot be read: %s", kv->key, err.text);
-	else if (a.state != IPAM_CONFIRMED) /* somebody is about it */
-		return;
+	else
+		claim.pending = a.state != IPAM_CONFIRMED;
 	claim.host = mem_strdup(host);
 	vec_push(&w->affinities, claim);
 }
@@ -154,6 +155,7 @@ static void add_resource(struct work *w, const struct store_kv *kv, const struct
 	auto_(wep) struct wep *e = NULL;
 	auto_(node) struct node *n = NULL;
 	auto_(ippool) struct ippool *p = NULL;
+	const struct ip *tunnels[NODE_N_TUNNELS];
 	struct err err = ERR_INIT;
 	int r = 0;
 
@@ -167,11 +169,10 @@ static void add_resource(struct work *w, const struct store_kv *kv, const struct
 		problem(w, "%s cannot be read: %s", kv->key, err.text);
 	for (size_t i = 0; e && i < e->networks.n; i++)
 		add_use(w, &e->networks.v[i].addr, "endpoint", key->ns, key->name);
-	if (n) {
-		add_use(w, &n->ipip_tunnel4, "the tunnel of node", "", key->name);
-		add_use(w, &n->vxlan_tunnel4, "the tunnel of node", "", key->name);
-		add_use(w, &n->vxlan_tunnel6, "the tunnel of node", "", key->name);
-	}
+	if (n)
+		node_tunnels(n, tunnels);
+	for (size_t i = 0; n && i < NODE_N_TUNNELS; i++)
+		add_use(w, tunnels[i], "the tunnel of node", "", key->name);
 	if (p)
 		vec_push(&w->pools, p->cidr);
 }
@@ -311,7 +312,7 @@ static void check_claims(struct work *w)
 		const struct claim *b = c <= 0 ? &w->blocks.v[i] : NULL;
 		bool found = !b || !b->host;
 
-		if (c > 0)
+		if (c > 0 && !w->affinities.v[k].pending)
 			problem(w, "node %s has an affinity for block %s, which does not exist",
 				w->affinities.v[k].host, prefix_str(&w->affinities.v[k].cidr));
 		while (c == 0 && k < w->affinities.n && by_cidr(b, &w->affinities.v[k]) == 0) {
@@ -319,7 +320,7 @@ static void check_claims(struct work *w)
 
 			if (b->host && strcmp(a->host, b->host) == 0)
 				found = true;
-			else
+			else if (!a->pending)
 				problem(w, "node %s has an affinity for block %s, which is %s%s",
 					a->host, prefix_str(&b->cidr),
 					b->host ? "node " : "no node's", b->host ? b->host : "");

@@ -204,6 +204,7 @@ static unsigned holds_of(const struct store_kv *kv, const struct prefix *cidr)
 	auto_(ipam_handle) struct ipam_handle *h = NULL;
 	auto_(node) struct node *node = NULL;
 	auto_(wep) struct wep *w = NULL;
+	const struct ip *tunnels[NODE_N_TUNNELS];
 	struct err err = ERR_INIT;
 	struct key key = {0};
 	unsigned n = 0;
@@ -222,9 +223,9 @@ static unsigned holds_of(const struct store_kv *kv, const struct prefix *cidr)
 	for (size_t i = 0; w && i < w->networks.n; i++)
 		n += hold(kv->key, &w->networks.v[i].addr, cidr);
 	if (node)
-		n += hold(kv->key, &node->ipip_tunnel4, cidr) +
-		     hold(kv->key, &node->vxlan_tunnel4, cidr) +
-		     hold(kv->key, &node->vxlan_tunnel6, cidr);
+		node_tunnels(node, tunnels);
+	for (size_t i = 0; node && i < NODE_N_TUNNELS; i++)
+		n += hold(kv->key, tunnels[i], cidr);
 	for (size_t i = 0; h && i < h->blocks.n; i++) {
 		if (!prefix_equal(&h->blocks.v[i].cidr, cidr))
 			continue;

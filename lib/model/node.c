@@ -84,6 +84,7 @@ int node_decode(const char *key, const char *text, size_t len, struct node **ret
 	struct read rd;
 	auto_(json) json_t *j = read_resource(&rd, KIND_NODE, key, text, len, &n->meta, err);
 	const json_t *spec = read_object(&rd, j, "spec"), *bgp = read_object(&rd, spec, "bgp");
+	const json_t *wireguard = read_object(&rd, spec, "wireguard");
 
 	read_at(&rd, "spec.bgp");
 	read_as(&rd, bgp, "asNumber", &n->as);
@@ -97,6 +98,9 @@ int node_decode(const char *key, const char *text, size_t len, struct node **ret
 	read_mac(&rd, spec, "vxlanTunnelMACAddr", &n->vxlan_mac4);
 	read_mac(&rd, spec, "vxlanTunnelMACAddrV6", &n->vxlan_mac6);
 	read_addresses(&rd, spec, n);
+	read_at(&rd, "spec.wireguard");
+	read_ip_of(&rd, wireguard, "interfaceIPv4Address", IP_V4, &n->wireguard4);
+	read_ip_of(&rd, wireguard, "interfaceIPv6Address", IP_V6, &n->wireguard6);
 	if (rd.r < 0)
 		return rd.r;
 	*ret = take_ptr(n);
@@ -132,4 +136,13 @@ char *node_encode(const struct node *n, const char *base)
 	}
 	write_json(spec, "addresses", list);
 	return write_text(j, KIND_NODE);
+}
+
+void node_tunnels(const struct node *n, const struct ip *ret[static NODE_N_TUNNELS])
+{
+	ret[0] = &n->ipip_tunnel4;
+	ret[1] = &n->vxlan_tunnel4;
+	ret[2] = &n->vxlan_tunnel6;
+	ret[3] = &n->wireguard4;
+	ret[4] = &n->wireguard6;
 }

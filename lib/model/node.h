@@ -21,6 +21,7 @@ struct node {
 	struct ip ipip_tunnel4;
 	struct ip vxlan_tunnel4, vxlan_tunnel6;
 	struct mac vxlan_mac4, vxlan_mac6; /* zero: unset */
+	struct ip wireguard4, wireguard6;  /* of the interface; Calico's: read only */
 	VEC(struct node_address) addresses;
 };
 
@@ -30,5 +31,8 @@ int node_check_name(const char *name, const char *file, struct err *err);
 struct node *node_new(const char *name);
 int node_decode(const char *key, const char *text, size_t len, struct node **ret, struct err *err);
 char *node_encode(const struct node *n, const char *base);
+/* Those of its addresses that are given out of the pools; IP_NONE: unset. */
+#define NODE_N_TUNNELS 5
+void node_tunnels(const struct node *n, const struct ip *ret[static NODE_N_TUNNELS]);
 void node_free(struct node *n);
 AUTO_DEFINE(node, struct node *, node_free);

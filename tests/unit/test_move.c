@@ -554,6 +554,8 @@ static const struct {
 	{IPAM "host/n2/ipv4/block/10.1.0.4-30", "{\"state\":\"confirmed\"}",
 		"node n2 has an affinity for block 10.1.0.4/30, which does not exist"},
 	{IPAM "host/n2/ipv4/block/10.1.0.4-30", "{\"state\":\"pending\"}", NULL},
+	{IPAM "host/n1/ipv4/block/10.1.0.0-30", "{\"state\":\"pending\"}", NULL},
+	{IPAM "host/n2/ipv4/block/10.1.0.0-30", "{\"state\":\"pending\"}", NULL},
 	{R "workloadendpoints/default/n1-k8s-web-eth0", NULL,
 		"10.1.0.0 was given to pod default/web, and no endpoint has it"},
 	{R "workloadendpoints/default/n1-k8s-x-eth0",
@@ -568,6 +570,10 @@ static const struct {
 		"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":"
 		"\"n9\"},\"spec\":{\"bgp\":{\"ipv4IPIPTunnelAddr\":\"10.1.0.9\"}}}",
 		"the tunnel of node n9 has 10.1.0.9, and no block"},
+	{R "nodes/n9",
+		"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":"
+		"\"n9\"},\"spec\":{\"wireguard\":{\"interfaceIPv4Address\":\"10.1.0.10\"}}}",
+		"the tunnel of node n9 has 10.1.0.10, and no block"},
 };
 
 /* Kubernetes' Node, which may have no label by which it is known. */
