@@ -320,7 +320,7 @@ static int pass(struct task *t, struct err *err)
 		return r;
 	t->told_ms = clock_mono_ms();
 	r = move_run(m, err);
-	t->n_written += m->n_done;
+	t->n_written += m->n_done + m->n_unsure;
 	if (r < 0)
 		return r;
 	tell_list("", m->failed.v, m->failed.n);

@@ -588,7 +588,7 @@ static void forget_plan(struct move *m)
 	vec_done(&m->no_nodes);
 	vec_done(&m->failed);
 	vec_done(&m->steps);
-	m->n_same = m->n_done = 0;
+	m->n_same = m->n_done = m->n_unsure = 0;
 	snapshot_done(&m->there);
 }
 
@@ -671,9 +671,11 @@ static void end_flight(struct flight *f, int r, const struct err *err)
 		m->n_done++;
 	} else if (r == -EINVAL || r == -EEXIST || r == -ESTALE || r == -ENOENT) {
 		vec_push(&m->failed, mem_strdup(err_text(err)));
-	} else if (run->r == 0) {
-		run->r = r;
-		run->err = *err;
+	} else {
+		m->n_unsure += r == -ETIMEDOUT;
+		if (run->r == 0)
+			run->err = *err;
+		run->r = run->r ?: r;
 	}
 	if (m->progress)
 		m->progress(m->arg, m->n_done + m->failed.n, m->steps.n);

@@ -84,6 +84,7 @@ struct move {
 	struct move_kinds status; /* those that have another status there */
 	/* Done by move_run. */
 	size_t n_done;
+	size_t n_unsure;    /* of these nobody can say whether they were done */
 	VEC(char *) failed; /* sentences */
 };
 
