@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -37,6 +38,7 @@
 
 #define RETRY_MIN_MS 500
 #define RETRY_MAX_MS 30000
+#define REREAD_SHARE 1000 /* a thousandth of a processor, for reading what has not changed */
 
 /* The last one is read where nobody else makes slices of it. */
 enum { CACHE_SERVICES, CACHE_SLICES, CACHE_POOLS, CACHE_NODE, CACHE_WEPS, N_CACHED };
@@ -86,6 +88,7 @@ struct agent {
 
 	struct loop_task *task;
 	struct loop_timer *retry_timer, *drain_timer, *sync_timer;
+	int64_t reread_began_us; /* of this process' CPU time; -1: none is under way */
 	int64_t retry_delay_ms;
 	struct part parts[N_PARTS];
 	struct metrics *metrics;
@@ -622,6 +625,22 @@ static void prune_owned(struct agent *a)
 	a->pruned = true;
 }
 
+/* What this process has taken of a processor. */
+static int64_t cpu_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
+}
+
+int64_t agent_reread_pause_ms(int64_t sync_ms, int64_t cost_us)
+{
+	int64_t pause = cost_us * REREAD_SHARE / 1000;
+
+	return pause > sync_ms ? pause : sync_ms;
+}
+
 static int apply_servers(struct agent *a)
 {
 	struct err err = ERR_INIT;
@@ -634,6 +653,13 @@ static int apply_servers(struct agent *a)
 		set_part(a, PART_IPVS, r, &err);
 	if (r == 0 && !more && a->whole)
 		prune_owned(a);
+	if (!more && a->reread_began_us >= 0) {
+		int64_t pause =
+			agent_reread_pause_ms(a->conf->sync_ms, cpu_us() - a->reread_began_us);
+
+		loop_timer_set(a->sync_timer, pause);
+		a->reread_began_us = -1;
+	}
 	return r;
 }
 
@@ -712,7 +738,8 @@ static void on_sync_timer(void *arg)
 	struct agent *a = arg;
 
 	agent_reread(a);
-	loop_timer_set(a->sync_timer, a->conf->sync_ms);
+	a->reread_began_us = cpu_us();
+	loop_timer_set(a->sync_timer, a->conf->sync_ms); /* unless it is applied to the end */
 }
 
 /* ---- life ---- */
@@ -808,6 +835,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->retry_timer = loop_timer_new(base, on_retry_timer, a);
 	a->drain_timer = loop_timer_new(base, on_drain_timer, a);
 	a->sync_timer = loop_timer_new(base, on_sync_timer, a);
+	a->reread_began_us = -1;
 	a->calc = calc_new(&cc, &calc_ops, a);
 	a->masq = masq_new();
 	a->vips = vips_new(a->rt);

@@ -30,7 +30,8 @@ struct agent_conf {
 	struct prefix pods[4]; /* networks of pods; none: those of the IP pools */
 	size_t n_pods;
 	bool masquerade_all;
-	int64_t sync_ms; /* 0: the kernel is never read without an event */
+	/* 0: the kernel is never read without an event; longer where reading it takes long, see below */
+	int64_t sync_ms;
 };
 
 /* Everything but ret and err is borrowed. now_ms: NULL = the monotonic clock. */
@@ -47,3 +48,5 @@ bool agent_in_sync(const struct agent *a);
 void agent_retry(struct agent *a);
 /* Reads the kernel again, as the timer would. */
 void agent_reread(struct agent *a);
+/* From the end of one such reading, which took cost_us of CPU time, to the next. */
+int64_t agent_reread_pause_ms(int64_t sync_ms, int64_t cost_us);

@@ -27,6 +27,7 @@
 #include "model/endpointslice.h"
 #include "model/service.h"
 #include "model/wep.h"
+#include "proxy/agent.h"
 #include "proxy/calc.h"
 #include "proxy/owned.h"
 #include "unit/test_dir.h"
@@ -763,6 +764,15 @@ START_TEST(test_torn)
 }
 END_TEST
 
+START_TEST(test_reread_pause)
+{
+	ck_assert_int_eq(agent_reread_pause_ms(20000, 3000), 20000);
+	ck_assert_int_eq(agent_reread_pause_ms(20000, 20000), 20000);
+	/* Of 150 ms of work every 150 s, a thousandth of the time is gone. */
+	ck_assert_int_eq(agent_reread_pause_ms(20000, 150000), 150000);
+}
+END_TEST
+
 /* ---- IPVS's attributes ---- */
 
 static struct nlmsghdr *message(void)
@@ -869,6 +879,7 @@ int main(void)
 	tcase_add_test(tc, test_random);
 	tcase_add_test(tc, test_owned);
 	tcase_add_test(tc, test_torn);
+	tcase_add_test(tc, test_reread_pause);
 	tcase_add_test(tc, test_codec);
 	tcase_add_test(tc, test_outcome);
 	suite_add_tcase(s, tc);
