@@ -39,6 +39,7 @@
 #define RETRY_MIN_MS 500
 #define RETRY_MAX_MS 30000
 #define REREAD_SHARE 1000 /* a thousandth of a processor, for reading what has not changed */
+#define REREAD_FEW 500	  /* virtual servers: an emulated machine alone takes long for so many */
 
 /* The last one is read where nobody else makes slices of it. */
 enum { CACHE_SERVICES, CACHE_SLICES, CACHE_POOLS, CACHE_NODE, CACHE_WEPS, N_CACHED };
@@ -634,11 +635,11 @@ static int64_t cpu_us(void)
 	return ts.tv_sec * INT64_C(1000000) + ts.tv_nsec / 1000;
 }
 
-int64_t agent_reread_pause_ms(int64_t sync_ms, int64_t cost_us)
+int64_t agent_reread_pause_ms(int64_t sync_ms, int64_t n_servers, int64_t cost_us)
 {
 	int64_t pause = cost_us * REREAD_SHARE / 1000;
 
-	return pause > sync_ms ? pause : sync_ms;
+	return n_servers > REREAD_FEW && pause > sync_ms ? pause : sync_ms;
 }
 
 static int apply_servers(struct agent *a)
@@ -654,8 +655,8 @@ static int apply_servers(struct agent *a)
 	if (r == 0 && !more && a->whole)
 		prune_owned(a);
 	if (!more && a->reread_began_us >= 0) {
-		int64_t pause =
-			agent_reread_pause_ms(a->conf->sync_ms, cpu_us() - a->reread_began_us);
+		int64_t pause = agent_reread_pause_ms(a->conf->sync_ms,
+			vservers_stats(a->servers)->installed, cpu_us() - a->reread_began_us);
 
 		loop_timer_set(a->sync_timer, pause);
 		a->reread_began_us = -1;

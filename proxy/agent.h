@@ -48,5 +48,5 @@ bool agent_in_sync(const struct agent *a);
 void agent_retry(struct agent *a);
 /* Reads the kernel again, as the timer would. */
 void agent_reread(struct agent *a);
-/* From the end of one such reading, which took cost_us of CPU time, to the next. */
-int64_t agent_reread_pause_ms(int64_t sync_ms, int64_t cost_us);
+/* From the end of one such reading, of n_servers virtual servers, which took cost_us of CPU time, to the next. */
+int64_t agent_reread_pause_ms(int64_t sync_ms, int64_t n_servers, int64_t cost_us);

@@ -108,7 +108,8 @@ static const struct param table[] = {
 		.def = "20s",
 		.unit = "seconds",
 		.doc = "How often the kernel is read again, since it does not tell who changes IPVS; less "
-		       "often where that would take more than 0.1 % of a processor; 0: never"},
+		       "often where that would take more than 0.1 % of a processor for more than 500 virtual "
+		       "servers; 0: never"},
 	{.name = "MARGAY_PROXY_STATE_FILE",
 		.type = PARAM_STRING,
 		.str = &state_file,

@@ -766,10 +766,12 @@ END_TEST
 
 START_TEST(test_reread_pause)
 {
-	ck_assert_int_eq(agent_reread_pause_ms(20000, 3000), 20000);
-	ck_assert_int_eq(agent_reread_pause_ms(20000, 20000), 20000);
+	ck_assert_int_eq(agent_reread_pause_ms(20000, 5000, 3000), 20000);
+	ck_assert_int_eq(agent_reread_pause_ms(20000, 5000, 20000), 20000);
 	/* Of 150 ms of work every 150 s, a thousandth of the time is gone. */
-	ck_assert_int_eq(agent_reread_pause_ms(20000, 150000), 150000);
+	ck_assert_int_eq(agent_reread_pause_ms(20000, 5000, 150000), 150000);
+	/* A few are looked at when it was said. */
+	ck_assert_int_eq(agent_reread_pause_ms(20000, 500, 150000), 20000);
 }
 END_TEST
 
