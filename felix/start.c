@@ -44,6 +44,7 @@ struct start {
 	void *arg;
 	bool running;
 	struct prefix address;
+	struct ip free; /* the last address that no other node was found to have; of all runs */
 	char *why;
 	int64_t now_ns;
 	unsigned attempts;
@@ -342,13 +343,13 @@ static bool ensure_default(struct start *s, enum kind kind, const char *name, js
 	return ensure_resource(s, kind_info(kind)->name, key_str(kind, NULL, name), spec_take);
 }
 
-/* 1 = done, 0 = an operation was started, negative = it cannot be. */
+/* Lists all Nodes, for each address once. 1 = done, 0 = an operation was started, negative = it cannot be. */
 static int check_conflict(struct start *s, const struct prefix *mine, struct err *err)
 {
 	const struct object *o;
 	const char *name;
 
-	if (s->conf->skip_ip_check)
+	if (s->conf->skip_ip_check || ip_equal(&s->free, &mine->addr))
 		return 1;
 	if (!s->nodes_known) {
 		operate(s, STORE_LIST, kind_info(KIND_NODE)->root, NULL, 0);
@@ -364,6 +365,7 @@ static int check_conflict(struct start *s, const struct prefix *mine, struct err
 				"host that is no more",
 				s->conf->nodename, ip_str(&mine->addr), name);
 	}
+	s->free = mine->addr;
 	return 1;
 }
 

@@ -30,6 +30,8 @@
  *	detect METHOD			felix finds the node's address itself, by this
  *	default-pools [CIDR]		felix makes pools where there are none
  *	quiet | expect-quiet		no change was written to the kernel since
+ *	listed | expect-listed N	lists of the datastore have given fewer objects since, if nothing failed
+ *	nodes N				so many other Nodes
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -68,6 +70,7 @@ static struct world {
 	struct metrics *metrics;
 	struct agent *agent;
 	unsigned writes, opens;
+	size_t listed;
 	const char *file;
 	int line;
 	struct fault fault;
@@ -286,6 +289,21 @@ static void put_pools(int n)
 	}
 }
 
+static void put_nodes(int n)
+{
+	char key[80], text[160];
+
+	for (int i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "/calico/resources/v3/projectcalico.org/nodes/other-%d",
+			i);
+		snprintf(text, sizeof(text),
+			"{\"kind\":\"Node\",\"metadata\":{\"name\":\"other-%d\"},\"spec\":{\"bgp\":"
+			"{\"ipv4Address\":\"10.130.30.%d/24\"}}}",
+			i, i % 256);
+		store_fake_put(w.st, key, text);
+	}
+}
+
 static void execute(char *line)
 {
 	char *rest = line, *verb = word(&rest), *s, *key;
@@ -363,6 +381,16 @@ static void execute(char *line)
 	} else if (strcmp(verb, "detect") == 0) {
 		snprintf(ip_method, sizeof(ip_method), "%s", rest);
 		conf.ip = "autodetect";
+	} else if (strcmp(verb, "listed") == 0) {
+		w.listed = store_fake_listed_count(w.st);
+	} else if (strcmp(verb, "expect-listed") == 0) {
+		size_t n = store_fake_listed_count(w.st) - w.listed;
+
+		s = need(&rest, "number");
+		if (!w.fault.where && n >= strtoul(s, NULL, 10))
+			fail("%zu, want less than %s", n, s);
+	} else if (strcmp(verb, "nodes") == 0) {
+		put_nodes(atoi(need(&rest, "number")));
 	} else if (strcmp(verb, "quiet") == 0) {
 		w.writes = rt_fake_writes();
 	} else if (strcmp(verb, "expect-quiet") == 0) {
