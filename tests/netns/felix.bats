@@ -354,6 +354,7 @@ with socket.socket(type=socket.SOCK_DGRAM) as s:
 	del $V3/nodes/node-80
 	start
 	within 3 grep -q asked "$BATS_TEST_TMPDIR/asked"
+	eventually has_route "blackhole 10.244.0.0/24"
 	ip route del blackhole 10.244.0.0/24
 	eventually has_route "blackhole 10.244.0.0/24"
 	within 6 grep -q 'node node-80 has no address: IP_AUTODETECTION_METHOD: looking up far.example' "$LOG"
