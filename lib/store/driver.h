@@ -103,6 +103,9 @@ void store_arm(struct event *timer, int64_t delay_ms);
 /* The smallest string that is greater than all that begin with prefix; "" = none. The caller's. */
 char *store_prefix_end(const char *prefix);
 
+/* Whether the object that was read is the one that the request names by revision or uid. ESTALE. */
+int store_check_before(const struct store_req *req, const struct store_kv *kv, struct err *err);
+
 /* The outcome. Frees the operation unless res->more; returns false when it is gone. */
 bool store_op_done(struct store_op *op, const struct store_res *res);
 /* The same for a failure. */

@@ -289,26 +289,6 @@ static void on_write(struct etcd_call *c, int r, const json_t *answer, const str
 							  "revision")});
 }
 
-static int check_uid(const struct store_req *req, const struct store_kv *kv, struct err *err)
-{
-	json_t *object;
-	const char *uid;
-	int r = 0;
-
-	if (req->rev && req->rev != kv->rev)
-		return err_set(err, -ESTALE,
-			"%s: was changed meanwhile: it has revision %lld, expected was %lld",
-			req->key, (long long)kv->rev, (long long)req->rev);
-	object = json_loadb(kv->value, kv->len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-	uid = json_string_value(json_object_get(json_object_get(object, "metadata"), "uid"));
-	if (!uid || strcmp(uid, req->uid) != 0)
-		r = err_set(err, -ESTALE,
-			"%s: is another object of the same name: its uid is not %s", req->key,
-			req->uid);
-	json_decref(object);
-	return r;
-}
-
 static void on_uid(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
 {
 	struct etcd_op *o = from_call(c);
@@ -318,7 +298,7 @@ static void on_uid(struct etcd_call *c, int r, const json_t *answer, const struc
 	if (r == 0)
 		r = first_kv(o, answer, &kv, &why);
 	if (r == 0)
-		r = check_uid(&o->op.req, &kv, &why);
+		r = store_check_before(&o->op.req, &kv, &why);
 	o->rev = kv.rev;
 	store_kv_done(&kv);
 	if (r < 0)

@@ -337,29 +337,6 @@ static void write_send(struct kube_op *o, const json_t *old)
 	}
 }
 
-static int check_before(const struct kube_op *o, const struct store_kv *kv, struct err *err)
-{
-	const struct store_req *req = &o->op.req;
-	json_t *value;
-	const char *uid;
-	int r = 0;
-
-	if (req->rev && req->rev != kv->rev)
-		return err_set(err, -ESTALE,
-			"%s: was changed meanwhile: it has revision %lld, expected was %lld",
-			req->key, (long long)kv->rev, (long long)req->rev);
-	if (!req->uid)
-		return 0;
-	value = json_loadb(kv->value, kv->len, 0, NULL);
-	uid = json_string_value(json_object_get(json_object_get(value, "metadata"), "uid"));
-	if (!uid || strcmp(uid, req->uid) != 0)
-		r = err_set(err, -ESTALE,
-			"%s: is another object of the same name: its uid is not %s", req->key,
-			req->uid);
-	json_decref(value);
-	return r;
-}
-
 static void on_before(
 	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
 {
@@ -373,7 +350,7 @@ static void on_before(
 	}
 	r = r == 0 ? read_answer(o, body, len, &kv, &why) : say(o, r, err, &why);
 	if (r == 0)
-		r = check_before(o, &kv, &why);
+		r = store_check_before(&o->op.req, &kv, &why);
 	o->rev = kv.rev;
 	o->tries++;
 	store_kv_done(&kv);

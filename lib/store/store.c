@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/vec.h"
+#include "model/json.h"
 #include "store/driver.h"
 
 #define ADVICE_MS 3000 /* what a user waits for it */
@@ -268,6 +269,26 @@ static int check_req(const struct store *st, const struct store_req *req, struct
 		return err_set(err, -EOPNOTSUPP,
 			"%s: %s: objects that expire are not for this datastore: only etcd has leases",
 			st->name, req->key);
+	return 0;
+}
+
+int store_check_before(const struct store_req *req, const struct store_kv *kv, struct err *err)
+{
+	auto_(json) json_t *object = NULL;
+	const char *uid;
+
+	if (req->rev && req->rev != kv->rev)
+		return err_set(err, -ESTALE,
+			"%s: was changed meanwhile: it has revision %lld, expected was %lld",
+			req->key, (long long)kv->rev, (long long)req->rev);
+	if (!req->uid)
+		return 0;
+	object = json_loadb(kv->value, kv->len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+	uid = json_string_value(json_object_get(json_object_get(object, "metadata"), "uid"));
+	if (!uid || strcmp(uid, req->uid) != 0)
+		return err_set(err, -ESTALE,
+			"%s: is another object of the same name: its uid is not %s", req->key,
+			req->uid);
 	return 0;
 }
 
