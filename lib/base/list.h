@@ -39,6 +39,17 @@ static inline void list_del(struct list *e)
 	list_init(e);
 }
 
+/* All that is in from, in its order; to is made by this. */
+static inline void list_take(struct list *to, struct list *from)
+{
+	list_init(to);
+	if (list_empty(from))
+		return;
+	*to = *from;
+	to->next->prev = to->prev->next = to;
+	list_init(from);
+}
+
 #define list_entry(node, type, member) container_of(node, type, member)
 
 /* it: a pointer to the element type. The _safe form allows deleting `it`. */

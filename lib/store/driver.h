@@ -100,6 +100,9 @@ void store_init(
 /* Adds a timer event; a negative delay is none. */
 void store_arm(struct event *timer, int64_t delay_ms);
 
+/* Evenly of 0 to below - 1, so that not all clients do a thing at once. */
+uint32_t store_random(uint32_t below);
+
 /* The smallest string that is greater than all that begin with prefix; "" = none. The caller's. */
 char *store_prefix_end(const char *prefix);
 

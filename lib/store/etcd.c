@@ -347,8 +347,8 @@ static void etcd_close(struct store *st)
 	etcd_call_stop(&et->login);
 	httpc_free(et->http);
 	httpc_free(et->streams);
-	for (size_t i = 0; i < et->n_endpoints; i++)
-		free(et->endpoints[i].url);
+	for (size_t i = 0; i < et->servers.n; i++)
+		free(et->endpoints[i]);
 	free(et->ca_file);
 	free(et->cert_file);
 	free(et->key_file);
@@ -398,12 +398,12 @@ static int add_endpoints(struct etcd *et, const char *text, struct err *err)
 		r = check_endpoint(s, err);
 		if (r < 0)
 			return r;
-		if (et->n_endpoints == ETCD_ENDPOINTS_MAX)
-			return err_set(err, -EINVAL, "ETCD_ENDPOINTS: want at most %d",
-				ETCD_ENDPOINTS_MAX);
-		et->endpoints[et->n_endpoints++].url = mem_strdup(s);
+		if (et->servers.n == SERVERS_MAX)
+			return err_set(
+				err, -EINVAL, "ETCD_ENDPOINTS: want at most %d", SERVERS_MAX);
+		et->endpoints[et->servers.n++] = mem_strdup(s);
 	}
-	if (!et->n_endpoints)
+	if (!et->servers.n)
 		return err_set(err, -EINVAL,
 			"ETCD_ENDPOINTS is not set: DATASTORE_TYPE etcdv3 wants the addresses of etcd, "
 			"as in https://192.0.2.1:2379,https://192.0.2.2:2379");
@@ -445,9 +445,9 @@ int store_etcd_open(
 		etcd_close(&et->st);
 		return r;
 	}
-	for (size_t i = 0; i < et->n_endpoints; i++)
-		strbuf_addf(&name, "%s%s", i ? "," : "etcd:", et->endpoints[i].url);
-	et->first = etcd_random((uint32_t)et->n_endpoints);
+	for (size_t i = 0; i < et->servers.n; i++)
+		strbuf_addf(&name, "%s%s", i ? "," : "etcd:", et->endpoints[i]);
+	et->servers.first = store_random((uint32_t)et->servers.n);
 	store_init(&et->st, &etcd_ops, base, strbuf_take(&name));
 	*ret = &et->st;
 	return 0;

@@ -12,9 +12,8 @@
 #include "base/list.h"
 #include "base/strbuf.h"
 #include "store/driver.h"
+#include "store/servers.h"
 #include "svc/httpc.h"
-
-#define ETCD_ENDPOINTS_MAX 16
 
 struct etcd;
 struct etcd_call;
@@ -35,9 +34,7 @@ struct etcd_call {
 	etcd_answer_fn *answer;
 	/* its own */
 	struct httpc_op *http;
-	int64_t began_ms;
-	size_t endpoint;
-	uint32_t tried;
+	struct servers_turn turn;
 	bool wait;	     /* an endpoint said: later */
 	unsigned rounds;     /* of all endpoints */
 	struct event *timer; /* the next one */
@@ -45,18 +42,12 @@ struct etcd_call {
 	struct err why;
 };
 
-struct etcd_endpoint {
-	char *url;
-	int64_t bad_until_ms;
-};
-
 struct etcd {
 	struct store st;
-	struct httpc *http;    /* of operations */
-	struct httpc *streams; /* a connection for each watch */
-	struct etcd_endpoint endpoints[ETCD_ENDPOINTS_MAX];
-	size_t n_endpoints;
-	size_t first; /* by chance: not all clients go to the same one */
+	struct httpc *http;	/* of operations */
+	struct httpc *streams;	/* a connection for each watch */
+	struct servers servers; /* first: by chance, not all clients go to the same one */
+	char *endpoints[SERVERS_MAX];
 	char *ca_file, *cert_file, *key_file;
 	char *username, *password;
 	char *token;
@@ -79,7 +70,6 @@ void etcd_call_stop(struct etcd_call *c);
 int etcd_call_refused(struct etcd_call *c, const char *message, struct err *err);
 /* The endpoint comes last for a while. */
 void etcd_call_suspect(struct etcd_call *c);
-uint32_t etcd_random(uint32_t below);
 /* Whether it is the cluster that was seen before. */
 int etcd_check_cluster(struct etcd_call *c, const json_t *header, struct err *err);
 

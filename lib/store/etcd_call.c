@@ -16,13 +16,8 @@
 #include "base/mem.h"
 #include "store/etcd.h"
 
-#define CONNECT_MS 3000
-#define ATTEMPT_MS 4000 /* of what may be asked elsewhere then */
-#define BAD_MS 30000	/* for so long an endpoint that failed comes last */
 #define MAX_CONNS 8
 #define ANSWER_MAX (16 * 1024 * 1024)
-#define FIRST_MS 10000 /* until a watch begins */
-#define ALIVE_MS 30000 /* the server itself tells of its progress every 10 minutes only */
 #define RENEWALS 2
 /* An election takes 1 to 2 s; five rounds, each wait twice the one before, are 3 to 6 s. */
 #define WAIT_MS 100
@@ -69,48 +64,14 @@ static void answer_failed(struct etcd_call *c, int r)
 	c->answer(c, r, NULL, &why);
 }
 
-static bool pick(struct etcd_call *c)
-{
-	struct etcd *et = c->et;
-	int64_t now = clock_mono_ms();
-	size_t best = ETCD_ENDPOINTS_MAX;
-
-	for (size_t n = 0; n < et->n_endpoints; n++) {
-		size_t i = (et->first + n) % et->n_endpoints;
-		int64_t bad = et->endpoints[i].bad_until_ms;
-
-		if (c->tried & 1u << i)
-			continue;
-		if (bad <= now) {
-			best = i;
-			break;
-		}
-		if (best == ETCD_ENDPOINTS_MAX || bad < et->endpoints[best].bad_until_ms)
-			best = i;
-	}
-	if (best == ETCD_ENDPOINTS_MAX)
-		return false;
-	c->endpoint = best;
-	c->tried |= 1u << best;
-	return true;
-}
-
-uint32_t etcd_random(uint32_t below)
-{
-	uint32_t rnd;
-
-	mem_random(&rnd, sizeof(rnd));
-	return rnd % below;
-}
-
 static const char *where(const struct etcd_call *c)
 {
-	return c->et->endpoints[c->endpoint].url;
+	return c->et->endpoints[c->turn.at];
 }
 
 void etcd_call_suspect(struct etcd_call *c)
 {
-	c->et->endpoints[c->endpoint].bad_until_ms = clock_mono_ms() + BAD_MS;
+	servers_suspect(&c->et->servers, &c->turn, clock_mono_ms());
 }
 
 /* ---- what came back ---- */
@@ -203,7 +164,7 @@ static void on_refused(struct etcd_call *c, int status, const char *message)
 	switch (v) {
 	case RENEW:
 		if (renew(c)) {
-			c->tried &= ~(1u << c->endpoint);
+			c->turn.tried &= ~(1u << c->turn.at);
 			call_next(c);
 			return;
 		}
@@ -279,7 +240,7 @@ static void on_done(void *arg, const struct httpc_res *res)
 		json_decref(json);
 		return;
 	}
-	c->et->endpoints[c->endpoint].bad_until_ms = 0;
+	servers_trust(&c->et->servers, &c->turn);
 	r = etcd_check_cluster(c, json_object_get(json, "header"), &c->why);
 	if (r < 0)
 		answer_failed(c, r);
@@ -305,7 +266,7 @@ static void on_wait(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	c->tried = 0;
+	c->turn = (struct servers_turn){0};
 	c->wait = false;
 	call_next(c);
 }
@@ -324,7 +285,7 @@ static void round_failed(struct etcd_call *c)
 	if (!c->timer)
 		abort();
 	ms = WAIT_MS << c->rounds++;
-	store_arm(c->timer, ms + etcd_random(ms));
+	store_arm(c->timer, ms + store_random(ms));
 }
 
 static void call_next(struct etcd_call *c)
@@ -343,11 +304,11 @@ static void call_next(struct etcd_call *c)
 		login_start(et);
 		return;
 	}
-	if (!pick(c)) {
+	if (!servers_next(&et->servers, &c->turn, clock_mono_ms())) {
 		round_failed(c);
 		return;
 	}
-	last = c->tried == (1u << et->n_endpoints) - 1;
+	last = servers_is_last(&et->servers, &c->turn);
 
 	auto_free char *url = mem_printf("%s%s", where(c), c->path);
 	auto_free char *alive = c->on_data ? mem_printf("%s/version", where(c)) : NULL;
@@ -357,7 +318,6 @@ static void call_next(struct etcd_call *c)
 		"Grpc-Metadata-hasleader: true", c->login ? NULL : auth, NULL};
 
 	c->token_no = et->token_no;
-	c->began_ms = clock_mono_ms();
 	c->http = httpc_start(c->on_data ? et->streams : et->http,
 		&(struct httpc_req){
 			.url = url,
@@ -369,12 +329,13 @@ static void call_next(struct etcd_call *c)
 				.key_file = et->key_file},
 			.max_bytes = ANSWER_MAX,
 			.once = c->write,
-			.connect_ms = CONNECT_MS,
-			.timeout_ms =
-				c->login || (!c->write && !c->on_data && !last) ? ATTEMPT_MS : 0,
-			.first_ms = c->on_data ? FIRST_MS : 0,
+			.connect_ms = SERVERS_CONNECT_MS,
+			.timeout_ms = c->login || (!c->write && !c->on_data && !last)
+					      ? SERVERS_ATTEMPT_MS
+					      : 0,
+			.first_ms = c->on_data ? SERVERS_FIRST_MS : 0,
 			.alive_url = alive,
-			.alive_ms = ALIVE_MS,
+			.alive_ms = SERVERS_ALIVE_MS,
 			.on_data = c->on_data,
 			.done = on_done,
 			.arg = c,
@@ -384,7 +345,7 @@ static void call_next(struct etcd_call *c)
 void etcd_call_start(struct etcd_call *c)
 {
 	list_init(&c->node);
-	c->tried = 0;
+	c->turn = (struct servers_turn){0};
 	c->wait = false;
 	c->rounds = 0;
 	c->renewals = 0;
@@ -394,9 +355,8 @@ void etcd_call_start(struct etcd_call *c)
 
 void etcd_call_stop(struct etcd_call *c)
 {
-	/* what is given up after so long was not answered in time */
-	if (c->http && !c->on_data && clock_mono_ms() - c->began_ms > ATTEMPT_MS)
-		etcd_call_suspect(c);
+	if (c->http && !c->on_data)
+		servers_leave(&c->et->servers, &c->turn, clock_mono_ms());
 	if (c->timer)
 		event_free(take_ptr(c->timer));
 	httpc_cancel(take_ptr(c->http));
@@ -427,13 +387,7 @@ static void on_login(struct etcd_call *login, int r, const json_t *answer, const
 	}
 	et->token_no++;
 	/* What they do then may stop others, or have them wait anew. */
-	list_init(&waiting);
-	while (!list_empty(&et->waiting)) {
-		struct list *first = et->waiting.next;
-
-		list_del(first);
-		list_add_tail(&waiting, first);
-	}
+	list_take(&waiting, &et->waiting);
 	while (!list_empty(&waiting)) {
 		struct etcd_call *c = list_entry(waiting.next, struct etcd_call, node);
 

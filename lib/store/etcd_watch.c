@@ -49,7 +49,7 @@ static void retry_later(struct etcd_watch *ew)
 	strbuf_reset(&ew->in);
 	ew->scanned = 0;
 	ms = RETRY_MS << ew->failures++;
-	store_arm(ew->timer, ms + etcd_random(ms));
+	store_arm(ew->timer, ms + store_random(ms));
 }
 
 /* false: the watch is gone. */

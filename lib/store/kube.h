@@ -16,6 +16,7 @@
 #include "store/kube_config.h"
 #include "store/kube_key.h"
 #include "store/kube_list.h"
+#include "store/servers.h"
 #include "svc/httpc.h"
 
 struct event;
@@ -40,9 +41,7 @@ struct kube_call {
 	/* its own */
 	struct httpc_op *http;
 	struct event *timer; /* the next attempt, NULL = it was never put off */
-	int64_t heard_ms;    /* the server's last sign, or when it was asked */
-	size_t server;
-	uint32_t tried;
+	struct servers_turn turn;
 	int status; /* of the last answer */
 	struct err why;
 };
@@ -69,7 +68,7 @@ struct kube {
 	struct kube_config config;
 	bool loaded, stale;	      /* stale: there are other endpoints than those in it */
 	struct timespec loaded_mtime; /* of the kubeconfig */
-	int64_t bad_until_ms[KUBE_SERVERS_MAX];
+	struct servers servers;	      /* of config */
 	struct kube_gate which_group, which_data;
 	struct kube_call endpoints; /* the question for them */
 	bool endpoints_asked;

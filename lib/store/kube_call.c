@@ -17,14 +17,9 @@
 #include "store/kube.h"
 #include "store/kube_object.h"
 
-#define CONNECT_MS 3000
-#define ATTEMPT_MS 4000 /* of what may be asked elsewhere then */
-#define BAD_MS 30000	/* for so long a server that failed comes last */
 #define ANSWER_MAX KUBE_OBJECT_MAX
 #define TOKEN_MAX (64 * 1024)
-#define FIRST_MS 10000 /* until a watch begins */
-#define ALIVE_MS 30000 /* a server that is frozen sends no bookmark, and nothing that says so */
-#define BUSY_S 1       /* where the server does not say when to come again */
+#define BUSY_S 1 /* where the server does not say when to come again */
 #define BUSY_MAX_S 60
 
 static void call_next(struct kube_call *c);
@@ -33,13 +28,13 @@ const char *kube_call_where(const struct kube_call *c)
 {
 	const struct kube_config *config = &c->k->config;
 
-	return c->server < config->servers.n ? config->servers.v[c->server] : c->k->st.name;
+	return c->turn.at < config->servers.n ? config->servers.v[c->turn.at] : c->k->st.name;
 }
 
 /* It comes last for a while. */
 static void suspect(struct kube_call *c)
 {
-	c->k->bad_until_ms[c->server] = clock_mono_ms() + BAD_MS;
+	servers_suspect(&c->k->servers, &c->turn, clock_mono_ms());
 }
 
 static void fail(struct kube_call *c, int r)
@@ -74,31 +69,8 @@ static int refresh(struct kube *k, struct err *err)
 	k->loaded = true;
 	k->stale = false;
 	k->loaded_mtime = st.st_mtim;
-	memset(k->bad_until_ms, 0, sizeof(k->bad_until_ms));
+	k->servers = (struct servers){.n = config.servers.n};
 	return 0;
-}
-
-static bool pick(struct kube_call *c)
-{
-	struct kube *k = c->k;
-	int64_t now = clock_mono_ms();
-	size_t best = KUBE_SERVERS_MAX;
-
-	for (size_t i = 0; i < k->config.servers.n; i++) {
-		if (c->tried & 1u << i)
-			continue;
-		if (k->bad_until_ms[i] <= now) {
-			best = i;
-			break;
-		}
-		if (best == KUBE_SERVERS_MAX || k->bad_until_ms[i] < k->bad_until_ms[best])
-			best = i;
-	}
-	if (best == KUBE_SERVERS_MAX)
-		return false;
-	c->server = best;
-	c->tried |= 1u << best;
-	return true;
 }
 
 /* "Authorization: Bearer ..."; NULL: none. */
@@ -126,7 +98,7 @@ static char *name_of(const struct kube_call *c)
 	const struct kube_config *config = &c->k->config;
 	const char *first;
 
-	if (config->server_name || c->server < config->n_own)
+	if (config->server_name || c->turn.at < config->n_own)
 		return config->server_name ? mem_strdup(config->server_name) : NULL;
 	first = strstr(config->servers.v[0], "://") + 3;
 	return mem_strndup(first, *first == '[' ? strcspn(first, "]") + 1 : strcspn(first, ":/"));
@@ -213,7 +185,7 @@ static void on_broken(struct kube_call *c, const struct httpc_res *res)
 		return;
 	}
 	/* What is configured is what a user can mend. */
-	if (c->server < c->k->config.n_own || !c->why.code) {
+	if (c->turn.at < c->k->config.n_own || !c->why.code) {
 		auto_free char *hint = look_at(c, text);
 
 		err_set(&c->why, -EHOSTUNREACH, "datastore %s: %s: check %s", kube_call_where(c),
@@ -232,19 +204,16 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 /* A deadline ends it. Not all of its clients shall come at the same moment. */
 static void on_busy(struct kube_call *c, int64_t after_s)
 {
-	unsigned rnd = 0;
-
 	if (after_s < BUSY_S)
 		after_s = BUSY_S;
 	if (after_s > BUSY_MAX_S)
 		after_s = BUSY_MAX_S;
-	mem_random(&rnd, sizeof(rnd));
 	if (!c->timer)
 		c->timer = evtimer_new(c->k->st.base, on_timer, c);
 	if (!c->timer)
 		abort();
-	c->tried = 0;
-	store_arm(c->timer, after_s * 1000 + rnd % 1000);
+	c->turn = (struct servers_turn){0};
+	store_arm(c->timer, after_s * 1000 + store_random(1000));
 }
 
 static int code_of(int status, const char *reason, bool named)
@@ -355,7 +324,7 @@ static void on_done(void *arg, const struct httpc_res *res)
 	} else if (res->status / 100 != 2) {
 		on_refused(c, res);
 	} else {
-		c->k->bad_until_ms[c->server] = 0;
+		servers_trust(&c->k->servers, &c->turn);
 		c->answer(c, 0, res->body, res->len, NULL);
 	}
 }
@@ -366,15 +335,15 @@ static bool on_some(void *arg, const char *data, size_t len)
 {
 	struct kube_call *c = arg;
 
-	c->heard_ms = clock_mono_ms();
+	c->turn.heard_ms = clock_mono_ms();
 	return c->on_data(c, data, len);
 }
 
 static void call_send(struct kube_call *c, const char *authorization)
 {
 	struct kube *k = c->k;
-	bool last = c->tried == (1u << k->config.servers.n) - 1;
-	int64_t attempt_ms = c->write || last ? 0 : ATTEMPT_MS;
+	bool last = servers_is_last(&k->servers, &c->turn);
+	int64_t attempt_ms = c->write || last ? 0 : SERVERS_ATTEMPT_MS;
 	auto_free char *connect_to = NULL, *url = url_of(c, c->path, &connect_to);
 	auto_free char *alive_url = c->is_watch ? alive_url_of(c) : NULL;
 	auto_free char *type = c->body ? mem_printf("Content-Type: %s", c->type) : NULL;
@@ -385,7 +354,6 @@ static void call_send(struct kube_call *c, const char *authorization)
 		headers[n++] = authorization;
 	if (type)
 		headers[n++] = type;
-	c->heard_ms = clock_mono_ms();
 	c->http = httpc_start(k->http,
 		&(struct httpc_req){
 			.method = c->method,
@@ -404,13 +372,13 @@ static void call_send(struct kube_call *c, const char *authorization)
 			.max_bytes = ANSWER_MAX,
 			.once = c->write,
 			.http2 = true,
-			.connect_ms = CONNECT_MS,
+			.connect_ms = SERVERS_CONNECT_MS,
 			.timeout_ms = !c->on_data && attempt_ms ? attempt_ms : c->timeout_ms,
-			.first_ms = c->is_watch	 ? FIRST_MS
+			.first_ms = c->is_watch	 ? SERVERS_FIRST_MS
 				    : c->on_data ? attempt_ms
 						 : 0,
 			.alive_url = alive_url,
-			.alive_ms = ALIVE_MS,
+			.alive_ms = SERVERS_ALIVE_MS,
 			.on_data = c->on_data ? on_some : NULL,
 			.done = on_done,
 			.arg = c,
@@ -429,7 +397,7 @@ static void call_next(struct kube_call *c)
 		fail(c, r);
 		return;
 	}
-	if (!pick(c)) {
+	if (!servers_next(&k->servers, &c->turn, clock_mono_ms())) {
 		fail(c, c->why.code);
 		return;
 	}
@@ -444,16 +412,15 @@ static void call_next(struct kube_call *c)
 
 void kube_call_start(struct kube_call *c)
 {
-	c->tried = 0;
+	c->turn = (struct servers_turn){0};
 	c->why = ERR_INIT;
 	call_next(c);
 }
 
 void kube_call_stop(struct kube_call *c)
 {
-	/* what is given up after so long a silence was not answered in time */
-	if (c->http && !c->is_watch && clock_mono_ms() - c->heard_ms > ATTEMPT_MS)
-		suspect(c);
+	if (c->http && !c->is_watch)
+		servers_leave(&c->k->servers, &c->turn, clock_mono_ms());
 	httpc_cancel(take_ptr(c->http));
 	if (c->timer)
 		event_free(take_ptr(c->timer));
@@ -469,13 +436,7 @@ static void gate_open(struct kube_gate *g, int r, const struct err *err)
 
 	g->runs = false;
 	/* What they do then may stop others, or have them wait anew. */
-	list_init(&waiting);
-	while (!list_empty(&g->waiting)) {
-		struct list *first = g->waiting.next;
-
-		list_del(first);
-		list_add_tail(&waiting, first);
-	}
+	list_take(&waiting, &g->waiting);
 	while (!list_empty(&waiting)) {
 		struct kube_wait *w = list_entry(waiting.next, struct kube_wait, node);
 

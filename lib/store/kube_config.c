@@ -11,6 +11,7 @@
 #include "base/strbuf.h"
 #include "model/json.h"
 #include "model/yaml.h"
+#include "store/servers.h"
 #include "store/store.h"
 
 #define FILE_MAX (1024 * 1024)
@@ -61,8 +62,8 @@ static int add_server(struct kube_config *c, const char *url, const char *what, 
 			"%s: a user in an address: give a token or a certificate", what);
 	if (!host || host >= url + n || strpbrk(host, "?# "))
 		return err_set(err, -EINVAL, "%s: \"%s\": want https://HOST:PORT", what, url);
-	if (c->servers.n == KUBE_SERVERS_MAX)
-		return err_set(err, -EINVAL, "%s: want at most %d", what, KUBE_SERVERS_MAX);
+	if (c->servers.n == SERVERS_MAX)
+		return err_set(err, -EINVAL, "%s: want at most %d", what, SERVERS_MAX);
 	vec_push(&c->servers, mem_strndup(url, n));
 	return 0;
 }

@@ -13,8 +13,6 @@
 struct err;
 struct store_conf;
 
-#define KUBE_SERVERS_MAX 16
-
 struct kube_config {
 	VEC(char *) servers; /* "https://192.0.2.1:6443" each, the first that answers is used */
 	size_t n_own;	     /* of them are configured; the others were seen behind the Service */

@@ -27,14 +27,6 @@ static struct kube_watch *from_call(struct kube_call *c)
 	return container_of(c, struct kube_watch, call);
 }
 
-static unsigned random_u32(void)
-{
-	unsigned n;
-
-	mem_random(&n, sizeof(n));
-	return n;
-}
-
 static void watch_end(struct kube_watch *kw, int r, const struct err *err)
 {
 	kube_watch_stop(&kw->w);
@@ -61,7 +53,7 @@ static void retry_later(struct kube_watch *kw)
 	strbuf_reset(&kw->in);
 	kw->scanned = 0;
 	to_kube(kw->w.st)->which_data.known = false;
-	store_arm(kw->timer, ms + random_u32() % ms);
+	store_arm(kw->timer, ms + store_random((uint32_t)ms));
 }
 
 /* false: the watch is gone. */
@@ -192,7 +184,7 @@ static void watch_send(struct kube_watch *kw)
 	kw->call = (struct kube_call){.k = k,
 		.path = mem_printf("%s?watch=1&allowWatchBookmarks=true&timeoutSeconds=%u"
 				   "&resourceVersion=%lld%s",
-			path, WATCH_S + random_u32() % WATCH_S, (long long)kw->resume, selector),
+			path, WATCH_S + store_random(WATCH_S), (long long)kw->resume, selector),
 		.on_data = on_data,
 		.is_watch = true,
 		.answer = on_end};

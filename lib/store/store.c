@@ -301,6 +301,14 @@ void store_arm(struct event *timer, int64_t delay_ms)
 	event_add(timer, &tv);
 }
 
+uint32_t store_random(uint32_t below)
+{
+	uint32_t rnd;
+
+	mem_random(&rnd, sizeof(rnd));
+	return rnd % below;
+}
+
 static const char *verb_text(enum store_verb verb)
 {
 	switch (verb) {

@@ -183,6 +183,20 @@ START_TEST(lists_unlink_themselves)
 	}
 	ck_assert_uint_eq(sum, 3);
 	ck_assert(list_empty(&head));
+
+	/* and change their head */
+	struct list other;
+
+	list_take(&other, &head);
+	ck_assert(list_empty(&head) && list_empty(&other));
+	list_add_tail(&head, &a.link);
+	list_add_tail(&head, &b.link);
+	list_take(&other, &head);
+	ck_assert(list_empty(&head));
+	ck_assert_ptr_eq(other.next, &a.link);
+	list_del(&a.link);
+	list_del(other.prev);
+	ck_assert(list_empty(&other));
 }
 END_TEST
 
