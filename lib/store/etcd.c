@@ -365,7 +365,7 @@ static const struct store_ops etcd_ops = {
 	.op_start = etcd_op_start,
 	.op_stop = etcd_op_stop,
 	.watch_start = etcd_watch_start,
-	.watch_stop = etcd_watch_stop,
+	.watch_stop = stream_stop,
 	.close = etcd_close,
 };
 

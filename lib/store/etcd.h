@@ -10,9 +10,9 @@
 #include <stdint.h>
 
 #include "base/list.h"
-#include "base/strbuf.h"
 #include "store/driver.h"
 #include "store/servers.h"
+#include "store/stream.h"
 #include "svc/httpc.h"
 
 struct etcd;
@@ -97,17 +97,9 @@ void etcd_leases_free(struct etcd *et);
 /* ---- etcd_watch.c ---- */
 
 struct etcd_watch {
-	struct store_watch w;
+	struct stream s;
 	struct etcd_call call;
-	struct event *timer; /* the next attempt */
-	struct strbuf in;
-	size_t scanned;
-	int64_t last;	/* the newest revision told, perhaps not all of it */
-	int64_t resume; /* all up to here was told */
-	int64_t began_ms;
-	unsigned failures;  /* one after the other, */
-	int64_t failing_ms; /* since then */
+	int64_t last; /* the newest revision told, perhaps not all of it */
 };
 
 void etcd_watch_start(struct store_watch *w);
-void etcd_watch_stop(struct store_watch *w);

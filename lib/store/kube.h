@@ -17,6 +17,7 @@
 #include "store/kube_key.h"
 #include "store/kube_list.h"
 #include "store/servers.h"
+#include "store/stream.h"
 #include "svc/httpc.h"
 
 struct event;
@@ -111,19 +112,11 @@ void kube_advice_cancel(struct store_advice *a);
 /* ---- kube_watch.c ---- */
 
 struct kube_watch {
-	struct store_watch w;
+	struct stream s;
 	struct kube_wait wait;
 	struct kube_call call;
 	struct kube_key key;
-	struct event *timer; /* the next attempt */
-	struct strbuf in;
-	size_t scanned;
-	int64_t resume; /* all up to here was told */
-	unsigned epoch; /* of that data */
-	int64_t began_ms;
-	unsigned failures;  /* one after the other, */
-	int64_t failing_ms; /* since then */
+	unsigned epoch; /* of the data up to s.resume */
 };
 
 void kube_watch_start(struct store_watch *w);
-void kube_watch_stop(struct store_watch *w);

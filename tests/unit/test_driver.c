@@ -4,12 +4,17 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/event.h>
+
+#include "base/clock.h"
 #include "base/err.h"
 #include "store/driver.h"
 #include "store/servers.h"
+#include "store/stream.h"
 
 /* ---- what is there before a write ---- */
 
@@ -110,6 +115,186 @@ START_TEST(who_is_left_after_a_long_silence_has_failed)
 }
 END_TEST
 
+/* ---- a watch that is a stream ---- */
+
+#define PATIENCE_MS 1000
+#define LINE_MAX_BYTES 100
+
+/* The lines are numbers: a change's revision. 'x' = the stream fails, 'd' = the datastore is another. */
+static struct store stream_store;
+static struct store_watch *watch;
+static char lines[256], text_of_end[512];
+static int ended, n_asked, n_forgot;
+static bool cancels; /* the watch, when told of a change */
+
+static bool line(struct stream *s, const char *text, size_t len)
+{
+	auto_free char *copy = mem_strndup(text, len);
+	struct err err = ERR_INIT;
+	struct store_kv kv = {.key = copy, .rev = atoi(copy)};
+
+	snprintf(lines + strlen(lines), sizeof(lines) - strlen(lines), "%s;", copy);
+	if (*copy == 'x' || *copy == 'd') {
+		stream_fail(
+			s, err_set(&err, *copy == 'x' ? -EHOSTUNREACH : -ESTALE, "%s", copy), &err);
+		return false;
+	}
+	stream_well(s);
+	s->resume = kv.rev;
+	return store_watch_event(&s->w, &kv);
+}
+
+static void ask(struct stream *s)
+{
+	(void)s;
+	n_asked++;
+}
+
+static void forget(struct stream *s)
+{
+	(void)s;
+	n_forgot++;
+}
+
+static void start(struct store_watch *w)
+{
+	static const struct stream_ops ops = {.patience_ms = PATIENCE_MS,
+		.line_max = LINE_MAX_BYTES,
+		.ask = ask,
+		.forget = forget,
+		.line = line};
+
+	stream_start(container_of(w, struct stream, w), &ops);
+}
+
+static void on_event(void *arg, const struct store_kv *kv)
+{
+	(void)arg;
+	(void)kv;
+	if (cancels)
+		store_watch_cancel(take_ptr(watch));
+}
+
+static void on_end(void *arg, int r, const struct err *err)
+{
+	(void)arg;
+	watch = NULL;
+	ended = r;
+	snprintf(text_of_end, sizeof(text_of_end), "%s", err->text);
+}
+
+static void on_close(struct store *st)
+{
+	(void)st;
+}
+
+static struct stream *watch_start(void)
+{
+	static const struct store_ops ops = {.watch_size = sizeof(struct stream),
+		.watch_start = start,
+		.watch_stop = stream_stop,
+		.close = on_close};
+
+	store_init(&stream_store, &ops, NULL, mem_strdup("test"));
+	watch = store_watch(&stream_store, "/p/", 7, on_event, on_end, NULL);
+	ck_assert_int_eq(n_asked, 0);
+	event_base_loop(stream_store.base, EVLOOP_ONCE);
+	ck_assert_int_eq(n_asked, 1);
+	return container_of(watch, struct stream, w);
+}
+
+START_TEST(lines_come_in_pieces)
+{
+	static const char text[] = "8\n\n10\n11\n12";
+	struct stream *s = watch_start();
+
+	for (size_t i = 0; i < strlen(text); i += (size_t)_i) {
+		size_t n = strlen(text) - i;
+
+		ck_assert(stream_data(s, text + i, n < (size_t)_i ? n : (size_t)_i));
+	}
+	ck_assert_str_eq(lines, "8;;10;11;");
+	ck_assert_int_eq(s->resume, 11);
+	store_close(&stream_store);
+	ck_assert_int_eq(n_forgot, 1);
+	ck_assert_int_eq(ended, 0);
+}
+END_TEST
+
+START_TEST(a_watch_may_go_at_any_line)
+{
+	struct stream *s = watch_start();
+
+	cancels = true;
+	ck_assert(!stream_data(s, "8\n9\n", 4));
+	ck_assert_str_eq(lines, "8;");
+	ck_assert_int_eq(ended, 0);
+	store_close(&stream_store);
+}
+END_TEST
+
+START_TEST(what_is_not_the_connections_ends_it)
+{
+	ck_assert(!stream_data(watch_start(), "d\n9\n", 4));
+	ck_assert_str_eq(lines, "d;");
+	ck_assert_ptr_null(watch);
+	ck_assert_int_eq(ended, -ESTALE);
+	store_close(&stream_store);
+}
+END_TEST
+
+START_TEST(a_line_is_of_bounded_length)
+{
+	static const char text[LINE_MAX_BYTES + 1];
+	struct stream *s = watch_start();
+
+	ck_assert(stream_data(s, text, LINE_MAX_BYTES));
+	ck_assert(!stream_data(s, text, 1));
+	ck_assert_ptr_nonnull(
+		strstr(text_of_end, "datastore test: watching /p/: a line of more than 100 bytes"));
+	store_close(&stream_store);
+}
+END_TEST
+
+/* Until it is asked for anew; so long that took. */
+static int64_t again(int n)
+{
+	int64_t now = clock_mono_ms();
+
+	ck_assert_int_eq(n_asked, n - 1);
+	while (n_asked < n)
+		event_base_loop(stream_store.base, EVLOOP_ONCE);
+	return clock_mono_ms() - now;
+}
+
+START_TEST(a_stream_begins_again_until_that_fails_for_too_long)
+{
+	struct stream *s = watch_start();
+	int64_t failing;
+
+	ck_assert(stream_data(s, "8\n9", 3)); /* that line's rest is of no other stream */
+	ck_assert(stream_fail(s, -ETIMEDOUT, NULL));
+	ck_assert_int_ge(again(2), 95);
+	ck_assert(!stream_data(s, "x\n9\n", 4));
+	ck_assert_int_ge(again(3), 195);
+	ck_assert_int_eq(n_forgot, 2);
+	/* one that was well: the waits begin anew */
+	ck_assert(stream_data(s, "10\n", 3));
+	ck_assert_str_eq(lines, "8;x;10;");
+	ck_assert_uint_eq(s->failures, 0);
+	failing = clock_mono_ms();
+	for (int n = 4; watch; n++) {
+		ck_assert_int_lt(n, 12);
+		stream_data(s, "x\n", 2);
+		if (watch)
+			again(n);
+	}
+	ck_assert_int_ge(clock_mono_ms() - failing, PATIENCE_MS);
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+	store_close(&stream_store);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("driver");
@@ -121,6 +306,11 @@ int main(void)
 	tcase_add_test(tc, each_server_is_asked_once);
 	tcase_add_test(tc, who_failed_comes_last_for_a_while);
 	tcase_add_test(tc, who_is_left_after_a_long_silence_has_failed);
+	tcase_add_loop_test(tc, lines_come_in_pieces, 1, 13);
+	tcase_add_test(tc, a_watch_may_go_at_any_line);
+	tcase_add_test(tc, what_is_not_the_connections_ends_it);
+	tcase_add_test(tc, a_line_is_of_bounded_length);
+	tcase_add_test(tc, a_stream_begins_again_until_that_fails_for_too_long);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
