@@ -408,6 +408,16 @@ static struct httpc_op *next_with_data(struct httpc *c)
 	return NULL;
 }
 
+static struct httpc_op *next_stopped(struct httpc *c)
+{
+	struct httpc_op *op;
+
+	list_for_each (op, &c->ops, node)
+		if (op->stopped)
+			return op;
+	return NULL;
+}
+
 static void deliver(struct httpc *c)
 {
 	struct httpc_op *op;
@@ -422,11 +432,8 @@ static void deliver(struct httpc *c)
 		lib.easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&op);
 		finish(op, msg->data.result);
 	}
-	list_for_each (op, &c->ops, node)
-		if (op->stopped) {
-			finish(op, CURLE_WRITE_ERROR);
-			break; /* the list has changed; another one ends at its next byte */
-		}
+	while ((op = next_stopped(c)))
+		finish(op, CURLE_WRITE_ERROR);
 }
 
 /* ---- the event loop ---- */
