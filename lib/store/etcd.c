@@ -89,13 +89,11 @@ static int first_kv(
 	const struct etcd_op *o, const json_t *answer, struct store_kv *ret, struct err *err)
 {
 	const json_t *kv = json_array_get(json_object_get(answer, "kvs"), 0);
+	int r = kv ? etcd_kv(kv, ret, err) : 0;
 
-	if (!kv)
+	if (r == 0)
 		return err_set(err, -ENOENT, "%s: not in the datastore", o->op.req.key);
-	if (!etcd_kv(kv, ret))
-		return err_set(
-			err, -EHOSTUNREACH, "%s: etcd's answer cannot be decoded", o->op.req.key);
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 static void on_get(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
@@ -146,6 +144,7 @@ static void on_list(struct etcd_call *c, int r, const json_t *answer, const stru
 	struct etcd_op *o = from_call(c);
 	const json_t *kvs = json_object_get(answer, "kvs"), *item;
 	VEC(struct store_kv) page = {0};
+	struct err why = ERR_INIT;
 	struct store_kv kv, *k;
 	bool more, alive;
 	size_t i;
@@ -162,9 +161,17 @@ static void on_list(struct etcd_call *c, int r, const json_t *answer, const stru
 	}
 	if (!o->rev)
 		o->rev = etcd_int(json_object_get(answer, "header"), "revision");
-	json_array_foreach (kvs, i, item)
-		if (etcd_kv(item, &kv))
+	json_array_foreach (kvs, i, item) {
+		r = etcd_kv(item, &kv, &why);
+		if (r < 0)
+			break;
+		if (r == 1)
 			vec_push(&page, kv);
+	}
+	if (r < 0) { /* to go on without it would tell that it is gone */
+		op_fail(o, r, &why);
+		goto out;
+	}
 	o->n += json_array_size(kvs);
 	more = json_is_true(json_object_get(answer, "more")) && json_array_size(kvs) > 0 &&
 	       (!o->op.req.limit || o->n < o->op.req.limit);
@@ -177,11 +184,12 @@ static void on_list(struct etcd_call *c, int r, const json_t *answer, const stru
 	}
 	alive = store_op_done(&o->op,
 		&(struct store_res){.rev = o->rev, .kvs = page.v, .n = page.n, .more = more});
+	if (alive)
+		list_page(o);
+out:
 	vec_for_each (&page, k)
 		store_kv_done(k);
 	vec_done(&page);
-	if (alive)
-		list_page(o);
 }
 
 /* ---- CREATE, UPDATE, DELETE ---- */

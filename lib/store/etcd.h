@@ -81,8 +81,9 @@ void etcd_add_range(struct strbuf *to, const char *prefix);
 int64_t etcd_int(const json_t *object, const char *name);
 /* An object's key as it is in etcd. */
 bool etcd_key(const json_t *kv, struct strbuf *key);
-/* false: its key is no text, or it cannot be decoded. Free with store_kv_done(). */
-bool etcd_kv(const json_t *kv, struct store_kv *ret);
+/* 1 = read, to be freed with store_kv_done(); 0 = its key is no text, and so none of ours. EHOSTUNREACH: it
+ * cannot be decoded. */
+int etcd_kv(const json_t *kv, struct store_kv *ret, struct err *err);
 
 /* ---- etcd_lease.c ---- */
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* protobuf's JSON, as etcd's gateway speaks it: bytes are base64, 64-bit numbers are strings. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base64.h"
+#include "base/err.h"
 #include "base/parse.h"
 #include "store/etcd.h"
 
@@ -44,12 +46,17 @@ bool etcd_key(const json_t *kv, struct strbuf *key)
 	return add_bytes(key, kv, "key") && key->len > 0;
 }
 
-bool etcd_kv(const json_t *kv, struct store_kv *ret)
+int etcd_kv(const json_t *kv, struct store_kv *ret, struct err *err)
 {
 	auto_strbuf key = STRBUF_INIT, value = STRBUF_INIT;
 
-	if (!etcd_key(kv, &key) || strlen(key.s) != key.len || !add_bytes(&value, kv, "value"))
-		return false;
+	if (!etcd_key(kv, &key))
+		return err_set(err, -EHOSTUNREACH, "etcd's answer cannot be decoded: a key");
+	if (strlen(key.s) != key.len)
+		return 0;
+	if (!add_bytes(&value, kv, "value"))
+		return err_set(err, -EHOSTUNREACH,
+			"etcd's answer cannot be decoded: the value of %s", key.s);
 	*ret = (struct store_kv){
 		.rev = etcd_int(kv, "mod_revision"),
 		.create_rev = etcd_int(kv, "create_revision"),
@@ -57,5 +64,5 @@ bool etcd_kv(const json_t *kv, struct store_kv *ret)
 	};
 	ret->key = strbuf_take(&key);
 	ret->value = strbuf_take(&value);
-	return true;
+	return 1;
 }

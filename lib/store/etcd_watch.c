@@ -28,11 +28,15 @@ static struct etcd_watch *from_stream(struct stream *s)
 static bool tell(struct etcd_watch *ew, const json_t *event)
 {
 	const char *type = json_string_value(json_object_get(event, "type"));
+	struct err err = ERR_INIT;
 	struct store_kv kv;
 	bool alive;
+	int r = etcd_kv(json_object_get(event, "kv"), &kv, &err);
 
-	if (!etcd_kv(json_object_get(event, "kv"), &kv))
-		return true;
+	if (r < 0) /* what has changed is not known: whoever watches lists again */
+		stream_end(&ew->s, r, &err);
+	if (r <= 0)
+		return r == 0;
 	if (type && strcmp(type, "DELETE") == 0) {
 		free(take_ptr(kv.value));
 		kv.len = 0;

@@ -253,6 +253,32 @@ START_TEST(a_lease_is_shared_renewed_and_had_anew)
 }
 END_TEST
 
+/* To go on without it would tell that it is gone. A key with a NUL is nobody's of ours. */
+START_TEST(what_cannot_be_decoded_is_not_gone)
+{
+	open_store("http://a:1");
+	list_start();
+	request("/v3/kv/range", "");
+	answer(200, "{" HEADER ",\"kvs\":[" KV ",{\"key\":\"L3AvAGE=\",\"value\":\"e30=\"}]}", 7);
+	ck_assert_int_eq(ended, 1);
+	ck_assert_int_eq(n_kvs, 1);
+	list_start();
+	request("/v3/kv/range", "");
+	answer(200, "{" HEADER ",\"kvs\":[" KV ",{\"key\":\"L3AvYg==\",\"value\":\"%%%%\"}]}", 7);
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+	ck_assert_ptr_nonnull(strstr(text, "cannot be decoded: the value of /p/b"));
+	ended = 0;
+	store_watch(st, "/p/", 7, on_event, on_end, NULL);
+	request("/v3/watch", "");
+	answer(200, "{\"result\":{" HEADER ",\"created\":true}}\n", 7);
+	answer(200,
+		"{\"result\":{\"events\":[{\"kv\":{\"key\":\"L3AvYg==\",\"value\":\"%%%%\"}}]}}\n",
+		8);
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+	ck_assert_int_eq(n_events, 0);
+}
+END_TEST
+
 /* ---- watching ---- */
 
 static void watch_start(int64_t rev)
@@ -393,6 +419,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, pages_are_of_the_revision_of_the_first);
+	tcase_add_test(tc, what_cannot_be_decoded_is_not_gone);
 	tcase_add_test(tc, a_page_whose_revision_is_compacted_is_estale);
 	tcase_add_test(tc, a_read_goes_on_and_a_write_that_may_have_happened_does_not);
 	tcase_add_test(tc, an_election_is_waited_for);
