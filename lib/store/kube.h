@@ -77,6 +77,7 @@ struct kube {
 	unsigned n_groups;	    /* that are served and may have them; 0 = not asked */
 	char *cluster;		    /* the uid of its namespace kube-system; NULL = not known */
 	unsigned epoch;		    /* counts the times that other data was found than before */
+	bool told_blind;	    /* that it may not be asked */
 	int64_t seen[KUBE_N_KINDS]; /* the newest revision told of each kind; -1 = list anew */
 };
 

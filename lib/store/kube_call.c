@@ -4,6 +4,7 @@
  * next where it is certain not to have been carried out. All of them share one connection. Credentials
  * are read anew: a token's file for each request, the kubeconfig when it has changed.
  */
+#define LOG_MODULE "datastore"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "store/kube.h"
 #include "store/kube_object.h"
 
@@ -461,6 +463,14 @@ static void on_gate(struct kube_call *c, int r, const char *body, size_t len, co
 	} else if (r == -EACCES && g == &k->which_data) {
 		g->known = true; /* who may not ask cannot tell it from other data */
 		r = 0;
+		if (!k->told_blind)
+			log_warn(
+				"datastore %s: may not list namespaces: other data under its address, "
+				"an older copy as well, will not be noticed; grant it "
+				"(etc/manifests/rbac.yaml)",
+				k->st.name);
+		k->told_blind = true;
+		kube_endpoints_ask(k);
 	}
 	kube_call_stop(c);
 	gate_open(g, r, &why);
