@@ -190,59 +190,12 @@ static int read_answer(const struct kube_op *o, const char *body, size_t len, st
 	return r < 0 ? err_wrap(err, -EHOSTUNREACH, "%s", o->op.req.key) : 0;
 }
 
-/* Marked as deleted by one that had no time to delete it: the name is free only when it is gone. */
-static bool is_left_over(const struct kube_op *o, const char *body, size_t len)
-{
-	auto_(json) json_t *obj = kube_json_load(body, len);
-	struct store_kv kv = {0};
-	bool yes = (o->key.kind->form == KUBE_BLOCK || o->key.kind->form == KUBE_AFFINITY ||
-			   o->key.kind->form == KUBE_HANDLE) &&
-		   kube_object_read(o->key.kind, kube_of(o)->group, obj, &kv, NULL) == 0 &&
-		   kv.key && !kv.value;
-
-	store_kv_done(&kv);
-	return yes;
-}
-
-static json_t *delete_options(int64_t rev)
-{
-	auto_free char *text = mem_printf("%lld", (long long)rev);
-
-	return json_pack("{s:s, s:s, s:{s:s}}", "kind", "DeleteOptions", "apiVersion", "v1",
-		"preconditions", "resourceVersion", text);
-}
-
-static void on_left_over(
-	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
-{
-	struct kube_op *o = from_call(c);
-	struct err why = ERR_INIT;
-
-	(void)body;
-	(void)len;
-	if (r == 0 || r == -ENOENT || r == -ESTALE)
-		r = -ENOENT;
-	r = say(o, r, err, &why);
-	op_fail(o, r, &why);
-}
-
-static void drop_left_over(struct kube_op *o, const char *body, size_t len)
-{
-	auto_(json) json_t *obj = kube_json_load(body, len);
-
-	op_call(o, "DELETE", path_of(o), delete_options(kube_revision(obj)), on_left_over);
-}
-
 static void on_get(struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
 {
 	struct kube_op *o = from_call(c);
 	struct err why = ERR_INIT;
 	struct store_kv kv;
 
-	if (r == 0 && is_left_over(o, body, len)) {
-		drop_left_over(o, body, len);
-		return;
-	}
 	if (r == -ENOENT && try_other_name(o)) {
 		op_call(o, NULL, path_of(o), NULL, on_get);
 		return;
@@ -268,6 +221,68 @@ static void read_before(struct kube_op *o)
 	op_call(o, NULL, path_of(o), NULL, on_before);
 }
 
+/* Such a record is marked as deleted before it is deleted. */
+static bool is_marked_first(const struct kube_op *o)
+{
+	enum kube_form form = o->key.kind->form;
+
+	return form == KUBE_BLOCK || form == KUBE_AFFINITY || form == KUBE_HANDLE;
+}
+
+/* Marked as deleted by one that had no time to delete it: the name is free only when it is gone. */
+static bool is_left_over(const struct kube_op *o, const json_t *obj)
+{
+	struct store_kv kv = {0};
+	bool yes = kube_object_read(o->key.kind, kube_of(o)->group, obj, &kv, NULL) == 0 &&
+		   kv.key && !kv.value;
+
+	store_kv_done(&kv);
+	return yes;
+}
+
+static json_t *delete_options(int64_t rev)
+{
+	auto_free char *text = mem_printf("%lld", (long long)rev);
+
+	return json_pack("{s:s, s:s, s:{s:s}}", "kind", "DeleteOptions", "apiVersion", "v1",
+		"preconditions", "resourceVersion", text);
+}
+
+static void on_left_over(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_op *o = from_call(c);
+	struct err why = ERR_INIT;
+
+	(void)body;
+	(void)len;
+	if (r == 0 || r == -ENOENT || r == -ESTALE) {
+		write_send(o, NULL);
+		return;
+	}
+	r = say(o, r, err, &why);
+	op_fail(o, r, &why);
+}
+
+/* What has the name that was to be created. */
+static void on_taken(
+	struct kube_call *c, int r, const char *body, size_t len, const struct err *err)
+{
+	struct kube_op *o = from_call(c);
+	auto_(json) json_t *obj = r == 0 ? kube_json_load(body, len) : NULL;
+	struct err why = ERR_INIT;
+
+	(void)err;
+	if (r == -ENOENT) {
+		write_send(o, NULL);
+	} else if (is_left_over(o, obj)) {
+		op_call(o, "DELETE", path_of(o), delete_options(kube_revision(obj)), on_left_over);
+	} else {
+		r = say(o, -EEXIST, NULL, &why);
+		op_fail(o, r, &why);
+	}
+}
+
 static bool names_no_revision(const struct kube_op *o)
 {
 	return !o->op.req.rev && o->tries < TRIES;
@@ -284,6 +299,11 @@ static void on_write(
 	if (o->op.req.verb != STORE_CREATE &&
 		((r == -ESTALE && names_no_revision(o)) || (r == -ENOENT && try_other_name(o)))) {
 		read_before(o);
+		return;
+	}
+	if (r == -EEXIST && o->op.req.verb == STORE_CREATE && is_marked_first(o) &&
+		o->tries++ == 0) {
+		op_call(o, NULL, path_of(o), NULL, on_taken);
 		return;
 	}
 	if (r == -ENOENT && o->op.req.verb == STORE_CREATE) { /* the namespace */

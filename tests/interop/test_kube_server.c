@@ -569,9 +569,13 @@ START_TEST(what_ipam_stores)
 	ok(store_list_wait(st, IPAM "host/", 0, &l, &err));
 	ck_assert_uint_eq(l.n, 2);
 	store_list_done(&l);
-	fails(store_create_wait(st, affinity, pending, 0, NULL, &err), -EEXIST);
+	/* who reads leaves it there, and it is in nobody's way */
 	fails(store_get_wait(st, affinity, 0, &kv, &err), -ENOENT);
+	text_is(_i ? V3 "blockaffinities/node1-10-244-66-128-29"
+		   : V1 "blockaffinities/node1-10-244-66-128-29",
+		"spec", "node", NULL, "node1");
 	ok(store_create_wait(st, affinity, pending, 0, &rev, &err));
+	fails(store_create_wait(st, affinity, pending, 0, NULL, &err), -EEXIST);
 	ok(store_delete_wait(st, affinity, rev, NULL, 0, &err));
 	for (size_t i = 1; i < array_size(affinities); i++)
 		ok(store_delete_wait(st, affinities[i], 0, NULL, 0, &err));

@@ -248,6 +248,39 @@ START_TEST(an_update_of_a_handle_is_a_patch_of_its_spec)
 }
 END_TEST
 
+/* Its writer had no time to delete what it had marked: to read it changes nothing, its name is free. */
+START_TEST(a_record_that_is_marked_deleted_is_in_nobodys_way)
+{
+	static const char left[] =
+		"{\"metadata\":{\"name\":\"h\",\"resourceVersion\":\"7\"},\"spec\":{\"handleID\":\"h\","
+		"\"block\":{},\"deleted\":true}}";
+
+	start(STORE_GET, "/calico/ipam/v2/handle/h", false);
+	next("/ipamhandles/h");
+	answer(200, left);
+	ck_assert_int_eq(ended, -ENOENT);
+	ended = 0;
+	store_start(st,
+		&(struct store_req){.verb = STORE_CREATE,
+			.key = "/calico/ipam/v2/handle/h",
+			.value = "{\"block\":{},\"deleted\":false}"},
+		on_done, NULL);
+	for (int i = 0; i < 2; i++) {
+		next("/ipamhandles");
+		answer(409, STATUS(409, "AlreadyExists"));
+		if (i)
+			break;
+		next("/ipamhandles/h");
+		answer(200, left);
+		next("/ipamhandles/h");
+		ck_assert_ptr_nonnull(strstr(httpc_fake_body(op), "\"resourceVersion\":\"7\""));
+		answer(200, "{\"kind\":\"Status\",\"status\":\"Success\"}");
+		ck_assert_int_eq(ended, 0);
+	}
+	ck_assert_int_eq(ended, -EEXIST); /* somebody else was quicker */
+}
+END_TEST
+
 START_TEST(a_write_is_sent_again_only_where_it_cannot_have_been_done)
 {
 	start(STORE_CREATE, POOLS "a", false);
@@ -802,6 +835,7 @@ int main(void)
 	tcase_add_test(tc, what_errors_mean);
 	tcase_add_test(tc, an_update_keeps_what_others_put_on_a_resource);
 	tcase_add_test(tc, an_update_of_a_handle_is_a_patch_of_its_spec);
+	tcase_add_test(tc, a_record_that_is_marked_deleted_is_in_nobodys_way);
 	tcase_add_test(tc, a_write_is_sent_again_only_where_it_cannot_have_been_done);
 	tcase_add_test(tc, a_busy_server_is_asked_again_when_it_says);
 	tcase_add_loop_test(tc, a_server_that_hangs_is_left, 0, 2);
