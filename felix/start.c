@@ -44,7 +44,8 @@ struct start {
 	void *arg;
 	bool running;
 	struct prefix address;
-	struct ip free; /* the last address that no other node was found to have; of all runs */
+	struct ip
+		unclaimed; /* the last address that no other node was found to have; of all runs */
 	char *why;
 	int64_t now_ns;
 	unsigned attempts;
@@ -349,7 +350,7 @@ static int check_conflict(struct start *s, const struct prefix *mine, struct err
 	const struct object *o;
 	const char *name;
 
-	if (s->conf->skip_ip_check || ip_equal(&s->free, &mine->addr))
+	if (s->conf->skip_ip_check || ip_equal(&s->unclaimed, &mine->addr))
 		return 1;
 	if (!s->nodes_known) {
 		operate(s, STORE_LIST, kind_info(KIND_NODE)->root, NULL, 0);
@@ -365,7 +366,7 @@ static int check_conflict(struct start *s, const struct prefix *mine, struct err
 				"host that is no more",
 				s->conf->nodename, ip_str(&mine->addr), name);
 	}
-	s->free = mine->addr;
+	s->unclaimed = mine->addr;
 	return 1;
 }
 

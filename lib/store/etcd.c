@@ -139,15 +139,33 @@ static void list_page(struct etcd_op *o)
 	op_call(o, "/v3/kv/range", false, on_list, &b);
 }
 
+/* To go on without one that cannot be decoded would tell that it is gone. */
+static int read_kvs(const json_t *kvs, struct store_list *ret, struct err *err)
+{
+	const json_t *item;
+	size_t i;
+
+	*ret = (struct store_list){
+		.v = mem_realloc_array(NULL, json_array_size(kvs), sizeof(*ret->v))};
+	json_array_foreach (kvs, i, item) {
+		int r = etcd_kv(item, &ret->v[ret->n], err);
+
+		if (r < 0) {
+			store_list_done(ret);
+			return r;
+		}
+		ret->n += (size_t)r;
+	}
+	return 0;
+}
+
 static void on_list(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
 {
 	struct etcd_op *o = from_call(c);
-	const json_t *kvs = json_object_get(answer, "kvs"), *item;
-	VEC(struct store_kv) page = {0};
-	struct err why = ERR_INIT;
-	struct store_kv kv, *k;
+	const json_t *kvs = json_object_get(answer, "kvs");
+	struct err why = err ? *err : ERR_INIT;
+	struct store_list page = {0};
 	bool more, alive;
-	size_t i;
 
 	if (r == -EMSGSIZE && o->page > 1) {
 		o->page = o->page / 8 + 1;
@@ -155,23 +173,14 @@ static void on_list(struct etcd_call *c, int r, const json_t *answer, const stru
 		list_page(o);
 		return;
 	}
+	if (r == 0)
+		r = read_kvs(kvs, &page, &why);
 	if (r < 0) {
-		op_fail(o, r, err);
+		op_fail(o, r, &why);
 		return;
 	}
 	if (!o->rev)
 		o->rev = etcd_int(json_object_get(answer, "header"), "revision");
-	json_array_foreach (kvs, i, item) {
-		r = etcd_kv(item, &kv, &why);
-		if (r < 0)
-			break;
-		if (r == 1)
-			vec_push(&page, kv);
-	}
-	if (r < 0) { /* to go on without it would tell that it is gone */
-		op_fail(o, r, &why);
-		goto out;
-	}
 	o->n += json_array_size(kvs);
 	more = json_is_true(json_object_get(answer, "more")) && json_array_size(kvs) > 0 &&
 	       (!o->op.req.limit || o->n < o->op.req.limit);
@@ -184,12 +193,9 @@ static void on_list(struct etcd_call *c, int r, const json_t *answer, const stru
 	}
 	alive = store_op_done(&o->op,
 		&(struct store_res){.rev = o->rev, .kvs = page.v, .n = page.n, .more = more});
+	store_list_done(&page);
 	if (alive)
 		list_page(o);
-out:
-	vec_for_each (&page, k)
-		store_kv_done(k);
-	vec_done(&page);
 }
 
 /* ---- CREATE, UPDATE, DELETE ---- */

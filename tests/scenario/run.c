@@ -8,8 +8,8 @@
  *
  *	# comment
  *	put KEY JSON			the datastore, by another's hand
+ *	put-many N KEY JSON		so many, each # being the number, from 0 on
  *	del KEY
- *	pools N				so many IPPools with IPIP, before others in order
  *	away | back			the datastore cannot be reached
  *	compact				watches end, the datastore is listed again
  *	link NAME INDEX up|down|gone	the kernel, by another's hand
@@ -31,7 +31,6 @@
  *	default-pools [CIDR]		felix makes pools where there are none
  *	quiet | expect-quiet		no change was written to the kernel since
  *	listed | expect-listed N	lists of the datastore have given fewer objects since, if nothing failed
- *	nodes N				so many other Nodes
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -274,33 +273,24 @@ static void expect_health(const char *text)
 	strbuf_done(&sb);
 }
 
-static void put_pools(int n)
+static void add_numbered(struct strbuf *to, const char *text, int i)
 {
-	char key[80], text[120];
-
-	for (int i = 0; i < n; i++) {
-		snprintf(key, sizeof(key), "/calico/resources/v3/projectcalico.org/ippools/a%03d",
-			i);
-		snprintf(text, sizeof(text),
-			"{\"kind\":\"IPPool\",\"spec\":{\"cidr\":\"10.8.%d.0/24\",\"ipipMode\":"
-			"\"Always\"}}",
-			i % 256);
-		store_fake_put(w.st, key, text);
+	for (; *text; text++) {
+		if (*text == '#')
+			strbuf_addf(to, "%d", i);
+		else
+			strbuf_addc(to, *text);
 	}
 }
 
-static void put_nodes(int n)
+static void put_many(int n, const char *key, const char *value)
 {
-	char key[80], text[160];
-
 	for (int i = 0; i < n; i++) {
-		snprintf(key, sizeof(key), "/calico/resources/v3/projectcalico.org/nodes/other-%d",
-			i);
-		snprintf(text, sizeof(text),
-			"{\"kind\":\"Node\",\"metadata\":{\"name\":\"other-%d\"},\"spec\":{\"bgp\":"
-			"{\"ipv4Address\":\"10.130.30.%d/24\"}}}",
-			i, i % 256);
-		store_fake_put(w.st, key, text);
+		auto_strbuf k = STRBUF_INIT, v = STRBUF_INIT;
+
+		add_numbered(&k, key, i);
+		add_numbered(&v, value, i);
+		store_fake_put(w.st, strbuf_str(&k), strbuf_str(&v));
 	}
 }
 
@@ -313,6 +303,11 @@ static void execute(char *line)
 	if (strcmp(verb, "put") == 0) {
 		key = need(&rest, "key");
 		store_fake_put(w.st, key, rest);
+	} else if (strcmp(verb, "put-many") == 0) {
+		int n = atoi(need(&rest, "number"));
+
+		key = need(&rest, "key");
+		put_many(n, key, rest);
 	} else if (strcmp(verb, "del") == 0) {
 		store_fake_put(w.st, need(&rest, "key"), NULL);
 	} else if (strcmp(verb, "away") == 0 || strcmp(verb, "back") == 0) {
@@ -342,8 +337,6 @@ static void execute(char *line)
 		start();
 	} else if (strcmp(verb, "kill") == 0) {
 		kill_agent();
-	} else if (strcmp(verb, "pools") == 0) {
-		put_pools(atoi(need(&rest, "number")));
 	} else if (strcmp(verb, "advance") == 0) {
 		now_ms += atoi(need(&rest, "milliseconds"));
 		if (w.agent)
@@ -389,8 +382,6 @@ static void execute(char *line)
 		s = need(&rest, "number");
 		if (!w.fault.where && n >= strtoul(s, NULL, 10))
 			fail("%zu, want less than %s", n, s);
-	} else if (strcmp(verb, "nodes") == 0) {
-		put_nodes(atoi(need(&rest, "number")));
 	} else if (strcmp(verb, "quiet") == 0) {
 		w.writes = rt_fake_writes();
 	} else if (strcmp(verb, "expect-quiet") == 0) {
