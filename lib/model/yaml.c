@@ -137,6 +137,27 @@ static int load_sequence(struct loader *ld, unsigned depth, json_t **ret)
 	return 0;
 }
 
+/* What "<<" brings: a mapping, or several of which the first to have a key wins. */
+static int merge(struct loader *ld, const yaml_event_t *key_ev, json_t *merged, json_t *value)
+{
+	json_t *e;
+	size_t i;
+
+	if (json_is_object(value)) {
+		json_object_update_missing(merged, value);
+		return 0;
+	}
+	json_array_foreach (value, i, e) {
+		if (!json_is_object(e))
+			break;
+		json_object_update_missing(merged, e);
+	}
+	if (!json_is_array(value) || i < json_array_size(value))
+		return fail(ld, &key_ev->start_mark,
+			"\"<<\" of what is no mapping, nor a list of them");
+	return 0;
+}
+
 /* merged: what "<<" brings, where the mapping itself does not say. */
 static int add_member(
 	struct loader *ld, const yaml_event_t *key_ev, json_t *map, json_t *merged, json_t *value)
@@ -148,10 +169,11 @@ static int add_member(
 		json_decref(value);
 		return fail(ld, &key_ev->start_mark, "a key with a NUL in it");
 	}
-	if (plain && strcmp(key, "<<") == 0 && json_is_object(value)) {
-		json_object_update_missing(merged, value);
+	if (plain && strcmp(key, "<<") == 0) {
+		int r = merge(ld, key_ev, merged, value);
+
 		json_decref(value);
-		return 0;
+		return r;
 	}
 	if (json_object_get(map, key)) {
 		auto_free char *what = mem_printf("key \"%.80s\" stands twice", key);
@@ -465,15 +487,47 @@ static void emit(yaml_emitter_t *em, yaml_event_t *ev)
 	assert(ok);
 }
 
-/* What a reader of YAML 1.1 takes for something else than text: yes, off, 0777, 2026-08-01T12:00:00Z. */
+/* To a reader of YAML 1.1: 0777, 0x1f, 0b1, 1_000, -1:20, 1.5e3, .inf; an address is none. */
+static bool is_number_like(const char *s)
+{
+	size_t n;
+	const char *dot;
+
+	s += *s == '-' || *s == '+';
+	if (strcasecmp(s, ".inf") == 0 || strcasecmp(s, ".nan") == 0)
+		return true;
+	if (s[0] == '0' && s[1] != '\0' && strchr("xXbBoO", s[1]))
+		return s[2 + strspn(s + 2, "0123456789abcdefABCDEF_")] == '\0';
+	n = strspn(s, "0123456789_.:");
+	dot = memchr(s, '.', n);
+	if (strcspn(s, "0123456789") >= n ||
+		(dot && memchr(dot + 1, '.', n - (size_t)(dot + 1 - s))))
+		return false;
+	s += n;
+	if (*s == 'e' || *s == 'E') {
+		s++;
+		s += *s == '-' || *s == '+';
+		return all_digits(s);
+	}
+	return *s == '\0';
+}
+
+static bool is_date_like(const char *s) /* 2026-08-01T12:00:00Z, 2026-8-1 */
+{
+	size_t month;
+
+	if (strspn(s, "0123456789") != 4 || s[4] != '-')
+		return false;
+	month = strspn(s + 5, "0123456789");
+	return (month == 1 || month == 2) && s[5 + month] == '-';
+}
+
+/* What a reader of YAML, 1.1 or 1.2, takes for something else than text. */
 static bool is_misread(const char *s)
 {
-	static const char *const words[] = {"yes", "no", "on", "off", "y", "n"};
+	static const char *const words[] = {"yes", "no", "on", "off", "y", "n", "=", "<<"};
 	json_t *as = plain_value(s);
-	bool base60 = strchr(s, ':') && s[strspn(s, "0123456789:.")] == '\0';
-	bool date = strspn(s, "0123456789") == 4 && s[4] == '-' &&
-		    strspn(s + 5, "0123456789") == 2 && s[7] == '-';
-	bool misread = !json_is_string(as) || all_digits(s) || base60 || date;
+	bool misread = !json_is_string(as) || is_number_like(s) || is_date_like(s);
 
 	json_decref(as);
 	for (unsigned i = 0; i < array_size(words); i++)

@@ -36,5 +36,8 @@ struct yaml_docs {
 void yaml_load(const char *text, size_t len, struct yaml_docs *ret);
 void yaml_docs_done(struct yaml_docs *d);
 
-/* Block style, mappings sorted by key; ends with a newline. The caller's to free. */
+/*
+ * Block style, mappings sorted by key; ends with a newline. The caller's to free. A text that a reader
+ * of YAML 1.1 or 1.2 would take for a number, a date or a boolean stands in quotes.
+ */
 char *yaml_dump(const json_t *j);
