@@ -28,7 +28,7 @@ struct etcd_op {
 	int tries;
 };
 
-struct etcd *to_etcd(struct store *st)
+struct etcd *etcd_of_store(struct store *st)
 {
 	return container_of(st, struct etcd, st);
 }
@@ -58,7 +58,7 @@ static void op_call(struct etcd_op *o, const char *path, bool write, etcd_answer
 	struct strbuf *body)
 {
 	etcd_call_stop(&o->call);
-	o->call = (struct etcd_call){.et = to_etcd(o->op.st),
+	o->call = (struct etcd_call){.et = etcd_of_store(o->op.st),
 		.path = path,
 		.write = write,
 		.body = strbuf_take(body),
@@ -211,7 +211,7 @@ static void write_start(struct etcd_op *o)
 	int64_t rev = req->verb == STORE_DELETE && req->uid ? o->rev : req->rev;
 	auto_strbuf b = STRBUF_INIT;
 
-	o->lease = req->lease_s ? etcd_lease_id(to_etcd(o->op.st), req->lease_s) : 0;
+	o->lease = req->lease_s ? etcd_lease_id(etcd_of_store(o->op.st), req->lease_s) : 0;
 	if (req->lease_s && !o->lease) {
 		strbuf_addf(&b, "{\"TTL\":\"%u\"}", req->lease_s);
 		op_call(o, "/v3/lease/grant", false, on_grant, &b);
@@ -246,7 +246,7 @@ static void write_start(struct etcd_op *o)
 static void on_grant(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
 {
 	struct etcd_op *o = from_call(c);
-	struct etcd *et = to_etcd(o->op.st);
+	struct etcd *et = etcd_of_store(o->op.st);
 	struct err why = err ? *err : ERR_INIT;
 
 	/* Another operation may have been granted one meanwhile: then this one expires unused. */
@@ -281,7 +281,7 @@ static void on_write(struct etcd_call *c, int r, const json_t *answer, const str
 	const json_t *range;
 
 	if (r == -EKEYEXPIRED && o->tries++ < LEASE_TRIES) {
-		etcd_lease_lost(to_etcd(o->op.st), o->lease);
+		etcd_lease_lost(etcd_of_store(o->op.st), o->lease);
 		write_start(o);
 		return;
 	}
@@ -355,7 +355,7 @@ static void etcd_op_stop(struct store_op *op)
 
 static void etcd_close(struct store *st)
 {
-	struct etcd *et = to_etcd(st);
+	struct etcd *et = etcd_of_store(st);
 
 	etcd_leases_free(et);
 	etcd_call_stop(&et->login);

@@ -60,7 +60,7 @@ struct etcd {
 	uint64_t cluster_id; /* 0 = not known yet */
 };
 
-struct etcd *to_etcd(struct store *st);
+struct etcd *etcd_of_store(struct store *st);
 
 /* path, body_take, answer and the flags are set. answer may be called before this returns. */
 void etcd_call_start(struct etcd_call *c);

@@ -137,7 +137,7 @@ static void ask(struct stream *s)
 	etcd_add_range(&b, ew->s.w.prefix);
 	strbuf_addf(&b, ",\"start_revision\":\"%lld\",\"progress_notify\":true,\"fragment\":true}}",
 		(long long)ew->s.resume + 1);
-	ew->call = (struct etcd_call){.et = to_etcd(ew->s.w.st),
+	ew->call = (struct etcd_call){.et = etcd_of_store(ew->s.w.st),
 		.path = "/v3/watch",
 		.body = strbuf_take(&b),
 		.on_data = on_data,

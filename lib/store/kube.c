@@ -40,7 +40,7 @@ struct kube_op {
 	size_t n;
 };
 
-struct kube *to_kube(struct store *st)
+struct kube *kube_of_store(struct store *st)
 {
 	return container_of(st, struct kube, st);
 }
@@ -52,7 +52,7 @@ static struct kube_op *from_call(struct kube_call *c)
 
 static struct kube *kube_of(const struct kube_op *o)
 {
-	return to_kube(o->op.st);
+	return kube_of_store(o->op.st);
 }
 
 static void kvs_done(struct kube_op *o)
@@ -700,7 +700,7 @@ static void kube_op_stop(struct store_op *op)
 
 static void kube_close(struct store *st)
 {
-	struct kube *k = to_kube(st);
+	struct kube *k = kube_of_store(st);
 
 	kube_call_stop(&k->endpoints);
 	kube_call_stop(&k->which_group.call);

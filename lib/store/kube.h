@@ -81,7 +81,7 @@ struct kube {
 	int64_t seen[KUBE_N_KINDS]; /* the newest revision told of each kind; -1 = list anew */
 };
 
-struct kube *to_kube(struct store *st);
+struct kube *kube_of_store(struct store *st);
 
 /* k, path, answer and what else is needed are set. answer may be called before this returns. */
 void kube_call_start(struct kube_call *c);

@@ -31,7 +31,7 @@ struct advice {
 
 static struct kube *kube_of(const struct advice *a)
 {
-	return to_kube(a->advice.st);
+	return kube_of_store(a->advice.st);
 }
 
 static void finish(struct advice *a, const char *text)

@@ -30,7 +30,7 @@ static struct kube_watch *from_stream(struct stream *s)
 /* Where it goes on, it asks first whether the data are the same. */
 static void watch_fail(struct kube_watch *kw, int r, const struct err *err)
 {
-	struct kube *k = to_kube(kw->s.w.st);
+	struct kube *k = kube_of_store(kw->s.w.st);
 
 	if (stream_fail(&kw->s, r, err))
 		k->which_data.known = false;
@@ -42,7 +42,7 @@ static bool tell(struct kube_watch *kw, const json_t *obj, bool deleted)
 	struct store_kv kv = {0};
 	bool alive = true;
 
-	if (kube_object_read(kw->key.kind, to_kube(kw->s.w.st)->group, obj, &kv, NULL) == 0 &&
+	if (kube_object_read(kw->key.kind, kube_of_store(kw->s.w.st)->group, obj, &kv, NULL) == 0 &&
 		kv.key && strncmp(kv.key, kw->s.w.prefix, kw->s.w.prefix_len) == 0) {
 		if (deleted) {
 			free(take_ptr(kv.value));
@@ -88,7 +88,7 @@ static bool on_line(struct stream *s, const char *line, size_t len)
 	} else if (rev) {
 		stream_well(s);
 		s->resume = rev;
-		kube_seen(to_kube(kw->s.w.st), kw->key.kind, rev);
+		kube_seen(kube_of_store(kw->s.w.st), kw->key.kind, rev);
 		if (strcmp(type, "BOOKMARK") != 0)
 			alive = tell(kw, obj, strcmp(type, "DELETED") == 0);
 	}
@@ -117,7 +117,7 @@ static void on_end(struct kube_call *c, int r, const char *body, size_t len, con
 
 static void watch_send(struct kube_watch *kw)
 {
-	struct kube *k = to_kube(kw->s.w.st);
+	struct kube *k = kube_of_store(kw->s.w.st);
 	auto_free char *path = kube_path(kw->key.kind, k->group, kw->key.ns, "");
 	auto_free char *selector = kube_selector(k, &kw->key, true);
 
@@ -134,7 +134,7 @@ static void watch_send(struct kube_watch *kw)
 static void go(struct kube_wait *wait, int r, const struct err *err)
 {
 	struct kube_watch *kw = container_of(wait, struct kube_watch, wait);
-	struct kube *k = to_kube(kw->s.w.st);
+	struct kube *k = kube_of_store(kw->s.w.st);
 	struct err why = err ? *err : ERR_INIT;
 
 	if (r == 0 && kw->epoch != k->epoch)
@@ -151,7 +151,7 @@ static void go(struct kube_wait *wait, int r, const struct err *err)
 static void go_ask(struct kube_wait *wait, int r, const struct err *err)
 {
 	struct kube_watch *kw = container_of(wait, struct kube_watch, wait);
-	struct kube *k = to_kube(kw->s.w.st);
+	struct kube *k = kube_of_store(kw->s.w.st);
 
 	if (r < 0) {
 		go(wait, r, err);
@@ -164,7 +164,7 @@ static void go_ask(struct kube_wait *wait, int r, const struct err *err)
 static void ask(struct stream *s)
 {
 	struct kube_watch *kw = from_stream(s);
-	struct kube *k = to_kube(kw->s.w.st);
+	struct kube *k = kube_of_store(kw->s.w.st);
 	struct err err = ERR_INIT;
 	int r = kube_prefix_parse(kw->s.w.prefix, &kw->key, &err);
 
@@ -196,6 +196,6 @@ void kube_watch_start(struct store_watch *w)
 {
 	struct kube_watch *kw = container_of(w, struct kube_watch, s.w);
 
-	kw->epoch = to_kube(w->st)->epoch;
+	kw->epoch = kube_of_store(w->st)->epoch;
 	stream_start(&kw->s, &kube_stream);
 }
