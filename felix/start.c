@@ -385,8 +385,10 @@ static int ensure_node(struct start *s, const char *key, struct err *err)
 		return err_set(err, -EINVAL,
 			"%s cannot be decoded, %s; mend it, or delete it and it is made anew", key,
 			o->bad);
-	if (!o->text)
+	if (!o->text) {
 		new = node_new(s->conf->nodename);
+		s->unclaimed = (struct ip){0}; /* another may have taken it since */
+	}
 	n = new ?: o->node;
 	if (address->addr.family == IP_NONE && n->ipv4.addr.family == IP_NONE && s->why)
 		return err_set(

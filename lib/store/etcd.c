@@ -389,7 +389,7 @@ static int check_endpoint(const char *url, struct err *err)
 			   : strncmp(url, "https://", 8) == 0 ? url + 8
 							      : NULL;
 
-	if (host && strchr(host, '@'))
+	if (strchr(url, '@'))
 		return err_set(err, -EINVAL,
 			"ETCD_ENDPOINTS: a user in an address: set ETCD_USERNAME and ETCD_PASSWORD");
 	if (!host || !*host || strpbrk(host, "/?# "))

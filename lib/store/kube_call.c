@@ -460,7 +460,7 @@ static void on_gate(struct kube_call *c, int r, const char *body, size_t len, co
 		json_decref(answer);
 		if (g == &k->which_data)
 			kube_endpoints_ask(k);
-	} else if (r == -EACCES && g == &k->which_data) {
+	} else if (r == -EACCES && c->status == 403 && g == &k->which_data) {
 		g->known = true; /* who may not ask cannot tell it from other data */
 		r = 0;
 		if (!k->told_blind)

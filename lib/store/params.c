@@ -21,6 +21,7 @@ void store_params_add(struct params *ps, struct store_conf *conf)
 		{.name = "ETCD_ENDPOINTS",
 			.aliases = "CALICO_ETCD_ENDPOINTS FELIX_ETCDENDPOINTS",
 			.text = &conf->etcd_endpoints,
+			.addresses = true,
 			.doc = "The addresses of etcd, parted by commas, as in "
 			       "https://192.0.2.1:2379,https://192.0.2.2:2379"},
 		{.name = "ETCD_DISCOVERY_SRV",
@@ -58,6 +59,7 @@ void store_params_add(struct params *ps, struct store_conf *conf)
 		{.name = "K8S_API_ENDPOINT",
 			.aliases = "CALICO_K8S_API_ENDPOINT",
 			.text = &conf->k8s_api_endpoint,
+			.addresses = true,
 			.doc = "The addresses of API servers, parted by commas, in place of the "
 			       "kubeconfig's or the Service's, as in https://192.0.2.1:6443"},
 		{.name = "K8S_CA_FILE",

@@ -500,13 +500,17 @@ static void print_help(const struct params *ps)
 		PARAMS_FILE);
 }
 
+static bool is_secret(const struct params_slot *s)
+{
+	return (s->p.secret && s->text[0]) || (s->p.addresses && strchr(s->text, '@'));
+}
+
 static void print_config(const struct params *ps)
 {
 	for (size_t i = 0; i < ps->n; i++) {
 		const struct params_slot *s = &ps->slots[i];
 
-		printf("%s = %s # %s\n", s->p.name,
-			s->p.secret && s->text[0] ? "(secret)" : s->text, s->origin);
+		printf("%s = %s # %s\n", s->p.name, is_secret(s) ? "(secret)" : s->text, s->origin);
 	}
 	printf("%s", ps->unused ?: "");
 }

@@ -61,6 +61,7 @@ struct param {
 	int (*check)(
 		const char *value, struct err *err); /* PARAM_STRING: 0 or -EINVAL; may be NULL */
 	bool secret;				     /* --print-config shows that it is set */
+	bool addresses; /* the same where one of them has a user, and so a password */
 };
 
 struct params {

@@ -167,6 +167,10 @@ told() { # TEXT
 	told "Couldn't connect to server: check ETCD_ENDPOINTS, and that etcd runs there"
 	export ETCD_ENDPOINTS=http://known:secret-of-known@127.0.0.1:2379
 	told 'ETCD_ENDPOINTS: a user in an address: set ETCD_USERNAME and ETCD_PASSWORD'
+	export ETCD_ENDPOINTS=known:secret-of-known@127.0.0.1:2379
+	told 'ETCD_ENDPOINTS: a user in an address: set ETCD_USERNAME and ETCD_PASSWORD'
+	"$BIN/margayctl" --print-config >print-config
+	grep -F 'ETCD_ENDPOINTS = (secret)' print-config
 }
 
 start_felix() {
