@@ -54,10 +54,10 @@ function(margay_test name label)
 	set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 300)
 endfunction()
 
-# margay_soak(NAME TIMEOUT COMMAND c... [ENV VAR=VALUE...]): a long case, which `ctest -C Soak` has alone
+# margay_soak(NAME TIMEOUT COMMAND c... [ENV VAR=VALUE...]): a long case, which only `ctest -C Soak` has
 function(margay_soak name timeout)
 	cmake_parse_arguments(A "" "" "COMMAND;ENV" ${ARGN})
 	add_test(NAME soak_${name} CONFIGURATIONS Soak COMMAND ${A_COMMAND})
-	set_tests_properties(soak_${name} PROPERTIES LABELS soak TIMEOUT ${timeout} RUN_SERIAL ON
+	set_tests_properties(soak_${name} PROPERTIES LABELS soak TIMEOUT ${timeout}
 		ENVIRONMENT "${A_ENV}")
 endfunction()
