@@ -32,12 +32,13 @@ int verb_version(struct ctl *c, int argc, char **argv)
 		r = cluster_info_decode(key, kv.value, kv.len, &info, &err);
 	store_kv_done(&kv);
 	if (r == -ENOENT) {
-		printf("Cluster Version:  none yet: margay-felix writes it at its first start\n");
+		printf("Cluster:          none yet: margay-felix makes its ClusterInformation\n");
 		return EXIT_SUCCESS;
 	}
 	if (!info)
 		return ctl_fail(&err);
-	printf("Cluster Version:  %s\n", info->version ? info->version : "unknown");
+	printf("Cluster Version:  %s\n",
+		info->version ? info->version : "not set (calicoctl of any version takes it)");
 	printf("Cluster Type:     %s\n", info->type ? info->type : "unknown");
 	return EXIT_SUCCESS;
 }

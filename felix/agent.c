@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "felix/address.h"
 #include "felix/calc/calc.h"
 #include "felix/detect.h"
 #include "felix/dp/ifaces.h"
@@ -20,7 +21,6 @@
 #include "felix/dp/routes.h"
 #include "felix/dp/sysctl.h"
 #include "felix/dp/tunnels.h"
-#include "felix/lookup.h"
 #include "felix/pattern.h"
 #include "kern/nft.h"
 #include "kern/rt.h"
@@ -87,8 +87,7 @@ struct agent {
 	struct store *st;
 	struct store_advice *advice; /* NULL = none is awaited */
 	struct start *start;
-	char *method; /* conf->ip_method without a host's name; NULL = not found yet */
-	struct lookup *lookup;
+	struct address *address;
 	bool start_due;
 	struct loop_timer *settle_timer;
 	struct health_check *sync_check;
@@ -417,7 +416,8 @@ static void on_rt_event(void *arg, const struct rt_event *ev)
 	if (ev->type == RT_EVENT_OVERFLOW)
 		loop_timer_set(a->settle_timer, ADDRESS_SETTLE_MS);
 	if ((ev->type == RT_EVENT_ADDR_SET || ev->type == RT_EVENT_ADDR_DEL) &&
-		ev->addr.prefix.addr.family == IP_V4 && may_have_node_address(a, ev->addr.index))
+		address_is_wanted(a->address, &ev->addr.prefix.addr) &&
+		may_have_node_address(a, ev->addr.index))
 		loop_timer_set(a->settle_timer, ADDRESS_SETTLE_MS);
 }
 
@@ -567,89 +567,16 @@ static void apply_wants(struct agent *a)
 	a->pod_mtu = w->pod_mtu;
 }
 
-/* In the datastore. */
-static bool has_address(const struct agent *a)
-{
-	const struct node *self = cache_get(a->cache, a->node_key);
-
-	return self && self->ipv4.addr.family != IP_NONE;
-}
-
-static bool is_autodetect(const char *ip)
-{
-	return strcasecmp(ip, "autodetect") == 0;
-}
-
-/* The address that is stored stays. */
-static void on_looked_up(void *arg, const struct ip *ip, const struct err *err)
-{
-	struct agent *a = arg;
-	struct err e = *err;
-
-	if (ip)
-		a->method = mem_printf("can-reach=%s", ip_str(ip));
-	lookup_free(take_ptr(a->lookup));
-	if (a->method) {
-		a->start_due = true;
-		schedule(a);
-		return;
-	}
-	err_wrap(&e, e.code, "IP_AUTODETECTION_METHOD");
-	if (has_address(a))
-		log_warn("%s; the address that is stored stays", err_text(&e));
-	start_run(a->start, &(struct prefix){0}, err_text(&e), clock_real_ns());
-}
-
-/* The node is there only when its kubelet has made it, and changes when its kubelet says so. */
-static int internal_ip(struct agent *a, struct prefix *ret, struct err *err)
-{
-	const struct node *self = cache_get(a->cache, a->node_key);
-	const struct node_address *e;
-	struct ip ip;
-
-	for (size_t i = 0; self && i < self->addresses.n; i++) {
-		e = &self->addresses.v[i];
-		if (e->type && strcmp(e->type, "InternalIP") == 0 &&
-			ip_parse(e->address, &ip, NULL) == 0 && ip.family == IP_V4)
-			return detect_given(a->rt, e->address, ret, err);
-	}
-	return err_set(err, -ENOENT,
-		"IP_AUTODETECTION_METHOD " DETECT_INTERNAL_IP
-		": Kubernetes has given the node no IPv4 InternalIP");
-}
-
-/* A name is looked up until it was found once. EINPROGRESS: on_looked_up goes on. */
-static int detect(struct agent *a, struct prefix *ret, struct err *err)
-{
-	if (strcmp(a->conf->ip_method, DETECT_INTERNAL_IP) == 0)
-		return internal_ip(a, ret, err);
-	if (a->method)
-		return detect_address(a->rt, a->method, ret, err);
-	if (!a->lookup)
-		a->lookup = lookup_start(a->base, detect_name(a->conf->ip_method), on_looked_up, a);
-	return -EINPROGRESS;
-}
-
 static void run_start(struct agent *a)
 {
-	const char *ip = a->conf->ip, *why = NULL;
-	struct err err = ERR_INIT;
-	struct prefix address = {0};
-	int r = 0;
+	struct start_host host = {0};
 
 	a->start_due = false;
-	if (is_autodetect(ip) || (ip[0] == '\0' && !has_address(a)))
-		r = detect(a, &address, &err);
-	else if (ip[0] && strcasecmp(ip, "none") != 0)
-		r = detect_given(a->rt, ip, &address, &err);
-	if (r == -EINPROGRESS)
-		return;
-	if (r < 0)
-		why = err_text(&err);
-	start_run(a->start, &address, why, clock_real_ns());
+	if (address_find(a->address, cache_get(a->cache, a->node_key), &host))
+		start_run(a->start, &host, clock_real_ns());
 }
 
-static void on_settle_timer(void *arg)
+static void on_address_changed(void *arg)
 {
 	struct agent *a = arg;
 
@@ -893,8 +820,6 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 		a->parts[i].name = names[i];
 		a->parts[i].check = health_add(health, names[i], HEALTH_READY, "the first turn");
 	}
-	if (!detect_name(conf->ip_method))
-		a->method = mem_strdup(conf->ip_method);
 	r = open_kernel(a, err);
 	if (r < 0) {
 		agent_free(a);
@@ -903,7 +828,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->task = loop_task_new(base, on_task, a);
 	a->retry_timer = loop_timer_new(base, on_retry_timer, a);
 	a->rest_timer = loop_timer_new(base, on_rest_timer, a);
-	a->settle_timer = loop_timer_new(base, on_settle_timer, a);
+	a->settle_timer = loop_timer_new(base, on_address_changed, a);
 	a->refresh_timer = loop_timer_new(base, on_refresh, a);
 	a->calc = calc_new(&calc_ops, a);
 	a->given =
@@ -919,6 +844,8 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	calc_config(a->calc, CALC_CONFIG_GIVEN, &a->given);
 	compile_pattern(a);
 	a->start_due = a->files_dirty = true;
+	a->address =
+		address_new(base, a->rt, conf->address, conf->pod_prefix, on_address_changed, a);
 	a->start = start_new(st, &conf->start, on_started, a);
 	define_kinds(a);
 	a->cache = cache_new(st, a->kinds, N_INPUTS, &cache_ops, a, NULL);
@@ -946,7 +873,7 @@ void agent_free(struct agent *a)
 	store_advice_cancel(a->advice);
 	cache_free(a->cache);
 	start_free(a->start);
-	lookup_free(a->lookup);
+	address_free(a->address);
 	calc_free(a->calc);
 	loop_timer_free(a->retry_timer);
 	loop_timer_free(a->rest_timer);
@@ -971,7 +898,6 @@ void agent_free(struct agent *a)
 	free(a->node_key);
 	free(a->affinities);
 	free(a->unknown);
-	free(a->method);
 	for (int i = 0; i < N_PARTS; i++)
 		free(a->parts[i].why);
 	free(a);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "felix/address.h"
 #include "felix/start.h"
 
 struct agent;
@@ -21,8 +22,7 @@ struct metrics;
 struct store;
 
 struct agent_conf {
-	const char *ip;		   /* IP: "autodetect", "", "none" or an address */
-	const char *ip_method;	   /* IP_AUTODETECTION_METHOD */
+	struct address_conf address[START_N_FAMILIES];
 	const char *pod_prefix;	   /* "cali" */
 	const char *nodename_file; /* "" = none is written */
 	const char *mtu_file;	   /* likewise */

@@ -55,7 +55,7 @@ static int read_host(struct rt *rt, struct host *h, struct err *err)
 	int r = rt_link_dump(rt, add_link, forget_links, h, err);
 
 	if (r == 0)
-		r = rt_addr_dump(rt, IP_V4, 0, add_addr, forget_addrs, h, err);
+		r = rt_addr_dump(rt, IP_NONE, 0, add_addr, forget_addrs, h, err);
 	if (h->links.n > 0)
 		qsort(h->links.v, h->links.n, sizeof(h->links.v[0]), by_index_down);
 	return r;
@@ -86,8 +86,8 @@ static int compile(const char *list, regex_t *ret, struct err *err)
 }
 
 /* The first address, in Calico's order, on an interface that passes. NULL = no such filter. */
-static bool first(const struct host *h, const regex_t *only, const regex_t *skip,
-	const struct prefix *cidrs, size_t n_cidrs, struct prefix *ret)
+static bool first(const struct host *h, enum ip_family family, const regex_t *only,
+	const regex_t *skip, const struct prefix *cidrs, size_t n_cidrs, struct prefix *ret)
 {
 	const struct rt_link *l;
 	const struct rt_addr *a;
@@ -101,7 +101,8 @@ static bool first(const struct host *h, const regex_t *only, const regex_t *skip
 
 			for (size_t i = 0; i < n_cidrs; i++)
 				in |= prefix_contains(&cidrs[i], &a->prefix.addr);
-			if (a->index == l->index && in && ip_is_global_unicast(&a->prefix.addr)) {
+			if (a->index == l->index && a->prefix.addr.family == family && in &&
+				ip_is_global_unicast(&a->prefix.addr)) {
 				*ret = a->prefix;
 				return true;
 			}
@@ -122,13 +123,15 @@ static bool with_length(const struct host *h, const struct ip *ip, struct prefix
 	return false;
 }
 
-static int can_reach(
-	struct rt *rt, const struct host *h, const char *where, struct prefix *ret, struct err *err)
+static int can_reach(struct rt *rt, const struct host *h, const char *where, enum ip_family family,
+	struct prefix *ret, struct err *err)
 {
 	struct rt_route route;
 	struct ip dst;
 	int r = ip_parse(where, &dst, err);
 
+	if (r == 0 && dst.family != family)
+		r = err_set(err, -ENOENT, "%s is no address of IPv%d", where, family);
 	if (r == 0)
 		r = rt_route_lookup(rt, &dst, &route, err);
 	if (r < 0)
@@ -163,8 +166,8 @@ static const char *argument(const char *method, const char *name)
 	return strncmp(method, name, n) == 0 && method[n] == '=' ? method + n + 1 : NULL;
 }
 
-static int detect(struct rt *rt, const struct host *h, const char *method, struct prefix *ret,
-	struct err *err)
+static int detect(struct rt *rt, const struct host *h, const char *method, enum ip_family family,
+	struct prefix *ret, struct err *err)
 {
 	struct prefix cidrs[32];
 	size_t n = 0;
@@ -174,17 +177,17 @@ static int detect(struct rt *rt, const struct host *h, const char *method, struc
 	int r;
 
 	if ((a = argument(method, "can-reach")))
-		return can_reach(rt, h, a, ret, err);
+		return can_reach(rt, h, a, family, ret, err);
 	if ((a = argument(method, "cidr"))) {
 		r = parse_cidrs(a, cidrs, array_size(cidrs), &n, err);
 		if (r < 0)
 			return r;
-		found = first(h, NULL, NULL, cidrs, n, ret);
+		found = first(h, family, NULL, NULL, cidrs, n, ret);
 	} else if ((a = argument(method, "interface"))) {
 		r = compile(a, &re, err);
 		if (r < 0)
 			return r;
-		found = first(h, &re, NULL, NULL, 0, ret);
+		found = first(h, family, &re, NULL, NULL, 0, ret);
 		regfree(&re);
 	} else {
 		a = argument(method, "skip-interface");
@@ -198,12 +201,13 @@ static int detect(struct rt *rt, const struct host *h, const char *method, struc
 		r = compile(all, &re, err);
 		if (r < 0)
 			return r;
-		found = first(h, NULL, &re, NULL, 0, ret);
+		found = first(h, family, NULL, &re, NULL, 0, ret);
 		regfree(&re);
 	}
 	return found ? 0
 		     : err_set(err, -ENOENT,
-			       "no IPv4 address of this host fits (ip -4 addr shows them)");
+			       "no IPv%d address of this host fits (ip -%d addr shows them)",
+			       family, family);
 }
 
 const char *detect_name(const char *method)
@@ -214,15 +218,68 @@ const char *detect_name(const char *method)
 	return name && ip_parse(name, &ip, NULL) < 0 ? name : NULL;
 }
 
-int detect_address(struct rt *rt, const char *method, struct prefix *ret, struct err *err)
+int detect_address(struct rt *rt, const char *method, enum ip_family family, struct prefix *ret,
+	struct err *err)
 {
 	struct host h = {0};
 	int r = read_host(rt, &h, err);
 
 	if (r == 0)
-		r = detect(rt, &h, method, ret, err);
+		r = detect(rt, &h, method, family, ret, err);
 	host_done(&h);
-	return r < 0 ? err_wrap(err, r, "IP_AUTODETECTION_METHOD %s", method) : 0;
+	return r < 0 ? err_wrap(err, r, "IP%s_AUTODETECTION_METHOD %s", family == IP_V6 ? "6" : "",
+			       method)
+		     : 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct rt_link *)a)->name, ((const struct rt_link *)b)->name);
+}
+
+static json_t *interface_of(const struct host *h, const struct rt_link *l)
+{
+	json_t *addresses = json_array();
+	const struct rt_addr *a;
+
+	vec_for_each (&h->addrs, a)
+		if (a->index == l->index && ip_is_global_unicast(&a->prefix.addr))
+			json_array_append_new(addresses, json_string(ip_str(&a->prefix.addr)));
+	if (json_array_size(addresses) == 0) {
+		json_decref(addresses);
+		return NULL;
+	}
+	return json_pack("{s:s, s:o}", "name", l->name, "addresses", addresses);
+}
+
+int detect_interfaces(struct rt *rt, const char *own, json_t **ret, struct err *err)
+{
+	json_t *list = json_array(), *e;
+	struct host h = {0};
+	struct rt_link *l;
+	regex_t skip;
+	int r = read_host(rt, &h, err);
+
+	if (r == 0)
+		r = compile(EXCLUDED, &skip, err);
+	if (r == 0) {
+		if (h.links.n > 0)
+			qsort(h.links.v, h.links.n, sizeof(h.links.v[0]), by_name);
+		vec_for_each (&h.links, l) {
+			if (pattern_matches(&skip, l->name) ||
+				strncmp(l->name, own, strlen(own)) == 0)
+				continue;
+			e = interface_of(&h, l);
+			if (e)
+				json_array_append_new(list, e);
+		}
+		regfree(&skip);
+		*ret = list;
+		list = NULL;
+	}
+	json_decref(list);
+	host_done(&h);
+	return r;
 }
 
 int detect_check(const char *method, struct err *err)
@@ -230,7 +287,7 @@ int detect_check(const char *method, struct err *err)
 	struct host none = {0};
 	struct prefix p;
 	bool known = argument(method, "can-reach") || strcmp(method, DETECT_INTERNAL_IP) == 0;
-	int r = known ? 0 : detect(NULL, &none, method, &p, err);
+	int r = known ? 0 : detect(NULL, &none, method, IP_V4, &p, err);
 
 	return r == -ENOENT ? 0 : r;
 }

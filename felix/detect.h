@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Which of the host's addresses is the node's, in Calico's terms (IP, IP_AUTODETECTION_METHOD). */
+/* Which of the host's addresses are the node's, in Calico's terms (IP, IP_AUTODETECTION_METHOD). */
 #pragma once
 
+#include <jansson.h>
 #include <regex.h>
 #include <stdint.h>
 
@@ -19,9 +20,12 @@ const char *detect_name(const char *method);
  * "can-reach=ADDRESS"; "" = first-found. *ret has the prefix length of the interface. ENOENT: no
  * address fits; EINVAL: no such method.
  */
-int detect_address(struct rt *rt, const char *method, struct prefix *ret, struct err *err);
-/* As IP is given: "10.0.0.1/24", or without a length that of the interface which has it, else /32. */
+int detect_address(struct rt *rt, const char *method, enum ip_family family, struct prefix *ret,
+	struct err *err);
+/* As IP is given: "10.0.0.1/24", or without a length that of the interface which has it, else a host's. */
 int detect_given(struct rt *rt, const char *text, struct prefix *ret, struct err *err);
+/* The interfaces that may have the node's address, and theirs: Node's spec.interfaces. Not own: a prefix. */
+int detect_interfaces(struct rt *rt, const char *own, json_t **ret, struct err *err);
 /* Whether the method could be one. EINVAL with the methods there are. */
 int detect_check(const char *method, struct err *err);
 /* The names of the interfaces whose MTU is the host's, as Calico has them. */

@@ -50,19 +50,24 @@ static void on_answer(int r, struct evutil_addrinfo *ai, void *arg)
 		const struct sockaddr_in *sa = (const void *)ai->ai_addr;
 
 		l->ip = ip_from_bytes(AF_INET, (const uint8_t *)&sa->sin_addr);
+	} else if (r == 0 && ai && ai->ai_family == AF_INET6) {
+		const struct sockaddr_in6 *sa = (const void *)ai->ai_addr;
+
+		l->ip = ip_from_bytes(AF_INET6, sa->sin6_addr.s6_addr);
 	} else {
 		err_set(&l->err, -ENOENT, "looking up %s: %s", l->name,
-			r ? evutil_gai_strerror(r) : "no IPv4 address");
+			r ? evutil_gai_strerror(r) : "no address of the family");
 	}
 	if (ai)
 		evutil_freeaddrinfo(ai);
 	loop_task_schedule(l->task);
 }
 
-struct lookup *lookup_start(
-	struct event_base *base, const char *name, lookup_done_fn *done, void *arg)
+struct lookup *lookup_start(struct event_base *base, const char *name, enum ip_family family,
+	lookup_done_fn *done, void *arg)
 {
-	const struct evutil_addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_DGRAM};
+	const struct evutil_addrinfo hints = {
+		.ai_family = family == IP_V6 ? AF_INET6 : AF_INET, .ai_socktype = SOCK_DGRAM};
 	struct lookup *l = mem_new(struct lookup);
 
 	l->name = mem_strdup(name);

@@ -28,12 +28,12 @@
 static struct store_conf store_conf;
 static struct common_params common;
 static struct agent_conf conf;
-static char *as_number, *cluster_type, *ip, *ip_method, *mtu_file, *sysctl_root, *pod_prefix,
-	*pool4_cidr, *pool4_selector, *pool6_cidr, *pattern;
+static char *as_number, *cluster_type, *ip, *ip_method, *ip6, *ip6_method, *mtu_file, *sysctl_root,
+	*pod_prefix, *pool4_cidr, *pool4_selector, *pool6_cidr, *pool6_selector, *pattern;
 static int ipip_enabled;
 
 static const char *const pool_modes[] = {"Never", "Always", "CrossSubnet", "Off", NULL};
-static int pool4_ipip_mode, pool4_vxlan_mode;
+static int pool4_ipip_mode, pool4_vxlan_mode, pool6_vxlan_mode;
 static const char *const auto_values[] = {"auto", "false", "true", NULL};
 
 static int check_method(const char *value, struct err *err)
@@ -41,13 +41,27 @@ static int check_method(const char *value, struct err *err)
 	return detect_check(value, err);
 }
 
-static int check_ip(const char *value, struct err *err)
+static int check_family(const char *value, enum ip_family family, struct err *err)
 {
 	struct prefix p;
+	int r;
 
 	if (strcasecmp(value, "autodetect") == 0 || strcasecmp(value, "none") == 0)
 		return 0;
-	return prefix_parse_host(value, &p, err);
+	r = prefix_parse_host(value, &p, err);
+	if (r == 0 && p.addr.family != family)
+		r = err_set(err, -EINVAL, "got \"%.60s\", want an address of IPv%d", value, family);
+	return r;
+}
+
+static int check_ip(const char *value, struct err *err)
+{
+	return check_family(value, IP_V4, err);
+}
+
+static int check_ip6(const char *value, struct err *err)
+{
+	return check_family(value, IP_V6, err);
 }
 
 static int check_as(const char *value, struct err *err)
@@ -84,6 +98,18 @@ static const struct param table[] = {
 		.doc = "first-found, interface=REGEX,..., skip-interface=REGEX,..., cidr=CIDR,..., "
 		       "kubernetes-internal-ip or can-reach=HOST, a name being looked up until it was "
 		       "found once"},
+	{.name = "IP6",
+		.type = PARAM_STRING,
+		.str = &ip6,
+		.check = check_ip6,
+		.doc = "Its IPv6 address: ADDRESS[/LENGTH], autodetect, or none or empty: the one that is "
+		       "stored"},
+	{.name = "IP6_AUTODETECTION_METHOD",
+		.type = PARAM_STRING,
+		.str = &ip6_method,
+		.def = "first-found",
+		.check = check_method,
+		.doc = "As IP_AUTODETECTION_METHOD"},
 	{.name = "DISABLE_NODE_IP_CHECK",
 		.type = PARAM_BOOL,
 		.flag = &conf.start.skip_ip_check,
@@ -110,7 +136,7 @@ static const struct param table[] = {
 		       "network; none: make none"},
 	{.name = "CALICO_IPV4POOL_BLOCK_SIZE",
 		.type = PARAM_U32,
-		.u32 = &conf.start.pool4_block_size,
+		.u32 = &conf.start.pools[START_V4].block_size,
 		.def = "26",
 		.min = 20,
 		.max = 32,
@@ -127,7 +153,7 @@ static const struct param table[] = {
 		.doc = "Its VXLAN mode; this version stores it, and has no VXLAN"},
 	{.name = "CALICO_IPV4POOL_NAT_OUTGOING",
 		.type = PARAM_BOOL,
-		.flag = &conf.start.pool4_nat_outgoing,
+		.flag = &conf.start.pools[START_V4].nat_outgoing,
 		.def = "true",
 		.doc = "Masquerade its pods' traffic to the outside"},
 	{.name = "CALICO_IPV4POOL_NODE_SELECTOR",
@@ -137,7 +163,7 @@ static const struct param table[] = {
 		.doc = "Its nodes"},
 	{.name = "CALICO_IPV4POOL_DISABLE_BGP_EXPORT",
 		.type = PARAM_BOOL,
-		.flag = &conf.start.pool4_disable_bgp_export,
+		.flag = &conf.start.pools[START_V4].disable_bgp_export,
 		.doc = "Do not announce it"},
 	{.name = "CALICO_IPV6POOL_CIDR",
 		.type = PARAM_STRING,
@@ -145,15 +171,29 @@ static const struct param table[] = {
 		.doc = "IPv6 pool to make where there is none; empty or none: make none"},
 	{.name = "CALICO_IPV6POOL_BLOCK_SIZE",
 		.type = PARAM_U32,
-		.u32 = &conf.start.pool6_block_size,
+		.u32 = &conf.start.pools[START_V6].block_size,
 		.def = "122",
 		.min = 116,
 		.max = 128,
 		.doc = "Prefix length of its blocks"},
 	{.name = "CALICO_IPV6POOL_NAT_OUTGOING",
 		.type = PARAM_BOOL,
-		.flag = &conf.start.pool6_nat_outgoing,
+		.flag = &conf.start.pools[START_V6].nat_outgoing,
 		.doc = "Masquerade its pods' traffic to the outside"},
+	{.name = "CALICO_IPV6POOL_VXLAN",
+		.type = PARAM_ENUM,
+		.choice = &pool6_vxlan_mode,
+		.values = pool_modes,
+		.doc = "Its VXLAN mode; this version stores it, and has no VXLAN"},
+	{.name = "CALICO_IPV6POOL_NODE_SELECTOR",
+		.type = PARAM_STRING,
+		.str = &pool6_selector,
+		.def = "all()",
+		.doc = "Its nodes"},
+	{.name = "CALICO_IPV6POOL_DISABLE_BGP_EXPORT",
+		.type = PARAM_BOOL,
+		.flag = &conf.start.pools[START_V6].disable_bgp_export,
+		.doc = "Do not announce it"},
 	{.name = "FELIX_INTERFACEPREFIX",
 		.type = PARAM_STRING,
 		.str = &pod_prefix,
@@ -214,8 +254,8 @@ static int check_pools(struct err *err)
 
 static void fill_conf(const char *nodename)
 {
-	conf.ip = ip;
-	conf.ip_method = ip_method;
+	conf.address[START_V4] = (struct address_conf){ip, ip_method};
+	conf.address[START_V6] = (struct address_conf){ip6, ip6_method};
 	conf.pod_prefix = pod_prefix;
 	conf.nodename_file = common.nodename_file;
 	conf.mtu_file = mtu_file;
@@ -226,11 +266,14 @@ static void fill_conf(const char *nodename)
 	if (as_number[0])
 		(void)bgp_as_parse(as_number, &conf.start.as, NULL);
 	conf.start.cluster_type = cluster_type;
-	conf.start.pool4_cidr = pool4_cidr;
-	conf.start.pool4_ipip = pool_modes[pool4_ipip_mode];
-	conf.start.pool4_vxlan = pool_modes[pool4_vxlan_mode];
-	conf.start.pool4_node_selector = pool4_selector;
-	conf.start.pool6_cidr = pool6_cidr;
+	conf.start.pools[START_V4].cidr = pool4_cidr;
+	conf.start.pools[START_V4].ipip = pool_modes[pool4_ipip_mode];
+	conf.start.pools[START_V4].vxlan = pool_modes[pool4_vxlan_mode];
+	conf.start.pools[START_V4].node_selector = pool4_selector;
+	conf.start.pools[START_V6].cidr = pool6_cidr;
+	conf.start.pools[START_V6].ipip = pool_modes[0];
+	conf.start.pools[START_V6].vxlan = pool_modes[pool6_vxlan_mode];
+	conf.start.pools[START_V6].node_selector = pool6_selector;
 }
 
 static int serve(const char *nodename, struct err *err)

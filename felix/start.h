@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -18,20 +19,33 @@ struct err;
 struct start;
 struct store;
 
+enum start_family { START_V4, START_V6, START_N_FAMILIES };
+
+/* A default pool (CALICO_IPV4POOL_*, CALICO_IPV6POOL_*). */
+struct start_pool {
+	const char *cidr; /* "none" = no pool; "" = one that is chosen, and of IPv6 none */
+	const char *ipip, *vxlan, *node_selector;
+	uint32_t block_size;
+	bool nat_outgoing, disable_bgp_export;
+};
+
 struct start_conf {
 	const char *nodename;
 	uint32_t as;		  /* AS: 0 = not set */
 	const char *cluster_type; /* CLUSTER_TYPE */
 	bool no_default_pools;
-	const char *pool4_cidr; /* "" = chosen; "none" = no pool */
-	const char *pool4_ipip, *pool4_vxlan, *pool4_node_selector;
-	uint32_t pool4_block_size;
-	bool pool4_nat_outgoing, pool4_disable_bgp_export;
-	const char *pool6_cidr; /* "" or "none" = no pool */
-	uint32_t pool6_block_size;
-	bool pool6_nat_outgoing;
+	struct start_pool pools[START_N_FAMILIES];
 	bool skip_ip_check; /* DISABLE_NODE_IP_CHECK */
 };
+
+/* What the host says of itself. */
+struct start_host {
+	struct prefix address[START_N_FAMILIES]; /* IP_NONE: keep the one that is stored */
+	char *why
+		[START_N_FAMILIES]; /* where none is stored it fails with this; NULL = go without */
+	json_t *interfaces;	    /* Node's spec.interfaces; NULL: keep what is stored */
+};
+void start_host_done(struct start_host *h);
 
 /* The outcome, from the event loop: 0, or what is wrong. It may be started again from inside. */
 typedef void start_done_fn(void *arg, int r, const struct err *err);
@@ -40,11 +54,8 @@ typedef void start_done_fn(void *arg, int r, const struct err *err);
 struct start *start_new(
 	struct store *st, const struct start_conf *conf, start_done_fn *done, void *arg);
 void start_free(struct start *s);
-/*
- * Begins, from the top where it is under way. address IP_NONE: keep the one that is stored, and fail
- * with why (copied) where there is none; why NULL: then go without.
- */
-void start_run(struct start *s, const struct prefix *address, const char *why, int64_t now_ns);
+/* Begins, from the top where it is under way. host is consumed. */
+void start_run(struct start *s, struct start_host *host, int64_t now_ns);
 /* Ends it, without telling. */
 void start_stop(struct start *s);
 bool start_is_running(const struct start *s);

@@ -285,15 +285,17 @@ static void keep_route(void *arg, const struct rt_route *r)
 	*(struct rt_route *)arg = *r;
 }
 
-/* The answer to a look-up is a clone, which the decoder leaves out. */
+/* The answer to a look-up is a clone, and of IPv6 one from a source, which the decoder leaves out. */
 static int take_lookup(void *arg, const struct nlmsghdr *nlh, struct err *err)
 {
 	struct nlmsghdr *own = mem_dup(nlh, nlh->nlmsg_len);
 	struct rtmsg *rtm = mnl_nlmsg_get_payload(own);
 	int r;
 
-	if (own->nlmsg_len >= NLMSG_HDRLEN + sizeof(*rtm))
+	if (own->nlmsg_len >= NLMSG_HDRLEN + sizeof(*rtm)) {
 		rtm->rtm_flags &= ~(unsigned)RTM_F_CLONED;
+		rtm->rtm_src_len = 0;
+	}
 	r = take_object(arg, own, err);
 	free(own);
 	return r;

@@ -51,6 +51,7 @@ struct store_ops {
 	size_t op_size;	   /* of the driver's struct, whose first member is a struct store_op */
 	size_t watch_size; /* likewise */
 	bool has_leases;   /* else no operation with lease_s comes to the driver */
+	bool has_index;	   /* else no unindexed list comes to the driver */
 	/* Does the operation, now or later; it may call store_op_done() before it returns. */
 	void (*op_start)(struct store_op *op);
 	/* The operation is cancelled or out of time: forget it. Not called after store_op_done(). */

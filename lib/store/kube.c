@@ -23,6 +23,7 @@
 #include "store/kube_object.h"
 
 #define PAGE 500
+#define UNINDEXED "&labelSelector=%21projectcalico.org%2Fhostname-hash"
 #define TRIES 8
 
 struct kube_op {
@@ -444,6 +445,12 @@ static void write_start(struct kube_op *o)
 
 static void list_page(struct kube_op *o);
 
+/* Whether its objects are found by labels, which some may lack. */
+static bool is_indexed(const struct kube_key *prefix)
+{
+	return prefix->kind->form == KUBE_AFFINITY && prefix->host[0];
+}
+
 char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool feed)
 {
 	char hash[KUBE_HOST_HASH_SIZE];
@@ -454,7 +461,7 @@ char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool fe
 		return mem_printf("&fieldSelector=spec.nodeName%%3D%s", own);
 	if (prefix->kind->form == KUBE_NODE && feed && *own && strcmp(prefix->name, own) == 0)
 		return mem_printf("&fieldSelector=metadata.name%%3D%s", own);
-	if (prefix->kind->form != KUBE_AFFINITY || !prefix->host[0])
+	if (!is_indexed(prefix))
 		return mem_strdup("");
 	return mem_printf("&labelSelector=projectcalico.org%%2Faffinity-type%%3D%s%%2C"
 			  "projectcalico.org%%2Fhostname-hash%%3D%s",
@@ -594,7 +601,9 @@ static void list_page(struct kube_op *o)
 	struct kube *k = kube_of(o);
 	int64_t seen = k->seen[o->key.kind - kube_kinds];
 	auto_free char *path = kube_path(o->key.kind, k->group, o->key.ns, "");
-	auto_free char *selector = kube_selector(k, &o->key, o->op.req.feed), *from = NULL;
+	auto_free char *selector = o->op.req.unindexed ? mem_strdup(UNINDEXED)
+						       : kube_selector(k, &o->key, o->op.req.feed);
+	auto_free char *from = NULL;
 	auto_free char *cont = take_ptr(o->list.cont);
 
 	if (cont)
@@ -664,7 +673,10 @@ static void op_go(struct kube_wait *w, int r, const struct err *err)
 		op_call(o, NULL, path_of(o), NULL, on_get);
 		return;
 	case STORE_LIST:
-		list_page(o);
+		if (o->op.req.unindexed && !is_indexed(&o->key))
+			tell(o, 0, false);
+		else
+			list_page(o);
 		return;
 	case STORE_CREATE:
 	case STORE_UPDATE:
@@ -715,6 +727,7 @@ static void kube_close(struct store *st)
 static const struct store_ops kube_ops = {
 	.op_size = sizeof(struct kube_op),
 	.watch_size = sizeof(struct kube_watch),
+	.has_index = true,
 	.op_start = kube_op_start,
 	.op_stop = kube_op_stop,
 	.watch_start = kube_watch_start,
@@ -725,26 +738,41 @@ static const struct store_ops kube_ops = {
 	.close = kube_close,
 };
 
+/* Another value is one of the two to Calico, which would hide the objects that are in the other. */
+static int parse_group(const char *text, enum kube_group *ret, bool *ret_named, struct err *err)
+{
+	*ret_named = text && *text;
+	*ret = KUBE_CRD_V1;
+	if (!*ret_named || strcmp(text, "crd.projectcalico.org/v1") == 0)
+		return 0;
+	if (strcmp(text, "projectcalico.org/v3") != 0)
+		return err_set(err, -EINVAL,
+			"CALICO_API_GROUP \"%.60s\": want crd.projectcalico.org/v1, "
+			"projectcalico.org/v3, or empty: the one that the API server has",
+			text);
+	*ret = KUBE_NATIVE_V3;
+	return 0;
+}
+
 int store_kube_open(
 	const struct store_conf *conf, struct event_base *base, struct store **ret, struct err *err)
 {
 	struct kube *k = mem_new(struct kube);
-	const char *group = conf->calico_api_group;
 	struct kube_config config = {0};
+	bool named = false;
 	/* A file that is not there may come yet: a pod's, or one that another program writes. */
 	int r = kube_config_load(conf, &config, err);
 
 	kube_config_done(&config);
+	if (r != -EINVAL && parse_group(conf->calico_api_group, &k->group, &named, err) < 0)
+		r = -EINVAL;
 	if (r == -EINVAL) {
 		free(k);
 		return r;
 	}
 	store_conf_copy(&k->conf, conf);
 	kube_gates_init(k);
-	k->which_group.known = group && *group;
-	k->group = k->which_group.known && strcmp(group, "projectcalico.org/v3") == 0
-			   ? KUBE_NATIVE_V3
-			   : KUBE_CRD_V1;
+	k->which_group.known = named;
 	store_init(&k->st, &kube_ops, base,
 		mem_printf("kubernetes:%s", *k->conf.k8s_api_endpoint ? k->conf.k8s_api_endpoint
 					    : *k->conf.kubeconfig

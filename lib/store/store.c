@@ -371,6 +371,10 @@ static void op_timer(evutil_socket_t fd, short what, void *arg)
 		store_op_fail(op, r, &err);
 		return;
 	}
+	if (op->req.unindexed && !op->st->ops->has_index) {
+		store_op_done(op, &(struct store_res){0});
+		return;
+	}
 	op->started = true;
 	store_arm(op->timer, op->patience_ms);
 	op->st->ops->op_start(op);

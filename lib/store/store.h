@@ -149,6 +149,9 @@ enum store_verb { STORE_GET, STORE_LIST, STORE_CREATE, STORE_UPDATE, STORE_DELET
  *
  * An update to what is there already may keep the revision, and is no change to a watch then.
  *
+ * Kubernetes finds the block affinities of a node by labels, which an older Calico left out. An unindexed list
+ * is of those without; an update, of the same value too, adds the labels. Elsewhere there are none.
+ *
  * An object that was last written with lease_s stays while the event loop of the store that wrote it runs
  * and reaches the datastore, and is deleted within about lease_s seconds (or the datastore's own least
  * time, if longer) of its end, be that store_close() or a crash. Where the datastore was away for longer
@@ -163,6 +166,7 @@ struct store_req {
 	const char *uid;     /* DELETE: metadata.uid expected, NULL = any */
 	unsigned lease_s;    /* CREATE, UPDATE: it expires (above), 0 = never */
 	size_t limit;	     /* LIST: at most so many objects, 0 = all */
+	bool unindexed;	     /* LIST: what other lists and watches miss (below), and that alone */
 	bool feed;	     /* LIST: a watch follows: in any order, and perhaps of a moment ago */
 	int64_t deadline_ms; /* CLOCK_MONOTONIC; 0 = STORE_TIMEOUT_MS from now; a feed's is put off
 				by as much with each page: a long one that goes on is not begun anew */

@@ -112,7 +112,7 @@ cluster_resources() {
 	margayctl get clusterinformation default -o json >"$T/cluster"
 	jq -c .spec "$T/cluster"
 	jq -e '.spec | (.clusterGUID | test("^[0-9a-f]{32}$")) and .datastoreReady and
-		(.clusterType | startswith("bgp")) and (.calicoVersion | startswith("margay-"))' "$T/cluster" >/dev/null
+		(.clusterType | startswith("bgp")) and .calicoVersion == null' "$T/cluster" >/dev/null
 }
 
 tables() {

@@ -621,6 +621,22 @@ columns() { # PATH
 	eventually node_is_written
 }
 
+@test "a block that an older Calico claimed without labels is found" {
+	for node in node-1 node-2; do
+		post application/json "/apis/$GROUP/blockaffinities" '{"kind":"BlockAffinity","apiVersion":"'"$GROUP"'",
+			"metadata":{"name":"'"$node"'-10-244-9-0-26","labels":{"theirs":"x"}},"spec":{"state":"confirmed",
+			"node":"'"$node"'","type":"host","cidr":"10.244.9.0/26","deleted":"false"}}'
+	done
+	make_node
+	start_felix
+	labels_of() { api "/apis/$GROUP/blockaffinities/$1-10-244-9-0-26" | jq -c .metadata.labels; }
+	is_labelled() { [[ $(labels_of node-1) == *'"projectcalico.org/hostname-hash"'* ]]; }
+	eventually is_labelled
+	[ "$(labels_of node-1 | jq -r '."projectcalico.org/hostname-hash", ."projectcalico.org/affinity-type", .theirs' | paste -sd' ')" = \
+		'A3XPYDATRKB7Q4SM2O5FN4RXIHBFIL2PITFX26BAIP5XAB2X74CA host x' ]
+	[ "$(labels_of node-2)" = '{"theirs":"x"}' ]
+}
+
 @test "the node's address is the one that kubelet has told" {
 	export IP_AUTODETECTION_METHOD=kubernetes-internal-ip
 	start_felix autodetect

@@ -292,6 +292,35 @@ masquerades() {
 	[ "$(value $V3/nodes/node-80 | jq -r .spec.bgp.ipv4IPIPTunnelAddr)" = "$tunnel" ]
 }
 
+@test "the node's IPv6 address, and the interfaces that its addresses are on" {
+	stop
+	bgp_is() { [ "$(value $V3/nodes/node-80 | jq -c '[.spec.bgp.ipv4Address, .spec.bgp.ipv6Address]')" = "$1" ]; }
+	interfaces_are() { [ "$(value $V3/nodes/node-80 | jq -c '[.spec.interfaces[] | [.name, .addresses]]')" = "$1" ]; }
+	export IP=autodetect IP6=autodetect
+	# Without one all else is done.
+	del $V3/nodes/node-80
+	start
+	within 5 grep -q 'node node-80 has no IPv6 address: IP6_AUTODETECTION_METHOD first-found: no IPv6 address of this host fits' "$LOG"
+	bgp_is '["10.130.29.80/24",null]'
+	ip link add eth1 type veth peer name cali7
+	ip link set eth1 up
+	ip addr add fd00:7::1/128 dev cali7
+	ip addr add fd00:81::1/64 dev eth1 nodad
+	within 5 bgp_is '["10.130.29.80/24","fd00:81::1/64"]'
+	interfaces_are '[["eth0",["10.130.29.80"]],["eth1",["fd00:81::1"]]]'
+	ip addr add fd00:80::1/64 dev eth0 nodad
+	within 5 interfaces_are '[["eth0",["10.130.29.80","fd00:80::1"]],["eth1",["fd00:81::1"]]]'
+	bgp_is '["10.130.29.80/24","fd00:81::1/64"]'
+	stop
+	IP6_AUTODETECTION_METHOD=can-reach=fd00:80::9 start
+	within 5 bgp_is '["10.130.29.80/24","fd00:80::1/64"]'
+	stop
+	# The one that is stored stays.
+	IP='' IP6='' start
+	sleep 0.5
+	bgp_is '["10.130.29.80/24","fd00:80::1/64"]'
+}
+
 @test "parameters that contradict each other are refused" {
 	for cidr in CALICO_IPV4POOL_CIDR=10.0.0.0/16 CALICO_IPV6POOL_CIDR=fd00::/48; do
 		run env "$cidr" timeout 5 "$BIN/margay-felix"
@@ -307,6 +336,9 @@ masquerades() {
 	run env IP=1.2.3 timeout 5 "$BIN/margay-felix"
 	[ "$status" = 1 ]
 	[[ "$output" == *'parameter IP '*'"1.2.3"'* ]]
+	run env IP=fd00::1 timeout 5 "$BIN/margay-felix"
+	[ "$status" = 1 ]
+	[[ "$output" == *'parameter IP '*'got "fd00::1", want an address of IPv4'* ]]
 	run env AS=0 timeout 5 "$BIN/margay-felix"
 	[ "$status" = 1 ]
 	[[ "$output" == *'AS '*'got 0, want 1 to 4294967295'* ]]

@@ -111,10 +111,9 @@ static struct prefix dst_of(const char *s)
 
 /* ---- felix ---- */
 
-static char pool4_cidr[64], ip_method[64] = "first-found";
+static char pool4_cidr[64], ip[64], ip_method[64], ip6[64];
 static struct agent_conf conf = {
-	.ip = "10.130.29.80/24",
-	.ip_method = ip_method,
+	.address = {{ip, ip_method}, {ip6, "first-found"}},
 	.pod_prefix = "cali",
 	.nodename_file = "",
 	.mtu_file = "",
@@ -123,12 +122,12 @@ static struct agent_conf conf = {
 	.start = {.nodename = "node-80",
 		.cluster_type = "bgp",
 		.no_default_pools = true,
-		.pool4_cidr = pool4_cidr,
-		.pool4_ipip = "Never",
-		.pool4_vxlan = "Never",
-		.pool4_node_selector = "all()",
-		.pool4_block_size = 26,
-		.pool6_cidr = ""},
+		.pools = {{.cidr = pool4_cidr,
+				  .ipip = "Never",
+				  .vxlan = "Never",
+				  .node_selector = "all()",
+				  .block_size = 26},
+			{.cidr = ""}}},
 };
 
 static void start(void)
@@ -373,7 +372,9 @@ static void execute(char *line)
 		snprintf(pool4_cidr, sizeof(pool4_cidr), "%s", word(&rest) ?: "");
 	} else if (strcmp(verb, "detect") == 0) {
 		snprintf(ip_method, sizeof(ip_method), "%s", rest);
-		conf.ip = "autodetect";
+		strcpy(ip, "autodetect");
+	} else if (strcmp(verb, "ip6") == 0) {
+		snprintf(ip6, sizeof(ip6), "%s", rest);
 	} else if (strcmp(verb, "listed") == 0) {
 		w.listed = store_fake_listed_count(w.st);
 	} else if (strcmp(verb, "expect-listed") == 0) {
@@ -404,8 +405,9 @@ static void run(const char *script, struct fault fault, unsigned *kernel, unsign
 	w.fault = fault;
 	w.line = 0;
 	conf.start.no_default_pools = true;
-	conf.ip = "10.130.29.80/24";
+	strcpy(ip, "10.130.29.80/24");
 	strcpy(ip_method, "first-found");
+	ip6[0] = '\0';
 	pool4_cidr[0] = '\0';
 	rt_fake_fail_nth(0, 0);
 	if (fault.where && fault.where[0] == 'k')

@@ -356,12 +356,12 @@ START_TEST(test_default_pool)
 {
 	static const struct start_conf conf = {.nodename = "a",
 		.cluster_type = "bgp",
-		.pool4_cidr = "",
-		.pool4_ipip = "Never",
-		.pool4_vxlan = "Never",
-		.pool4_node_selector = "all()",
-		.pool4_block_size = 26,
-		.pool6_cidr = ""};
+		.pools = {{.cidr = "",
+				  .ipip = "Never",
+				  .vxlan = "Never",
+				  .node_selector = "all()",
+				  .block_size = 26},
+			{.cidr = ""}}};
 	unsigned n_ops = 1, n_enabled = 0;
 
 	for (unsigned n = 1; n <= n_ops; n++) {
@@ -370,12 +370,12 @@ START_TEST(test_default_pool)
 		struct overtaker o = {.st = st};
 		bool done = false;
 		struct start *s = start_new(st, &conf, on_start, &done);
-		struct prefix address;
+		struct start_host host = {0};
 		const char *pool;
 
-		ck_assert_int_eq(prefix_parse("10.0.0.1/24", &address, NULL), 0);
+		ck_assert_int_eq(prefix_parse("10.0.0.1/24", &host.address[START_V4], NULL), 0);
 		store_fake_call_nth(st, n, store_theirs, &o);
-		start_run(s, &address, NULL, 1);
+		start_run(s, &host, 1);
 		while (!done)
 			event_base_loop(base, EVLOOP_ONCE);
 		n_ops = store_fake_op_count(st);
@@ -390,6 +390,128 @@ START_TEST(test_default_pool)
 	}
 	ck_assert_uint_ge(n_enabled, 1);
 	ck_assert_uint_lt(n_enabled, n_ops);
+}
+END_TEST
+
+/* ---- one address of two nodes ---- */
+
+#define NODES "/calico/resources/v3/projectcalico.org/nodes/"
+
+static void take_address(void *arg)
+{
+	struct overtaker *o = arg;
+	const char *ours = store_fake_value(o->st, NODES "a");
+
+	o->seen = ours && strstr(ours, "\"10.0.0.1/24\"");
+	store_fake_put(o->st, NODES "b",
+		"{\"kind\":\"Node\",\"metadata\":{\"name\":\"b\"},\"spec\":{\"bgp\":{"
+		"\"ipv4Address\":\"10.0.0.1/24\",\"ipv6Address\":\"fd00::1/64\"}}}");
+}
+
+struct outcome {
+	bool done;
+	int r;
+	struct err err;
+};
+
+static void on_outcome(void *arg, int r, const struct err *err)
+{
+	struct outcome *o = arg;
+
+	o->done = true;
+	o->r = r;
+	o->err = *err;
+}
+
+static int run_node(struct event_base *base, struct start *s, struct outcome *out, const char *ip4,
+	const char *ip6)
+{
+	struct start_host host = {0};
+
+	if (ip4)
+		ck_assert_int_eq(prefix_parse(ip4, &host.address[START_V4], NULL), 0);
+	if (ip6)
+		ck_assert_int_eq(prefix_parse(ip6, &host.address[START_V6], NULL), 0);
+	host.interfaces = json_pack("[{s:s, s:[s]}]", "name", "eth0", "addresses", "10.0.0.1");
+	out->done = false;
+	start_run(s, &host, 1);
+	while (!out->done)
+		event_base_loop(base, EVLOOP_ONCE);
+	return out->r;
+}
+
+static const struct start_conf without_pools = {
+	.nodename = "a", .cluster_type = "bgp", .no_default_pools = true};
+
+/* Whenever another takes the address: felix keeps it not, or the other, who looks after it has written, sees it. */
+START_TEST(test_address_taken)
+{
+	unsigned n_ops = 1, n_had = 0, n_taken_back = 0;
+
+	for (unsigned n = 1; n <= n_ops; n++) {
+		struct event_base *base = event_base_new();
+		struct store *st = store_fake_new(base);
+		struct overtaker o = {.st = st};
+		struct outcome out = {0};
+		struct start *s = start_new(st, &without_pools, on_outcome, &out);
+		const char *ours;
+		bool has;
+
+		store_fake_call_nth(st, n, take_address, &o);
+		run_node(base, s, &out, "10.0.0.1/24", NULL);
+		ours = store_fake_value(st, NODES "a");
+		has = ours && strstr(ours, "10.0.0.1/24");
+		ck_assert_int_eq(out.r, has ? 0 : -EADDRINUSE);
+		if (store_fake_value(st, NODES "b"))
+			ck_assert_msg(
+				!has || o.seen, "operation %u: neither has seen the other", n);
+		n_had += has;
+		n_taken_back += o.seen && !has;
+		n_ops = has ? store_fake_op_count(st) : n + 1;
+		start_free(s);
+		store_close(st);
+		event_base_free(base);
+	}
+	ck_assert_uint_ge(n_had, 1);
+	ck_assert_uint_ge(n_taken_back, 1);
+	ck_assert_uint_lt(n_had, n_ops);
+}
+END_TEST
+
+START_TEST(test_node_again)
+{
+	struct event_base *base = event_base_new();
+	struct store *st = store_fake_new(base);
+	struct overtaker o = {.st = st};
+	struct outcome out = {0};
+	struct start *s = start_new(st, &without_pools, on_outcome, &out);
+	size_t listed;
+
+	ck_assert_int_eq(run_node(base, s, &out, "10.0.0.1/24", "fd00::1/64"), 0);
+	ck_assert_ptr_nonnull(strstr(store_fake_value(st, NODES "a"),
+		"\"bgp\":{\"ipv4Address\":\"10.0.0.1/24\",\"ipv6Address\":\"fd00::1/64\"},"
+		"\"interfaces\":[{\"name\":\"eth0\",\"addresses\":[\"10.0.0.1\"]}]"));
+	/* As long as it is there nobody looks. */
+	listed = store_fake_listed_count(st);
+	ck_assert_int_eq(run_node(base, s, &out, "10.0.0.1/24", NULL), 0);
+	ck_assert_uint_eq(store_fake_listed_count(st), listed);
+	/* A Node that is made anew has another's address to fear again. */
+	store_fake_put(st, NODES "a", NULL);
+	take_address(&o);
+	ck_assert_int_eq(run_node(base, s, &out, "10.0.0.1/24", NULL), -EADDRINUSE);
+	ck_assert_ptr_nonnull(strstr(err_text(&out.err), "10.0.0.1 is node b's already"));
+	ck_assert_int_eq(run_node(base, s, &out, "10.0.0.2/24", "fd00::1/64"), -EADDRINUSE);
+	ck_assert_ptr_nonnull(strstr(err_text(&out.err), "fd00::1 is node b's already"));
+	ck_assert_ptr_null(store_fake_value(st, NODES "a"));
+	/* What stood there before it looked is not taken back: pods run with it. */
+	store_fake_put(st, NODES "a",
+		"{\"kind\":\"Node\",\"metadata\":{\"name\":\"a\"},\"spec\":{\"bgp\":{"
+		"\"ipv4Address\":\"10.0.0.1/24\"}}}");
+	ck_assert_int_eq(run_node(base, s, &out, "10.0.0.1/24", NULL), -EADDRINUSE);
+	ck_assert_ptr_nonnull(strstr(store_fake_value(st, NODES "a"), "10.0.0.1/24"));
+	start_free(s);
+	store_close(st);
+	event_base_free(base);
 }
 END_TEST
 
@@ -408,6 +530,8 @@ int main(void)
 	tcase_add_test(tc, test_config);
 	tcase_add_test(tc, test_pattern);
 	tcase_add_test(tc, test_default_pool);
+	tcase_add_test(tc, test_address_taken);
+	tcase_add_test(tc, test_node_again);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
