@@ -305,8 +305,9 @@ static int list_unclaimed(struct ipam_request *rq, enum ip_family family)
 
 	if (rq->cidr.addr.family != IP_NONE && rq->cidr.addr.family != family)
 		return 0;
-	r = view_list(
-		&rq->view, ipam_key_affinities_of_host(rq->host, family, prefix), SLOT_AFFINITY);
+	ipam_key_affinities_of_host(rq->host, family, prefix);
+	r = view_list(&rq->view, prefix, SLOT_AFFINITY)
+		    ?: view_list_unindexed(&rq->view, prefix, SLOT_AFFINITY);
 	if (r != 0)
 		return r;
 	n = view_under(&rq->view, prefix, &slots);

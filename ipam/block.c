@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "model/key.h"
 
 #define WINDOWS_HANDLE "windows-reserved-ipam-handle"
 
@@ -23,7 +24,10 @@ struct ipam_block *block_create(const struct prefix *cidr, const char *host, int
 
 const char *block_host(const struct ipam_block *b)
 {
-	return b->affinity && strncmp(b->affinity, "host:", 5) == 0 ? b->affinity + 5 : NULL;
+	const char *host =
+		b->affinity && strncmp(b->affinity, "host:", 5) == 0 ? b->affinity + 5 : "";
+
+	return key_name_ok(host) ? host : NULL;
 }
 
 bool block_affine_to(const struct ipam_block *b, const char *host)

@@ -180,6 +180,7 @@ int ipam_request_step(struct ipam_request *rq, struct store_req *ret_req, struct
 		*ret_req = (struct store_req){.verb = v->verb,
 			.key = v->key,
 			.value = v->value,
+			.unindexed = v->verb == STORE_LIST && v->unindexed,
 			.rev = v->target && v->verb != STORE_GET ? v->target->rev : 0};
 		return 1;
 	}

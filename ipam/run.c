@@ -31,7 +31,8 @@ static int do_one(struct store *st, struct ipam_request *rq, const struct store_
 		ok = (struct store_res){.rev = kv.rev, .kvs = &kv, .n = 1};
 		break;
 	case STORE_LIST:
-		r = store_list_wait(st, req->key, deadline_ms, &list, &e);
+		r = req->unindexed ? store_list_unindexed_wait(st, req->key, deadline_ms, &list, &e)
+				   : store_list_wait(st, req->key, deadline_ms, &list, &e);
 		ok = (struct store_res){.rev = list.rev, .kvs = list.v, .n = list.n};
 		break;
 	case STORE_CREATE:

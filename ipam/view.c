@@ -155,12 +155,31 @@ void view_forget(struct view *v, const char *key)
 			slot_clear(s, SLOT_UNKNOWN);
 }
 
-int view_list(struct view *v, const char *prefix, enum slot_kind kind)
+/* Of `listed`. An unindexed list says nothing about the keys under its prefix. */
+static char *list_name(const char *prefix, bool unindexed)
 {
-	if (is_listed(v, prefix))
+	return mem_printf("%s%s", unindexed ? "unindexed " : "", prefix);
+}
+
+static int list(struct view *v, const char *prefix, enum slot_kind kind, bool unindexed)
+{
+	auto_free char *name = list_name(prefix, unindexed);
+
+	if (is_listed(v, name))
 		return 0;
 	v->kind = kind;
+	v->unindexed = unindexed;
 	return op_set(v, STORE_LIST, prefix, NULL, NULL);
+}
+
+int view_list(struct view *v, const char *prefix, enum slot_kind kind)
+{
+	return list(v, prefix, kind, false);
+}
+
+int view_list_unindexed(struct view *v, const char *prefix, enum slot_kind kind)
+{
+	return list(v, prefix, kind, true);
 }
 
 static int slot_compare(const void *a, const void *b)
@@ -303,12 +322,12 @@ int view_feed(struct view *v, const struct store_res *res, struct err *err)
 
 	switch (v->verb) {
 	case STORE_LIST:
-		if (res->r < 0)
+		if (res->r < 0 && res->r != -ENOENT)
 			break;
-		feed_list(v, res);
+		feed_list(v, res); /* ENOENT: the store has no such kind, so there is none */
 		if (res->more)
 			return 1;
-		vec_push(&v->listed, mem_strdup(v->key));
+		vec_push(&v->listed, list_name(v->key, v->unindexed));
 		break;
 	case STORE_GET:
 		if (res->r == -ENOENT)

@@ -46,12 +46,13 @@ struct slot {
 
 struct view {
 	struct hmap slots;
-	VEC(char *) listed; /* prefixes */
+	VEC(char *) listed; /* prefixes, and what unindexed lists are known by */
 	/* The operation that is due; its strings live here. */
 	enum store_verb verb;
 	char *key, *value;
 	struct slot *target; /* NULL: a list */
 	enum slot_kind kind; /* of what is listed */
+	bool unindexed;	     /* the list is */
 };
 
 void view_done(struct view *v);
@@ -60,6 +61,8 @@ void view_done(struct view *v);
 int view_get(struct view *v, const char *key, enum slot_kind kind, struct slot **ret);
 /* Everything under a prefix is known. 0, or PLAN_WAIT. */
 int view_list(struct view *v, const char *prefix, enum slot_kind kind);
+/* Likewise what a list misses (store_req.unindexed). */
+int view_list_unindexed(struct view *v, const char *prefix, enum slot_kind kind);
 /* The key is read again when it is asked for next. */
 void view_forget(struct view *v, const char *key);
 /* What is known of a key; NULL: nothing, or absent. */

@@ -556,18 +556,35 @@ int store_get_wait(struct store *st, const char *key, int64_t deadline_ms, struc
 	return 0;
 }
 
-int store_list_wait(struct store *st, const char *prefix, int64_t deadline_ms,
-	struct store_list *ret, struct err *err)
+static int list_wait(
+	struct store *st, const struct store_req *req, struct store_list *ret, struct err *err)
 {
 	struct wait w;
-	int r = call_wait(st,
-		&(struct store_req){.verb = STORE_LIST, .key = prefix, .deadline_ms = deadline_ms},
-		&w, err);
+	int r = call_wait(st, req, &w, err);
 
 	if (r < 0)
 		return r;
 	*ret = (struct store_list){.v = w.kvs.v, .n = w.kvs.n, .rev = w.rev};
 	return 0;
+}
+
+int store_list_wait(struct store *st, const char *prefix, int64_t deadline_ms,
+	struct store_list *ret, struct err *err)
+{
+	return list_wait(st,
+		&(struct store_req){.verb = STORE_LIST, .key = prefix, .deadline_ms = deadline_ms},
+		ret, err);
+}
+
+int store_list_unindexed_wait(struct store *st, const char *prefix, int64_t deadline_ms,
+	struct store_list *ret, struct err *err)
+{
+	return list_wait(st,
+		&(struct store_req){.verb = STORE_LIST,
+			.key = prefix,
+			.unindexed = true,
+			.deadline_ms = deadline_ms},
+		ret, err);
 }
 
 struct advice_wait {

@@ -236,6 +236,8 @@ int store_get_wait(struct store *st, const char *key, int64_t deadline_ms, struc
 	struct err *err);
 int store_list_wait(struct store *st, const char *prefix, int64_t deadline_ms,
 	struct store_list *ret, struct err *err);
+int store_list_unindexed_wait(struct store *st, const char *prefix, int64_t deadline_ms,
+	struct store_list *ret, struct err *err);
 char *store_advise_wait(struct store *st); /* NULL: nothing to say. The caller's. */
 int store_create_wait(struct store *st, const char *key, const char *value, int64_t deadline_ms,
 	int64_t *ret_rev, struct err *err);

@@ -292,6 +292,8 @@ static int is_borne_out(struct store *st, const char *owner, const struct thing 
 		slash == owner)
 		return 0;
 	ns = mem_strndup(owner, (size_t)(slash - owner));
+	if (!key_name_ok(ns))
+		return 0;
 	r = store_get_wait(st, key_str(KIND_SERVICE, ns, slash + 1), deadline_ms, &kv, err);
 	if (r == -ENOENT)
 		return 0;

@@ -31,7 +31,7 @@ struct fake {
 	unsigned call_at;
 	void (*call)(void *arg);
 	void *call_arg;
-	const char *refused;
+	const char *refused, *lacked, *unindexed;
 	bool lose; /* the failing operation takes effect */
 	bool away;
 	bool deaf;
@@ -131,6 +131,8 @@ static int write_row(struct fake *f, const struct store_req *req, struct err *er
 		return err_set(err, -ESTALE, "%s: has another uid", req->key);
 	}
 	put(f, req->key, req->verb == STORE_DELETE ? NULL : req->value);
+	if (f->unindexed && strcmp(req->key, f->unindexed) == 0)
+		f->unindexed = NULL;
 	return 0;
 }
 
@@ -147,7 +149,8 @@ static void list(struct fake *f, struct store_op *op)
 	size_t n, half;
 
 	vec_for_each (&f->rows, row)
-		if (row->value && strncmp(row->key, op->req.key, strlen(op->req.key)) == 0)
+		if (row->value && strncmp(row->key, op->req.key, strlen(op->req.key)) == 0 &&
+			(f->unindexed && strcmp(row->key, f->unindexed) == 0) == op->req.unindexed)
 			vec_push(&kvs, row_kv(row));
 	if (kvs.n)
 		qsort(kvs.v, kvs.n, sizeof(*kvs.v), row_cmp);
@@ -177,6 +180,8 @@ static void complete(struct fake *f, struct store_op *op)
 		r = err_set(&err, -EHOSTUNREACH, "fake datastore: away");
 	else if (f->refused && strncmp(op->req.key, f->refused, strlen(f->refused)) == 0)
 		r = err_set(&err, -EACCES, "fake datastore: %s: refused", op->req.key);
+	else if (f->lacked && op->req.verb == STORE_LIST && strcmp(op->req.key, f->lacked) == 0)
+		r = err_set(&err, -ENOENT, "fake datastore: no such kind: %s", op->req.key);
 	else if (fails && !f->lose)
 		r = err_set(
 			&err, f->fail_r, "fake datastore: operation %u is to fail", f->op_count);
@@ -309,6 +314,7 @@ static void fake_close(struct store *st)
 static const struct store_ops fake_ops = {
 	.op_size = sizeof(struct fake_op),
 	.watch_size = sizeof(struct fake_watch),
+	.has_index = true,
 	.op_start = fake_op_start,
 	.op_stop = fake_op_stop,
 	.watch_start = fake_watch_start,
@@ -341,6 +347,13 @@ const char *store_fake_value(struct store *st, const char *key)
 	const struct row *row = find(to_fake(st), key);
 
 	return row ? row->value : NULL;
+}
+
+int64_t store_fake_rev(struct store *st, const char *key)
+{
+	const struct row *row = find(to_fake(st), key);
+
+	return row && row->value ? row->rev : 0;
 }
 
 void store_fake_fail_nth(struct store *st, unsigned n, int r)
@@ -380,6 +393,16 @@ unsigned store_fake_op_count(const struct store *st)
 void store_fake_refuse(struct store *st, const char *prefix)
 {
 	to_fake(st)->refused = prefix;
+}
+
+void store_fake_lack(struct store *st, const char *prefix)
+{
+	to_fake(st)->lacked = prefix;
+}
+
+void store_fake_unindex(struct store *st, const char *key)
+{
+	to_fake(st)->unindexed = key;
 }
 
 void store_fake_away(struct store *st, bool away)

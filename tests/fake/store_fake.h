@@ -23,6 +23,9 @@ int64_t store_fake_put(struct store *st, const char *key, const char *value);
 /* The value, or NULL. Borrowed until the next change. */
 const char *store_fake_value(struct store *st, const char *key);
 
+/* Of its last change; 0: it is not there. */
+int64_t store_fake_rev(struct store *st, const char *key);
+
 /* The n-th operation from now (1 = the next; lists count, too) fails with r; 0 = none will. */
 void store_fake_fail_nth(struct store *st, unsigned n, int r);
 /* The n-th takes effect, and its answer is lost: it fails with ETIMEDOUT. */
@@ -35,6 +38,10 @@ unsigned store_fake_op_count(const struct store *st);
 size_t store_fake_listed_count(const struct store *st);
 /* What is asked of keys that begin with prefix fails with EACCES, and its text names the key; NULL = nothing. */
 void store_fake_refuse(struct store *st, const char *prefix);
+/* Lists of what begins with prefix fail with ENOENT: there is no such kind. NULL = of nothing. */
+void store_fake_lack(struct store *st, const char *prefix);
+/* The key is in unindexed lists alone, until it is written; NULL = none is. */
+void store_fake_unindex(struct store *st, const char *key);
 /* Away: every watch ends and every operation fails with EHOSTUNREACH, until it is back. */
 void store_fake_away(struct store *st, bool away);
 /* Every watch ends with EHOSTUNREACH, while all else succeeds. */

@@ -515,6 +515,30 @@ START_TEST(test_node_again)
 }
 END_TEST
 
+/* Written as it is, which gives it what it is found by; once for all runs. */
+START_TEST(test_unindexed)
+{
+	static const char key[] = "/calico/ipam/v2/host/a/ipv4/block/10.244.77.0-26";
+	static const char value[] = "{\"state\":\"confirmed\",\"deleted\":false}";
+	struct event_base *base = event_base_new();
+	struct store *st = store_fake_new(base);
+	struct outcome out = {0};
+	struct start *s = start_new(st, &without_pools, on_outcome, &out);
+	int64_t rev = store_fake_put(st, key, value);
+
+	store_fake_unindex(st, key);
+	ck_assert_int_eq(run_node(base, s, &out, "10.0.0.1/24", NULL), 0);
+	ck_assert_str_eq(store_fake_value(st, key), value);
+	ck_assert_int_gt(store_fake_rev(st, key), rev);
+	rev = store_fake_rev(st, key);
+	ck_assert_int_eq(run_node(base, s, &out, "10.0.0.1/24", NULL), 0);
+	ck_assert_int_eq(store_fake_rev(st, key), rev);
+	start_free(s);
+	store_close(st);
+	event_base_free(base);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *tc = tcase_create("felix");
@@ -532,6 +556,7 @@ int main(void)
 	tcase_add_test(tc, test_default_pool);
 	tcase_add_test(tc, test_address_taken);
 	tcase_add_test(tc, test_node_again);
+	tcase_add_test(tc, test_unindexed);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);

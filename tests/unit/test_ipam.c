@@ -171,6 +171,8 @@ static int db_do(struct ipam_request *rq, const struct store_req *req, struct er
 	int r;
 
 	vec_for_each (&db.v, kv) {
+		if (req->unindexed)
+			break;
 		if (req->verb == STORE_LIST ? strncmp(kv->key, req->key, strlen(req->key)) == 0
 					    : strcmp(kv->key, req->key) == 0)
 			vec_push(&found, (struct store_kv){.key = kv->key,
@@ -1477,6 +1479,74 @@ START_TEST(store_fails)
 }
 END_TEST
 
+/* An older Kubernetes cluster has not all of the kinds. */
+START_TEST(kind_is_not_there)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct event_base *base = event_base_new();
+	struct store *st = store_fake_new(base);
+	struct ip ip = {0};
+
+	store_fake_put(st, POOL_KEY "p", "{\"spec\":{\"cidr\":\"10.244.0.0/16\"}}");
+	store_fake_lack(st, "/calico/resources/v3/projectcalico.org/ipreservations/");
+	ck_assert_int_eq(start_and_free(base, st, ipam_assign_new(&a), &ip), 0);
+	ck_assert_int_eq(ip.family, IP_V4);
+	store_fake_lack(st, POOL_KEY);
+	a.handle = "h2";
+	ck_assert_int_eq(start_and_free(base, st, ipam_assign_new(&a), &ip), -ENOENT);
+	store_close(st);
+	event_base_free(base);
+}
+END_TEST
+
+/* A block whose affinity an older Calico wrote such that no list of the node's has it. */
+START_TEST(unindexed_is_found)
+{
+	static const char key[] = "/calico/ipam/v2/host/n1/ipv4/block/10.244.77.0-26";
+	struct ipam_assign a = assign_args("n1", "h");
+	struct prefix cidr = prefix_from("10.244.77.0/26");
+	struct event_base *base = event_base_new();
+	struct store *st = store_fake_new(base);
+	struct ipam_request *rq;
+	struct ip ip = {0};
+
+	store_fake_put(st, POOL_KEY "p", "{\"spec\":{\"cidr\":\"10.244.0.0/16\"}}");
+	rq = ipam_claim_new(&cidr, "n1", NOW);
+	ck_assert_int_eq(start_and_free(base, st, rq, NULL), 0);
+	store_fake_unindex(st, key);
+	ck_assert_int_eq(start_and_free(base, st, ipam_assign_new(&a), &ip), 0);
+	ck_assert(prefix_contains(&cidr, &ip));
+	store_fake_unindex(st, key);
+	ck_assert_int_eq(start_and_free(base, st, ipam_release_handle_new("h", NOW), NULL), 0);
+	store_fake_unindex(st, key);
+	ck_assert_int_eq(
+		start_and_free(base, st, ipam_unclaim_new(NULL, "n1", true, NOW), NULL), 0);
+	ck_assert_ptr_null(store_fake_value(st, key));
+	store_close(st);
+	event_base_free(base);
+}
+END_TEST
+
+/* What another wrote as the owner of a block is no name of a node's. */
+START_TEST(owner_is_no_name)
+{
+	struct ip ip;
+
+	setup();
+	put_pool("p", "10.244.0.0/16", 26, ",\"nodeSelector\":\"has(rack)\"");
+	put_node("n1", "r");
+	ip = assign("n1", "h");
+	for (struct mem_kv *kv = db.v.v; kv < db.v.v + db.v.n; kv++) {
+		char *at = strstr(kv->value, "\"affinity\":\"host:n1\"");
+
+		if (at)
+			memcpy(at, "\"affinity\":\"host: 1\"", strlen("\"affinity\":\"host: 1\""));
+	}
+	ck_assert_int_eq(ip.family, IP_V4);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("h", NOW)), 0);
+}
+END_TEST
+
 /* A failure after each operation, when an address of one family may have been taken already. */
 START_TEST(failed_is_undone)
 {
@@ -1982,6 +2052,9 @@ int main(void)
 	tcase_add_loop_test(t, failed_is_undone, 0, 2);
 	tcase_add_loop_test(t, answer_is_lost, 0, N_LOSSY);
 	tcase_add_test(t, cancelled);
+	tcase_add_test(t, kind_is_not_there);
+	tcase_add_test(t, unindexed_is_found);
+	tcase_add_test(t, owner_is_no_name);
 	tcase_add_test(t, processes_on_sqlite);
 	tcase_add_test(t, killed_on_sqlite);
 	suite_add_tcase(s, t);

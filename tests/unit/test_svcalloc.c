@@ -215,6 +215,7 @@ START_TEST(test_by_name)
 	auto_(service) struct service *d = service("d", "\"clusterIP\":\"10.97.0.10\"," PORTS);
 	auto_(service) struct service *e =
 		service("e", "\"type\":\"NodePort\",\"ports\":[{\"port\":80,\"nodePort\":80}]");
+	auto_(service) struct service *f = service("f", "\"clusterIP\":\"10.96.0.11\"," PORTS);
 
 	ck_assert_int_eq(claim(a, NULL), 0);
 	/* Before a is written, its claim says so; then a itself. */
@@ -231,6 +232,10 @@ START_TEST(test_by_name)
 	}
 	ck_assert_int_eq(claim(d, NULL), -EINVAL);
 	ck_assert_int_eq(claim(e, NULL), -EINVAL);
+	/* What no Service can be called holds nothing. */
+	store_fake_put(st, "/margay/v1/serviceips/10.96.0.11", "{\"service\":\"a b/x\"}");
+	ck_assert_int_eq(claim(f, NULL), 0);
+	store_fake_put(st, "/margay/v1/serviceips/10.96.0.11", NULL);
 	ck_assert_uint_eq(n_claims(), 2);
 	/* Claimed again by itself. */
 	ck_assert_int_eq(claim(a, a), 0);
