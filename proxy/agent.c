@@ -195,8 +195,11 @@ static void on_unknown(void *arg)
 	schedule(a);
 }
 
-static const struct cache_ops cache_ops = {
+/* Where Kubernetes has the Services, a lock of Calico's objects is none of theirs. */
+static const struct cache_ops managed_ops = {
 	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown};
+static const struct cache_ops own_ops = {
+	.in_sync = on_in_sync, .state = on_sync_state, .unknown = on_unknown, .heed_lock = true};
 
 static void note_unknown(void *arg, const char *key)
 {
@@ -844,7 +847,8 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->addrs_unknown = a->nat_changed = a->sysctl_unknown = true;
 	a->n_kinds = cc.use_weps ? N_CACHED : CACHE_WEPS;
 	define_kinds(a);
-	a->cache = cache_new(st, a->kinds, a->n_kinds, &cache_ops, a, NULL);
+	a->cache = cache_new(
+		st, a->kinds, a->n_kinds, store_is_managed(st) ? &managed_ops : &own_ops, a, NULL);
 	on_sync_state(a);
 	add_metrics(a);
 	if (conf->sync_ms)

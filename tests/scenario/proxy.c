@@ -595,6 +595,28 @@ static void end(void)
 	event_base_free(w.base);
 }
 
+#define CLUSTER "/calico/resources/v3/projectcalico.org/clusterinformations/default"
+
+/* While the datastore is locked, which may be since it is being filled, what is missing there is not gone. */
+static void test_locked(void)
+{
+	begin();
+	stop();
+	step("a start on a datastore that is locked");
+	store_fake_put(w.st, CLUSTER, "{\"spec\":{\"datastoreReady\":false}}");
+	del_service("web");
+	start();
+	settle();
+	expect(SERVERS(A1, B1, A1 B1));
+	if (health_print(w.health, HEALTH_READY, NULL))
+		fail("it is ready");
+	step("and it is unlocked");
+	store_fake_put(w.st, CLUSTER, "{\"spec\":{\"datastoreReady\":true}}");
+	settle();
+	expect(IPVS("", "", ""));
+	end();
+}
+
 static void test_managed(void)
 {
 	const struct fault none = {0};
@@ -962,6 +984,7 @@ int main(void)
 	test_addresses_unread();
 	test_removed();
 	test_undecodable();
+	test_locked();
 	test_managed();
 	test_undecodable_masq();
 	test_one_unread();
