@@ -37,9 +37,20 @@ static const json_t *member(const json_t *top, const char *path)
 	return json_is_null(j) ? NULL : j;
 }
 
+/* Addresses, too: one may have a password in it. */
+static bool is_secret(const char *key)
+{
+	static const char *const parts[] = {"password", "endpoint", "token", "api_root"};
+
+	for (size_t i = 0; i < array_size(parts); i++)
+		if (strstr(key, parts[i]))
+			return true;
+	return false;
+}
+
 static void wrong(struct reader *rd, const char *key, const char *want)
 {
-	const json_t *j = strstr(key, "password") ? NULL : member(rd->top, key);
+	const json_t *j = is_secret(key) ? NULL : member(rd->top, key);
 	auto_free char *got = j ? json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 
 	if (rd->code != 0)
@@ -392,6 +403,14 @@ static void get_per_pod(struct reader *rd, struct cni_conf *c)
 	get_attachments(rd, c);
 }
 
+/* How much of its text is not the netconf's own, which may be a password. */
+static int said_of(const json_error_t *je)
+{
+	const char *near = strstr(je->text, " near ");
+
+	return near ? (int)(near - je->text) : (int)strlen(je->text);
+}
+
 int cni_conf_parse(
 	const char *text, size_t len, bool with_prev, struct cni_conf **ret, struct err *err)
 {
@@ -410,8 +429,8 @@ int cni_conf_parse(
 		if (top)
 			err_set(err, -EINVAL, "netconf: want a JSON object");
 		else
-			err_set(err, -EINVAL, "netconf: line %d, column %d: %s", je.line, je.column,
-				je.text);
+			err_set(err, -EINVAL, "netconf: line %d, column %d: %.*s", je.line,
+				je.column, said_of(&je), je.text);
 		json_decref(top);
 		return CNI_E_DECODE;
 	}

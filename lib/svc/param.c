@@ -311,8 +311,7 @@ static int load_file(struct params *ps, const char *path, bool must_exist, struc
 			continue;
 		eq = strchr(name, '=');
 		if (!eq || eq == name)
-			return err_set(err, -EINVAL, "%s:%u: \"%.64s\": want `name = value`", path,
-				n, name);
+			return err_set(err, -EINVAL, "%s:%u: want `name = value`", path, n);
 		*eq = '\0';
 		name = trim(name);
 		s = find(ps, name, strlen(name), &i);

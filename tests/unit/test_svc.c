@@ -180,7 +180,7 @@ static const struct {
 	{NULL, "--t-mt 1500", "\"--t-mt\" is no option of test: --help lists them"},
 	{NULL, "more", "\"more\" is no option of test: --help lists them"},
 	{NULL, "--t-mtu", "option --t-mtu: want a value after it"},
-	{"T_MTU 1500\n", "", "%s/conf:1: \"T_MTU 1500\": want `name = value`"},
+	{"T_MTU: 1500\n", "", "%s/conf:1: want `name = value`"}, /* which may be a password */
 	{NULL, "--config=/nowhere/margay.conf", NULL},
 };
 
