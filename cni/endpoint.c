@@ -42,7 +42,7 @@ int endpoint_key(const struct call *c, char **ret, struct err *err)
 	return 0;
 }
 
-int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err *err)
+static int get(struct call *c, struct wep **ret, char **ret_text, int64_t *ret_rev, struct err *err)
 {
 	struct store_kv kv;
 	int r;
@@ -56,8 +56,15 @@ int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err 
 		return r;
 	r = wep_decode(kv.key, kv.value, kv.len, ret, err);
 	*ret_rev = kv.rev;
+	if (r == 0 && ret_text)
+		*ret_text = take_ptr(kv.value);
 	store_kv_done(&kv);
 	return r < 0 ? err_wrap(err, -EINVAL, "%s", c->wep_key) : 0;
+}
+
+int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err *err)
+{
+	return get(c, ret, NULL, ret_rev, err);
 }
 
 static void set_identity(struct wep *w, const struct call *c, const struct wep *old)
@@ -92,6 +99,15 @@ static void set_ports(struct wep *w, const struct call *c)
 	}
 }
 
+/* What others have put there stays. */
+static void add_labels(struct labels *l, const struct labels *more)
+{
+	const struct label *e;
+
+	vec_for_each (&more->v, e)
+		labels_set(l, e->name, e->value);
+}
+
 static struct wep *endpoint_new(const struct call *c, const struct wep *old, const struct ip *ips,
 	size_t n_ips, const struct mac *mac)
 {
@@ -99,6 +115,10 @@ static struct wep *endpoint_new(const struct call *c, const struct wep *old, con
 	const struct cni_pair *p;
 
 	set_identity(w, c, old);
+	if (old) {
+		add_labels(&w->meta.labels, &old->meta.labels);
+		add_labels(&w->meta.annotations, &old->meta.annotations);
+	}
 	vec_for_each (&c->conf->labels, p)
 		labels_set(&w->meta.labels, p->name, p->value);
 	labels_set(&w->meta.labels, "projectcalico.org/namespace", c->namespace);
@@ -129,14 +149,14 @@ int endpoint_put(
 
 	for (int i = 0; i < MAX_TRIES && (r == -ESTALE || r == -EEXIST || r == -ENOENT); i++) {
 		auto_(wep) struct wep *old = NULL, *w = NULL;
-		auto_free char *text = NULL;
+		auto_free char *text = NULL, *stored = NULL;
 		int64_t rev;
 
-		r = endpoint_get(c, &old, &rev, err);
+		r = get(c, &old, &stored, &rev, err);
 		if (r < 0 && r != -ENOENT && r != -EINVAL)
 			return r;
 		w = endpoint_new(c, old, ips, n_ips, mac);
-		text = wep_encode(w, NULL);
+		text = wep_encode(w, stored);
 		if (rev != 0)
 			r = store_update_wait(
 				c->st, c->wep_key, text, rev, c->deadline_ms, NULL, err);
