@@ -82,6 +82,8 @@ static const char *hint_of(const struct etcd_call *c, const struct httpc_res *re
 	bool https = strncmp(where(c), "https:", 6) == 0;
 	const char *text = res->err->text;
 
+	if (strstr(text, "private key"))
+		return "that ETCD_KEY_FILE is readable, the key of ETCD_CERT_FILE and not encrypted";
 	if (https && (strstr(text, "SSL_ERROR_SYSCALL") || strstr(text, "wrong version number") ||
 			     strstr(text, "reset by peer")))
 		return "that etcd has TLS there (else write http:// in ETCD_ENDPOINTS), "

@@ -155,6 +155,20 @@ static int read_cluster(
 	return r;
 }
 
+static int check_texts(const json_t *user, struct err *err)
+{
+	static const char *const names[] = {"token", "tokenFile", "client-certificate",
+		"client-key", "client-certificate-data", "client-key-data"};
+
+	for (size_t i = 0; i < array_size(names); i++) {
+		const json_t *j = json_object_get(user, names[i]);
+
+		if (j && !json_is_string(j) && !json_is_null(j))
+			return err_set(err, -EINVAL, "%s: want text: put it in quotes", names[i]);
+	}
+	return 0;
+}
+
 static int read_user(const json_t *user, const char *path, struct kube_config *c, struct err *err)
 {
 	static const char *const refused[] = {"exec", "auth-provider", "username", "as"};
@@ -166,7 +180,9 @@ static int read_user(const json_t *user, const char *path, struct kube_config *c
 				"%s is not supported: give the user a token, a tokenFile or "
 				"client-certificate and client-key (kubectl create token makes a token)",
 				refused[i]);
-	r = decode(user, "client-certificate-data", &c->cert_pem, err);
+	r = check_texts(user, err);
+	if (r == 0)
+		r = decode(user, "client-certificate-data", &c->cert_pem, err);
 	if (r == 0)
 		r = decode(user, "client-key-data", &c->key_pem, err);
 	c->cert_file = file_of(path, text_of(user, "client-certificate"));
@@ -236,6 +252,13 @@ static char *existing(const char *path)
 	return access(path, R_OK) == 0 ? mem_strdup(path) : NULL;
 }
 
+static int check_pair(const struct kube_config *c, struct err *err)
+{
+	return !c->cert_file == !c->key_file
+		       ? 0
+		       : err_set(err, -EINVAL, "want both K8S_CERT_FILE and K8S_KEY_FILE, or none");
+}
+
 /* What a pod finds, where the parameters do not say otherwise. */
 static int from_parameters(const struct store_conf *conf, struct kube_config *c, struct err *err)
 {
@@ -258,9 +281,7 @@ static int from_parameters(const struct store_conf *conf, struct kube_config *c,
 	c->token_file = dup_set(conf->k8s_token_file);
 	if (!c->token && !c->token_file && !c->cert_file)
 		c->token_file = existing(ACCOUNT "token");
-	if (!c->cert_file != !c->key_file)
-		return err_set(err, -EINVAL, "want both K8S_CERT_FILE and K8S_KEY_FILE, or none");
-	return 0;
+	return check_pair(c, err);
 }
 
 /* The servers as they were last seen. Their certificates are for the name that is configured. */
@@ -283,6 +304,37 @@ static void add_seen(struct kube_config *c, const char *path)
 	}
 }
 
+static void replace(char **text, const char *by)
+{
+	free(*text);
+	*text = dup_set(by);
+}
+
+/* A parameter that is set has the last word over what a file says, as with Calico. */
+static int override(const struct store_conf *conf, struct kube_config *c, struct err *err)
+{
+	int r = 0;
+
+	if (!is_set(conf->kubeconfig))
+		return 0;
+	if (is_set(conf->k8s_ca_file)) {
+		replace(&c->ca_file, conf->k8s_ca_file);
+		replace(&c->ca_pem, NULL);
+	}
+	if (is_set(conf->k8s_cert_file) || is_set(conf->k8s_key_file)) {
+		replace(&c->cert_file, conf->k8s_cert_file);
+		replace(&c->key_file, conf->k8s_key_file);
+		replace(&c->cert_pem, NULL);
+		replace(&c->key_pem, NULL);
+		r = check_pair(c, err);
+	}
+	if (is_set(conf->k8s_api_token) || is_set(conf->k8s_token_file)) {
+		replace(&c->token, conf->k8s_api_token);
+		replace(&c->token_file, conf->k8s_token_file);
+	}
+	return r;
+}
+
 int kube_config_load(const struct store_conf *conf, struct kube_config *ret, struct err *err)
 {
 	struct kube_config c = {0};
@@ -298,6 +350,8 @@ int kube_config_load(const struct store_conf *conf, struct kube_config *ret, str
 	} else {
 		r = from_parameters(conf, &c, err);
 	}
+	if (r == 0)
+		r = override(conf, &c, err);
 	if (r == 0 && is_set(conf->k8s_api_endpoint))
 		r = add_servers(&c, conf->k8s_api_endpoint, "K8S_API_ENDPOINT", err);
 	if (r < 0) {

@@ -554,6 +554,8 @@ static void set_tls(struct httpc_op *op, const struct httpc_tls *tls)
 	set_text(op, CURLOPT_CAINFO, tls->ca_file);
 	set_text(op, CURLOPT_SSLCERT, tls->cert_file);
 	set_text(op, CURLOPT_SSLKEY, tls->key_file);
+	set_text(op, CURLOPT_KEYPASSWD,
+		""); /* of a key that wants one nobody is asked on a terminal */
 	set_pem(op, CURLOPT_CAINFO_BLOB, tls->ca_pem);
 	set_pem(op, CURLOPT_SSLCERT_BLOB, tls->cert_pem);
 	set_pem(op, CURLOPT_SSLKEY_BLOB, tls->key_pem);

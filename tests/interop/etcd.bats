@@ -162,7 +162,12 @@ told() { # TEXT
 	told 'self-signed certificate: check ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE'
 	export ETCD_CA_CERT_FILE=$PWD/none.pem
 	told "$PWD/none.pem: check ETCD_CA_CERT_FILE"
-	unset ETCD_CA_CERT_FILE
+	export ETCD_CA_CERT_FILE=$PWD/ca.pem ETCD_CERT_FILE=$PWD/ca.pem ETCD_KEY_FILE=$PWD/locked.key
+	openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes128 -pass pass:x -out locked.key
+	told 'check that ETCD_KEY_FILE is readable, the key of ETCD_CERT_FILE and not encrypted'
+	export ETCD_KEY_FILE=$PWD/none.key
+	told 'check that ETCD_KEY_FILE is readable'
+	unset ETCD_CA_CERT_FILE ETCD_CERT_FILE ETCD_KEY_FILE
 	export ETCD_ENDPOINTS=http://127.0.0.1:9
 	told "Couldn't connect to server: check ETCD_ENDPOINTS, and that etcd runs there"
 	export ETCD_ENDPOINTS=http://known:secret-of-known@127.0.0.1:2379

@@ -1103,6 +1103,8 @@ START_TEST(kubeconfigs_are_refused)
 		{CONFIG("server: 'https://h'", "client-key: k"), "or none of them"},
 		{CONFIG("server: 'https://h', certificate-authority-data: '*'", ""),
 			"certificate-authority-data: want base64 of PEM"},
+		{CONFIG("server: 'https://h'", "token: 12345678"),
+			"user u: token: want text: put it in quotes"},
 	};
 	struct kube_config c;
 
@@ -1147,6 +1149,43 @@ START_TEST(parameters_in_place_of_a_kubeconfig)
 	conf = (struct store_conf){.kubeconfig = "/proc/self/none"};
 	ck_assert_int_eq(kube_config_load(&conf, &c, &err), -EHOSTUNREACH);
 	ck_assert_str_eq(err.text, "KUBECONFIG: open /proc/self/none: No such file or directory");
+}
+END_TEST
+
+/* A parameter that is set has the last word. */
+START_TEST(parameters_beside_a_kubeconfig)
+{
+	static const char text[] =
+		CONFIG("server: 'https://192.0.2.1:6443', certificate-authority: /old-ca",
+			"token: old, client-certificate: /old-cert, client-key: /old-key");
+	char path[] = "/tmp/margay-kube-XXXXXX";
+	int fd = mkstemp(path);
+	struct store_conf conf = {.kubeconfig = path, .k8s_api_token = "new"};
+	struct kube_config c;
+
+	ck_assert_int_eq(write(fd, text, strlen(text)), (int)strlen(text));
+	close(fd);
+	ck_assert_msg(kube_config_load(&conf, &c, &err) == 0, "%s", err.text);
+	ck_assert_str_eq(c.token, "new");
+	ck_assert_str_eq(c.ca_file, "/old-ca");
+	ck_assert_str_eq(c.cert_file, "/old-cert");
+	kube_config_done(&c);
+	conf = (struct store_conf){.kubeconfig = path,
+		.k8s_token_file = "/new-token",
+		.k8s_ca_file = "/new-ca",
+		.k8s_cert_file = "/new-cert",
+		.k8s_key_file = "/new-key"};
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), 0);
+	ck_assert_ptr_null(c.token);
+	ck_assert_str_eq(c.token_file, "/new-token");
+	ck_assert_str_eq(c.ca_file, "/new-ca");
+	ck_assert_str_eq(c.cert_file, "/new-cert");
+	ck_assert_str_eq(c.key_file, "/new-key");
+	kube_config_done(&c);
+	conf.k8s_key_file = NULL;
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "want both K8S_CERT_FILE and K8S_KEY_FILE, or none");
+	unlink(path);
 }
 END_TEST
 
@@ -1210,6 +1249,7 @@ int main(void)
 	tcase_add_test(tc, kubeconfigs_are_read);
 	tcase_add_test(tc, kubeconfigs_are_refused);
 	tcase_add_test(tc, parameters_in_place_of_a_kubeconfig);
+	tcase_add_test(tc, parameters_beside_a_kubeconfig);
 	tcase_add_test(tc, servers_that_were_seen_come_last);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
