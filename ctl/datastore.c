@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -448,18 +449,25 @@ static void task_done(struct task *t)
 static int write_export(struct task *t, struct err *err)
 {
 	auto_free char *text = NULL;
+	struct stat sb;
 	size_t len = 0;
 	FILE *out;
 	int r;
 
 	if (!t->file || strcmp(t->file, "-") == 0)
 		return snapshot_print(&t->source, stdout, err);
-	out = open_memstream(&text, &len);
+	/* What is no file, as /dev/stdout or a pipe, is not replaced by one. */
+	if (lstat(t->file, &sb) == 0 && !S_ISREG(sb.st_mode))
+		out = fopen(t->file, "we");
+	else
+		out = open_memstream(&text, &len);
 	if (!out)
-		abort(); /* out of memory */
+		return err_set(err, -errno, "open %s: %s", t->file, strerror(errno));
 	r = snapshot_print(&t->source, out, err);
-	fclose(out);
-	return r < 0 ? r : file_write_atomic(t->file, text, len, 0600, err);
+	fclose(out); /* all of it was written by then */
+	if (r < 0)
+		err_wrap(err, r, "write %s", t->file);
+	return r < 0 || !text ? r : file_write_atomic(t->file, text, len, 0600, err);
 }
 
 static int verb_export(struct ctl *c, int argc, char **argv)

@@ -577,3 +577,20 @@ No IPv6 peers found."
 	has "1 objects were written to sqlite:$MARGAY_SQLITE_PATH, which stays locked"
 	has "margayctl datastore unlock"
 }
+
+@test "an export to what is no file is written there" {
+	pool a 10.244.0.0/16 | ctl apply -f -
+	ctl datastore export -f all
+	ctl datastore export -f /dev/stdout | cmp all -
+	[ -L /dev/stdout ]
+	mkfifo pipe
+	cat pipe >piped &
+	ctl datastore export -f pipe
+	wait $!
+	cmp all piped
+	[ -p pipe ]
+	run ctl datastore export -f /dev/full
+	[ "$status" -eq 1 ]
+	has "write /dev/full: the export: No space left on device"
+	[ -c /dev/full ]
+}
