@@ -219,7 +219,7 @@ soak)
 	builds asan release
 	list_release_tests
 	try "soak, sanitizers" run_tests asan soak
-	try "soak, release build" run_tests release soak
+	try "soak, release build" run_tests release soak_cluster
 	try skips check_skips
 	;;
 cluster)
