@@ -261,7 +261,7 @@ static void on_grant(struct etcd_call *c, int r, const json_t *answer, const str
 }
 
 /* The comparison failed: kv is what is there, NULL = nothing. */
-static int lost(const struct store_req *req, const json_t *kv, struct err *err)
+static int lost(const struct store_req *req, int64_t want, const json_t *kv, struct err *err)
 {
 	long long rev = etcd_int(kv, "mod_revision");
 
@@ -271,7 +271,7 @@ static int lost(const struct store_req *req, const json_t *kv, struct err *err)
 		return err_set(err, -ENOENT, "%s: not in the datastore", req->key);
 	return err_set(err, -ESTALE,
 		"%s: was changed meanwhile: it has revision %lld, expected was %lld", req->key, rev,
-		(long long)req->rev);
+		(long long)want);
 }
 
 static void on_write(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
@@ -288,7 +288,8 @@ static void on_write(struct etcd_call *c, int r, const json_t *answer, const str
 	if (r == 0 && !json_is_true(json_object_get(answer, "succeeded"))) {
 		range = json_object_get(
 			json_array_get(json_object_get(answer, "responses"), 0), "response_range");
-		r = lost(&o->op.req, json_array_get(json_object_get(range, "kvs"), 0), &why);
+		r = lost(
+			&o->op.req, o->rev, json_array_get(json_object_get(range, "kvs"), 0), &why);
 		if (r == -ESTALE && o->op.req.uid && !o->op.req.rev && o->tries++ < DELETE_TRIES) {
 			get_start(o, on_uid);
 			return;
@@ -383,39 +384,22 @@ static const struct store_ops etcd_ops = {
 	.close = etcd_close,
 };
 
-static int check_endpoint(const char *url, struct err *err)
-{
-	const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
-			   : strncmp(url, "https://", 8) == 0 ? url + 8
-							      : NULL;
-
-	if (strchr(url, '@'))
-		return err_set(err, -EINVAL,
-			"ETCD_ENDPOINTS: a user in an address: set ETCD_USERNAME and ETCD_PASSWORD");
-	if (!host || !*host || strpbrk(host, "/?# "))
-		return err_set(err, -EINVAL,
-			"ETCD_ENDPOINTS: \"%s\": want http://HOST:PORT or https://HOST:PORT", url);
-	return 0;
-}
-
 static int add_endpoints(struct etcd *et, const char *text, struct err *err)
 {
 	auto_free char *copy = mem_strdup(text ? text : "");
 	char *save = NULL;
 
 	for (char *s = strtok_r(copy, ", ", &save); s; s = strtok_r(NULL, ", ", &save)) {
-		size_t n = strlen(s);
-		int r;
+		size_t n;
+		int r = servers_check(
+			"ETCD_ENDPOINTS", s, false, "set ETCD_USERNAME and ETCD_PASSWORD", &n, err);
 
-		if (n && s[n - 1] == '/')
-			s[n - 1] = 0;
-		r = check_endpoint(s, err);
 		if (r < 0)
 			return r;
 		if (et->servers.n == SERVERS_MAX)
 			return err_set(
 				err, -EINVAL, "ETCD_ENDPOINTS: want at most %d", SERVERS_MAX);
-		et->endpoints[et->servers.n++] = mem_strdup(s);
+		et->endpoints[et->servers.n++] = mem_strndup(s, n);
 	}
 	if (!et->servers.n)
 		return err_set(err, -EINVAL,

@@ -244,10 +244,12 @@ static void on_done(void *arg, const struct httpc_res *res)
 	}
 	servers_trust(&c->et->servers, &c->turn);
 	r = etcd_check_cluster(c, json_object_get(json, "header"), &c->why);
-	if (r < 0)
+	if (r < 0) {
+		etcd_call_suspect(c); /* of several endpoints one may be the other cluster's */
 		answer_failed(c, r);
-	else
+	} else {
 		c->answer(c, 0, json, NULL);
+	}
 	json_decref(json);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "model/json.h"
 #include "store/etcd.h"
 
 #define LINE_MAX_BYTES (32 * 1024 * 1024)
@@ -107,13 +108,19 @@ static bool on_result(struct etcd_watch *ew, const json_t *result)
 
 static bool on_line(struct stream *s, const char *line, size_t len)
 {
-	json_t *json = json_loadb(line, len, JSON_ALLOW_NUL, NULL);
+	auto_(json) json_t *json = json_loadb(line, len, JSON_ALLOW_NUL, NULL);
 	const json_t *result = json_object_get(json, "result");
-	/* an error ends the stream as well */
-	bool alive = result ? on_result(from_stream(s), result) : true;
+	struct err err = ERR_INIT;
 
-	json_decref(json);
-	return alive;
+	if (!json_is_object(json)) { /* what it told would be missing */
+		stream_fail(s,
+			err_set(&err, -EHOSTUNREACH, "datastore %s: a line of the watch is no JSON",
+				s->w.st->name),
+			&err);
+		return false;
+	}
+	/* an error ends the stream as well */
+	return result ? on_result(from_stream(s), result) : true;
 }
 
 static bool on_data(void *arg, const char *data, size_t len)

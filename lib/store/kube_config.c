@@ -50,18 +50,11 @@ void kube_config_done(struct kube_config *c)
 
 static int add_server(struct kube_config *c, const char *url, const char *what, struct err *err)
 {
-	size_t n = strlen(url);
-	const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
-			   : strncmp(url, "https://", 8) == 0 ? url + 8
-							      : NULL;
+	size_t n;
+	int r = servers_check(what, url, true, "give a token or a certificate", &n, err);
 
-	while (n > 0 && url[n - 1] == '/')
-		n--;
-	if (strchr(url, '@'))
-		return err_set(err, -EINVAL,
-			"%s: a user in an address: give a token or a certificate", what);
-	if (!host || host >= url + n || strpbrk(host, "?# "))
-		return err_set(err, -EINVAL, "%s: \"%s\": want https://HOST:PORT", what, url);
+	if (r < 0)
+		return r;
 	if (c->servers.n == SERVERS_MAX)
 		return err_set(err, -EINVAL, "%s: want at most %d", what, SERVERS_MAX);
 	vec_push(&c->servers, mem_strndup(url, n));

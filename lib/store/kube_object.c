@@ -665,7 +665,7 @@ int kube_object_read(const struct kube_kind *kind, enum kube_group group, const 
 		break;
 	case KUBE_NAMESPACE:
 	case KUBE_ACCOUNT:
-		r = read_profile(kind, obj, ret, err);
+		r = read_profile(kind, obj, ret, &why);
 		break;
 	}
 	if (r < 0) {

@@ -1,6 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "store/servers.h"
 
+#include <errno.h>
+#include <string.h>
+
+#include "base/err.h"
+
+int servers_check(const char *what, const char *url, bool path, const char *instead, size_t *ret_n,
+	struct err *err)
+{
+	const char *host = strncmp(url, "http://", 7) == 0    ? url + 7
+			   : strncmp(url, "https://", 8) == 0 ? url + 8
+							      : NULL;
+	size_t n = strlen(url);
+
+	while (n > 0 && url[n - 1] == '/')
+		n--;
+	if (strchr(url, '@'))
+		return err_set(err, -EINVAL, "%s: a user in an address: %s", what, instead);
+	if (!host || host >= url + n || strpbrk(host, "?# ") ||
+		(!path && memchr(host, '/', (size_t)(url + n - host))))
+		return err_set(err, -EINVAL,
+			"%s: \"%s\": want http://HOST:PORT or https://HOST:PORT", what, url);
+	*ret_n = n;
+	return 0;
+}
+
 bool servers_next(const struct servers *s, struct servers_turn *t, int64_t now_ms)
 {
 	size_t best = SERVERS_MAX;

@@ -19,6 +19,8 @@
  * tells, and of its progress etcd tells every 10 minutes only. */
 #define SERVERS_ALIVE_MS 30000
 
+struct err;
+
 struct servers {
 	size_t n;
 	size_t first; /* that one, and from there on in their order */
@@ -31,6 +33,14 @@ struct servers_turn {
 	int64_t heard_ms; /* its last sign, or when it was asked */
 	uint32_t tried;
 };
+
+/*
+ * "http://HOST:PORT" or "https://HOST:PORT", slashes behind it and, where path is true, a path apart; *ret_n
+ * is its length without the slashes. EINVAL, of which err says: what (the parameter), the address unless a
+ * user is in it, whose password nobody shall see, and instead: where that belongs.
+ */
+int servers_check(const char *what, const char *url, bool path, const char *instead, size_t *ret_n,
+	struct err *err);
 
 /* false: each was asked. */
 bool servers_next(const struct servers *s, struct servers_turn *t, int64_t now_ms);

@@ -150,15 +150,20 @@ static bool is_stream(const struct httpc_op *op)
 	return op->on_data && status_of(op) / 100 == 2;
 }
 
+/* Of an answer that is not told in pieces: of a stream, only a refusal is not. */
+static size_t body_max(const struct httpc_op *op)
+{
+	return op->on_data ? ERROR_BODY_MAX : op->max_bytes;
+}
+
 /* ---- what curl calls ---- */
 
 static size_t on_write(char *data, size_t size, size_t n, void *arg)
 {
 	struct httpc_op *op = arg;
-	size_t max = op->on_data ? ERROR_BODY_MAX : op->max_bytes;
 
 	n *= size;
-	if (op->stopped || (!is_stream(op) && op->in.len + n > max)) {
+	if (op->stopped || (!is_stream(op) && op->in.len + n > body_max(op))) {
 		op->too_long = !op->stopped;
 		return 0;
 	}
@@ -280,7 +285,7 @@ static void finish(struct httpc_op *op, CURLcode rc)
 		res.err = &err;
 		drop_time(op->why);
 		if (op->too_long)
-			err_set(&err, res.r, "the answer is longer than %zu bytes", op->max_bytes);
+			err_set(&err, res.r, "the answer is longer than %zu bytes", body_max(op));
 		else
 			err_set(&err, res.r, "%s", op->why[0] ? op->why : lib.easy_strerror(rc));
 	}

@@ -392,6 +392,42 @@ START_TEST(a_line_without_end_is_cut_off)
 }
 END_TEST
 
+START_TEST(a_line_that_is_no_json_is_asked_for_again)
+{
+	open_store("http://a:1");
+	watch_start(7);
+	request("/v3/watch", "");
+	answer(200, CREATED, 7);
+	answer(200, "{\"result\":{\"events\":[" EVENT "]}}\n", 8);
+	httpc_fake_data(op, "<html>\n", 7);
+	request("/v3/watch", "\"start_revision\":\"9\"");
+	ck_assert_int_eq(n_events, 1);
+	ck_assert_int_eq(ended, 0);
+}
+END_TEST
+
+START_TEST(another_cluster_is_asked_last)
+{
+	char first[64];
+
+	open_store("http://a:1,http://b:1");
+	list_start();
+	request("/v3/kv/range", "");
+	snprintf(first, sizeof(first), "%s", httpc_fake_url(op));
+	answer(200, "{" HEADER "}", 7);
+	list_start();
+	request("/v3/kv/range", "");
+	ck_assert_str_eq(httpc_fake_url(op), first);
+	answer(200, "{\"header\":{\"cluster_id\":\"4711\",\"revision\":\"#\"}}", 7);
+	ck_assert_int_eq(ended, -EHOSTUNREACH);
+	ck_assert_ptr_nonnull(strstr(text, "another cluster"));
+	ended = 0;
+	list_start();
+	request("/v3/kv/range", "");
+	ck_assert_str_ne(httpc_fake_url(op), first);
+}
+END_TEST
+
 START_TEST(not_all_clients_begin_with_the_same_endpoint)
 {
 	int n_a = 0;
@@ -429,6 +465,8 @@ int main(void)
 	tcase_add_loop_test(tc, a_watch_leaves_a_member_without_leader, 0, 2);
 	tcase_add_test(tc, a_member_that_lags_is_no_older_copy);
 	tcase_add_test(tc, a_line_without_end_is_cut_off);
+	tcase_add_test(tc, a_line_that_is_no_json_is_asked_for_again);
+	tcase_add_test(tc, another_cluster_is_asked_last);
 	tcase_add_test(tc, not_all_clients_begin_with_the_same_endpoint);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

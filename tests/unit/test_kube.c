@@ -1090,7 +1090,7 @@ START_TEST(kubeconfigs_are_refused)
 		{"kind: Config\n",
 			"current-context is not set: kubectl config use-context sets it"},
 		{"current-context: x\n", "contexts: no entry is called \"x\""},
-		{CONFIG("server: h", ""), "cluster k: server: \"h\": want https://HOST:PORT"},
+		{CONFIG("server: h", ""), "cluster k: server: \"h\": want http://HOST:PORT or "},
 		{CONFIG("server: 'https://u:pw@h'", ""),
 			"server: a user in an address: give a token or a certificate"},
 		{CONFIG("server: 'https://h', proxy-url: 'http://p'", ""),
@@ -1142,7 +1142,8 @@ START_TEST(parameters_in_place_of_a_kubeconfig)
 	ck_assert_str_eq(err.text, "want both K8S_CERT_FILE and K8S_KEY_FILE, or none");
 	conf = (struct store_conf){.k8s_api_endpoint = "a:1"};
 	ck_assert_int_eq(kube_config_load(&conf, &c, &err), -EINVAL);
-	ck_assert_str_eq(err.text, "K8S_API_ENDPOINT: \"a:1\": want https://HOST:PORT");
+	ck_assert_str_eq(
+		err.text, "K8S_API_ENDPOINT: \"a:1\": want http://HOST:PORT or https://HOST:PORT");
 	conf = (struct store_conf){.k8s_api_endpoint = ""};
 	ck_assert_int_eq(kube_config_load(&conf, &c, &err), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(err.text, "wants KUBECONFIG, or K8S_API_ENDPOINT"));
