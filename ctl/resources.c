@@ -420,46 +420,52 @@ static int delete_also(struct store *st, enum kind kind, const char *name, struc
 	return r == -ENOENT ? 0 : r;
 }
 
-/*
- * Gives an address back, if it is the node's still: what an endpoint says may have been true once,
- * and its address be another pod's by now, on another node.
- */
-static int release_of_node(struct store *st, const struct store_list *blocks, const struct ip *ip,
-	const char *node, struct err *err)
+static int release_of_block(
+	struct store *st, const struct ipam_block *b, const char *node, bool *any, struct err *err)
 {
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < blocks->n; i++) {
-		const struct store_kv *kv = &blocks->v[i];
-		auto_(ipam_block) struct ipam_block *b = NULL;
-		const struct ipam_block_attr *a;
-		struct prefix cidr;
-		const char *of;
+	for (uint32_t i = 0; r == 0 && i < b->size; i++) {
+		const struct ipam_block_attr *a = b->alloc[i] < 0 ? NULL : &b->attrs.v[b->alloc[i]];
+		const char *of = a ? ipam_block_attr_get(a, "node") : NULL;
+		struct ip ip;
 
-		if (!ipam_key_parse_block(kv->key, &cidr) || !prefix_contains(&cidr, ip))
+		if (!of || strcmp(of, node) != 0 || !a->handle || a->released_s ||
+			!ip_add(&b->cidr.addr, i, &ip))
 			continue;
-		r = ipam_block_decode(kv->value, kv->len, &b, err);
-		if (r < 0)
-			return err_wrap(err, r, "%s (see margayctl ipam drop --help)", kv->key);
-		a = block_lookup(b, ip);
-		of = a ? ipam_block_attr_get(a, "node") : NULL;
-		if (!a || !a->handle || !of || strcmp(of, node) != 0)
-			continue;
-		r = run(st, ipam_release_ip_new(ip, a->handle, clock_real_ns()), err);
-		if (r == -ENOENT)
+		r = run(st, ipam_release_ip_new(&ip, a->handle, clock_real_ns()), err);
+		*any |= r == 0;
+		if (r == -ENOENT || r == -ESTALE) /* given back, and perhaps given anew, meanwhile */
 			r = 0;
 	}
 	return r;
 }
 
+/* Every address that its block says was given on the node: of a pod no other trace may be left. */
+static int release_addresses(struct store *st, const char *node, bool *any, struct err *err)
+{
+	struct store_list list = {0};
+	int r = store_list_wait(st, IPAM_KEY_BLOCKS, 0, &list, err);
+
+	for (size_t i = 0; r == 0 && i < list.n; i++) {
+		auto_(ipam_block) struct ipam_block *b = NULL;
+		struct err why = ERR_INIT;
+
+		if (ipam_block_decode(list.v[i].value, list.v[i].len, &b, &why) < 0)
+			ctl_warn("%s (see margayctl ipam drop --help): left alone: %s",
+				list.v[i].key, why.text);
+		else
+			r = release_of_block(st, b, node, any, err);
+	}
+	store_list_done(&list);
+	return r;
+}
+
 static int delete_endpoints(struct store *st, const char *node, struct err *err)
 {
-	struct store_list list = {0}, blocks = {0};
+	struct store_list list = {0};
 	char prefix[KEY_SIZE];
 	int r = store_list_wait(st, key_prefix(KIND_WORKLOADENDPOINT, NULL, prefix), 0, &list, err);
-
-	if (r == 0)
-		r = store_list_wait(st, IPAM_KEY_BLOCKS, 0, &blocks, err);
 
 	for (size_t i = 0; r == 0 && i < list.n; i++) {
 		auto_(wep) struct wep *w = NULL;
@@ -467,15 +473,11 @@ static int delete_endpoints(struct store *st, const char *node, struct err *err)
 		if (wep_decode(list.v[i].key, list.v[i].value, list.v[i].len, &w, NULL) < 0 ||
 			!w->node || strcmp(w->node, node) != 0)
 			continue;
-		for (size_t k = 0; r == 0 && k < w->networks.n; k++)
-			r = release_of_node(st, &blocks, &w->networks.v[k].addr, node, err);
-		if (r == 0)
-			r = store_delete_wait(st, list.v[i].key, 0, NULL, 0, err);
+		r = store_delete_wait(st, list.v[i].key, 0, NULL, 0, err);
 		if (r == -ENOENT)
 			r = 0;
 	}
 	store_list_done(&list);
-	store_list_done(&blocks);
 	return r;
 }
 
@@ -505,8 +507,10 @@ static int release_node(struct store *st, const struct key *key, struct err *err
 		"vxlan-v6-tunnel-addr-", "wireguard-tunnel-addr-", "wireguard-v6-tunnel-addr-"};
 	auto_free char *own = mem_printf("node.%s", key->name);
 	bool any = false;
-	int r = delete_endpoints(st, key->name, err);
+	int r = release_addresses(st, key->name, &any, err);
 
+	if (r == 0)
+		r = delete_endpoints(st, key->name, err);
 	for (unsigned i = 0; r == 0 && i < array_size(handles); i++) {
 		auto_free char *handle = mem_printf("%s%s", handles[i], key->name);
 

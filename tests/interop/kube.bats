@@ -263,6 +263,19 @@ GROUP=crd.projectcalico.org/v1
 	run -1 "$BIN/margayctl" delete node node-1
 	echo "$output"
 	[ "$output" = "margayctl: Node node-1: does not exist" ]
+	# The addresses of pods that went before their node, too.
+	make_node
+	make_pod
+	ip netns add web-0
+	cni ADD
+	ip netns del web-0
+	api -X DELETE '/api/v1/namespaces/default/pods/web-0?gracePeriodSeconds=0' >/dev/null
+	api -f -X DELETE /api/v1/nodes/node-1 >/dev/null
+	[ "$(api "/apis/$GROUP/ipamhandles" | jq '.items | length')" = 1 ]
+	run -0 "$BIN/margayctl" delete node node-1
+	for plural in ipamhandles ipamblocks blockaffinities; do
+		[ "$(api "/apis/$GROUP/$plural" | jq '.items | length')" = 0 ]
+	done
 }
 
 @test "Services are Kubernetes' own" {
