@@ -144,7 +144,7 @@ static const char *address_from(const struct kube *k)
 /* As whom the request was made. The caller's. */
 static char *credential_of(const struct kube *k)
 {
-	const char *file = *k->conf.kubeconfig ? k->conf.kubeconfig : "K8S_API_TOKEN";
+	const char *file = *k->conf.k8s_api_token ? "K8S_API_TOKEN" : k->conf.kubeconfig;
 
 	if (k->config.token_file)
 		return mem_printf("the token in %s", k->config.token_file);
@@ -164,7 +164,7 @@ static char *look_at(const struct kube_call *c, const char *text)
 		!strstr(text, "wrong version number"))
 		return mem_strdup(
 			*c->k->conf.kubeconfig
-				? "certificate-authority and client-certificate in KUBECONFIG"
+				? "certificate-authority, client-certificate and client-key in KUBECONFIG"
 				: "K8S_CA_FILE, K8S_CERT_FILE and K8S_KEY_FILE");
 	return mem_printf("the address in %s, and that an API server is there", address_from(c->k));
 }

@@ -181,6 +181,8 @@ static int read_user(const json_t *user, const char *path, struct kube_config *c
 	c->cert_file = file_of(path, text_of(user, "client-certificate"));
 	c->key_file = file_of(path, text_of(user, "client-key"));
 	c->token = dup_set(text_of(user, "token"));
+	if (c->token) /* a block of YAML ends with a line's end */
+		c->token[strcspn(c->token, " \t\r\n")] = '\0';
 	c->token_file = file_of(path, text_of(user, "tokenFile"));
 	if (r == 0 && (c->cert_file || c->cert_pem) != (c->key_file || c->key_pem))
 		r = err_set(

@@ -59,7 +59,8 @@ typedef void httpc_done_fn(void *arg, const struct httpc_res *res);
 /* Whether a failure's text is of TLS: certificates, or no TLS at all where some was expected. */
 static inline bool httpc_says_tls(const char *text)
 {
-	return (strstr(text, "SSL") || strstr(text, "certificate") || strstr(text, "alert")) &&
+	return (strstr(text, "SSL") || strstr(text, "certificate") || strstr(text, "alert") ||
+		       strstr(text, "private key")) &&
 	       !strstr(text, "timeout") && !strstr(text, "timed out");
 }
 

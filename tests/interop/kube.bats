@@ -548,7 +548,9 @@ told() { # TEXT
 	told 'datastore https://192.0.2.1:6443: token: open /nowhere: No such file or directory'
 	kubeconfig "server: \"https://192.0.2.1:6443\", certificate-authority: $BATS_FILE_TMPDIR/other.pem" \
 		'token: secret-of-admin'
-	told 'certificate in certificate chain: check certificate-authority and client-certificate in KUBECONFIG'
+	told 'certificate in certificate chain: check certificate-authority, client-certificate and client-key in KUBECONFIG'
+	kubeconfig "$good" "client-certificate: $pki, client-key: /nowhere"
+	told 'check certificate-authority, client-certificate and client-key in KUBECONFIG'
 	kubeconfig 'server: "https://127.0.0.1:9"' 'token: secret-of-admin'
 	told "127.0.0.1 port 9: Couldn't connect to server: check the address in KUBECONFIG, and that an API server is there"
 	kubeconfig 'server: "http://127.0.0.1:6443"' 'token: secret-of-admin'

@@ -1158,7 +1158,7 @@ START_TEST(parameters_beside_a_kubeconfig)
 {
 	static const char text[] =
 		CONFIG("server: 'https://192.0.2.1:6443', certificate-authority: /old-ca",
-			"token: old, client-certificate: /old-cert, client-key: /old-key");
+			"token: \"old\\n\", client-certificate: /old-cert, client-key: /old-key");
 	char path[] = "/tmp/margay-kube-XXXXXX";
 	int fd = mkstemp(path);
 	struct store_conf conf = {.kubeconfig = path, .k8s_api_token = "new"};
@@ -1170,6 +1170,10 @@ START_TEST(parameters_beside_a_kubeconfig)
 	ck_assert_str_eq(c.token, "new");
 	ck_assert_str_eq(c.ca_file, "/old-ca");
 	ck_assert_str_eq(c.cert_file, "/old-cert");
+	kube_config_done(&c);
+	conf.k8s_api_token = "";
+	ck_assert_int_eq(kube_config_load(&conf, &c, &err), 0);
+	ck_assert_str_eq(c.token, "old");
 	kube_config_done(&c);
 	conf = (struct store_conf){.kubeconfig = path,
 		.k8s_token_file = "/new-token",
