@@ -176,7 +176,7 @@ static void on_sync_state(void *arg)
 
 	if (!a->cache) /* before cache_new has returned */
 		return;
-	if (!sync_up(cache_sync(a->cache)))
+	if (!sync_in_sync(cache_sync(a->cache)) || !sync_up(cache_sync(a->cache)))
 		health_set_bad(a->sync_check, "%s", sync_state(cache_sync(a->cache)));
 	else if (a->unknown)
 		health_set_bad(a->sync_check,
