@@ -88,7 +88,7 @@ struct agent {
 	struct store_advice *advice; /* NULL = none is awaited */
 	struct start *start;
 	struct address *address;
-	bool start_due;
+	bool start_due, named;
 	struct loop_timer *settle_timer;
 	struct health_check *sync_check;
 
@@ -534,7 +534,8 @@ static int apply_files(struct agent *a, struct err *err)
 
 	if (!a->files_dirty)
 		return 0;
-	if (path[0])
+	/* By it the plugin knows that pods may run here: not as a node that was refused. */
+	if (path[0] && start_is_settled(a->start))
 		r = write_file(path, name, err);
 	if (r < 0)
 		return err_wrap(err, r, "node name");
@@ -632,6 +633,10 @@ static void on_started(void *arg, int r, const struct err *err)
 {
 	struct agent *a = arg;
 
+	if (start_is_settled(a->start) && !a->named) {
+		a->named = a->files_dirty = true;
+		schedule(a);
+	}
 	if (a->start_due) /* something changed meanwhile */
 		schedule(a);
 	set_part(a, PART_NODE, r, err);

@@ -122,6 +122,11 @@ bool start_is_running(const struct start *s)
 	return s->running;
 }
 
+bool start_is_settled(const struct start *s)
+{
+	return s->settled;
+}
+
 void start_run(struct start *s, struct start_host *host, int64_t now_ns)
 {
 	cancel(s);
@@ -292,6 +297,7 @@ void start_step(struct start *s)
 	int r, pools = 1;
 
 	r = start_node(s, node_key, &err);
+	s->settled |= r == 1;
 	if (r == 1)
 		r = start_affinities(s);
 	if (r == 1)

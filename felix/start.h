@@ -59,3 +59,5 @@ void start_run(struct start *s, struct start_host *host, int64_t now_ns);
 /* Ends it, without telling. */
 void start_stop(struct start *s);
 bool start_is_running(const struct start *s);
+/* Some run has found the Node stored with the addresses that are the host's, and no other node's. */
+bool start_is_settled(const struct start *s);

@@ -46,7 +46,7 @@ struct start {
 		[START_N_FAMILIES]; /* the address that no other node was found to have while
 						  it was this one's */
 	bool indexed; /* the node's affinities were seen to have what they are found by */
-	bool told_tiers;
+	bool told_tiers, settled;
 
 	/* Of this run. */
 	bool running;

@@ -198,6 +198,7 @@ pod_life() {
 	eventually grep -q 'Kubernetes has no Node node-1' felix.log
 	make_node
 	eventually node_is_written
+	eventually [ -e nodename ]
 	[ "$(cat nodename)" = node-1 ]
 	eventually answers "/apis/$GROUP/ippools/default-ipv4-ippool"
 	eventually servers_are_kept
@@ -632,8 +633,10 @@ columns() { # PATH
 	start_felix
 	eventually grep -q "node node-1: its address 192.0.2.1 is node node-2's already" felix.log
 	run -1 node_is_written
+	[ ! -e nodename ]
 	api -f -X DELETE /api/v1/nodes/node-2 >/dev/null
 	eventually node_is_written
+	eventually [ -e nodename ]
 }
 
 @test "a block that an older Calico claimed without labels is found" {
