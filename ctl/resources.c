@@ -435,7 +435,8 @@ static int release_of_block(
 			continue;
 		r = run(st, ipam_release_ip_new(&ip, a->handle, clock_real_ns()), err);
 		*any |= r == 0;
-		if (r == -ENOENT || r == -ESTALE) /* given back, and perhaps given anew, meanwhile */
+		if (r == -ENOENT ||
+			r == -ESTALE) /* given back, and perhaps given anew, meanwhile */
 			r = 0;
 	}
 	return r;
