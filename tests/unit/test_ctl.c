@@ -151,6 +151,15 @@ START_TEST(yaml_is_bounded)
 	}
 	check_refused(sb.s, "aliases expand to too much");
 	strbuf_reset(&sb);
+	/* An anchor keeps what it names, and one around it that once more. */
+	for (int i = 0; i < 50; i++)
+		strbuf_addf(&sb, "%s&a%d [", i ? "" : "a: ", i);
+	for (int i = 0; i < YAML_NODES_MAX / 40; i++)
+		strbuf_add(&sb, "x,");
+	for (int i = 0; i < 50; i++)
+		strbuf_addc(&sb, ']');
+	check_refused(sb.s, "anchors of too much");
+	strbuf_reset(&sb);
 	strbuf_add(&sb, "a: ");
 	for (int i = 0; i < 100; i++)
 		strbuf_addc(&sb, '[');
