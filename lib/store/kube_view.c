@@ -153,6 +153,14 @@ static json_t *node_addresses(const json_t *spec, const json_t *obj)
 	return list;
 }
 
+/* An empty one is left out, as Go does. map_take is consumed. */
+static void set_map(json_t *meta, const char *name, json_t *map_take)
+{
+	if (json_object_size(map_take) > 0)
+		json_object_set(meta, name, map_take);
+	json_decref(map_take);
+}
+
 static json_t *node_metadata(const json_t *own)
 {
 	const json_t *given = json_object_get(own, "annotations");
@@ -170,8 +178,8 @@ static json_t *node_metadata(const json_t *own)
 	set_text(meta, "name", text_of(own, "name"));
 	set_text(meta, "uid", text_of(own, "uid"));
 	set_text(meta, "creationTimestamp", text_of(own, "creationTimestamp"));
-	json_object_set_new(meta, "labels", labels);
-	json_object_set_new(meta, "annotations", annotations);
+	set_map(meta, "labels", labels);
+	set_map(meta, "annotations", annotations);
 	return meta;
 }
 

@@ -630,7 +630,7 @@ START_TEST(a_node_is_a_view)
 	kv = read_text(key, KUBE_CRD_V1, "{\"metadata\":{\"name\":\"node1\"}}");
 	ck_assert_str_eq(kv.value,
 		"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
-		"\"name\":\"node1\",\"labels\":{},\"annotations\":{}},\"spec\":{\"orchRefs\":[{"
+		"\"name\":\"node1\"},\"spec\":{\"orchRefs\":[{"
 		"\"nodeName\":\"node1\",\"orchestrator\":\"k8s\"}],\"addresses\":[]},"
 		"\"status\":{}}");
 	store_kv_done(&kv);
