@@ -221,6 +221,12 @@ static int place_open(struct place *p, const char *file, bool create, struct err
 	r = params_load_file(&p->ps, file, err);
 	if (r < 0)
 		return r;
+	if (!params_is_set(&p->ps, "DATASTORE_TYPE") && !params_is_set(&p->ps, "ETCD_ENDPOINTS") &&
+		!params_is_set(&p->ps, "MARGAY_SQLITE_PATH"))
+		return err_set(err, -EINVAL,
+			"%s names no datastore: want DATASTORE_TYPE, ETCD_ENDPOINTS or "
+			"MARGAY_SQLITE_PATH in it",
+			file);
 	p->conf.must_exist = !create;
 	r = store_open(&p->conf, NULL, &p->st, err);
 	return r < 0 ? err_wrap(err, r, "%s", file) : r;
@@ -251,7 +257,7 @@ static int is_locked(struct store *st, bool *ret, struct err *err)
 	return *ret ? 0 : r;
 }
 
-/* 1 = changed. No ClusterInformation: nobody works with it yet. */
+/* 1 = changed; 0, too, where there is no ClusterInformation to be unlocked. */
 static int set_lock(struct store *st, bool locked, struct err *err)
 {
 	int r = store_lock_set_wait(st, locked, 0, err);
@@ -310,9 +316,11 @@ static int pass(struct task *t, struct err *err)
 		r = refuse(t, err);
 	if (r < 0 || m->steps.n == 0)
 		return r;
-	r = set_lock(m->to, true, err);
+	/* Where there is none yet, the first step makes the source's, locked. */
+	r = snapshot_find(&t->source, STORE_LOCK_KEY) ? set_lock(m->to, true, err)
+						      : store_lock_make_wait(m->to, 0, err);
+	t->target_locked |= r == 1 || r == -ETIMEDOUT;
 	if (r == 1) { /* that has changed its revision */
-		t->target_locked = true;
 		r = move_plan(m, err);
 		if (r == 0)
 			r = refuse(t, err);
@@ -498,6 +506,17 @@ static int verb_export(struct ctl *c, int argc, char **argv)
 	return r < 0 ? ctl_fail(&err) : EXIT_SUCCESS;
 }
 
+/* What its lock is, where it can be had. */
+static const char *lock_text(struct store *st)
+{
+	struct err err = ERR_INIT;
+	bool locked = false;
+
+	if (is_locked(st, &locked, &err) < 0)
+		return "which may be locked";
+	return locked ? "which stays locked" : "which is not locked";
+}
+
 /* After a failure: as it was where nothing was written, else what it is left as. */
 static void leave_target(const struct task *t)
 {
@@ -505,9 +524,9 @@ static void leave_target(const struct task *t)
 
 	if (t->n_written > 0) {
 		ctl_warn(
-			"%zu objects were written to %s, which stays locked: the same command goes on where "
+			"%zu objects were written to %s, %s: the same command goes on where "
 			"this one ended; with what is there now, margayctl datastore unlock lets it be used",
-			t->n_written, store_name(t->m.to));
+			t->n_written, store_name(t->m.to), lock_text(t->m.to));
 	} else if (t->target_locked && set_lock(t->m.to, false, &err) < 0) {
 		ctl_fail(&err);
 		ctl_warn("%s stays locked: margayctl datastore unlock", store_name(t->m.to));
@@ -567,6 +586,20 @@ static void tell_failure(struct task *t)
 			store_name(t->old));
 }
 
+/* What was written to the old one since somebody unlocked it would be missing. */
+static int check_held(const struct task *t, struct err *err)
+{
+	bool locked = false;
+	int r = is_locked(t->old, &locked, err);
+
+	return r < 0 || locked
+		       ? r
+		       : err_set(err, -EAGAIN,
+				 "%s was unlocked meanwhile, and what was written there since then "
+				 "may be missing",
+				 t->source_name);
+}
+
 static int migrate(struct task *t, struct store *to, struct err *err)
 {
 	int r = is_locked(t->old, &t->was_locked, err);
@@ -584,10 +617,10 @@ static int migrate(struct task *t, struct store *to, struct err *err)
 	if (r == 0)
 		r = refuse(t, err);
 	if (r == 0)
-		r = set_lock(t->old, true, err);
+		r = store_lock_make_wait(t->old, 0, err);
+	t->holds = r >= 0 || r == -ETIMEDOUT;
 	if (r < 0)
 		return r;
-	t->holds = true;
 	if (r == 1) {
 		ctl_warn("%s is locked", t->source_name);
 		usleep(SETTLE_US);
@@ -598,13 +631,15 @@ static int migrate(struct task *t, struct store *to, struct err *err)
 		r = move_all(t, err);
 	}
 	if (r == 0)
+		r = check_held(t, err);
+	if (r == 0)
 		r = finish(t, err);
 	if (r < 0)
 		return r;
-	ctl_warn("%s%s; give the new parameters to the programs of every node, and start them anew",
-		t->source_name,
-		snapshot_find(&t->source, STORE_LOCK_KEY) ? " stays locked"
-							  : " is not used any more");
+	ctl_warn(
+		"%s stays locked; give the new parameters to the programs of every node, and start "
+		"them anew",
+		t->source_name);
 	return 0;
 }
 

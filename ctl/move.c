@@ -561,7 +561,7 @@ static void plan_surplus(struct move *m, const struct store_kv *there)
 {
 	const struct store_root *root = root_of(m->to, there->key);
 
-	if (root->access != STORE_ANY ||
+	if (root->access != STORE_ANY || strcmp(there->key, STORE_LOCK_KEY) == 0 || /* its own */
 		(strcmp(there->key, IPAM_KEY_CONFIG) == 0 && is_merged(m->to) &&
 			snapshot_find(m->from, key_str(KIND_IPAMCONFIGURATION, NULL, "default"))))
 		return;
@@ -663,14 +663,20 @@ static char *text_to_write(const struct store_kv *kv)
 
 static void end_flight(struct flight *f, int r, const struct err *err)
 {
+	/* Without it nothing follows: others would write there, too. */
+	bool is_lock = strcmp(f->step->from->key, STORE_LOCK_KEY) == 0;
 	struct run *run = f->run;
 	struct move *m = run->m;
 
 	run->in_flight--;
 	if (r == 0) {
 		m->n_done++;
-	} else if (r == -EINVAL || r == -EEXIST || r == -ESTALE || r == -ENOENT) {
-		vec_push(&m->failed, mem_strdup(err_text(err)));
+	} else if (!is_lock && (r == -EINVAL || r == -EEXIST || r == -ESTALE || r == -ENOENT)) {
+		const char *key = f->step->from->key;
+
+		vec_push(&m->failed, strstr(err_text(err), key)
+					     ? mem_strdup(err_text(err))
+					     : mem_printf("%s: %s", key, err_text(err)));
 	} else {
 		m->n_unsure += r == -ETIMEDOUT;
 		if (run->r == 0)

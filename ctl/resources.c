@@ -397,15 +397,20 @@ static int delete_pool(struct store *st, const struct key *key, struct err *err)
 		p->disabled = true;
 		disabled = ippool_encode(p, kv.value);
 		r = store_update_wait(st, text, disabled, kv.rev, 0, NULL, err);
+		store_kv_done(&kv);
+		if (r < 0)
+			return err_wrap(err, r, "%s: is to be disabled first", name_str(key));
 		/* Who has read the pool as enabled a moment ago is through by then. */
 		usleep(500000);
 	}
 	store_kv_done(&kv);
-	if (r == 0 && p)
+	if (p)
 		r = release_pool(st, p, err);
-	if (r < 0)
-		return err_wrap(err, r, "it is disabled, but still there, try again");
-	return store_delete_wait(st, text, 0, NULL, 0, err);
+	if (r == 0)
+		r = store_delete_wait(st, text, 0, NULL, 0, err);
+	return r < 0 && p ? err_wrap(err, r, "%s: is disabled, but still there, try again",
+				    name_str(key))
+			  : r;
 }
 
 /* Deletes the named object; that it is not there is success. */

@@ -2,6 +2,7 @@
 /* margayctl apply, create and replace */
 #include "ctl/write.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -40,6 +41,19 @@ int outcome_report(struct ctl *c, const struct outcome *o, const char *done)
 	return o->n_failed > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* Where it is the datastore that failed, it does not know what was attempted. */
+static void name_object(struct err *err, const struct key *key)
+{
+	auto_free char *name = mem_printf(
+		"%s %s%s%s", kind_info(key->kind)->name, key->ns, key->ns[0] ? "/" : "", key->name);
+	const char *at = strstr(err->text, name);
+	char after = at ? at[strlen(name)] : '\0';
+
+	/* "IPPool a", and not "IPPool ab" */
+	if (!at || isalnum((unsigned char)after) || after == '-')
+		err_wrap(err, err->code, "%s", name);
+}
+
 static void write_doc(struct ctl *c, enum write_mode mode, const struct doc *doc, const char *ns,
 	bool skip_exists, struct outcome *o)
 {
@@ -56,9 +70,8 @@ static void write_doc(struct ctl *c, enum write_mode mode, const struct doc *doc
 	if (r == 0) {
 		outcome_done(o, key.kind);
 	} else if (r != -EEXIST || !skip_exists) {
-		/* Where it is the datastore that failed, it does not know what was attempted. */
-		if (key.name[0] != '\0' && !strstr(err.text, key.name))
-			err_wrap(&err, r, "%s %s", kind_info(key.kind)->name, key.name);
+		if (key.name[0] != '\0')
+			name_object(&err, &key);
 		ctl_warn("%s: %s", doc->where, err.text);
 		o->n_failed++;
 	}

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "model/json.h"
+#include "model/meta.h"
 #include "model/resource.h"
 #include "store/store.h"
 
@@ -50,26 +52,63 @@ static char *with_lock(const struct store_kv *kv, bool locked, struct err *err)
 	return resource_encode(j, KIND_CLUSTERINFORMATION);
 }
 
-int store_lock_set_wait(struct store *st, bool locked, int64_t deadline_ms, struct err *err)
+/* A ClusterInformation that says nothing else: margay-felix completes it. */
+static char *new_lock(void)
 {
+	struct meta m = {0};
+	uint8_t random[16];
+	char *text;
+	json_t *j;
+
+	mem_random(random, sizeof(random));
+	meta_identify(&m, random, clock_real_ns());
+	j = json_pack("{s:s, s:s, s:{s:s, s:s, s:s}, s:{s:b}}", "kind", "ClusterInformation",
+		"apiVersion", "projectcalico.org/v3", "metadata", "name", "default", "uid", m.uid,
+		"creationTimestamp", m.created, "spec", "datastoreReady", 0);
+	text = resource_encode(j, KIND_CLUSTERINFORMATION);
+	json_decref(j);
+	meta_done(&m);
+	return text;
+}
+
+static int set(struct store *st, bool locked, bool make, int64_t deadline_ms, struct err *err)
+{
+	bool unsure = false;
 	int r = -ESTALE;
 
-	for (int i = 0; i < TRIES && r == -ESTALE; i++) {
+	for (int i = 0; i < TRIES && (r == -ESTALE || r == -EEXIST || r == -ETIMEDOUT); i++) {
 		auto_free char *text = NULL;
 		struct store_kv kv = {0};
 
 		r = store_get_wait(st, STORE_LOCK_KEY, deadline_ms, &kv, err);
 		if (r == 0 && store_lock_in(kv.value, kv.len) == locked) {
 			store_kv_done(&kv);
-			return 0;
+			return unsure;
 		}
 		if (r == 0) {
 			text = with_lock(&kv, locked, err);
 			r = text ? store_update_wait(
 					   st, STORE_LOCK_KEY, text, kv.rev, deadline_ms, NULL, err)
 				 : -EINVAL;
+			unsure |= r == -ETIMEDOUT;
+		} else if (r == -ENOENT && make) {
+			text = new_lock();
+			r = store_create_wait(st, STORE_LOCK_KEY, text, deadline_ms, NULL, err);
+			unsure |= r == -ETIMEDOUT;
+		} else if (r == -ETIMEDOUT && !unsure) {
+			r = err->code = -EHOSTUNREACH; /* nothing was written */
 		}
 		store_kv_done(&kv);
 	}
 	return r < 0 ? r : 1;
+}
+
+int store_lock_set_wait(struct store *st, bool locked, int64_t deadline_ms, struct err *err)
+{
+	return set(st, locked, false, deadline_ms, err);
+}
+
+int store_lock_make_wait(struct store *st, int64_t deadline_ms, struct err *err)
+{
+	return set(st, true, true, deadline_ms, err);
 }

@@ -29,5 +29,10 @@ bool store_lock_in(const char *value, size_t len);
  */
 int store_lock_check_wait(struct store *st, int64_t deadline_ms, bool *ret_locked, struct err *err);
 
-/* Sets it; 1 = changed, 0 = it was so already. ENOENT: there is no ClusterInformation. */
+/*
+ * Sets it; 1 = changed, 0 = it was so already. ENOENT: there is no ClusterInformation. ETIMEDOUT: whether it
+ * was changed is not known, and a second look had no answer either.
+ */
 int store_lock_set_wait(struct store *st, bool locked, int64_t deadline_ms, struct err *err);
+/* Sets it, on a ClusterInformation that is made where there is none. As store_lock_set_wait(), ENOENT apart. */
+int store_lock_make_wait(struct store *st, int64_t deadline_ms, struct err *err);

@@ -397,6 +397,25 @@ claims() {
 	[ "$(ctl get pools -o name)" = ippool/a ]
 }
 
+@test "a write that fails names its object" {
+	pool a 10.1.0.0/16 | ctl apply -f -
+	python3 - "$MARGAY_SQLITE_PATH" <<-'P'
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1])
+		for verb in "UPDATE", "INSERT":
+		    db.execute(f"CREATE TRIGGER {verb}1 BEFORE {verb} ON kv BEGIN SELECT RAISE(ABORT, 'no'); END")
+		db.commit()
+	P
+	pool e 10.3.0.0/16 >e.yaml
+	run ctl apply -f e.yaml
+	[ "$status" -eq 1 ]
+	has "margayctl: e.yaml:1: IPPool e: datastore $MARGAY_SQLITE_PATH: "
+	run ctl delete ippool a
+	[ "$status" -eq 1 ]
+	has "margayctl: IPPool a: is to be disabled first: datastore $MARGAY_SQLITE_PATH: "
+	[[ $(ctl get ippool a -o json) != *disabled* ]]
+}
+
 @test "an object that cannot be read is named, and blocks no other" {
 	pool a 10.1.0.0/16 | ctl apply -f -
 	pool b 10.2.0.0/16 | ctl apply -f -
@@ -593,4 +612,40 @@ No IPv6 peers found."
 	[ "$status" -eq 1 ]
 	has "write /dev/full: the export: No space left on device"
 	[ -c /dev/full ]
+}
+
+@test "a migration locks what it leaves, and says what it leaves unlocked" {
+	lock=/calico/resources/v3/projectcalico.org/clusterinformations/default
+	pool a 10.244.0.0/16 | ctl apply -f -
+	# A file with a slip in it names none, and the default one is not taken.
+	echo 'ETCD_ENDPOINT = http://127.0.0.1:9' >slip.conf
+	run ctl datastore migrate --to slip.conf
+	[ "$status" -eq 1 ]
+	has "slip.conf names no datastore: want DATASTORE_TYPE, ETCD_ENDPOINTS or MARGAY_SQLITE_PATH in it"
+	# No margay-felix has been here: there is nothing that says that it is locked, until it is made.
+	echo "MARGAY_SQLITE_PATH = $D/new.db" >new.conf
+	run ctl datastore migrate --to new.conf
+	[ "$status" -eq 0 ]
+	has "sqlite:$MARGAY_SQLITE_PATH stays locked"
+	[[ $(stored $lock) == *'"datastoreReady":false'* ]]
+	run bash -c "$(declare -f pool ctl); pool b 10.245.0.0/16 | ctl apply -f -"
+	[ "$status" -eq 1 ]
+	has "is locked"
+	[[ $(MARGAY_SQLITE_PATH=$D/new.db stored $lock) == *'"datastoreReady":true'* ]]
+	# Somebody unlocks it meanwhile.
+	ctl datastore unlock
+	echo "MARGAY_SQLITE_PATH = $D/newer.db" >newer.conf
+	python3 - "$MARGAY_SQLITE_PATH" <<-'P' &
+		import sqlite3, sys, time
+		db = sqlite3.connect(sys.argv[1], timeout=10, isolation_level=None)
+		while not db.execute("SELECT 1 FROM kv WHERE value LIKE '%\"datastoreReady\":false%'").fetchone():
+		    time.sleep(0.01)
+		db.execute("UPDATE kv SET value = replace(value, '\"datastoreReady\":false', '\"datastoreReady\":true'), "
+		           "rev = (SELECT max(rev) + 1 FROM kv) WHERE value LIKE '%\"datastoreReady\":false%'")
+	P
+	run ctl datastore migrate --to newer.conf
+	[ "$status" -eq 1 ]
+	has "sqlite:$MARGAY_SQLITE_PATH was unlocked meanwhile"
+	has "objects were written to sqlite:$D/newer.db, which stays locked"
+	wait $!
 }
