@@ -86,7 +86,17 @@ reals() { # POD-PREFIX PORT
 	done
 }
 
+# The table as ipvsadm prints it, and that it is this and nothing else.
 ipvs_matches() { # NODE
+	local more
+	on "$1" ipvsadm -Ln
+	more=$(on "$1" ipvsadm -Ln | awk '/^(TCP|UDP)/ { print $1, $2 }' |
+		grep -vxE "TCP ($KUBERNETES_IP:443|$DNS_IP:53|$WEB_IP:80|[0-9.]+:$WEB_PORT)|UDP $DNS_IP:53") || true
+	[ -z "$more" ] || { echo "nobody has asked for $more"; return 1; }
+	ipvs_has_all "$1" >"$T/ipvs" || { cat "$T/ipvs"; return 1; }
+}
+
+ipvs_has_all() { # NODE
 	local apis=() node
 	for node in $(node_names); do
 		apis+=("${NODE_IP[$node]}:6443")
@@ -211,11 +221,25 @@ tunnels() {
 	step "The largest packet with DF set" "passes, and one byte more does not" mtu_holds $(ends)
 }
 
+# From one of these addresses to another of them, in a line of tcpdump's: behind its Nth "IP".
+among() { # N ADDRESS...
+	local n=$1
+	shift
+	awk -v n="$n" -v addresses="$*" '
+		BEGIN { count = split(addresses, list, " "); for (i = 1; i <= count; i++) is[list[i]] = 1 }
+		{
+			for (i = seen = 0; i < NF && seen < n;) seen += $(++i) == "IP"
+			from = $(i + 1); to = $(i + 3); sub(/:$/, "", to)
+			if (split(from, parts, ".") == 5) { sub(/\.[0-9]+$/, "", from); sub(/\.[0-9]+$/, "", to) } # ports
+			if (seen == n && from in is && to in is) print
+		}' | head -n 3
+}
+
 on_the_wire() {
 	local read=(tcpdump -n -r "$T/wire.pcap")
 	end "$TCPDUMP" -TERM
-	"${read[@]}" 'tcp port 179 and tcp[tcpflags] & tcp-push != 0' 2>/dev/null | head -n 3 >"$T/bgp"
-	"${read[@]}" 'ip proto 4' 2>/dev/null | head -n 3 >"$T/ipip"
+	"${read[@]}" 'tcp port 179 and tcp[tcpflags] & tcp-push != 0' 2>/dev/null | among 1 "${NODE_IP[@]}" >"$T/bgp"
+	"${read[@]}" 'ip proto 4' 2>/dev/null | among 2 "${POD_IP[@]}" >"$T/ipip"
 	cat "$T/bgp" "$T/ipip"
 	grep -q BGP "$T/bgp" && grep -q 'IP .* > .*: IP ' "$T/ipip"
 }
