@@ -22,7 +22,7 @@
 #include "store/store.h"
 #include "store/sync.h"
 
-#define N_KINDS_WATCHED 5
+#define N_KINDS_WATCHED 5 /* beside the lock */
 
 struct agent {
 	struct store *st;
@@ -59,7 +59,8 @@ static void on_in_sync(void *arg)
 
 static void start(struct agent *a, const char *kubeconfig, int i)
 {
-	static const struct sync_ops ops = {.set = on_set, .del = on_del, .in_sync = on_in_sync};
+	static const struct sync_ops ops = {
+		.set = on_set, .del = on_del, .in_sync = on_in_sync, .heed_lock = true};
 	char affinities[IPAM_KEY_SIZE];
 	auto_free char *node = NULL;
 	struct store_conf conf = {.type = "kubernetes", .kubeconfig = kubeconfig};
