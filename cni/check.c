@@ -177,7 +177,7 @@ static int check_family(const struct call *c, const struct pools *pools, enum ip
 	if (names->n == 0 && !has_pool(pools, family, NULL))
 		return err_set(err, -ENOENT,
 			"%s: no enabled IPPool of IPv%u is there for pods: make one (margayctl apply), "
-			"or look at sqlite_path",
+			"or look at which datastore the network configuration names",
 			store_name(c->st), family);
 	for (size_t i = 0; i < names->n; i++)
 		if (!has_pool(pools, family, names->v[i]))

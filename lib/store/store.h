@@ -62,7 +62,7 @@ struct store_conf {
 	const char *kubernetes_service_host, *kubernetes_service_port;
 	const char *calico_api_group;
 	const char *kube_endpoints_file; /* MARGAY_KUBE_ENDPOINTS_FILE; NULL = none */
-	/* A watch may leave out other nodes' endpoints, and of nodes/OWN_NODE longer names. */
+	/* Of a managed one a watch may leave out other nodes' endpoints, and of nodes/OWN_NODE longer names. */
 	const char *own_node;
 };
 
