@@ -144,6 +144,13 @@ a_node_goes_on() { # STOP-SERVER START-SERVER LISTS-SERVED
 	reaches 10.99.0.1
 	diff before.txt <(installed)
 	run -1 upset
+	# which it would have told
+	ip route add 198.51.100.0/24 dev lo
+	ip route del 198.51.100.0/24 dev lo
+	nft add table ip probe
+	nft delete table ip probe
+	within 5 grep -q '^Deleted' monitor.log
+	within 5 grep -q '^delete' monitor-nft.log
 	for d in felix confd proxy; do
 		now=$(metric $d 'requests_total{verb="list"}')
 		echo "# $d: $now lists, ${lists[0]} before" >&3

@@ -125,10 +125,13 @@ node_env() {
 	mkdir -p bird
 }
 
-start() { # DAEMON
+start() { # DAEMON, or another one of it: DAEMON-2
 	# a kubeconfig of its own, where there is one
 	[ ! -f "kubeconfig-$1" ] || local -x KUBECONFIG=$PWD/kubeconfig-$1
-	"$BIN/margay-$1" >>"$1.log" 2>&1 3>&- 4>&- &
+	[[ $1 != *-2 ]] || local -x FELIX_HEALTHPORT=${HEALTH[$1]} FELIX_PROMETHEUSMETRICSPORT=${HEALTH[$1]} \
+		MARGAY_NODENAME_FILE=$PWD/nodename-2 MARGAY_MTU_FILE=$PWD/mtu-2 MARGAY_RUN_DIR=$PWD/run-2 \
+		MARGAY_KUBE_ENDPOINTS_FILE=$PWD/endpoints-2
+	"$BIN/margay-${1%-2}" >>"$1.log" 2>&1 3>&- 4>&- &
 	echo $! >"$1.pid"
 	within 10 alive "$1"
 }
@@ -141,7 +144,7 @@ stop() { # DAEMON...
 	done
 }
 
-declare -gA HEALTH=([felix]=9099 [confd]=9098 [proxy]=10256)
+declare -gA HEALTH=([felix]=9099 [felix-2]=9199 [confd]=9098 [proxy]=10256)
 
 alive() { # DAEMON
 	curl -sfo /dev/null "127.0.0.1:${HEALTH[$1]}/healthz"
@@ -191,7 +194,7 @@ daemons() {
 	loops_watch felix confd
 }
 
-hindered() { # REASON TEXT [DAEMON...]: which is told, and counted, and nothing else
+hindered() { # REASON TEXT [DAEMON...]: which is told, and counted
 	local reason=$1 text=$2 d
 
 	shift 2

@@ -1,8 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Programs of ours and a client that is not write the same objects, for WRITERS_S seconds: two loops of the
-# IPAM plugin and felix, which takes another address every second, two of margayctl, and etcdctl or curl. What
+# Programs of ours and a client that is not write the same objects, for WRITERS_S seconds: two felix, as where
+# one takes over from the other, of a node that has another address every second, two loops of the IPAM plugin,
+# two of margayctl, and etcdctl or curl. What
 # each has written is there in the end: the client and margayctl count in the objects themselves, the
 # plugins' addresses are those that the block has.
 
@@ -29,7 +30,7 @@ setup() {
 teardown() {
 	local pid
 
-	stop felix
+	stop felix felix-2
 	for pid in api.pid etcd.pid; do
 		[ ! -f $pid ] || end "$(cat $pid)" -KILL
 	done
@@ -198,7 +199,9 @@ no_update_is_lost() {
 		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: $POOL}, spec: {cidr: 10.244.0.0/24, blockSize: 24}}
 	Y
 	start felix
+	start felix-2
 	within 20 says felix 'ok  node'
+	within 20 says felix-2 'ok  node'
 	ipam ADD first | jq -r '.ips[0].address' >held-first
 	end=$((SECONDS + S))
 	for w in 'client block' 'client node' 'client pool' 'editor a' 'editor b' 'plugin a' 'plugin b' mover; do
@@ -220,6 +223,7 @@ no_update_is_lost() {
 	addresses_are_held
 	within 20 node_is "$(cat address)"
 	within 20 says felix 'ok  node'
+	within 20 says felix-2 'ok  node'
 }
 
 @test "etcd: no update is lost" {
