@@ -743,7 +743,7 @@ int verb_datastore(struct ctl *c, int argc, char **argv)
 		{"migrate", verb_migrate, "--to FILE [--from FILE]",
 			"into another datastore, at once",
 			"      --to FILE         the new datastore: lines NAME = VALUE as in margay.conf, such as\n"
-			"                        DATASTORE_TYPE = kubernetes and KUBECONFIG = /root/.kube/config.\n"
+			"                        DATASTORE_TYPE = kubernetes and KUBECONFIG = /etc/margay/kubeconfig.\n"
 			"                        The environment does not count\n"
 			"      --from FILE       the old one; else the one that margayctl uses\n" INTO_HELP
 			"\nThe old datastore is locked, and stays so: pods are neither started nor deleted,\n"
