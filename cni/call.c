@@ -281,12 +281,25 @@ int call_open_store(struct call *c, struct err *err)
 	return 0;
 }
 
+/* Nobody has begun to use it: it may be the wrong one of two that the API server has. */
+static int check_unused(struct call *c, struct err *err)
+{
+	auto_free char *advice = store_advise_wait(c->st);
+
+	return advice ? err_set(err, -EHOSTUNREACH, "%s", advice) : 0;
+}
+
 int call_heed_lock(struct call *c, bool *ret_locked, struct err *err)
 {
+	enum store_lock lock = STORE_OPEN;
 	int r = call_open_store(c, err);
 
 	if (r == 0)
-		r = store_lock_check_wait(c->st, c->deadline_ms, ret_locked, err);
+		r = store_lock_check_wait(c->st, c->deadline_ms, &lock, err);
+	if (r == 0 && lock == STORE_UNUSED)
+		r = check_unused(c, err);
+	if (ret_locked)
+		*ret_locked = lock == STORE_LOCKED;
 	return r < 0 ? call_store_code(r) : r;
 }
 

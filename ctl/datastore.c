@@ -252,8 +252,10 @@ static struct store *own_store(struct ctl *c, bool create)
 
 static int is_locked(struct store *st, bool *ret, struct err *err)
 {
-	int r = store_lock_check_wait(st, 0, ret, err);
+	enum store_lock lock;
+	int r = store_lock_check_wait(st, 0, &lock, err);
 
+	*ret = lock == STORE_LOCKED;
 	return *ret ? 0 : r;
 }
 

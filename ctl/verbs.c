@@ -141,12 +141,12 @@ struct store *ctl_store_to_write(struct ctl *c, bool create)
 int ctl_store_written(struct ctl *c)
 {
 	struct err err = ERR_INIT;
-	bool locked;
-	int r = store_lock_check_wait(c->st, 0, &locked, &err);
+	enum store_lock lock;
+	int r = store_lock_check_wait(c->st, 0, &lock, &err);
 
 	if (r == 0)
 		return EXIT_SUCCESS;
-	if (!locked) {
+	if (lock != STORE_LOCKED) {
 		err_wrap(&err, r, "it was written, but whether the datastore was locked meanwhile");
 		return ctl_fail(&err);
 	}

@@ -21,16 +21,19 @@ bool store_lock_in(const char *value, size_t len)
 	return json_is_false(json_object_get(json_object_get(j, "spec"), "datastoreReady"));
 }
 
-int store_lock_check_wait(struct store *st, int64_t deadline_ms, bool *ret_locked, struct err *err)
+int store_lock_check_wait(
+	struct store *st, int64_t deadline_ms, enum store_lock *ret, struct err *err)
 {
 	struct store_kv kv = {0};
 	int r = store_get_wait(st, STORE_LOCK_KEY, deadline_ms, &kv, err);
-	bool locked = r == 0 && store_lock_in(kv.value, kv.len);
+	enum store_lock lock = STORE_UNUSED;
 
+	if (r == 0)
+		lock = store_lock_in(kv.value, kv.len) ? STORE_LOCKED : STORE_OPEN;
 	store_kv_done(&kv);
-	if (ret_locked)
-		*ret_locked = locked;
-	if (locked)
+	if (ret)
+		*ret = lock;
+	if (lock == STORE_LOCKED)
 		return err_set(err, -EHOSTUNREACH,
 			"datastore %s is locked (ClusterInformation default: datastoreReady is false), "
 			"as while it is moved to another; where nobody moves it any more: margayctl "

@@ -23,11 +23,18 @@ struct store;
 /* Of ClusterInformation's value. What cannot be read is no lock. */
 bool store_lock_in(const char *value, size_t len);
 
+enum store_lock {
+	STORE_UNUSED, /* there is no ClusterInformation */
+	STORE_OPEN,
+	STORE_LOCKED
+};
+
 /*
  * EHOSTUNREACH when it is locked, with a message that says what to do: who would write comes again. Other
- * errors are the read's. ret_locked, which may be NULL, tells which.
+ * errors are the read's. ret, which may be NULL, tells which.
  */
-int store_lock_check_wait(struct store *st, int64_t deadline_ms, bool *ret_locked, struct err *err);
+int store_lock_check_wait(
+	struct store *st, int64_t deadline_ms, enum store_lock *ret, struct err *err);
 
 /*
  * Sets it; 1 = changed, 0 = it was so already. ENOENT: there is no ClusterInformation. ETIMEDOUT: whether it

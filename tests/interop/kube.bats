@@ -474,6 +474,12 @@ move() { # FROM TO
 	[ "$output" = ippool/default-ipv4-ippool ]
 	[ -z "$stderr" ]
 	make_node
+	make_pod
+	ip netns add web-0
+	GROUP='' run ! --separate-stderr cni ADD
+	echo "$output"
+	[ "$(jq .code <<<"$output")" = 11 ]
+	[[ $output == *"crd.projectcalico.org/v1 is used, and has none of what projectcalico.org/v3 has: 1 IPPool; "* ]]
 	start_felix
 	eventually grep -q 'is used, and has none of what projectcalico.org/v3 has: 1 IPPool' felix.log
 	kill "$FELIX"

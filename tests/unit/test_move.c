@@ -633,23 +633,34 @@ START_TEST(a_lock_is_seen_and_set)
 {
 	struct store *st = filled();
 	struct err err = ERR_INIT;
-	bool locked;
+	enum store_lock lock;
 
-	ck_assert_int_eq(store_lock_check_wait(st, 0, &locked, &err), 0);
+	ck_assert_int_eq(store_lock_check_wait(st, 0, &lock, &err), 0);
+	ck_assert_int_eq(lock, STORE_OPEN);
 	ck_assert_int_eq(store_lock_set_wait(st, true, 0, &err), 1);
 	ck_assert_int_eq(store_lock_set_wait(st, true, 0, &err), 0);
 	ck_assert_str_eq(store_fake_value(st, STORE_LOCK_KEY), CLUSTER("false"));
-	ck_assert_int_eq(store_lock_check_wait(st, 0, &locked, &err), -EHOSTUNREACH);
-	ck_assert(locked);
+	ck_assert_int_eq(store_lock_check_wait(st, 0, &lock, &err), -EHOSTUNREACH);
+	ck_assert_int_eq(lock, STORE_LOCKED);
 	ck_assert_ptr_nonnull(strstr(err.text, "margayctl datastore unlock"));
 	ck_assert_int_eq(store_lock_set_wait(st, false, 0, &err), 1);
 	ck_assert_str_eq(store_fake_value(st, STORE_LOCK_KEY), CLUSTER("true"));
 	store_fake_put(st, STORE_LOCK_KEY, NULL);
-	ck_assert_int_eq(store_lock_check_wait(st, 0, NULL, &err), 0);
+	ck_assert_int_eq(store_lock_check_wait(st, 0, &lock, &err), 0);
+	ck_assert_int_eq(lock, STORE_UNUSED);
 	ck_assert_int_eq(store_lock_set_wait(st, true, 0, &err), -ENOENT);
 	store_fake_away(st, true);
-	ck_assert_int_eq(store_lock_check_wait(st, 0, &locked, &err), -EHOSTUNREACH);
-	ck_assert(!locked);
+	ck_assert_int_eq(store_lock_check_wait(st, 0, &lock, &err), -EHOSTUNREACH);
+	ck_assert_int_ne(lock, STORE_LOCKED);
+	ck_assert_int_eq(store_lock_make_wait(st, 0, &err), -EHOSTUNREACH);
+	store_fake_away(st, false);
+	/* made where there is none; and an answer that is lost is looked for */
+	store_fake_lose_nth(st, 2);
+	ck_assert_int_eq(store_lock_make_wait(st, 0, &err), 1);
+	ck_assert_int_eq(store_lock_check_wait(st, 0, &lock, &err), -EHOSTUNREACH);
+	ck_assert_int_eq(store_lock_make_wait(st, 0, &err), 0);
+	store_fake_lose_nth(st, 2);
+	ck_assert_int_eq(store_lock_set_wait(st, false, 0, &err), 1);
 	store_close(st);
 }
 END_TEST
