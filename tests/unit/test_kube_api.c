@@ -695,6 +695,25 @@ START_TEST(a_watch_is_given_up_in_the_end)
 }
 END_TEST
 
+/* Who shows a token that has expired is not one who may not ask: it is asked again, before anything is told. */
+START_TEST(an_expired_token_is_no_forbidden_question)
+{
+	ended = n_events = 0;
+	last_rev = 0;
+	store_watch(st, POOLS, 5, on_event, on_end, NULL);
+	next("/namespaces");
+	answer(401, STATUS(401, "Unauthorized"));
+	ck_assert_int_eq(ended, -EACCES);
+	ck_assert_ptr_nonnull(strstr(text, "is wrong or has expired"));
+	ended = 0;
+	store_watch(st, POOLS, 5, on_event, on_end, NULL);
+	next_data("u", "5");
+	next("&resourceVersion=5");
+	answer(410, STATUS(410, "Expired"));
+	ck_assert_int_eq(ended, -ESTALE);
+}
+END_TEST
+
 /* A server waits for a revision that it does not have yet, so that it would be silent. */
 START_TEST(a_watch_does_not_go_on_in_other_data)
 {
@@ -850,6 +869,7 @@ int main(void)
 	tcase_add_test(tc, a_watch_does_not_go_on_in_other_data);
 	tcase_add_loop_test(tc, servers_are_remembered, 0, 2);
 	tcase_add_test(tc, a_watch_is_given_up_in_the_end);
+	tcase_add_test(tc, an_expired_token_is_no_forbidden_question);
 	tcase_add_test(tc, the_group_is_asked_for_once);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
