@@ -21,7 +21,7 @@
  */
 struct anchor {
 	char *name;
-	json_t *j;
+	json_t *j; /* the document's own: nobody changes that before the end */
 	size_t n_nodes;
 };
 
@@ -32,8 +32,8 @@ struct where {
 
 struct loader {
 	yaml_parser_t parser;
-	unsigned first_line;	/* of the text given to the parser, from 1 */
-	size_t n_nodes, n_kept; /* values of a document, and of the copies that anchors keep */
+	unsigned first_line; /* of the text given to the parser, from 1 */
+	size_t n_nodes;
 	VEC(struct anchor) anchors;
 	VEC(struct where) wheres;
 	struct err *err;
@@ -271,16 +271,9 @@ static int load_node(struct loader *ld, yaml_event_t *ev, unsigned depth, json_t
 	if (r < 0)
 		return r;
 	if (anchor) {
-		struct anchor a = {.n_nodes = ld->n_nodes - before};
+		struct anchor a = {
+			mem_strdup((const char *)anchor), json_incref(j), ld->n_nodes - before};
 
-		/* Each keeps a copy, of what is in anchors around it once more. */
-		ld->n_kept += a.n_nodes;
-		if (ld->n_kept > YAML_NODES_MAX) {
-			json_decref(j);
-			return fail(ld, &ev->start_mark, "anchors of too much");
-		}
-		a.name = mem_strdup((const char *)anchor);
-		a.j = json_deep_copy(j);
 		vec_push(&ld->anchors, a);
 	}
 	if (json_is_object(j) && depth <= 3)
