@@ -19,7 +19,7 @@ struct family {
 	const struct address_conf *conf;
 	char *method; /* conf->method without a host's name; NULL = not found yet */
 	struct lookup *lookup;
-	struct err failed; /* of the last look-up */
+	struct err failed; /* of the last look-up, until it was told */
 };
 
 struct address {
@@ -91,9 +91,9 @@ static int internal_ip(
 			return detect_given(f->of->rt, e->address, ret, err);
 	}
 	return err_set(err, -ENOENT,
-		"IP_AUTODETECTION_METHOD " DETECT_INTERNAL_IP
+		"IP%s_AUTODETECTION_METHOD " DETECT_INTERNAL_IP
 		": Kubernetes has given the node no IPv%d InternalIP",
-		f->family);
+		f->family == IP_V6 ? "6" : "", f->family);
 }
 
 /* A name is looked up until it was found once. EINPROGRESS: on_looked_up goes on. */
@@ -105,7 +105,6 @@ static int detect(struct family *f, const struct node *self, struct prefix *ret,
 		return detect_address(f->of->rt, f->method, f->family, ret, err);
 	if (f->failed.code) {
 		*err = f->failed;
-		f->failed = ERR_INIT;
 		return err_wrap(
 			err, err->code, "IP%s_AUTODETECTION_METHOD", f->family == IP_V6 ? "6" : "");
 	}
@@ -145,11 +144,15 @@ bool address_find(struct address *a, const struct node *self, struct start_host 
 			ret->why[f] = mem_strdup(err_text(&err));
 		named |= !is_none(a->families[f].conf);
 	}
-	if (!all)
+	if (!all) { /* one family's answer is kept until the other has its own */
 		start_host_done(ret);
-	else if (named && detect_interfaces(a->rt, a->own, &ret->interfaces, &err) < 0)
+		return false;
+	}
+	for (int f = 0; f < START_N_FAMILIES; f++)
+		a->families[f].failed = ERR_INIT;
+	if (named && detect_interfaces(a->rt, a->own, &ret->interfaces, &err) < 0)
 		log_warn("the host's interfaces are not told: %s", err_text(&err));
-	return all;
+	return true;
 }
 
 bool address_is_wanted(const struct address *a, const struct ip *ip)

@@ -390,6 +390,13 @@ with socket.socket(type=socket.SOCK_DGRAM) as s:
 	ip route del blackhole 10.244.0.0/24
 	eventually has_route "blackhole 10.244.0.0/24"
 	within 6 grep -q 'node node-80 has no address: IP_AUTODETECTION_METHOD: looking up far.example' "$LOG"
+	stop
+	# of both families, which end one after the other
+	: >"$LOG"
+	IP6=autodetect IP6_AUTODETECTION_METHOD=can-reach=farther.example start
+	within 15 grep -q 'node node-80 has no address: IP_AUTODETECTION_METHOD: looking up far.example' "$LOG"
+	stop
+	start
 	kill "$silent"
 	echo "10.130.29.1 far.example" >>"$BATS_TEST_TMPDIR/hosts"
 	within 20 address_is 10.130.29.80/24
