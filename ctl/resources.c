@@ -184,7 +184,7 @@ static bool is_half_made(const struct key *key, const json_t *old)
  * that overlap, the one that was stored later is listed for later, so its writer sees the other;
  * where both see each other, none stays. What was stored before needs no such detour, whoever wrote
  * it: all who come later have seen it. A writer that dies in between leaves a pool that is disabled,
- * and marked, with which the next one goes on. felix/start.c makes its default pools in the same way.
+ * and marked, with which the next one goes on. felix/start_pools.c makes its default pools in the same way.
  */
 static int put_new_pool(struct store *st, const struct key *key, const json_t *j, struct err *err)
 {
