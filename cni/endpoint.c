@@ -116,7 +116,9 @@ static struct wep *endpoint_new(const struct call *c, const struct wep *old, con
 
 	set_identity(w, c, old);
 	if (old) {
-		add_labels(&w->meta.labels, &old->meta.labels);
+		/* Of another sandbox, they may be what this one is not to have. */
+		if (old->container_id && strcmp(old->container_id, c->container_id) == 0)
+			add_labels(&w->meta.labels, &old->meta.labels);
 		add_labels(&w->meta.annotations, &old->meta.annotations);
 	}
 	vec_for_each (&c->conf->labels, p)

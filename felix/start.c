@@ -210,7 +210,7 @@ static void on_answer(void *arg, const struct store_res *res)
 			start_forget_all(s->listing);
 		start_forget_all(&s->unindexed);
 		start_unlearn(s, s->key);
-	} else if (res->r < 0 && !start_go_without(s, res->err)) {
+	} else if (res->r < 0 && !start_go_without(s, res->r, res->err)) {
 		e = *res->err;
 		err_wrap(&e, res->r, "%s %s",
 			s->verb == STORE_LIST || s->verb == STORE_GET ? "read" : "write", s->key);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The cluster's resources, as each of Calico's nodes makes them where there are none. */
 #define LOG_MODULE "start"
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,8 +118,10 @@ static bool ensure_cluster(struct start *s)
 }
 
 /* Nothing here needs tiers, and Calico's older manifests have none. */
-bool start_go_without(struct start *s, const struct err *err)
+bool start_go_without(struct start *s, int r, const struct err *err)
 {
+	if (r != -EACCES && r != -ENOENT && r != -EINVAL)
+		return false;
 	if (strncmp(s->key, TIERS, strlen(TIERS)) != 0)
 		return false;
 	if (!s->told_tiers)

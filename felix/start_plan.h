@@ -98,7 +98,7 @@ int start_affinities(struct start *s);
 /* The cluster's resources. */
 int start_cluster(struct start *s);
 /* The operation has failed, and was about something that the plan can go on without. */
-bool start_go_without(struct start *s, const struct err *err);
+bool start_go_without(struct start *s, int r, const struct err *err);
 /* The default pools. */
 int start_pools(struct start *s, struct err *err);
 /* One that cannot be decoded, which may be any; or NULL. */

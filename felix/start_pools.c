@@ -12,6 +12,7 @@
 #include "model/ippool.h"
 #include "model/json.h"
 #include "model/key.h"
+#include "model/node.h"
 #include "model/resource.h"
 
 /* but: is not looked at, or NULL. */
@@ -72,9 +73,14 @@ static struct prefix choose_cidr(const struct start *s)
 {
 	struct prefix p, host = {0};
 	struct ip ip;
+	const struct prefix *own = &s->host.address[START_V4];
+	const struct object *o;
 
-	if (s->host.address[START_V4].addr.family == IP_V4)
-		host = prefix_masked(&s->host.address[START_V4]);
+	vec_for_each (&s->objects, o) /* where the stored one is kept */
+		if (o->node && own->addr.family == IP_NONE)
+			own = &o->node->ipv4;
+	if (own->addr.family == IP_V4)
+		host = prefix_masked(own);
 	for (uint32_t i = 0; i <= 16; i++) {
 		ip = ip_from_v4(i == 0 ? 0xc0a80000 : 0xac100000 + ((i - 1) << 16));
 		p = prefix_of(&ip, 16);

@@ -103,6 +103,8 @@ static int set(struct store *st, bool locked, bool make, int64_t deadline_ms, st
 		}
 		store_kv_done(&kv);
 	}
+	if (r < 0 && unsure)
+		r = err->code = -ETIMEDOUT;
 	return r < 0 ? r : 1;
 }
 

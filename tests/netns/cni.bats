@@ -222,8 +222,10 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	value "$wep" | jq -e --arg uid "$uid" '.metadata | .uid == $uid and .creationTimestamp > "2020-01-02"'
 	# What others have put there stays.
 	put "$wep" "$(value "$wep" | jq -c '.metadata.annotations.theirs = "x" | .metadata.labels.theirs = "y" | .spec.theirs = [1]')"
-	cni ADD old
+	cni ADD new
 	value "$wep" | jq -e '.metadata.annotations.theirs == "x" and .metadata.labels.theirs == "y" and .spec.theirs == [1]'
+	cni ADD old
+	value "$wep" | jq -e '.metadata.annotations.theirs == "x" and .metadata.labels.theirs == null and .spec.theirs == [1]'
 }
 
 @test "DEL of an old sandbox leaves the new one's device alone, whatever the endpoint says" {

@@ -478,6 +478,34 @@ START_TEST(test_address_taken)
 }
 END_TEST
 
+/* The default pool keeps clear of the node's network, where its stored address is kept, too. */
+START_TEST(test_pool_beside_stored)
+{
+	static const struct start_conf conf = {.nodename = "a",
+		.cluster_type = "bgp",
+		.pools = {{.cidr = "",
+				  .ipip = "Never",
+				  .vxlan = "Never",
+				  .node_selector = "all()",
+				  .block_size = 26},
+			{.cidr = ""}}};
+	struct event_base *base = event_base_new();
+	struct store *st = store_fake_new(base);
+	struct outcome out = {0};
+	struct start *s = start_new(st, &conf, on_outcome, &out);
+
+	store_fake_put(st, NODES "a",
+		"{\"kind\":\"Node\",\"metadata\":{\"name\":\"a\"},\"spec\":{\"bgp\":{"
+		"\"ipv4Address\":\"192.168.1.1/24\"}}}");
+	ck_assert_int_eq(run_node(base, s, &out, NULL, NULL), 0);
+	ck_assert_ptr_nonnull(
+		strstr(store_fake_value(st, POOLS "default-ipv4-ippool"), "172.16.0.0/16"));
+	start_free(s);
+	store_close(st);
+	event_base_free(base);
+}
+END_TEST
+
 START_TEST(test_node_again)
 {
 	struct event_base *base = event_base_new();
@@ -556,6 +584,7 @@ int main(void)
 	tcase_add_test(tc, test_default_pool);
 	tcase_add_test(tc, test_address_taken);
 	tcase_add_test(tc, test_node_again);
+	tcase_add_test(tc, test_pool_beside_stored);
 	tcase_add_test(tc, test_unindexed);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
