@@ -317,7 +317,8 @@ masquerades() {
 	stop
 	# The one that is stored stays.
 	IP='' IP6='' start
-	sleep 0.5
+	node_is_well() { curl -s 127.0.0.1:9099/readyz | grep -q 'ok  node'; }
+	within 5 node_is_well
 	bgp_is '["10.130.29.80/24","fd00:80::1/64"]'
 }
 

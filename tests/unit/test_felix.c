@@ -351,17 +351,18 @@ static void on_start(void *arg, int r, const struct err *err)
 	*(bool *)arg = true;
 }
 
+static const struct start_conf with_pool = {.nodename = "a",
+	.cluster_type = "bgp",
+	.pools = {{.cidr = "",
+			  .ipip = "Never",
+			  .vxlan = "Never",
+			  .node_selector = "all()",
+			  .block_size = 26},
+		{.cidr = ""}}};
+
 /* Whenever another stores its pool: felix sees it before its own is enabled, or it sees felix's. */
 START_TEST(test_default_pool)
 {
-	static const struct start_conf conf = {.nodename = "a",
-		.cluster_type = "bgp",
-		.pools = {{.cidr = "",
-				  .ipip = "Never",
-				  .vxlan = "Never",
-				  .node_selector = "all()",
-				  .block_size = 26},
-			{.cidr = ""}}};
 	unsigned n_ops = 1, n_enabled = 0;
 
 	for (unsigned n = 1; n <= n_ops; n++) {
@@ -369,7 +370,7 @@ START_TEST(test_default_pool)
 		struct store *st = store_fake_new(base);
 		struct overtaker o = {.st = st};
 		bool done = false;
-		struct start *s = start_new(st, &conf, on_start, &done);
+		struct start *s = start_new(st, &with_pool, on_start, &done);
 		struct start_host host = {0};
 		const char *pool;
 
@@ -481,18 +482,10 @@ END_TEST
 /* The default pool keeps clear of the node's network, where its stored address is kept, too. */
 START_TEST(test_pool_beside_stored)
 {
-	static const struct start_conf conf = {.nodename = "a",
-		.cluster_type = "bgp",
-		.pools = {{.cidr = "",
-				  .ipip = "Never",
-				  .vxlan = "Never",
-				  .node_selector = "all()",
-				  .block_size = 26},
-			{.cidr = ""}}};
 	struct event_base *base = event_base_new();
 	struct store *st = store_fake_new(base);
 	struct outcome out = {0};
-	struct start *s = start_new(st, &conf, on_outcome, &out);
+	struct start *s = start_new(st, &with_pool, on_outcome, &out);
 
 	store_fake_put(st, NODES "a",
 		"{\"kind\":\"Node\",\"metadata\":{\"name\":\"a\"},\"spec\":{\"bgp\":{"
