@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The floor under a CNI plugin: the kernel work of ADD and DEL, an address from a locked counter
- * file and a result, with nothing else: no datastore, no checks, no error texts. bench_cni runs it
+ * file and a result, with nothing else: no datastore, no checks, no error texts, and libc alone. bench_cni runs it
  * in the same loop as Margay, so that a figure can be read as a distance from what the kernel asks.
  *
  * Environment: CNI_COMMAND, CNI_NETNS, CNI_IFNAME, CNI_CONTAINERID; FLOOR_DIR holds the counter.
@@ -9,10 +9,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libmnl/libmnl.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
 #include <linux/neighbour.h>
+#include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -36,20 +36,62 @@ static _Noreturn void die(const char *what)
 	exit(1);
 }
 
+/* Room for n bytes more of a message, zeroed: the buffer is. */
+static void *put(struct nlmsghdr *nlh, size_t n)
+{
+	void *p = (char *)nlh + NLMSG_ALIGN(nlh->nlmsg_len);
+
+	nlh->nlmsg_len = (uint32_t)(NLMSG_ALIGN(nlh->nlmsg_len) + n);
+	return p;
+}
+
 static struct nlmsghdr *message(uint16_t type, uint16_t flags, size_t extra, void **ret_extra)
 {
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf + len);
+	struct nlmsghdr *nlh = (struct nlmsghdr *)(void *)(buf + len);
 
+	nlh->nlmsg_len = sizeof(*nlh);
 	nlh->nlmsg_type = type;
 	nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
 	nlh->nlmsg_seq = ++seq;
-	*ret_extra = mnl_nlmsg_put_extra_header(nlh, extra);
+	*ret_extra = put(nlh, extra);
 	return nlh;
+}
+
+static void put_attr(struct nlmsghdr *nlh, uint16_t type, const void *p, size_t n)
+{
+	struct nlattr *a = put(nlh, sizeof(*a) + n);
+
+	a->nla_type = type;
+	a->nla_len = (uint16_t)(sizeof(*a) + n);
+	memcpy(a + 1, p, n);
+}
+
+static void put_u32(struct nlmsghdr *nlh, uint16_t type, uint32_t v)
+{
+	put_attr(nlh, type, &v, sizeof(v));
+}
+
+static void put_text(struct nlmsghdr *nlh, uint16_t type, const char *s)
+{
+	put_attr(nlh, type, s, strlen(s) + 1);
+}
+
+static struct nlattr *nest(struct nlmsghdr *nlh, uint16_t type)
+{
+	struct nlattr *a = put(nlh, sizeof(*a));
+
+	a->nla_type = NLA_F_NESTED | type;
+	return a;
+}
+
+static void nest_end(const struct nlmsghdr *nlh, struct nlattr *a)
+{
+	a->nla_len = (uint16_t)((const char *)nlh + nlh->nlmsg_len - (const char *)a);
 }
 
 static void done(const struct nlmsghdr *nlh)
 {
-	len += MNL_ALIGN(nlh->nlmsg_len);
+	len += NLMSG_ALIGN(nlh->nlmsg_len);
 }
 
 /* Sends what has been built and reads its acknowledgements. */
@@ -60,16 +102,17 @@ static void flush(int fd, const char *what)
 
 	if (send(fd, buf, len, 0) < 0)
 		die(what);
+	memset(buf, 0, len);
 	len = 0;
 	for (;;) {
 		ssize_t n = recv(fd, in, sizeof(in), 0);
 		struct nlmsghdr *nlh = (struct nlmsghdr *)(void *)in;
-		int left = (int)n;
+		uint32_t left = (uint32_t)n;
 
 		if (n < 0)
 			die(what);
-		for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
-			const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
+		for (; NLMSG_OK(nlh, left); nlh = NLMSG_NEXT(nlh, left)) {
+			const struct nlmsgerr *e = NLMSG_DATA(nlh);
 
 			if (nlh->nlmsg_type != NLMSG_ERROR)
 				continue;
@@ -103,19 +146,19 @@ static void put_settings_and_up(uint32_t ifindex, bool proxy_arp)
 	struct nlattr *spec, *af, *conf;
 
 	ifi->ifi_index = (int)ifindex;
-	spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
+	spec = nest(nlh, IFLA_AF_SPEC);
 	if (proxy_arp) {
-		af = mnl_attr_nest_start(nlh, AF_INET);
-		conf = mnl_attr_nest_start(nlh, IFLA_INET_CONF);
-		mnl_attr_put_u32(nlh, IPV4_DEVCONF_PROXY_ARP, 1);
-		mnl_attr_put_u32(nlh, IPV4_DEVCONF_FORWARDING, 1);
-		mnl_attr_nest_end(nlh, conf);
-		mnl_attr_nest_end(nlh, af);
+		af = nest(nlh, AF_INET);
+		conf = nest(nlh, IFLA_INET_CONF);
+		put_u32(nlh, IPV4_DEVCONF_PROXY_ARP, 1);
+		put_u32(nlh, IPV4_DEVCONF_FORWARDING, 1);
+		nest_end(nlh, conf);
+		nest_end(nlh, af);
 	}
-	af = mnl_attr_nest_start(nlh, AF_INET6);
-	mnl_attr_put_u8(nlh, IFLA_INET6_ADDR_GEN_MODE, 1);
-	mnl_attr_nest_end(nlh, af);
-	mnl_attr_nest_end(nlh, spec);
+	af = nest(nlh, AF_INET6);
+	put_attr(nlh, IFLA_INET6_ADDR_GEN_MODE, &(uint8_t){1}, 1);
+	nest_end(nlh, af);
+	nest_end(nlh, spec);
 	done(nlh);
 	nlh = message(RTM_NEWLINK, 0, sizeof(*ifi), (void **)&ifi);
 	ifi->ifi_index = (int)ifindex;
@@ -136,10 +179,10 @@ static void put_route(uint8_t plen, uint32_t dst, uint32_t gw, uint32_t oif, uin
 	rtm->rtm_scope = scope;
 	rtm->rtm_type = RTN_UNICAST;
 	if (plen)
-		mnl_attr_put_u32(nlh, RTA_DST, dst);
+		put_u32(nlh, RTA_DST, dst);
 	if (gw)
-		mnl_attr_put_u32(nlh, RTA_GATEWAY, gw);
-	mnl_attr_put_u32(nlh, RTA_OIF, oif);
+		put_u32(nlh, RTA_GATEWAY, gw);
+	put_u32(nlh, RTA_OIF, oif);
 	done(nlh);
 }
 
@@ -152,8 +195,8 @@ static void put_neigh(uint32_t ip, const uint8_t mac[6], uint32_t ifindex)
 	ndm->ndm_family = AF_INET;
 	ndm->ndm_ifindex = (int)ifindex;
 	ndm->ndm_state = NUD_PERMANENT;
-	mnl_attr_put_u32(nlh, NDA_DST, ip);
-	mnl_attr_put(nlh, NDA_LLADDR, 6, mac);
+	put_u32(nlh, NDA_DST, ip);
+	put_attr(nlh, NDA_LLADDR, mac, 6);
 	done(nlh);
 }
 
@@ -191,24 +234,24 @@ static void add(int netns, const char *ifname)
 	snprintf(name, sizeof(name), "floor%u", n);
 	nlh = message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(*ifi), (void **)&ifi);
 	ifi->ifi_index = (int)host_index;
-	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
-	mnl_attr_put(nlh, IFLA_ADDRESS, 6, host_mac);
-	mnl_attr_put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
-	mnl_attr_put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
-	info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
-	mnl_attr_put_strz(nlh, IFLA_INFO_KIND, "veth");
-	data = mnl_attr_nest_start(nlh, IFLA_INFO_DATA);
-	peer = mnl_attr_nest_start(nlh, VETH_INFO_PEER);
-	ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
+	put_text(nlh, IFLA_IFNAME, name);
+	put_attr(nlh, IFLA_ADDRESS, host_mac, 6);
+	put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
+	put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
+	info = nest(nlh, IFLA_LINKINFO);
+	put_text(nlh, IFLA_INFO_KIND, "veth");
+	data = nest(nlh, IFLA_INFO_DATA);
+	peer = nest(nlh, VETH_INFO_PEER);
+	ifi = put(nlh, sizeof(*ifi));
 	ifi->ifi_index = (int)pod_index;
-	mnl_attr_put_strz(nlh, IFLA_IFNAME, ifname);
-	mnl_attr_put(nlh, IFLA_ADDRESS, 6, pod_mac);
-	mnl_attr_put_u32(nlh, IFLA_NET_NS_FD, (uint32_t)netns);
-	mnl_attr_put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
-	mnl_attr_put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
-	mnl_attr_nest_end(nlh, peer);
-	mnl_attr_nest_end(nlh, data);
-	mnl_attr_nest_end(nlh, info);
+	put_text(nlh, IFLA_IFNAME, ifname);
+	put_attr(nlh, IFLA_ADDRESS, pod_mac, 6);
+	put_u32(nlh, IFLA_NET_NS_FD, (uint32_t)netns);
+	put_u32(nlh, IFLA_NUM_TX_QUEUES, 1);
+	put_u32(nlh, IFLA_NUM_RX_QUEUES, 1);
+	nest_end(nlh, peer);
+	nest_end(nlh, data);
+	nest_end(nlh, info);
 	done(nlh);
 	put_settings_and_up(host_index, true);
 	flush(host, "create the veth pair");
@@ -224,8 +267,8 @@ static void add(int netns, const char *ifname)
 	ifa->ifa_family = AF_INET;
 	ifa->ifa_prefixlen = 32;
 	ifa->ifa_index = pod_index;
-	mnl_attr_put_u32(nlh, IFA_LOCAL, ip);
-	mnl_attr_put_u32(nlh, IFA_ADDRESS, ip);
+	put_u32(nlh, IFA_LOCAL, ip);
+	put_u32(nlh, IFA_ADDRESS, ip);
 	done(nlh);
 	put_route(32, gw, 0, pod_index, RT_SCOPE_LINK);
 	put_route(0, 0, gw, pod_index, RT_SCOPE_UNIVERSE);
@@ -248,7 +291,7 @@ static void del(int netns, const char *ifname)
 		die("enter the pod's namespace");
 	fd = rtnl();
 	nlh = message(RTM_DELLINK, 0, sizeof(*ifi), (void **)&ifi);
-	mnl_attr_put_strz(nlh, IFLA_IFNAME, ifname);
+	put_text(nlh, IFLA_IFNAME, ifname);
 	done(nlh);
 	flush(fd, "delete the interface");
 }

@@ -251,7 +251,7 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 undo_endpoint:
 	(void)endpoint_delete(c, &ours, NULL);
 undo_device:
-	(void)device_delete_on_host(c->host, c->veth, c->container_id, c->ifname, false, NULL);
+	(void)device_delete_on_host(c, c->veth, c->container_id, c->ifname, false, NULL);
 undo_address:
 	release_new(c, &a);
 	return r;

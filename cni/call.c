@@ -184,6 +184,43 @@ static int check_ipam_type(const struct call *c, struct err *err)
 	return CNI_E_CONF;
 }
 
+static bool is_set(const char *s)
+{
+	return s && s[0] != '\0';
+}
+
+/* A server has one node and one datastore. What else the netconf says of them is not its to use. */
+static int check_home(const struct call *c, const struct cni_home *home, struct err *err)
+{
+	const struct store_conf *want = &c->conf->store, *have = &home->store;
+	const char *type = store_conf_type(have);
+
+	if (c->conf->nodename && strcmp(c->conf->nodename, home->node) != 0) {
+		err_set(err, -EINVAL,
+			"netconf: nodename: \"%s\": margay-cni serve runs for node %s: want that, or "
+			"nothing",
+			c->conf->nodename, home->node);
+		return CNI_E_CONF;
+	}
+	if ((is_set(want->type) || is_set(want->etcd_endpoints)) &&
+		strcmp(store_conf_type(want), type) != 0) {
+		err_set(err, -EINVAL,
+			"netconf: datastore_type: %s, and margay-cni serve has %s: want the same, or "
+			"nothing",
+			store_conf_type(want), type);
+		return CNI_E_CONF;
+	}
+	if (is_set(want->sqlite_path) && strcmp(type, "sqlite") == 0 &&
+		strcmp(want->sqlite_path, have->sqlite_path) != 0) {
+		err_set(err, -EINVAL,
+			"netconf: sqlite_path: %s, and margay-cni serve has %s: want the same, or "
+			"nothing",
+			want->sqlite_path, have->sqlite_path);
+		return CNI_E_CONF;
+	}
+	return 0;
+}
+
 static int check_version(
 	const struct call *c, const char *verb, enum cni_version least, struct err *err)
 {
@@ -214,6 +251,7 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	bool is_add = strcmp(verb, "ADD") == 0, is_check = strcmp(verb, "CHECK") == 0;
 	bool per_pod = is_add || is_check || strcmp(verb, "DEL") == 0;
 	bool is_status = strcmp(verb, "STATUS") == 0;
+	const struct cni_home *home = ctx_home(ctx);
 	int r;
 
 	*c = (struct call){.rq = rq, .ctx = ctx, .deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS};
@@ -229,7 +267,11 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 		r = check_env(c, is_add || is_check, err);
 	if (r == 0)
 		r = check_ipam_type(c, err);
-	if (r == 0)
+	if (r == 0 && home)
+		r = check_home(c, home, err);
+	if (r == 0 && home)
+		c->node = mem_strdup(home->node);
+	else if (r == 0)
 		r = find_node(c, is_add || is_status, err);
 	if (r == CNI_E_AGAIN && is_status)
 		r = CNI_E_UNAVAILABLE;

@@ -21,7 +21,7 @@ struct rt;
 struct store;
 struct strbuf;
 
-#define CALL_TIMEOUT_MS 60000
+#define CALL_TIMEOUT_MS 55000 /* within PIPE_TIMEOUT_S */
 
 struct call {
 	const struct cni_request *rq;

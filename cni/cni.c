@@ -15,14 +15,23 @@
 #include "store/store.h"
 
 struct cni_ctx {
+	const struct cni_home *home;
 	struct store *st;
 	struct store_conf store_conf; /* of st */
 	struct rt *host;
 };
 
-struct cni_ctx *cni_ctx_new(void)
+struct cni_ctx *cni_ctx_new(const struct cni_home *home)
 {
-	return mem_new(struct cni_ctx);
+	struct cni_ctx *ctx = mem_new(struct cni_ctx);
+
+	ctx->home = home;
+	return ctx;
+}
+
+const struct cni_home *ctx_home(const struct cni_ctx *ctx)
+{
+	return ctx->home;
 }
 
 void cni_ctx_free(struct cni_ctx *ctx)
@@ -42,7 +51,9 @@ int ctx_store(
 	struct store *st;
 	int r;
 
-	if (ctx->st && store_conf_equal(conf, &ctx->store_conf)) {
+	if (ctx->home)
+		conf = &ctx->home->store;
+	if (ctx->st && (ctx->home || store_conf_equal(conf, &ctx->store_conf))) {
 		*ret = ctx->st;
 		return 0;
 	}

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The CNI verbs as one sequential function, from a request to a reply. It reads neither the
- * environment nor stdin of its process and enters no namespace: whoever took the request (main.c,
- * or a server on behalf of a pipe) has put all of that into it.
+ * environment nor stdin of its process and enters no namespace: whoever took the request (run.c,
+ * or worker.c on behalf of a pipe) has put all of that into it.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
+
+#include "store/store.h"
 
 struct cni_env {
 	const char *name, *value;
@@ -35,10 +37,17 @@ struct cni_reply {
 	char *log; /* one line for stderr, without its end; NULL: none */
 };
 
-/* What stays open between requests. */
+/* Where a server runs verbs, and as whom: netconfs that say otherwise are refused. */
+struct cni_home {
+	const char *node;
+	struct store_conf store;
+	int reap_fd; /* an eventfd: written to when a link is to be reaped (reaper.h) */
+};
+
+/* What stays open between requests. home: a server's, borrowed; NULL: none. */
 struct cni_ctx;
 
-struct cni_ctx *cni_ctx_new(void);
+struct cni_ctx *cni_ctx_new(const struct cni_home *home);
 void cni_ctx_free(struct cni_ctx *ctx);
 
 /* ret is the caller's to cni_reply_done(). */

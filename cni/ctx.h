@@ -3,12 +3,18 @@
 #pragma once
 
 struct cni_ctx;
+struct cni_home;
 struct err;
 struct rt;
 struct store;
 struct store_conf;
 
-/* Borrowed until the next call with another configuration. 0 or a negative errno. */
+/* Of the server that runs verbs here; NULL: there is none. */
+const struct cni_home *ctx_home(const struct cni_ctx *ctx);
+/*
+ * The server's own datastore, or that of conf. Borrowed until the next call with another
+ * configuration. 0 or a negative errno.
+ */
 int ctx_store(
 	struct cni_ctx *ctx, const struct store_conf *conf, struct store **ret, struct err *err);
 /* Of the network namespace in which this process is. Borrowed. */

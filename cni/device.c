@@ -7,11 +7,14 @@
 #include <linux/neighbour.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "cni/call.h"
+#include "cni/ctx.h"
+#include "cni/reaper.h"
 #include "kern/rt.h"
 
 /* Tables and rules of a pod's interfaces other than the one with the default route. */
@@ -314,6 +317,35 @@ static int delete_link(struct rt *host, uint32_t index, const char *name, struct
 	return r < 0 ? err_wrap(err, r, "deleting interface %s", name) : 0;
 }
 
+/* The link is down, and so has no route and no traffic. Who deletes it waits for the kernel elsewhere. */
+static int hand_to_reaper(
+	struct call *c, int wake_fd, uint32_t index, const char *name, struct err *err)
+{
+	const struct rt_link_change change = {
+		.index = index, .set_up = true, .set_group = true, .group = REAPER_GROUP};
+	const uint64_t one = 1;
+	int r;
+
+	rt_begin(c->host, NULL, NULL);
+	rt_link_set(c->host, &change, 0);
+	r = rt_commit(c->host, err);
+	if (r == -ENODEV)
+		return 0;
+	if (r < 0)
+		return err_wrap(err, r, "taking interface %s down", name);
+	if (write(wake_fd, &one, sizeof(one)) < 0)
+		return err_sys(err, -errno, "waking the reaper of links");
+	return 0;
+}
+
+static int dispose_link(struct call *c, uint32_t index, const char *name, struct err *err)
+{
+	const struct cni_home *home = ctx_home(c->ctx);
+
+	return home ? hand_to_reaper(c, home->reap_fd, index, name, err)
+		    : delete_link(c->host, index, name, err);
+}
+
 /*
  * One of the host end's name is of this pod's last life, if it has a mark, or the MAC that host ends
  * have: Calico's, and of an ADD that was killed before the mark. Any other is somebody's.
@@ -338,15 +370,33 @@ static int clear_name(struct call *c, struct err *err)
 	return delete_link(c->host, link.index, c->veth, err);
 }
 
+/* The pod's interface of that name is the reaper's already: 1 once it is gone, 0: it is not. */
+static int clear_reaped(struct call *c, struct err *err)
+{
+	struct rt_link pod, host;
+	int r = rt_link_get(c->pod, c->ifname, 0, &pod, NULL);
+
+	if (r == -ENOENT)
+		return 1;
+	if (r < 0 || strcmp(pod.kind, "veth") != 0 || pod.link == 0 ||
+		rt_link_get(c->host, NULL, pod.link, &host, NULL) < 0 ||
+		host.group != REAPER_GROUP || host.link != pod.index)
+		return 0;
+	return delete_link(c->host, host.index, host.name, err) ?: 1;
+}
+
 int device_create(struct call *c, const struct device *d, struct err *err)
 {
 	struct rt_link host, pod;
-	int r;
+	struct err e = ERR_INIT;
+	int r, gone;
 
 	r = clear_name(c, err);
 	if (r < 0)
 		return r;
 	r = make_pair(c, d, err);
+	if (r == -EEXIST && (gone = clear_reaped(c, &e)) != 0)
+		r = gone < 0 ? gone : make_pair(c, d, err);
 	if (r < 0)
 		return r;
 	r = rt_link_get(c->host, c->veth, 0, &host, err);
@@ -372,15 +422,15 @@ undo:
 	return r;
 }
 
-int device_delete_on_host(struct rt *host, const char *veth, const char *container_id,
+int device_delete_on_host(struct call *c, const char *veth, const char *container_id,
 	const char *ifname, bool recorded, struct err *err)
 {
 	char have[RT_ALIAS_SIZE], ours[RT_ALIAS_SIZE];
 	struct rt_link link;
-	int r = rt_link_get(host, veth, 0, &link, err);
+	int r = rt_link_get(c->host, veth, 0, &link, err);
 
 	if (r == 0)
-		r = rt_link_alias(host, link.index, have, err);
+		r = rt_link_alias(c->host, link.index, have, err);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	mark(container_id, ifname, ours);
@@ -388,7 +438,7 @@ int device_delete_on_host(struct rt *host, const char *veth, const char *contain
 	if (strncmp(have, "margay ", 7) == 0 ? strcmp(have, ours) != 0
 					     : !recorded || !(link.flags & IFF_UP))
 		return 0;
-	return delete_link(host, link.index, veth, err);
+	return dispose_link(c, link.index, veth, err);
 }
 
 /* The rules of one of the pod's interfaces are those of its table. */
@@ -416,13 +466,14 @@ static int find_host_end(
  * Whether the pod's end is of this container. Where it has none in the host, which may have been moved
  * away, recorded is what there is to go by.
  */
-static int is_own_in_pod(
-	struct call *c, const struct rt_link *pod, bool recorded, bool *ret, struct err *err)
+static int is_own_in_pod(struct call *c, const struct rt_link *pod, bool recorded, bool *ret,
+	struct rt_link *ret_host, struct err *err)
 {
 	char have[RT_ALIAS_SIZE], ours[RT_ALIAS_SIZE];
 	struct rt_link host;
 	int r = find_host_end(c, pod, &host, err);
 
+	*ret_host = r == 0 ? host : (struct rt_link){0};
 	*ret = r == -ENOENT && recorded;
 	if (r == 0)
 		r = rt_link_alias(c->host, host.index, have, err);
@@ -436,30 +487,35 @@ static int is_own_in_pod(
 	return 0;
 }
 
-static int delete_in_pod(struct call *c, const struct rt_link *pod, struct err *err)
+/* host: its other end; its index is 0 where that was moved away. */
+static int delete_in_pod(
+	struct call *c, const struct rt_link *pod, const struct rt_link *host, struct err *err)
 {
 	int r;
 
 	rt_begin(c->pod, NULL, NULL);
 	delete_rules(c, pod->index);
-	rt_link_del(c->pod, pod->index, NULL, 0);
+	if (host->index == 0)
+		rt_link_del(c->pod, pod->index, NULL, 0);
 	r = rt_commit(c->pod, err);
-	return r < 0 ? err_wrap(err, r, "deleting the pod's %s", c->ifname) : 0;
+	if (r < 0)
+		return err_wrap(err, r, "deleting the pod's %s", c->ifname);
+	return host->index != 0 ? dispose_link(c, host->index, host->name, err) : 0;
 }
 
 int device_delete(struct call *c, bool recorded, struct err *err)
 {
-	struct rt_link pod;
+	struct rt_link pod, host;
 	bool own = false;
 	int r = c->pod ? rt_link_get(c->pod, c->ifname, 0, &pod, err) : -ENOENT;
 
 	if (r == 0 && strcmp(pod.kind, "veth") == 0)
-		r = is_own_in_pod(c, &pod, recorded, &own, err);
+		r = is_own_in_pod(c, &pod, recorded, &own, &host, err);
 	if (r < 0 && r != -ENOENT && r != -ENODEV)
 		return err_wrap(err, r, "the pod's %s", c->ifname);
 	if (own)
-		return delete_in_pod(c, &pod, err);
-	return device_delete_on_host(c->host, c->veth, c->container_id, c->ifname, recorded, err);
+		return delete_in_pod(c, &pod, &host, err);
+	return device_delete_on_host(c, c->veth, c->container_id, c->ifname, recorded, err);
 }
 
 /*

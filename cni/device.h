@@ -21,7 +21,6 @@
 
 struct call;
 struct err;
-struct rt;
 
 struct device {
 	const struct ip *ips;
@@ -38,6 +37,8 @@ struct ip device_gateway(enum ip_family family);
 /* All of it; on failure nothing stays. Returns 0 or a negative errno. */
 int device_create(struct call *c, const struct device *d, struct err *err);
 /*
+ * Where there is a server, a deleted link is down with its routes gone, and its reaper's; else it is gone.
+ *
  * Both ends with the pod's rules, if they are this container's: the pod's end may be anybody's, as
  * CNI_NETNS may lead to another pod by now, or an ADD have found the name taken. Then, and where
  * there is no pod, as device_delete_on_host. c->host is open. Absence is success.
@@ -47,7 +48,7 @@ int device_delete(struct call *c, bool recorded, struct err *err);
  * The host's end by its name, if it is this container's interface: by the mark that device_create
  * left on it, or (recorded: the endpoint says so) one without any. Absence is success.
  */
-int device_delete_on_host(struct rt *host, const char *veth, const char *container_id,
+int device_delete_on_host(struct call *c, const char *veth, const char *container_id,
 	const char *ifname, bool recorded, struct err *err);
 /* Compares what is there with what device_create makes; ENOENT and the first difference in err. */
 int device_check(struct call *c, const struct device *d, struct err *err);

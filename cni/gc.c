@@ -242,7 +242,7 @@ static int remove_endpoint(
 		if (r != 0)
 			return r;
 		if (device_delete_on_host(
-			    c->host, w->interface, w->container_id, w->endpoint, true, err) < 0)
+			    c, w->interface, w->container_id, w->endpoint, true, err) < 0)
 			return CNI_E_KERNEL;
 	}
 	r = store_delete_wait(c->st, kv->key, kv->rev, NULL, c->deadline_ms, err);

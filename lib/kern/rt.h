@@ -205,6 +205,8 @@ struct rt_link_change {
 void rt_link_set(struct rt *rt, const struct rt_link_change *c, uintptr_t cookie);
 void rt_link_configure(struct rt *rt, const struct rt_link_conf *c, uintptr_t cookie);
 void rt_link_del(struct rt *rt, uint32_t index, const char *name, uintptr_t cookie);
+/* Every link of a group, which is not 0; the kernel waits for all of them at once. */
+void rt_group_del(struct rt *rt, uint32_t group, uintptr_t cookie);
 
 void rt_addr_set(struct rt *rt, const struct rt_addr *a, uintptr_t cookie);
 void rt_addr_del(struct rt *rt, const struct rt_addr *a, uintptr_t cookie);

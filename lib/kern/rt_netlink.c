@@ -409,6 +409,14 @@ void rt_link_del(struct rt *rt, uint32_t index, const char *name, uintptr_t cook
 		mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
 }
 
+void rt_group_del(struct rt *rt, uint32_t group, uintptr_t cookie)
+{
+	struct nlmsghdr *nlh = verb(rt, RTM_DELLINK, 0, ENODEV, cookie);
+
+	mnl_nlmsg_put_extra_header(nlh, sizeof(struct ifinfomsg));
+	mnl_attr_put_u32(nlh, IFLA_GROUP, group);
+}
+
 void rt_addr_set(struct rt *rt, const struct rt_addr *a, uintptr_t cookie)
 {
 	rt_addr_encode(verb(rt, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, EEXIST, cookie), a);

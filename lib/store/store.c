@@ -85,7 +85,7 @@ static bool is_set(const char *s)
 }
 
 /* Calico takes etcd, too, where its endpoints are all that is said. */
-static const char *conf_type(const struct store_conf *conf)
+const char *store_conf_type(const struct store_conf *conf)
 {
 	if (is_set(conf->type))
 		return conf->type;
@@ -96,7 +96,7 @@ static const char *conf_type(const struct store_conf *conf)
 int store_open(
 	const struct store_conf *conf, struct event_base *base, struct store **ret, struct err *err)
 {
-	const char *type = conf_type(conf);
+	const char *type = store_conf_type(conf);
 
 	if (strcmp(type, "sqlite") == 0)
 		return store_sqlite_open(conf, base, ret, err);

@@ -70,6 +70,8 @@ struct store_conf {
 void store_conf_copy(struct store_conf *ret, const struct store_conf *conf);
 bool store_conf_equal(const struct store_conf *a, const struct store_conf *b);
 void store_conf_done(struct store_conf *conf);
+/* conf->type, or what stands for it where it is not set. Borrowed. */
+const char *store_conf_type(const struct store_conf *conf);
 
 /*
  * base is borrowed, and must outlive the store; NULL = for the _wait forms. Fails with EINVAL alone:

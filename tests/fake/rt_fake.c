@@ -539,6 +539,17 @@ void rt_link_del(struct rt *rt, uint32_t index, const char *name, uintptr_t cook
 	finish(rt, cookie, res);
 }
 
+void rt_group_del(struct rt *rt, uint32_t group, uintptr_t cookie)
+{
+	int res;
+
+	if (works(&res))
+		for (size_t i = k.links.n; i-- > 0;)
+			if (k.links.v[i].group == group)
+				del_link(rt, &k.links.v[i]);
+	finish(rt, cookie, res);
+}
+
 void rt_addr_set(struct rt *rt, const struct rt_addr *a, uintptr_t cookie)
 {
 	int res;

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The CNI plugins on the real kernel: a host and pods as network namespaces. Run in a network and a
-# mount namespace of its own (tests/netns/CMakeLists.txt); BIN names the directory of the programs.
+# mount namespace of its own (tests/netns/CMakeLists.txt); BIN names the directory of the programs. With
+# SERVED=1 margay-cni serve runs, else the plugin has it run each verb; a test that is for one of these has
+# the tag served or alone.
 
 bats_require_minimum_version 1.5.0
 
@@ -14,14 +16,48 @@ setup_file() {
 }
 
 setup() {
-	export DB="$BATS_TEST_TMPDIR/db" CNI_PATH=/nowhere
+	export DB="$BATS_TEST_TMPDIR/db" CNI_PATH=/nowhere MARGAY_RUN_DIR="$BATS_TEST_TMPDIR/run"
 	conf >"$BATS_TEST_TMPDIR/conf"
 	make_store "$DB"
 	put /calico/resources/v3/projectcalico.org/ippools/p \
 		'{"kind":"IPPool","spec":{"cidr":"10.244.0.0/16","blockSize":26}}'
+	[ -z "${SERVED:-}" ] || serve
+}
+
+# Waits until it answers.
+serve() {
+	MARGAY_SQLITE_PATH=$DB NODENAME=node-1 "$BIN/margay-cni" serve 2>"$BATS_TEST_TMPDIR/serve.log" 3>&- &
+	server=$!
+	for ((i = 0; i < 200; i++)); do
+		[ ! -S "$MARGAY_RUN_DIR/cni.sock" ] || return 0
+		sleep 0.02
+	done
+	cat "$BATS_TEST_TMPDIR/serve.log"
+	return 1
+}
+
+# Ends it; what it said that a sanitizer says is a failure.
+unserve() {
+	[ -n "${server:-}" ] || return 0
+	kill "$server"
+	wait "$server" || true
+	server=
+	if grep -E 'Sanitizer|runtime error' "$BATS_TEST_TMPDIR/serve.log"; then
+		return 1
+	fi
+}
+
+# No link waits for its deletion any more.
+settle() {
+	for ((i = 0; i < 100; i++)); do
+		[ "$(ip -j link show group 1836214137 | jq 'map(select(.ifname)) | length')" != 0 ] || return 0
+		sleep 0.01
+	done
+	return 1
 }
 
 teardown() {
+	unserve
 	for ns in $(ip netns list | awk '{print $1}'); do
 		ip netns del "$ns"
 	done
@@ -72,7 +108,8 @@ pod() {
 cni() {
 	CNI_COMMAND=$1 CNI_CONTAINERID=${CONTAINERID-c-$2} CNI_NETNS=${NETNS-/run/netns/$2} CNI_IFNAME=${3:-eth0} \
 		CNI_ARGS="${CNI_ARGS-K8S_POD_NAMESPACE=ns;K8S_POD_NAME=$2}" \
-		"$BIN/${PROGRAM:-margay}" <"${CONF:-$BATS_TEST_TMPDIR/conf}"
+		"$BIN/${PROGRAM:-margay}" <"${CONF:-$BATS_TEST_TMPDIR/conf}" || return
+	[ "$1:${SERVED:+served}" != DEL:served ] || settle
 }
 
 # The address that a pod's interface has.
@@ -252,7 +289,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	# Whose it is cannot be read.
 	put "$wep" nonsense
 	NETNS='' cni DEL old 2>"$BATS_TEST_TMPDIR/stderr"
-	grep -q "$wep" "$BATS_TEST_TMPDIR/stderr"
+	cat "$BATS_TEST_TMPDIR"/{stderr,serve.log} 2>/dev/null | grep -q "$wep"
 	[ "$(value "$wep")" = nonsense ]
 	reaches host "$new"
 	ip -d -j link show type veth | jq -e '.[0].ifalias == "margay c-new eth0"'
@@ -346,6 +383,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+# bats test_tags=alone
 @test "DEL while the datastore is away: the device goes, and the rest when it is called again" {
 	pod a
 	cni ADD a
@@ -416,6 +454,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[[ $stderr == *"was locked meanwhile"* && $output != *Success* ]]
 }
 
+# bats test_tags=alone
 @test "no verb makes a datastore: a path with a slip in it is named" {
 	pod a
 	cni ADD a
@@ -707,6 +746,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+# bats test_tags=alone
 @test "a namespace from which there is no way back: an error of the format" {
 	# As root of another user namespace: the pod's network namespace is its own, the host's is not.
 	# shellcheck disable=SC2016
@@ -719,6 +759,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	jq -e '.code == 102 and (.msg | startswith("back from CNI_NETNS /proc/"))' <<<"$output"
 }
 
+# bats test_tags=alone
 @test "out of file descriptors at any point: an error, and the next ADD works" {
 	pod a
 	saw=
@@ -741,6 +782,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+# bats test_tags=alone
 @test "errors have the specification's codes" {
 	pod a
 	code 4 NONSENSE a
@@ -799,6 +841,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 0 ]
 }
 
+# bats test_tags=alone
 @test "STATUS: 0 when ADD would be tried, else 50" {
 	conf 1.1.0 >"$BATS_TEST_TMPDIR/s"
 	CONF=$BATS_TEST_TMPDIR/s cni STATUS -
@@ -877,7 +920,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	sed 's/"name":"net"/"name":"other"/' "$BATS_TEST_TMPDIR/gc" >"$BATS_TEST_TMPDIR/gc2"
 	sed 's/node-1/node-2/; s/c-b/gone/' "$BATS_TEST_TMPDIR/gc" >"$BATS_TEST_TMPDIR/gc3"
 	CONF=$BATS_TEST_TMPDIR/gc2 cni GC -
-	CONF=$BATS_TEST_TMPDIR/gc3 cni GC -
+	[ -n "${SERVED:-}" ] || CONF=$BATS_TEST_TMPDIR/gc3 cni GC -
 	[ "$(in_use)" = 1 ]
 	# Nor of one whose name begins alike.
 	sed 's/"name":"net"/"name":"net.x"/' "$BATS_TEST_TMPDIR/conf" >"$BATS_TEST_TMPDIR/longer"
@@ -1002,6 +1045,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	code 103 CHECK a
 }
 
+# bats test_tags=alone
 @test "a store that is full, or no store, or holds nonsense, is named" {
 	pod a
 	pod b
@@ -1074,4 +1118,146 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
 	[ "$(ip -j route show proto 80 | jq length)" = 0 ]
 	[ "$(ip -j link show type veth | jq length)" = 0 ]
+}
+
+# The server and its plugin.
+
+# bats test_tags=served
+@test "DEL answers with the link down, which goes within 100 ms; what was left over goes at the start" {
+	pod a
+	cni ADD a
+	address=$(address a)
+	CNI_COMMAND=DEL CNI_CONTAINERID=c-a CNI_NETNS=/run/netns/a CNI_IFNAME=eth0 "$BIN/margay" <"$BATS_TEST_TMPDIR/conf"
+	# Seen at once, or it is gone already.
+	[ -z "$(ip -j link show type veth | jq '.[] | select(.flags | index("UP"))')" ]
+	[ -z "$(ip route show "$address")" ]
+	for ((i = 0; i < 10; i++)); do
+		[ "$(ip -j link show type veth | jq length)" = 0 ] && break
+		sleep 0.05
+	done
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	unserve
+	ip link add left group 1836214137 type veth peer name right
+	serve
+	settle
+	run ! ip link show left
+}
+
+# bats test_tags=served
+@test "an ADD that meets a link which is being deleted does not fail" {
+	pod a
+	for ((n = 0; n < 20; n++)); do
+		cni ADD a >/dev/null
+		CNI_COMMAND=DEL CNI_CONTAINERID=c-a CNI_NETNS=/run/netns/a CNI_IFNAME=eth0 "$BIN/margay" \
+			<"$BATS_TEST_TMPDIR/conf"
+	done
+	cni ADD a
+	reaches host "$(address a)"
+	[ "$(in_use)" = 1 ]
+}
+
+# bats test_tags=served
+@test "another node, another datastore: refused by name" {
+	pod a
+	for change in '.nodename = "node-2"|node-2|node node-1' '.datastore_type = "etcdv3"|datastore_type|sqlite' \
+		'.sqlite_path = "/other"|sqlite_path: /other|serve has'; do
+		IFS='|' read -r edit word more <<<"$change"
+		jq "$edit" "$BATS_TEST_TMPDIR/conf" >"$BATS_TEST_TMPDIR/bad"
+		CONF=$BATS_TEST_TMPDIR/bad code 7 ADD a
+		[[ $msg == *"$word"* && $msg == *"$more"* ]] || { echo "$msg"; false; }
+	done
+	# None of which need be said.
+	echo '{"cniVersion":"1.0.0","name":"net","type":"margay","ipam":{"type":"margay-ipam"}}' >"$BATS_TEST_TMPDIR/short"
+	CONF=$BATS_TEST_TMPDIR/short cni ADD a
+	[ -n "$(value /calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-a-eth0)" ]
+}
+
+# bats test_tags=served
+@test "a server that hangs or dies in the middle costs a retry; a stopped one, nothing" {
+	pod a
+	pod b
+	workers=$(pgrep -P "$server" | tail -n +2)
+	[ "$(wc -w <<<"$workers")" = 4 ]
+	for pid in $workers; do kill -STOP "$pid"; done
+	cni ADD a >"$BATS_TEST_TMPDIR/out" 2>&1 &
+	client=$!
+	sleep 0.3
+	for pid in $workers; do kill -KILL "$pid"; done
+	# One that was only in the queue is another worker's.
+	rc=0
+	wait "$client" || rc=$?
+	[ "$rc" = 0 ] || jq -e '.code == 11' "$BATS_TEST_TMPDIR/out"
+	cni ADD a
+	[ "$(in_use)" = 1 ]
+	# Stopped: whoever comes runs the verb itself.
+	unserve
+	[ ! -e "$MARGAY_RUN_DIR/cni.sock" ]
+	cni ADD b
+	reaches host "$(address b)"
+	cni DEL a
+	cni DEL b
+	[ "$(in_use)" = 0 ]
+	# Killed: so, too, and the next one takes its place.
+	serve
+	kill -KILL "$server"
+	wait "$server" || true
+	cni ADD a
+	serve
+	cni DEL a
+	[ "$(in_use)" = 0 ]
+}
+
+# bats test_tags=served
+@test "the socket is root's, and nonsense on it is refused and harms nobody" {
+	[ "$(stat -c %a "$MARGAY_RUN_DIR/cni.sock")" = 600 ]
+	chmod 666 "$MARGAY_RUN_DIR/cni.sock"
+	chmod -R a+rX "$BATS_TEST_TMPDIR" "$BATS_RUN_TMPDIR"
+	pod a
+	python3 - "$MARGAY_RUN_DIR/cni.sock" <<-'P'
+		import os, socket, struct, sys
+
+		def say(*packets, fds=()):
+		    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		    s.settimeout(10)
+		    s.connect(sys.argv[1])
+		    for i, p in enumerate(packets):
+		        try:
+		            socket.send_fds(s, [p], list(fds) if i == 0 else [])
+		        except BrokenPipeError:
+		            break
+		    try:
+		        return s.recv(65536)
+		    except ConnectionResetError:
+		        return b""
+
+		def request(version=1, fds=0, env=b"", conf=0, env_len=None):
+		    return struct.pack("=IHBBIiII", 0x6d726779, version, 0, 0, fds, 0,
+		                       len(env) if env_len is None else env_len, conf) + env
+
+		assert say(b"x") == b""
+		assert say(b"\0" * 24) == b""
+		assert say(b"\0" * 65536) == b""
+		assert say(request(env_len=7)) == b""
+		assert say(request(conf=1 << 30)) == b""
+		assert say(request(fds=15), fds=[0, 1]) != None
+		# A descriptor that is not what it is said to be.
+		assert say(request(fds=1, env=b"CNI_COMMAND=ADD\0"), fds=[0]) == b""
+		assert say(request(fds=2, env=b"CNI_COMMAND=ADD\0"), fds=[0]) == b""
+		# Another version: the plugin is to do it itself.
+		magic, version, kind, code, out, log = struct.unpack("=IHBBII", say(request(version=9)))
+		assert (version, kind) == (1, 1)
+		# Neither environment nor configuration.
+		assert struct.unpack("=IHBBII", say(request()))[2:4] == (0, 1)
+		if os.fork() == 0:
+		    os.setgid(65534); os.setuid(65534)
+		    assert say(request()) == b""
+		    os._exit(0)
+		assert os.wait()[1] == 0
+	P
+	cni ADD a
+	cni DEL a
+	# No descriptor of the pod's stays open.
+	for pid in $(pgrep -P "$server" | tail -n +2); do
+		[ -z "$(find /proc/"$pid"/fd -lname 'net:*')" ]
+	done
 }

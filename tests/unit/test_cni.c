@@ -135,7 +135,7 @@ START_TEST(where_the_lock_cannot_be_read_nothing_is_released)
 	struct strbuf out = STRBUF_INIT;
 	struct err err = ERR_INIT;
 
-	c.ctx = cni_ctx_new();
+	c.ctx = cni_ctx_new(NULL);
 	ck_assert_int_eq(call_ipam_add(&c, &out, &err), 0);
 	store_fake_refuse(st, STORE_LOCK_KEY);
 	ck_assert_int_eq(call_del(&c, &err), CNI_E_STORE);

@@ -27,14 +27,14 @@ diff <(cd "$dir/dest$prefix" && find . -type f | sort) <(cd "$dir/own" && find .
 	complain "another prefix gives other files"
 
 programs=("$dir"/own/bin/*)
-[ "${programs[*]##*/}" = "margay margay-confd margay-felix margay-ipam margay-proxy margayctl" ] ||
+[ "${programs[*]##*/}" = "margay margay-cni margay-confd margay-felix margay-ipam margay-proxy margayctl" ] ||
 	complain "bin has ${programs[*]##*/}"
 for program in "${programs[@]}"; do
 	[ -x "$program" ] || complain "$program cannot be executed"
 done
 for unit in "$dir"/own/lib/systemd/system/margay-*.service; do
 	[ -f "$unit" ] || continue
-	program=$(sed -n 's/^ExecStart=//p' "$unit")
+	program=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$unit")
 	[ -x "$program" ] || complain "$(basename "$unit"): no program $program"
 	! grep -n '@' "$unit" || complain "$(basename "$unit"): something was not filled in"
 done
@@ -60,6 +60,7 @@ fi
 for program in "$dir"/own/bin/margay-{felix,confd,proxy}; do
 	[ ! -x "$program" ] || env -i "$program" --print-config
 done >"$dir/parameters"
+env -i "$dir/own/bin/margay-cni" serve --print-config >>"$dir/parameters"
 while read -r name value; do
 	if ! grep -qE "^$name( |=|\$)" "$dir/parameters"; then
 		complain "margay.conf: no program has a parameter $name"

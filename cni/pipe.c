@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * margay and margay-ipam (calico, calico-ipam): the CNI plugins, each a pipe to margay-cni serve. Gives
+ * it the request, and what it needs of the pod's network namespace as descriptors; prints the answer.
+ * Where nobody serves, it becomes the margay-cni beside it, which runs the verb itself.
+ *
+ * Linked with libc alone, statically: what a start costs is most of what this costs.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "pipe.h"
+
+/* Codes of the CNI specification, and the reference library's for what has none. */
+enum { CODE_IO = 5, CODE_AGAIN = 11, CODE_OTHER = 999 };
+
+extern char **environ;
+
+static const char *self_name;
+static char *conf, *answer_text; /* what is read; it goes with the process */
+
+/* A text of ours, which has nothing in it that JSON would want escaped but file names. */
+static int fail(int code, const char *text, const char *object, int error)
+{
+	printf("{\n    \"cniVersion\": \"1.1.0\",\n    \"code\": %d,\n    \"msg\": \"%s", code,
+		text);
+	for (; *object != '\0'; object++)
+		putchar(*object == '"' || *object == '\\' || (unsigned char)*object < ' '
+				? '?'
+				: *object);
+	if (error)
+		printf(": %s", strerror(error));
+	printf("\"\n}\n");
+	return 1;
+}
+
+/* The socket's path, "" where it is too long for one. */
+static const char *socket_path(void)
+{
+	static char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	const char *dir = getenv("MARGAY_RUN_DIR");
+	int n = snprintf(path, sizeof(path), "%s/" PIPE_SOCKET, dir && *dir ? dir : PIPE_RUN_DIR);
+
+	if (n < 0 || (size_t)n >= sizeof(path))
+		path[0] = '\0';
+	return path;
+}
+
+/* A connection, or -1 with errno. */
+static int connect_server(void)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	const struct timeval timeout = {.tv_sec = PIPE_TIMEOUT_S};
+	int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), e;
+
+	if (s < 0)
+		return -1;
+	memcpy(a.sun_path, socket_path(), sizeof(a.sun_path));
+	(void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	(void)setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	if (connect(s, (struct sockaddr *)&a, sizeof(a)) == 0)
+		return s;
+	e = errno;
+	close(s);
+	errno = e;
+	return -1;
+}
+
+/* With the configuration on stdin, where it has been read. */
+static int run_self(size_t len)
+{
+	char path[4096];
+	char *argv[] = {
+		(char[]){"margay-cni"}, (char[]){"run"}, (char *)(uintptr_t)self_name, NULL};
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("margay-cni"));
+	int fd;
+
+	if (conf) {
+		fd = memfd_create("netconf", 0);
+		if (fd < 0 || write(fd, conf, len) != (ssize_t)len || lseek(fd, 0, SEEK_SET) != 0 ||
+			dup2(fd, STDIN_FILENO) < 0)
+			return fail(CODE_IO, "handing the configuration to margay-cni", "", errno);
+		close(fd);
+	}
+	if (n < 0)
+		return fail(CODE_OTHER, "/proc/self/exe", "", errno);
+	path[n] = '\0';
+	memcpy(strrchr(path, '/') + 1, "margay-cni", sizeof("margay-cni"));
+	execve(path, argv, environ);
+	return fail(CODE_AGAIN,
+		"nobody serves (is margay-cni serve running on this node?), and there is no margay-cni to "
+		"run in its place: ",
+		path, errno);
+}
+
+/* 0, or -1 with errno: EFBIG where it is too long. */
+static int read_conf(size_t *ret_len)
+{
+	size_t cap = 16384, len = 0;
+	ssize_t n = 0;
+
+	conf = malloc(cap);
+	while (conf && (n = read(STDIN_FILENO, conf + len, cap - len)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		len += (size_t)n;
+		if (len > PIPE_CONF_MAX) {
+			errno = EFBIG;
+			return -1;
+		}
+		if (len == cap)
+			conf = realloc(conf, cap *= 2);
+	}
+	*ret_len = len;
+	return conf ? 0 : -1;
+}
+
+/* CNI_* with their NULs; the length, or SIZE_MAX where there is no room. */
+static size_t read_env(char *buf, size_t size)
+{
+	size_t len = 0;
+
+	for (char **e = environ; *e; e++) {
+		size_t n = strlen(*e) + 1;
+
+		if (strncmp(*e, "CNI_", 4) != 0)
+			continue;
+		if (n > size - len)
+			return SIZE_MAX;
+		memcpy(buf + len, *e, n);
+		len += n;
+	}
+	return len;
+}
+
+/* As in the reference library: the host's own namespace is refused, unless one insists. */
+static bool may_be_own(void)
+{
+	const char *s = getenv("CNI_NETNS_OVERRIDE");
+
+	return s && (strcmp(s, "1") == 0 || strcasecmp(s, "true") == 0);
+}
+
+static bool is_same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+/* Opens what is in the namespace, in which this process then is. */
+static void open_netns(
+	const char *path, int self, struct pipe_request *rq, int fds[static PIPE_N_FDS])
+{
+	int ns = open(path, O_RDONLY | O_CLOEXEC);
+
+	rq->netns_errno = ns < 0 ? errno : 0;
+	if (ns < 0)
+		return;
+	rq->netns_is_own = self >= 0 && !may_be_own() && is_same_file(self, ns);
+	if (rq->netns_is_own || self < 0 || setns(ns, CLONE_NEWNET) < 0) {
+		rq->netns_errno = rq->netns_is_own ? 0 : errno;
+		close(ns);
+		return;
+	}
+	fds[PIPE_FD_NETNS] = ns;
+	fds[PIPE_FD_NL] = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0 /* NETLINK_ROUTE */);
+	if (fds[PIPE_FD_NL] < 0)
+		rq->netns_errno = errno;
+	fds[PIPE_FD_IPV4] = open("/proc/sys/net/ipv4", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fds[PIPE_FD_IPV6] = open("/proc/sys/net/ipv6", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static bool needs_netns(const char *verb)
+{
+	return strcmp(verb, "ADD") == 0 || strcmp(verb, "DEL") == 0 || strcmp(verb, "CHECK") == 0;
+}
+
+static int send_request(
+	int s, struct pipe_request *rq, const char *env, const int fds[static PIPE_N_FDS])
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(PIPE_N_FDS * sizeof(int))];
+	} control = {0};
+	struct iovec iov[] = {{rq, sizeof(*rq)}, {(char *)(uintptr_t)env, rq->env_len}};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
+	struct cmsghdr *c = &control.align;
+	int n = 0, sent[PIPE_N_FDS];
+
+	for (int i = 0; i < PIPE_N_FDS; i++)
+		if (fds[i] >= 0) {
+			rq->fds |= 1u << i;
+			sent[n++] = fds[i];
+		}
+	if (n > 0) {
+		m.msg_control = control.buf;
+		m.msg_controllen = (socklen_t)CMSG_SPACE((size_t)n * sizeof(int));
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = (socklen_t)CMSG_LEN((size_t)n * sizeof(int));
+		memcpy(CMSG_DATA(c), sent, (size_t)n * sizeof(int));
+	}
+	if (sendmsg(s, &m, MSG_NOSIGNAL) < 0)
+		return -1;
+	for (size_t done = 0; done < rq->conf_len;) {
+		size_t left = rq->conf_len - done;
+		ssize_t r = send(s, conf + done, left < PIPE_PACKET_MAX ? left : PIPE_PACKET_MAX,
+			MSG_NOSIGNAL);
+
+		if (r < 0)
+			return -1;
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+/* A packet; 0: the server is gone. */
+static ssize_t receive(int s, void *buf, size_t size)
+{
+	ssize_t n;
+
+	do {
+		n = recv(s, buf, size, 0);
+	} while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static int lost(ssize_t n)
+{
+	bool late = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+
+	return fail(CODE_AGAIN,
+		late ? "margay-cni serve does not answer: see its log; the runtime tries again: "
+		     : "margay-cni serve went away while it ran this: the runtime tries again: ",
+		socket_path(), n < 0 && !late ? errno : 0);
+}
+
+/* What is for stdout, and what is for stderr behind the plugin's name. */
+static int print_answer(int s, const struct pipe_answer *a)
+{
+	static char buf[PIPE_PACKET_MAX];
+	size_t len = (size_t)a->out_len + a->log_len;
+	ssize_t n;
+
+	answer_text = malloc(len + 1);
+	for (size_t done = 0; answer_text && done < len; done += (size_t)n) {
+		n = receive(s, buf, sizeof(buf));
+		if (n <= 0 || (size_t)n > len - done)
+			return lost(n < 0 ? n : 0);
+		memcpy(answer_text + done, buf, (size_t)n);
+	}
+	if (!answer_text)
+		return fail(CODE_IO, "the answer of margay-cni serve", "", ENOMEM);
+	answer_text[len] = '\0';
+	if (a->log_len > 0)
+		fprintf(stderr, "%s: %s\n", self_name, answer_text + a->out_len);
+	if (fwrite(answer_text, 1, a->out_len, stdout) != a->out_len || fflush(stdout) != 0)
+		return 1;
+	return a->exit_code;
+}
+
+static int run(int s, const char *verb)
+{
+	static char env[PIPE_ENV_MAX];
+	struct pipe_request rq = {.magic = PIPE_MAGIC, .version = PIPE_VERSION};
+	int fds[PIPE_N_FDS] = {-1, -1, -1, -1}, self = -1;
+	const char *netns = getenv("CNI_NETNS");
+	size_t len = strlen(self_name), env_len = read_env(env, sizeof(env)), conf_len = 0;
+	struct pipe_answer a;
+	ssize_t n;
+
+	rq.ipam_only = len > 5 && strcmp(self_name + len - 5, "-ipam") == 0;
+	if (env_len == SIZE_MAX)
+		return fail(CODE_IO, "the environment's CNI_* are longer than 32 KiB", "", 0);
+	if (read_conf(&conf_len) < 0)
+		return fail(CODE_IO, "stdin, where the configuration is to be, of at most 1 MiB",
+			"", errno);
+	rq.env_len = (uint32_t)env_len;
+	rq.conf_len = (uint32_t)conf_len;
+	if (needs_netns(verb) && netns && *netns != '\0' && !rq.ipam_only) {
+		self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+		open_netns(netns, self, &rq, fds);
+	}
+	/* Who refuses does not wait for the rest, and his answer is there to be read. */
+	if (send_request(s, &rq, env, fds) < 0 && errno != EPIPE)
+		return lost(-1);
+	n = receive(s, &a, sizeof(a));
+	if (n != (ssize_t)sizeof(a) || a.magic != PIPE_MAGIC)
+		return lost(n < 0 ? n : 0);
+	if (a.version != PIPE_VERSION || a.kind == PIPE_RUN_SELF) {
+		if (fds[PIPE_FD_NETNS] >= 0 && setns(self, CLONE_NEWNET) < 0)
+			return fail(CODE_OTHER, "back to the host's network namespace", "", errno);
+		return run_self(conf_len);
+	}
+	if (a.out_len > PIPE_ANSWER_MAX || a.log_len > PIPE_ANSWER_MAX - a.out_len)
+		return fail(CODE_IO, "margay-cni serve gave an answer of more than 4 MiB", "", 0);
+	return print_answer(s, &a);
+}
+
+static int about(const char *argument)
+{
+	if (argument && strcmp(argument, "--help") != 0) {
+		fprintf(stderr,
+			"%s: there is no option %s: a CNI plugin has its parameters from CNI_* in the "
+			"environment\nand from the configuration on stdin; --version is all it takes\n",
+			self_name, argument);
+		return 2;
+	}
+	fprintf(stderr,
+		"margay " MARGAY_VERSION
+		", a CNI plugin: a container runtime runs it, with CNI_COMMAND in "
+		"the environment\nand the configuration on stdin. CNI versions 0.1.0 to 1.1.0.\n");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *verb = getenv("CNI_COMMAND");
+	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+	int s;
+
+	self_name = slash ? slash + 1 : argc > 0 ? argv[0] : "margay";
+	if (argc > 1 && (strcmp(argv[1], "-v") == 0 || strcmp(argv[1], "--version") == 0)) {
+		printf("%s\n", MARGAY_VERSION);
+		return 0;
+	}
+	if (!verb)
+		return about(argc > 1 ? argv[1] : NULL);
+	signal(SIGPIPE, SIG_IGN);
+	s = connect_server();
+	if (s >= 0)
+		return run(s, verb);
+	if (errno == EAGAIN)
+		return lost(-1);
+	return run_self(0);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * margay-cni run: a verb in this process, as the plugin does where nobody serves. Takes the request
+ * from the environment, stdin and the pod's network namespace, in which it stays only for as long as it
+ * takes to open a socket and two directories.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "base/vec.h"
+#include "cni/cni.h"
+#include "cni/conf.h"
+#include "cni/main.h"
+#include "cni/result.h"
+
+extern char **environ;
+
+static void read_env(struct cni_request *rq)
+{
+	VEC(struct cni_env) env = {0};
+
+	for (char **e = environ; *e; e++) {
+		char *eq = strchr(*e, '=');
+
+		if (eq && strncmp(*e, "CNI_", 4) == 0) {
+			struct cni_env v = {mem_strndup(*e, (size_t)(eq - *e)), eq + 1};
+
+			vec_push(&env, v);
+		}
+	}
+	rq->env = env.v;
+	rq->n_env = env.n;
+}
+
+/* Opens what is of the namespace that this process is in now. */
+static void open_inside(struct cni_request *rq)
+{
+	rq->nl_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (rq->nl_fd < 0)
+		rq->netns_errno = errno;
+	rq->ipv4_fd = open("/proc/sys/net/ipv4", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	rq->ipv6_fd = open("/proc/sys/net/ipv6", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static bool is_same_file(int a, int b)
+{
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+/* As in the reference library: the host's own namespace is refused, unless one insists. */
+static bool may_be_own(void)
+{
+	const char *s = getenv("CNI_NETNS_OVERRIDE");
+
+	return s && (strcmp(s, "1") == 0 || strcasecmp(s, "true") == 0);
+}
+
+/* 0; or where it does not come back, and can do nothing any more. */
+static int open_netns(struct cni_request *rq, const char *path, struct err *err)
+{
+	auto_close int self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+
+	rq->netns_fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	rq->netns_is_own =
+		self >= 0 && rq->netns_fd >= 0 && !may_be_own() && is_same_file(self, rq->netns_fd);
+	if (self < 0 || rq->netns_fd < 0 || rq->netns_is_own ||
+		setns(rq->netns_fd, CLONE_NEWNET) < 0) {
+		rq->netns_errno = errno;
+		if (rq->netns_fd >= 0)
+			close(rq->netns_fd);
+		rq->netns_fd = -1;
+	} else {
+		open_inside(rq);
+		if (setns(self, CLONE_NEWNET) < 0)
+			return err_sys(err, -errno,
+				"back from CNI_NETNS %s to the host's network namespace", path);
+	}
+	return 0;
+}
+
+static bool needs_netns(const char *verb)
+{
+	return verb &&
+	       (strcmp(verb, "ADD") == 0 || strcmp(verb, "DEL") == 0 || strcmp(verb, "CHECK") == 0);
+}
+
+static int fail(int code, const struct err *err)
+{
+	struct strbuf out = STRBUF_INIT;
+
+	cni_error_print(CNI_1_1_0, code, err_text(err), NULL, &out);
+	fputs(out.s, stdout);
+	strbuf_done(&out);
+	return 1;
+}
+
+static int run(const struct cni_request *rq, const char *self)
+{
+	struct cni_ctx *ctx = cni_ctx_new(NULL);
+	struct cni_reply reply;
+	int r;
+
+	cni_run(ctx, rq, &reply);
+	fputs(reply.json, stdout);
+	if (reply.log)
+		fprintf(stderr, "%s: %s\n", self, reply.log);
+	r = fflush(stdout) == 0 ? reply.exit_code : 1;
+	cni_reply_done(&reply);
+	cni_ctx_free(ctx);
+	return r;
+}
+
+int run_main(int argc, char **argv)
+{
+	struct cni_request rq = {.netns_fd = -1, .nl_fd = -1, .ipv4_fd = -1, .ipv6_fd = -1};
+	const char *verb = getenv("CNI_COMMAND"), *netns = getenv("CNI_NETNS");
+	const char *self = argc > 1 ? argv[1] : "margay";
+	struct err err = ERR_INIT;
+	char *conf = NULL;
+	int r;
+
+	if (argc > 2 || (argc > 1 && argv[1][0] == '-')) {
+		fprintf(stderr,
+			"margay-cni run: \"%s\": want the name that the plugin was called by, or "
+			"nothing; all else is in CNI_* and on stdin\n",
+			argv[argc - 1]);
+		return 2;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	rq.ipam_only = strlen(self) > 5 && strcmp(self + strlen(self) - 5, "-ipam") == 0;
+	r = file_read_fd(STDIN_FILENO, "stdin", CNI_CONF_MAX, &conf, &rq.conf_len, &err);
+	if (r < 0)
+		return fail(CNI_E_IO, &err);
+	rq.conf = conf;
+	read_env(&rq);
+	if (needs_netns(verb) && netns && netns[0] != '\0' && !rq.ipam_only)
+		r = open_netns(&rq, netns, &err);
+	r = r < 0 ? fail(CNI_E_KERNEL, &err) : run(&rq, self);
+	for (size_t i = 0; i < rq.n_env; i++)
+		free((char *)(uintptr_t)rq.env[i].name);
+	free((struct cni_env *)(uintptr_t)rq.env);
+	free(conf);
+	return r;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * margay-cni serve: a parent that opens the socket and keeps its children running. It has nothing else,
+ * so that a child is made anew whenever one dies: workers, which run verbs, and the reaper of links.
+ */
+#define LOG_MODULE "cni"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cni/cni.h"
+#include "cni/main.h"
+#include "cni/pipe.h"
+#include "cni/reaper.h"
+#include "cni/worker.h"
+#include "model/node.h"
+#include "store/params.h"
+#include "svc/common_params.h"
+#include "svc/param.h"
+
+#define MAX_WORKERS 64
+
+enum {
+	BACKLOG = 1024,
+	STOP_TIMEOUT_MS = 10000, /* a verb's end is waited for so long */
+	AGAIN_MS = 1000,	 /* who died sooner than that after its start waits for so long */
+};
+
+static struct store_conf store_conf = {.must_exist = true};
+static struct common_params common;
+static uint32_t n_workers;
+
+static const struct param table[] = {
+	{.name = "MARGAY_CNI_WORKERS",
+		.type = PARAM_U32,
+		.u32 = &n_workers,
+		.min = 1,
+		.max = MAX_WORKERS,
+		.def = "4",
+		.unit = "processes",
+		.doc = "How many verbs are run at the same time"},
+};
+
+struct server {
+	struct cni_home home;
+	char *path; /* of the socket */
+	int lock_fd, listener;
+	struct child {
+		pid_t pid; /* 0: it is due at due_ms */
+		int64_t started_ms, due_ms;
+	} children[1 + MAX_WORKERS]; /* the reaper first */
+	size_t n_children;
+};
+
+/* One server at a time: a second one waits, as when it is to take over. */
+static int lock(struct server *s, struct err *err)
+{
+	auto_free char *path = mem_printf("%s/cni.lock", common.run_dir);
+
+	s->lock_fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	if (s->lock_fd < 0)
+		return err_sys(err, -errno, "%s", path);
+	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	log_info("%s: another margay-cni serve has it: waiting for its end", path);
+	return flock(s->lock_fd, LOCK_EX) < 0 ? err_sys(err, -errno, "%s", path) : 0;
+}
+
+/* It has its name when it can be connected to. */
+static int listen_on(struct server *s, struct err *err)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	auto_free char *new_path = mem_printf("%s/" PIPE_SOCKET ".new", common.run_dir);
+
+	s->path = mem_printf("%s/" PIPE_SOCKET, common.run_dir);
+	if (strlen(new_path) >= sizeof(a.sun_path))
+		return err_set(err, -EINVAL, "MARGAY_RUN_DIR: %s is too long for a socket's path",
+			s->path);
+	strcpy(a.sun_path, new_path);
+	s->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (s->listener < 0 || (unlink(new_path) < 0 && errno != ENOENT) ||
+		bind(s->listener, (struct sockaddr *)&a, sizeof(a)) < 0 ||
+		chmod(new_path, 0600) < 0 || listen(s->listener, BACKLOG) < 0 ||
+		rename(new_path, s->path) < 0)
+		return err_sys(err, -errno, "%s", s->path);
+	return 0;
+}
+
+static _Noreturn void child_main(struct server *s, size_t i, pid_t parent)
+{
+	sigset_t none;
+
+	/* Not with a verb half done, but soon. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_IGN); /* a terminal's goes to all */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	close(s->lock_fd);
+	if (getppid() != parent)
+		_exit(EXIT_SUCCESS);
+	if (i == 0) {
+		close(s->listener);
+		reaper_run(s->home.reap_fd);
+	}
+	worker_run(s->listener, &s->home);
+}
+
+static void start_child(struct server *s, size_t i)
+{
+	struct child *c = &s->children[i];
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid == 0)
+		child_main(s, i, parent);
+	c->started_ms = clock_mono_ms();
+	c->due_ms = c->started_ms + AGAIN_MS;
+	c->pid = pid < 0 ? 0 : pid;
+	if (pid < 0)
+		log_error("fork: %s", strerror(errno));
+}
+
+static const char *child_name(size_t i)
+{
+	return i == 0 ? "the reaper of links" : "a worker";
+}
+
+static void see_end(struct server *s, pid_t pid, int status)
+{
+	for (size_t i = 0; i < s->n_children; i++) {
+		struct child *c = &s->children[i];
+		int64_t now = clock_mono_ms();
+
+		if (c->pid != pid)
+			continue;
+		if (WIFSIGNALED(status))
+			log_warn("%s was killed by signal %d: another one takes its place",
+				child_name(i), WTERMSIG(status));
+		else
+			log_warn("%s ended with status %d: another one takes its place",
+				child_name(i), WEXITSTATUS(status));
+		c->pid = 0;
+		c->due_ms = now - c->started_ms < AGAIN_MS ? now + AGAIN_MS : now;
+	}
+}
+
+/* Starts who is due. Returns how long to wait for the next one, -1: there is none. */
+static int64_t start_due(struct server *s)
+{
+	int64_t now = clock_mono_ms(), wait = -1;
+
+	for (size_t i = 0; i < s->n_children; i++) {
+		struct child *c = &s->children[i];
+
+		if (c->pid == 0 && c->due_ms <= now)
+			start_child(s, i);
+		if (c->pid == 0 && (wait < 0 || c->due_ms - now < wait))
+			wait = c->due_ms > now ? c->due_ms - now : 0;
+	}
+	return wait;
+}
+
+static void wait_signal(const sigset_t *set, int64_t ms, int *ret)
+{
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+	*ret = ms < 0 ? sigwaitinfo(set, NULL) : sigtimedwait(set, NULL, &t);
+}
+
+static void supervise(struct server *s, const sigset_t *set)
+{
+	int sig = 0, status;
+	pid_t pid;
+
+	while (sig != SIGTERM && sig != SIGINT) {
+		wait_signal(set, start_due(s), &sig);
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			see_end(s, pid, status);
+	}
+}
+
+/* Nobody new; who is at it ends it, within bounds. */
+static void stop(struct server *s, const sigset_t *set)
+{
+	int64_t until = clock_mono_ms() + STOP_TIMEOUT_MS;
+	size_t left = 0;
+	pid_t pid;
+	int sig;
+
+	unlink(s->path);
+	close(s->listener);
+	for (size_t i = 0; i < s->n_children; i++)
+		if (s->children[i].pid > 0) {
+			kill(s->children[i].pid, SIGTERM);
+			left++;
+		}
+	while (left > 0 && clock_mono_ms() < until) {
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
+			for (size_t i = 0; i < s->n_children; i++)
+				if (s->children[i].pid == pid)
+					s->children[i].pid = 0;
+			left--;
+		}
+		if (left > 0)
+			wait_signal(set, until - clock_mono_ms(), &sig);
+	}
+	for (size_t i = 0; i < s->n_children; i++)
+		if (s->children[i].pid > 0)
+			kill(s->children[i].pid, SIGKILL);
+}
+
+static int serve(struct server *s, struct err *err)
+{
+	sigset_t set;
+	int r;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	r = file_mkdirs(common.run_dir, 0755, err) ?: lock(s, err);
+	if (r == 0)
+		r = listen_on(s, err);
+	if (r < 0)
+		return r;
+	s->home.reap_fd = eventfd(0, EFD_CLOEXEC);
+	if (s->home.reap_fd < 0)
+		return err_sys(err, -errno, "an eventfd");
+	s->n_children = 1 + n_workers;
+	log_info("node %s, datastore %s, %u workers on %s", s->home.node,
+		store_conf_type(&s->home.store), n_workers, s->path);
+	supervise(s, &set);
+	stop(s, &set);
+	return 0;
+}
+
+int serve_main(int argc, char **argv)
+{
+	struct params ps = {.program = "margay-cni serve",
+		.about = "Runs what the CNI plugin of this node is asked to."};
+	struct server s = {.lock_fd = -1, .listener = -1};
+	struct err err = ERR_INIT;
+	auto_free char *nodename = NULL;
+	int r;
+
+	store_params_add(&ps, &store_conf);
+	common_params_add_daemon(&ps, &common, "CNI", COMMON_HEALTH_PORT_CNI);
+	params_add(&ps, table, array_size(table));
+	r = params_load(&ps, &argc, argv, &err);
+	if (r != 0)
+		return r > 0 ? EXIT_SUCCESS : params_fail(&ps, &err);
+	common_params_apply(&common);
+	nodename = common_params_nodename(&ps, &common);
+	s.home.node = nodename;
+	s.home.store = store_conf;
+	r = node_check_name(nodename, common.nodename_file, &err);
+	if (r == 0)
+		r = serve(&s, &err);
+	if (r < 0)
+		log_error("%s", err_text(&err));
+	free(s.path);
+	params_done(&ps);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A process of margay-cni serve that answers plugins, one after the other, each verb from start to end. */
+#pragma once
+
+struct cni_home;
+
+/*
+ * Accepts on a listening socket of SOCK_SEQPACKET that others accept on, too. Never returns: ends on
+ * SIGTERM, after the verb that it runs.
+ */
+_Noreturn void worker_run(int listener, const struct cni_home *home);
