@@ -83,6 +83,20 @@ struct ipam_request *ipam_drop_handle_new(const char *handle, int64_t now_ns);
 struct ipam_request *ipam_release_ip_new(const struct ip *ip, const char *handle, int64_t now_ns);
 
 /*
+ * The same where it is still the one allocation that has this sequence number in its block: one that was
+ * given back since, and given anew, is left (ESTALE), to the same handle, too.
+ */
+struct ipam_request *ipam_release_allocation_new(
+	const struct ip *ip, const char *handle, uint64_t seq, int64_t now_ns);
+
+/*
+ * The handle counts what blocks have of it: those that it names and these, which may be all there are.
+ * One without an address goes, and one that is missing is made.
+ */
+struct ipam_request *ipam_recount_handle_new(
+	const char *handle, const struct prefix *blocks, size_t n, int64_t now_ns);
+
+/*
  * Every block of cidr for the host: cidr must lie in an enabled pool and be no smaller than its
  * blocks. EEXIST, naming the owner, when a block is another host's.
  */

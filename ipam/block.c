@@ -77,6 +77,13 @@ const struct ipam_block_attr *block_lookup(const struct ipam_block *b, const str
 	return ord != UINT32_MAX && b->alloc[ord] >= 0 ? &b->attrs.v[b->alloc[ord]] : NULL;
 }
 
+uint64_t block_seq(const struct ipam_block *b, const struct ip *ip)
+{
+	uint32_t ord = block_ordinal(b, ip);
+
+	return ord != UINT32_MAX ? b->alloc_seq[ord] : 0;
+}
+
 static bool has_handle(const struct ipam_block *b, uint32_t ord, const char *handle)
 {
 	const struct ipam_block_attr *a = b->alloc[ord] >= 0 ? &b->attrs.v[b->alloc[ord]] : NULL;

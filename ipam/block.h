@@ -27,6 +27,8 @@ const char *block_host(const struct ipam_block *b);
 bool block_is_empty(const struct ipam_block *b);
 /* The attribute of an address: NULL = free, or not of this block. Borrowed. */
 const struct ipam_block_attr *block_lookup(const struct ipam_block *b, const struct ip *ip);
+/* The block's sequence number when the address was given; 0: it is free, or that is not known. */
+uint64_t block_seq(const struct ipam_block *b, const struct ip *ip);
 struct ip block_ip(const struct ipam_block *b, uint32_t ordinal);
 /* UINT32_MAX: not of this block. */
 uint32_t block_ordinal(const struct ipam_block *b, const struct ip *ip);

@@ -189,6 +189,84 @@ int plan_recount(struct ipam_request *rq)
 	return put_count(rq, s, cidr, n);
 }
 
+/* The blocks that may have addresses of the handle: given, and those that it names besides. */
+static void add_named_blocks(struct ipam_request *rq, const struct ipam_handle *h)
+{
+	for (size_t i = 0; h && i < h->blocks.n; i++)
+		if (!request_is_handled(rq, &h->blocks.v[i].cidr))
+			vec_push(&rq->handled, h->blocks.v[i].cidr);
+}
+
+/* PLAN_WAIT: or the block is to be written first, since fewer are to be counted. */
+static int recount_block(
+	struct ipam_request *rq, struct ipam_handle *h, const struct prefix *cidr, struct err *err)
+{
+	struct ipam_handle_block *hb = handle_block(h, cidr);
+	uint32_t n = 0, pos = 0;
+	struct slot *bs;
+	struct ip ip;
+	int r = plan_get_block(rq, cidr, &bs);
+
+	if (r == 0)
+		r = slot_check(bs, err);
+	if (r != 0)
+		return r;
+	while (slot_block(bs) && block_next_of_handle(slot_block(bs), rq->handle, &pos, &ip))
+		n++;
+	if (hb && n < hb->count && slot_block(bs) && !is_swept(rq, cidr))
+		return guard_block(rq, bs);
+	if (!hb && n > 0)
+		vec_push(&h->blocks, (struct ipam_handle_block){*cidr, n});
+	else if (hb && n > 0)
+		hb->count = n;
+	else if (hb)
+		vec_swap_remove(&h->blocks, (size_t)(hb - h->blocks.v));
+	return 0;
+}
+
+static bool counts_differ(const struct ipam_handle *a, struct ipam_handle *b)
+{
+	for (size_t i = 0; i < a->blocks.n; i++) {
+		const struct ipam_handle_block *hb = handle_block(b, &a->blocks.v[i].cidr);
+
+		if (!hb || hb->count != a->blocks.v[i].count)
+			return true;
+	}
+	return a->blocks.n != b->blocks.n;
+}
+
+int plan_recount_handle(struct ipam_request *rq, struct err *err)
+{
+	auto_(ipam_handle) struct ipam_handle *h = NULL;
+	char key[IPAM_KEY_SIZE];
+	struct slot *s;
+	int r = plan_get_handle(rq, rq->handle, &s);
+
+	if (r == 0)
+		r = slot_check(s, err);
+	if (r != 0)
+		return r;
+	add_named_blocks(rq, slot_handle(s));
+	if (rq->swept_rev != s->rev) {
+		rq->swept_rev = s->rev;
+		rq->swept.n = 0;
+		for (size_t i = 0; i < rq->handled.n; i++)
+			view_forget(&rq->view, ipam_key_block(&rq->handled.v[i], key));
+	}
+	h = slot_handle(s) ? ipam_handle_dup(slot_handle(s)) : ipam_handle_new();
+	for (size_t i = 0; i < rq->handled.n; i++) {
+		r = recount_block(rq, h, &rq->handled.v[i], err);
+		if (r != 0)
+			return r;
+	}
+	if (s->state == SLOT_ABSENT)
+		return h->blocks.n > 0 ? view_create(&rq->view, s, ipam_handle_encode(h)) : 0;
+	if (h->blocks.n == 0)
+		return view_delete(&rq->view, s);
+	return counts_differ(slot_handle(s), h) ? view_update(&rq->view, s, ipam_handle_encode(h))
+						: 0;
+}
+
 int plan_sweep(struct ipam_request *rq, struct slot *s, struct err *err)
 {
 	const struct ipam_handle *h = slot_handle(s);

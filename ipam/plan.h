@@ -48,6 +48,8 @@ int plan_uncount(struct ipam_request *rq);
 int plan_uncount_reserved(struct ipam_request *rq);
 /* As many as its block has, of the handle an address of which may have been freed, or not. */
 int plan_recount(struct ipam_request *rq);
+/* As many as `handled` and the handle's blocks have: fewer only of a block that was written since. */
+int plan_recount_handle(struct ipam_request *rq, struct err *err);
 /* The handle has no address in any of its blocks: it goes, unless it is found to have one. */
 int plan_sweep(struct ipam_request *rq, struct slot *s, struct err *err);
 

@@ -51,6 +51,11 @@ int plan_free_addr(struct ipam_request *rq, const struct ipam_addr *addr, struct
 			return r;
 	}
 	b = ipam_block_dup(slot_block(bs));
+	if (attr && rq->with_seq && block_seq(b, &addr->ip) != rq->seq)
+		return err_set(err, -ESTALE,
+			"address %s was given anew: allocation %llu of its block, not %llu",
+			ip_str(&addr->ip), (unsigned long long)block_seq(b, &addr->ip),
+			(unsigned long long)rq->seq);
 	r = block_release(b, &addr->ip, rq->handle, config.cooldown_s, rq->now_ns, err);
 	if (r < 0)
 		return r;

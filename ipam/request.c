@@ -68,6 +68,26 @@ struct ipam_request *ipam_release_ip_new(const struct ip *ip, const char *handle
 	return rq;
 }
 
+struct ipam_request *ipam_release_allocation_new(
+	const struct ip *ip, const char *handle, uint64_t seq, int64_t now_ns)
+{
+	struct ipam_request *rq = ipam_release_ip_new(ip, handle, now_ns);
+
+	rq->with_seq = true;
+	rq->seq = seq;
+	return rq;
+}
+
+struct ipam_request *ipam_recount_handle_new(
+	const char *handle, const struct prefix *blocks, size_t n, int64_t now_ns)
+{
+	struct ipam_request *rq = request_new(REQUEST_RECOUNT, NULL, handle, now_ns);
+
+	for (size_t i = 0; i < n; i++)
+		vec_push(&rq->handled, blocks[i]);
+	return rq;
+}
+
 struct ipam_request *ipam_claim_new(const struct prefix *cidr, const char *host, int64_t now_ns)
 {
 	struct ipam_request *rq = request_new(REQUEST_CLAIM, host, NULL, now_ns);
@@ -148,6 +168,8 @@ static int plan(struct ipam_request *rq, struct err *err)
 		return plan_release_handle(rq, err);
 	case REQUEST_RELEASE_IP:
 		return plan_release_ip(rq, err);
+	case REQUEST_RECOUNT:
+		return plan_recount_handle(rq, err);
 	case REQUEST_CLAIM:
 		return plan_claim_cidr(rq, err);
 	case REQUEST_UNCLAIM:

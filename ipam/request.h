@@ -16,6 +16,7 @@ enum request_kind {
 	REQUEST_ASSIGN,
 	REQUEST_RELEASE_HANDLE,
 	REQUEST_RELEASE_IP,
+	REQUEST_RECOUNT,
 	REQUEST_CLAIM,
 	REQUEST_UNCLAIM,
 	REQUEST_LOOKUP,
@@ -41,6 +42,8 @@ struct ipam_request {
 	enum ipam_use use;
 	bool v4, v6, reuse, must_be_empty;
 	struct ip ip;
+	bool with_seq; /* it has to be this allocation: */
+	uint64_t seq;
 	struct prefix cidr;
 	uint32_t max_blocks;
 	int64_t now_ns;
@@ -49,7 +52,7 @@ struct ipam_request {
 	/* What is known, and what has been achieved. */
 	struct view view;
 	VEC(struct ipam_addr) addrs;
-	VEC(struct prefix) handled; /* blocks that are done with; to be unclaimed: all of them */
+	VEC(struct prefix) handled; /* blocks that are done with; to be unclaimed, recounted: all */
 	uint64_t cursor;	    /* of the blocks to be claimed or unclaimed, the next */
 	uint8_t block_plen;	    /* of what is to be claimed, 0: not known yet */
 	bool counted; /* the handle counts one address of counted_cidr that is not taken yet */

@@ -954,6 +954,126 @@ START_TEST(released_by_key)
 }
 END_TEST
 
+static uint64_t seq_of(const struct ip *ip)
+{
+	struct mem_kv *kv;
+	struct prefix cidr;
+	uint64_t seq = 0;
+
+	vec_for_each (&db.v, kv) {
+		struct ipam_block *b;
+
+		if (!ipam_key_parse_block(kv->key, &cidr) || !prefix_contains(&cidr, ip))
+			continue;
+		ck_assert_int_eq(ipam_block_decode(kv->value, strlen(kv->value), &b, NULL), 0);
+		seq = block_seq(b, ip);
+		ipam_block_free(b);
+	}
+	return seq;
+}
+
+/* Given back and given anew since it was looked at, be it to the same handle: it stays. */
+START_TEST(another_allocation_stays)
+{
+	struct ip ip, again;
+	uint64_t seq;
+
+	db_reset();
+	put_pool("p", "10.244.0.0/30", 30, "");
+	ip = assign("n1", "h");
+	seq = seq_of(&ip);
+	ck_assert_uint_ne(seq, 0);
+	ck_assert_int_eq(run_and_free(ipam_release_allocation_new(&ip, "g", seq, NOW)), -ESTALE);
+	ck_assert_int_eq(
+		run_and_free(ipam_release_allocation_new(&ip, "h", seq - 1, NOW)), -ESTALE);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("h", NOW)), 0);
+	ck_assert_int_eq(run_and_free(ipam_release_allocation_new(&ip, "h", seq, NOW)), -ENOENT);
+	do
+		again = assign("n1", "h");
+	while (!ip_equal(&again, &ip));
+	ck_assert_int_eq(run_and_free(ipam_release_allocation_new(&ip, "h", seq, NOW)), -ESTALE);
+	ck_assert_uint_eq(count_in_use("h"), 4);
+	seq = seq_of(&ip);
+	ck_assert_int_eq(run_and_free(ipam_release_allocation_new(&ip, "h", seq, NOW)), 0);
+	ck_assert_uint_eq(count_in_use("h"), 3);
+	check_consistent();
+}
+END_TEST
+
+#define HANDLE_H IPAM_KEY_HANDLES "h"
+
+START_TEST(handle_is_recounted)
+{
+	struct prefix block;
+	struct ip ip;
+
+	setup();
+	ip = assign("n1", "h");
+	assign("n1", "h");
+	block = prefix_of(&ip, 26);
+	auto_free char *exact = mem_strdup(key_text(HANDLE_H));
+	auto_free char *less = mem_printf("{\"block\":{\"%s\":1}}", prefix_str(&block));
+	auto_free char *more = mem_printf(
+		"{\"block\":{\"%s\":5,\"10.9.0.0/26\":1},\"deleted\":false}", prefix_str(&block));
+	const char *const wrong[] = {less, more, "{\"block\":{}}", NULL};
+
+	for (unsigned i = 0; i < array_size(wrong); i++) {
+		if (wrong[i])
+			db_put(HANDLE_H, wrong[i]);
+		else
+			db_del(db_find(HANDLE_H));
+		ck_assert_int_eq(run_and_free(ipam_recount_handle_new("h", &block, 1, NOW)), 0);
+		ck_assert_str_eq(key_text(HANDLE_H), exact);
+		/* And then there is nothing to be done. */
+		db.writes = 0;
+		ck_assert_int_eq(run_and_free(ipam_recount_handle_new("h", &block, 1, NOW)), 0);
+		ck_assert_uint_eq(db.writes, 0);
+	}
+	db_put(IPAM_KEY_HANDLES "none", more);
+	ck_assert_int_eq(run_and_free(ipam_recount_handle_new("none", NULL, 0, NOW)), 0);
+	ck_assert_ptr_null(key_text(IPAM_KEY_HANDLES "none"));
+	ck_assert_int_eq(run_and_free(ipam_recount_handle_new("none", &block, 1, NOW)), 0);
+	ck_assert_ptr_null(key_text(IPAM_KEY_HANDLES "none"));
+}
+END_TEST
+
+/* Wherever an assignment, or a release, of the same handle stands meanwhile. */
+START_TEST(recounted_meanwhile)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct err err = ERR_INIT;
+	struct store_req req;
+
+	for (unsigned i = 0; i < 400; i++) {
+		unsigned steps = i % 20, own = i / 20;
+		struct ipam_request *other, *rq;
+		struct prefix block;
+		struct ip ip;
+
+		setup();
+		ip = assign("n1", "h");
+		block = prefix_of(&ip, 26);
+		auto_free char *wrong = mem_printf("{\"block\":{\"%s\":3}}", prefix_str(&block));
+		if (_i < 2)
+			db_put(HANDLE_H, wrong);
+		else
+			db_del(db_find(HANDLE_H));
+		other = _i % 2 ? ipam_assign_new(&a) : ipam_release_ip_new(&ip, "h", NOW);
+		rq = ipam_recount_handle_new("h", &block, 1, NOW);
+		for (; own > 0 && ipam_request_step(rq, &req, &err) > 0; own--)
+			ck_assert_int_eq(db_do(rq, &req, &err), 0);
+		for (; steps > 0 && ipam_request_step(other, &req, &err) > 0; steps--)
+			ck_assert_int_eq(db_do(other, &req, &err), 0);
+		ck_assert_msg(run_until(rq, 0, &err) == 0, "%s", err.text);
+		ck_assert_msg(run_until(other, 0, &err) == 0, "%s", err.text);
+		check_consistent();
+		ck_assert_uint_eq(count_in_use("h"), _i % 2 ? 2 : 0);
+		ipam_request_free(rq);
+		ipam_request_free(other);
+	}
+}
+END_TEST
+
 START_TEST(claims)
 {
 	struct prefix two = prefix_from("10.244.0.0/25"), one = prefix_from("10.244.0.64/26");
@@ -2042,6 +2162,9 @@ int main(void)
 	tcase_add_test(t, cooldown_switched_off);
 	tcase_add_test(t, both_families_or_none);
 	tcase_add_test(t, released_by_key);
+	tcase_add_test(t, another_allocation_stays);
+	tcase_add_test(t, handle_is_recounted);
+	tcase_add_loop_test(t, recounted_meanwhile, 0, 4);
 	tcase_add_test(t, claims);
 	tcase_add_test(t, reserved_together);
 	tcase_add_loop_test(t, interleaved, 0, 5);
