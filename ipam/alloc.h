@@ -109,6 +109,21 @@ struct ipam_request *ipam_unclaim_new(
 /* The addresses that the handle holds. ENOENT when the handle does not exist. */
 struct ipam_request *ipam_lookup_handle_new(const char *handle);
 
+/* An address that is assigned to one handle, to become another's. Everything is copied. */
+struct ipam_move {
+	struct ipam_addr addr;
+	const char *from, *to; /* handles */
+	const struct ipam_attr *attrs;
+	size_t n_attrs;
+	int64_t now_ns;
+};
+
+/*
+ * It is never free in between. That it is the other's already is success: so it may be repeated. ENOENT: it
+ * is not in use; ESTALE: it is a third one's.
+ */
+struct ipam_request *ipam_move_new(const struct ipam_move *m);
+
 void ipam_request_free(struct ipam_request *rq);
 
 /* Assigned, released or found, once the request is done. Borrowed. */

@@ -300,6 +300,17 @@ static void drop_unused_attrs(struct ipam_block *b)
 			b->alloc[i] = moved[b->alloc[i]];
 }
 
+void block_move(struct ipam_block *b, const struct ip *ip, const char *handle,
+	const struct ipam_attr *attrs, size_t n_attrs)
+{
+	uint32_t ord = block_ordinal(b, ip);
+
+	assert(ord != UINT32_MAX && b->alloc[ord] >= 0);
+	b->alloc[ord] = attr_index(b, handle, attrs, n_attrs);
+	b->alloc_seq[ord] = b->seq;
+	drop_unused_attrs(b);
+}
+
 void block_collect(struct ipam_block *b, uint32_t cooldown_s, int64_t now_ns)
 {
 	int64_t before = now_ns / 1000000000 - cooldown_s;

@@ -57,6 +57,10 @@ int block_auto_assign(struct ipam_block *b, const struct block_reserved *res, co
 int block_assign(struct ipam_block *b, const struct ip *ip, const char *handle,
 	const struct ipam_attr *attrs, size_t n_attrs, struct err *err);
 
+/* An address in use, from now on another handle's. */
+void block_move(struct ipam_block *b, const struct ip *ip, const char *handle,
+	const struct ipam_attr *attrs, size_t n_attrs);
+
 /* Back to the queue, or into cool-down. ENOENT: not in use. ESTALE: in use by another handle. */
 int block_release(struct ipam_block *b, const struct ip *ip, const char *handle,
 	uint32_t cooldown_s, int64_t now_ns, struct err *err);

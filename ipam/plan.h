@@ -102,4 +102,5 @@ int plan_release_handle(struct ipam_request *rq, struct err *err);
 int plan_release_ip(struct ipam_request *rq, struct err *err);
 int plan_claim_cidr(struct ipam_request *rq, struct err *err);
 int plan_unclaim_cidr(struct ipam_request *rq, struct err *err);
+int plan_move(struct ipam_request *rq, struct err *err);
 int plan_lookup(struct ipam_request *rq, struct err *err);

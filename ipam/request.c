@@ -27,14 +27,19 @@ static struct ipam_request *request_new(
 	return rq;
 }
 
+static void copy_attrs(struct ipam_request *rq, const struct ipam_attr *attrs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		vec_push(&rq->attrs,
+			(struct ipam_attr){mem_strdup(attrs[i].name), mem_strdup(attrs[i].value)});
+}
+
 struct ipam_request *ipam_assign_new(const struct ipam_assign *a)
 {
 	struct ipam_request *rq = request_new(REQUEST_ASSIGN, a->host, a->handle, a->now_ns);
 
 	assert(a->host && a->handle && (a->v4 || a->v6));
-	for (size_t i = 0; i < a->n_attrs; i++)
-		vec_push(&rq->attrs, (struct ipam_attr){mem_strdup(a->attrs[i].name),
-					     mem_strdup(a->attrs[i].value)});
+	copy_attrs(rq, a->attrs, a->n_attrs);
 	for (size_t i = 0; i < a->n_pools; i++)
 		vec_push(&rq->pools, mem_strdup(a->pools[i]));
 	rq->use = a->use;
@@ -112,6 +117,17 @@ struct ipam_request *ipam_lookup_handle_new(const char *handle)
 	return request_new(REQUEST_LOOKUP, NULL, handle, 0);
 }
 
+struct ipam_request *ipam_move_new(const struct ipam_move *m)
+{
+	struct ipam_request *rq = request_new(REQUEST_MOVE, NULL, m->to, m->now_ns);
+
+	rq->from = mem_strdup(m->from);
+	rq->ip = m->addr.ip;
+	rq->cidr = m->addr.block;
+	copy_attrs(rq, m->attrs, m->n_attrs);
+	return rq;
+}
+
 void ipam_request_free(struct ipam_request *rq)
 {
 	struct ipam_attr *a;
@@ -134,6 +150,7 @@ void ipam_request_free(struct ipam_request *rq)
 	vec_done(&rq->swept);
 	free(rq->host);
 	free(rq->handle);
+	free(rq->from);
 	free(rq->uncount.handle);
 	free(rq->releasing.host);
 	vec_done(&rq->freeing);
@@ -176,6 +193,8 @@ static int plan(struct ipam_request *rq, struct err *err)
 		return plan_unclaim_cidr(rq, err);
 	case REQUEST_LOOKUP:
 		return plan_lookup(rq, err);
+	case REQUEST_MOVE:
+		return plan_move(rq, err);
 	}
 	return -EINVAL;
 }
@@ -194,6 +213,7 @@ int ipam_request_step(struct ipam_request *rq, struct store_req *ret_req, struct
 	}
 	if (rq->failed < 0)
 		r = rq->kind == REQUEST_ASSIGN ? plan_undo(rq)
+		    : rq->kind == REQUEST_MOVE ? plan_uncount_reserved(rq)
 		    : rq->in_doubt	       ? plan_recount(rq)
 					       : 0;
 	if (r == PLAN_WAIT) {
@@ -231,6 +251,12 @@ static void achieved(struct ipam_request *rq)
 		vec_push(&rq->addrs,
 			(struct ipam_addr){.ip = rq->after_ip, .block = rq->after_cidr});
 		rq->counted = false;
+		break;
+	case AFTER_MOVED:
+		vec_push(&rq->addrs,
+			(struct ipam_addr){.ip = rq->after_ip, .block = rq->after_cidr});
+		rq->counted = false;
+		request_uncount(rq, rq->from, &rq->after_cidr, 1);
 		break;
 	case AFTER_RELEASED:
 		if (rq->freeing_handle)

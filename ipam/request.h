@@ -20,6 +20,7 @@ enum request_kind {
 	REQUEST_CLAIM,
 	REQUEST_UNCLAIM,
 	REQUEST_LOOKUP,
+	REQUEST_MOVE,
 };
 
 /* What a write means for the request once it has succeeded. */
@@ -28,6 +29,7 @@ enum request_after {
 	AFTER_COUNTED,	 /* the handle counts one for after_cidr */
 	AFTER_UNCOUNTED, /* what was due to be counted off, is */
 	AFTER_ASSIGNED,	 /* after_ip is taken */
+	AFTER_MOVED,	 /* after_ip has changed hands, and `from` is to be counted down */
 	AFTER_RELEASED,	 /* the addresses in `freeing` are free, and to be counted off */
 	AFTER_SWEPT,	 /* whoever has read block after_cidr before can write it no more */
 	AFTER_GUARDED,	 /* after_slot's affinity, or its block, is written */
@@ -37,6 +39,7 @@ struct ipam_request {
 	/* What was asked for. */
 	enum request_kind kind;
 	char *host, *handle;
+	char *from; /* of a move: the handle that has the address */
 	VEC(struct ipam_attr) attrs;
 	VEC(char *) pools;
 	enum ipam_use use;

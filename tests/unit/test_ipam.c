@@ -1074,6 +1074,134 @@ START_TEST(recounted_meanwhile)
 }
 END_TEST
 
+/*
+ * An address that changes hands.
+ */
+static struct ipam_request *move_new(const struct ip *ip, const char *from, const char *to)
+{
+	static const struct ipam_attr attrs[] = {{"pod", "web-0"}, {"node", "node1"}};
+	const struct ipam_move m = {.addr = {.ip = *ip, .block = prefix_of(ip, 26)},
+		.from = from,
+		.to = to,
+		.attrs = attrs,
+		.n_attrs = 2,
+		.now_ns = NOW};
+
+	return ipam_move_new(&m);
+}
+
+START_TEST(moved)
+{
+	struct ip ip, other;
+	char *want, text[PREFIX_TEXT_SIZE];
+	struct prefix cidr;
+
+	setup();
+	ip = assign("node1", "reserve");
+	other = assign("node1", "reserve");
+	cidr = prefix_of(&ip, 26);
+	prefix_format_key(&cidr, text);
+	strbuf_reset(&db.log);
+	ck_assert_int_eq(run_and_free(move_new(&ip, "reserve", "net.c1")), 0);
+	want = mem_printf("create handle/net.c1\nupdate assignment/ipv4/block/%s\nupdate "
+			  "handle/reserve\n",
+		text);
+	ck_assert_str_eq(db.log.s, want);
+	free(want);
+	ck_assert_uint_eq(count_in_use("net.c1"), 1);
+	ck_assert_uint_eq(count_in_use("reserve"), 1);
+	check_consistent();
+	ck_assert_ptr_nonnull(strstr(key_text(IPAM_KEY_HANDLES "reserve"), "\":1}"));
+	/* Its number is that of the write before its, as when it is assigned. */
+	ck_assert_ptr_nonnull(
+		strstr(db_find(ipam_key_block(&cidr, (char[IPAM_KEY_SIZE]){0}))->value,
+			"\"secondary\":{\"node\":\"node1\",\"pod\":\"web-0\"}"));
+	/* Again is success, and writes nothing. */
+	strbuf_reset(&db.log);
+	ck_assert_int_eq(run_and_free(move_new(&ip, "reserve", "net.c1")), 0);
+	ck_assert_str_eq(strbuf_str(&db.log), "");
+	/* Another's is not to be had, nor a free one, and nothing is counted for them. */
+	ck_assert_int_eq(run_and_free(move_new(&ip, "reserve", "net.c2")), -ESTALE);
+	ck_assert_int_eq(run_and_free(ipam_release_ip_new(&other, "reserve", NOW)), 0);
+	ck_assert_int_eq(run_and_free(move_new(&other, "reserve", "net.c2")), -ENOENT);
+	ck_assert_ptr_null(db_find(IPAM_KEY_HANDLES "net.c2"));
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("net.c1", NOW)), 0);
+	ck_assert_uint_eq(count_in_use(NULL), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+}
+END_TEST
+
+/* Who dies after any write, and does it again. */
+START_TEST(moved_again_after_a_crash)
+{
+	struct err err = ERR_INIT;
+	unsigned n = 1;
+	int r;
+
+	do {
+		struct ipam_request *rq;
+		struct ip ip;
+
+		setup();
+		ip = assign("node1", "reserve");
+		rq = move_new(&ip, "reserve", "net.c1");
+		r = run_until(rq, n++, &err);
+		ck_assert_int_ge(r, 0);
+		ipam_request_free(rq);
+		check_consistent();
+		ck_assert_uint_eq(count_in_use(NULL), 1);
+		ck_assert_int_eq(run_and_free(move_new(&ip, "reserve", "net.c1")), 0);
+		check_consistent();
+		ck_assert_uint_eq(count_in_use("net.c1"), 1);
+		/* What either handle counts too many goes with it. */
+		ck_assert_int_eq(run_and_free(ipam_release_handle_new("net.c1", NOW)), 0);
+		(void)run_and_free(ipam_release_handle_new("reserve", NOW));
+		ck_assert_uint_eq(count_in_use(NULL), 0);
+		ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+	} while (r == 1);
+	ck_assert_uint_ge(n, 4);
+}
+END_TEST
+
+/* Two who would have the same address, step by step in any order: one gets it. */
+START_TEST(moved_by_two)
+{
+	seed_and_say();
+	for (int round = 0; round < 300; round++) {
+		struct ipam_request *rq[2];
+		struct err err = ERR_INIT;
+		int r[2] = {1, 1};
+		struct ip ip;
+
+		setup();
+		ip = assign("node1", "reserve");
+		rq[0] = move_new(&ip, "reserve", "net.a");
+		rq[1] = random() % 2 ? move_new(&ip, "reserve", "net.b")
+				     : ipam_release_ip_new(&ip, "reserve", NOW);
+		while (r[0] > 0 || r[1] > 0) {
+			int i = random() % 2;
+			struct store_req req;
+
+			if (r[i] <= 0)
+				continue;
+			r[i] = ipam_request_step(rq[i], &req, &err);
+			if (r[i] > 0 && (r[i] = db_do(rq[i], &req, &err)) == 0)
+				r[i] = 1;
+			check_consistent();
+		}
+		ck_assert_msg((r[0] == 0) != (r[1] == 0), "%d %d", r[0], r[1]);
+		ck_assert_uint_eq(count_in_use("net.a"), r[0] == 0);
+		ipam_request_free(rq[0]);
+		ipam_request_free(rq[1]);
+		for (const char *const *h =
+				(const char *const[]){"net.a", "net.b", "reserve", NULL};
+			*h; h++)
+			(void)run_and_free(ipam_release_handle_new(*h, NOW));
+		ck_assert_uint_eq(count_keys(IPAM_KEY_HANDLES), 0);
+	}
+}
+END_TEST
+
 START_TEST(claims)
 {
 	struct prefix two = prefix_from("10.244.0.0/25"), one = prefix_from("10.244.0.64/26");
@@ -2165,6 +2293,9 @@ int main(void)
 	tcase_add_test(t, another_allocation_stays);
 	tcase_add_test(t, handle_is_recounted);
 	tcase_add_loop_test(t, recounted_meanwhile, 0, 4);
+	tcase_add_test(t, moved);
+	tcase_add_test(t, moved_again_after_a_crash);
+	tcase_add_test(t, moved_by_two);
 	tcase_add_test(t, claims);
 	tcase_add_test(t, reserved_together);
 	tcase_add_loop_test(t, interleaved, 0, 5);
