@@ -1,0 +1,905 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cni/journal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/sha256.h"
+#include "base/strbuf.h"
+#include "model/json.h"
+
+enum {
+	SUM_LEN = 16, /* hexadecimal digits of the checksum before each line's JSON */
+	FILE_MAX = 256 * 1024 * 1024, /* bytes that are read */
+	COMPACT_AT = 256 * 1024,      /* bytes; below it nothing is gained */
+};
+
+struct journal {
+	char *dir, *path;
+	int lock_fd, fd;
+	ino_t ino;
+	off_t size;			/* what has been read of it */
+	uint64_t next;			/* the number of the next operation */
+	VEC(struct journal_addr) addrs; /* the free ones in the order in which they became free */
+	VEC(struct journal_op *) ops;	/* that wait, in their order */
+	struct {
+		bool there;
+		int64_t wall_s, boot_s;
+		char boot[40]; /* which boot, of boot_s */
+		char *guid;
+	} seen;
+};
+
+/*
+ * Owners and operations.
+ */
+static char *dup_or_null(const char *s)
+{
+	return s ? mem_strdup(s) : NULL;
+}
+
+static void owner_done(struct journal_owner *o)
+{
+	free(o->handle);
+	free(o->container_id);
+	free(o->ifname);
+	free(o->namespace);
+	free(o->pod);
+	free(o->key);
+	*o = (struct journal_owner){0};
+}
+
+static struct journal_owner owner_dup(const struct journal_owner *o)
+{
+	return (struct journal_owner){.handle = mem_strdup(o->handle),
+		.container_id = mem_strdup(o->container_id),
+		.ifname = mem_strdup(o->ifname),
+		.namespace = mem_strdup(o->namespace),
+		.pod = dup_or_null(o->pod),
+		.key = dup_or_null(o->key)};
+}
+
+static void op_free(struct journal_op *op)
+{
+	struct ipam_attr *a;
+
+	owner_done(&op->owner);
+	vec_for_each (&op->attrs, a) {
+		free((char *)(uintptr_t)a->name);
+		free((char *)(uintptr_t)a->value);
+	}
+	vec_done(&op->attrs);
+	vec_done(&op->addrs);
+	free(op->endpoint);
+	free(op);
+}
+
+static void forget_all(struct journal *j)
+{
+	struct journal_addr *a;
+	struct journal_op **op;
+
+	vec_for_each (&j->addrs, a)
+		owner_done(&a->owner);
+	vec_done(&j->addrs);
+	vec_for_each (&j->ops, op)
+		op_free(*op);
+	vec_done(&j->ops);
+	j->next = 1;
+	j->size = 0;
+	free(j->seen.guid);
+	memset(&j->seen, 0, sizeof(j->seen));
+}
+
+static struct journal_addr *find(const struct journal *j, const struct ip *ip)
+{
+	struct journal_addr *a;
+
+	vec_for_each (&j->addrs, a)
+		if (ip_equal(&a->addr.ip, ip))
+			return a;
+	return NULL;
+}
+
+static void remove_addr(struct journal *j, struct journal_addr *a)
+{
+	size_t i = (size_t)(a - j->addrs.v);
+
+	owner_done(&a->owner);
+	memmove(a, a + 1, (j->addrs.n - i - 1) * sizeof(*a));
+	j->addrs.n--;
+}
+
+/* At the end: it is the one that became so last. */
+static void put_addr(struct journal *j, const struct ipam_addr *addr, enum journal_state state,
+	const struct journal_owner *owner)
+{
+	struct journal_addr *old = find(j, &addr->ip);
+	struct journal_addr a = {.addr = *addr, .state = state};
+
+	if (owner)
+		a.owner = owner_dup(owner);
+	if (old)
+		remove_addr(j, old);
+	vec_push(&j->addrs, a);
+}
+
+/*
+ * Records.
+ */
+static json_t *addr_json(const struct ipam_addr *a)
+{
+	struct prefix p = {a->ip, a->block.plen};
+
+	return json_string(prefix_str(&p));
+}
+
+static bool addr_parse(const json_t *j, struct ipam_addr *ret)
+{
+	const char *s = json_string_value(j);
+	struct prefix p;
+
+	if (!s || prefix_parse_host(s, &p, NULL) < 0)
+		return false;
+	*ret = (struct ipam_addr){.ip = p.addr, .block = prefix_of(&p.addr, p.plen)};
+	return true;
+}
+
+static void set_text(json_t *j, const char *name, const char *s)
+{
+	if (s)
+		json_object_set_new(j, name, json_string(s));
+}
+
+static json_t *record_new(const char *what)
+{
+	json_t *j = json_object();
+
+	set_text(j, "do", what);
+	return j;
+}
+
+static void add_owner(json_t *j, const struct journal_owner *o)
+{
+	set_text(j, "handle", o->handle);
+	set_text(j, "container", o->container_id);
+	set_text(j, "ifname", o->ifname);
+	set_text(j, "namespace", o->namespace);
+	set_text(j, "pod", o->pod);
+	set_text(j, "key", o->key);
+}
+
+static json_t *record_op(const char *what, uint64_t n, const struct journal_owner *o,
+	const struct ipam_addr *addrs, size_t n_addrs)
+{
+	json_t *j = record_new(what), *list = json_array();
+
+	json_object_set_new(j, "n", json_integer((json_int_t)n));
+	add_owner(j, o);
+	for (size_t i = 0; i < n_addrs; i++)
+		json_array_append_new(list, addr_json(&addrs[i]));
+	json_object_set_new(j, "ips", list);
+	return j;
+}
+
+static json_t *record_addr(const char *what, const struct ipam_addr *a)
+{
+	json_t *j = record_new(what);
+
+	json_object_set_new(j, "ip", addr_json(a));
+	return j;
+}
+
+static void add_take(json_t *j, const struct ipam_attr *attrs, size_t n, const char *endpoint)
+{
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < n; i++)
+		set_text(o, attrs[i].name, attrs[i].value);
+	json_object_set_new(j, "attrs", o);
+	set_text(j, "endpoint", endpoint);
+}
+
+static char *text_of(const json_t *j, const char *name)
+{
+	return dup_or_null(json_string_value(json_object_get(j, name)));
+}
+
+static bool owner_parse(const json_t *j, struct journal_owner *o)
+{
+	*o = (struct journal_owner){.handle = text_of(j, "handle"),
+		.container_id = text_of(j, "container"),
+		.ifname = text_of(j, "ifname"),
+		.namespace = text_of(j, "namespace"),
+		.pod = text_of(j, "pod"),
+		.key = text_of(j, "key")};
+	if (o->handle && o->container_id && o->ifname && o->namespace)
+		return true;
+	owner_done(o);
+	return false;
+}
+
+static struct journal_op *op_parse(const json_t *j, enum journal_kind kind)
+{
+	struct journal_op *op = mem_new(struct journal_op);
+	const json_t *attrs = json_object_get(j, "attrs"), *v;
+	const char *name;
+	size_t i;
+
+	op->kind = kind;
+	op->n = (uint64_t)json_integer_value(json_object_get(j, "n"));
+	if (op->n == 0 || !owner_parse(j, &op->owner)) {
+		free(op);
+		return NULL;
+	}
+	json_array_foreach (json_object_get(j, "ips"), i, v) {
+		struct ipam_addr a;
+
+		if (addr_parse(v, &a))
+			vec_push(&op->addrs, a);
+	}
+	json_object_foreach ((json_t *)(uintptr_t)attrs, name, v)
+		if (json_is_string(v))
+			vec_push(&op->attrs, (struct ipam_attr){mem_strdup(name),
+						     mem_strdup(json_string_value(v))});
+	op->endpoint = text_of(j, "endpoint");
+	return op;
+}
+
+static void apply_op(struct journal *j, struct journal_op *op, bool effect)
+{
+	for (size_t i = 0; effect && i < op->addrs.n; i++)
+		put_addr(j, &op->addrs.v[i],
+			op->kind == JOURNAL_TAKE ? JOURNAL_TAKEN : JOURNAL_FREE,
+			op->kind == JOURNAL_TAKE ? &op->owner : NULL);
+	vec_push(&j->ops, op);
+	if (op->n >= j->next)
+		j->next = op->n + 1;
+}
+
+static void apply_done(struct journal *j, uint64_t n)
+{
+	for (size_t i = 0; i < j->ops.n; i++) {
+		if (j->ops.v[i]->n != n)
+			continue;
+		op_free(j->ops.v[i]);
+		memmove(j->ops.v + i, j->ops.v + i + 1,
+			(j->ops.n - i - 1) * sizeof(struct journal_op *));
+		j->ops.n--;
+		return;
+	}
+}
+
+static void apply_seen(struct journal *j, const json_t *r)
+{
+	const char *boot = json_string_value(json_object_get(r, "boot"));
+
+	free(j->seen.guid);
+	j->seen.guid = text_of(r, "guid");
+	j->seen.there = json_is_true(json_object_get(r, "there"));
+	j->seen.wall_s = json_integer_value(json_object_get(r, "wall"));
+	j->seen.boot_s = json_integer_value(json_object_get(r, "uptime"));
+	snprintf(j->seen.boot, sizeof(j->seen.boot), "%s", boot ?: "");
+}
+
+/* false: it is no record that is known. */
+static bool apply(struct journal *j, const json_t *r)
+{
+	const char *what = json_string_value(json_object_get(r, "do")) ?: "";
+	uint64_t n = (uint64_t)json_integer_value(json_object_get(r, "n"));
+	bool waits = strncmp(what, "wait-", 5) == 0;
+	struct ipam_addr a = {0};
+	struct journal_owner o;
+	struct journal_op *op;
+
+	if (strcmp(waits ? what + 5 : what, "take") == 0 ||
+		strcmp(waits ? what + 5 : what, "give-back") == 0) {
+		op = op_parse(r, strcmp(waits ? what + 5 : what, "take") == 0 ? JOURNAL_TAKE
+									      : JOURNAL_GIVE_BACK);
+		if (op)
+			apply_op(j, op, !waits);
+		return op != NULL;
+	}
+	if (strcmp(what, "done") == 0) {
+		apply_done(j, n);
+		return n != 0;
+	}
+	if (strcmp(what, "next") == 0) {
+		j->next = n;
+		return n != 0;
+	}
+	if (strcmp(what, "seen") == 0) {
+		apply_seen(j, r);
+		return true;
+	}
+	if (!addr_parse(json_object_get(r, "ip"), &a))
+		return false;
+	if (strcmp(what, "hold") == 0) {
+		put_addr(j, &a, JOURNAL_FREE, NULL);
+	} else if (strcmp(what, "leave") == 0) {
+		put_addr(j, &a, JOURNAL_LEAVING, NULL);
+	} else if (strcmp(what, "drop") == 0) {
+		if (find(j, &a.ip))
+			remove_addr(j, find(j, &a.ip));
+	} else if (strcmp(what, "taken") == 0 && owner_parse(r, &o)) {
+		put_addr(j, &a, JOURNAL_TAKEN, &o);
+		owner_done(&o);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/*
+ * The file.
+ */
+static void checksum(const char *text, size_t len, char ret[static SUM_LEN + 1])
+{
+	uint8_t sum[SHA256_SIZE];
+
+	sha256(text, len, sum);
+	for (size_t i = 0; i < SUM_LEN / 2; i++)
+		snprintf(ret + 2 * i, 3, "%02x", sum[i]);
+}
+
+static void add_line(struct strbuf *out, json_t *record_take)
+{
+	auto_free char *text = model_json_dump(record_take);
+	char sum[SUM_LEN + 1];
+
+	checksum(text, strlen(text), sum);
+	strbuf_addf(out, "%s %s\n", sum, text);
+	json_decref(record_take);
+}
+
+/* A line without its end: whole, and known. */
+static json_t *line_parse(const char *line, size_t len)
+{
+	char sum[SUM_LEN + 1];
+
+	if (len < SUM_LEN + 2 || line[SUM_LEN] != ' ')
+		return NULL;
+	checksum(line + SUM_LEN + 1, len - SUM_LEN - 1, sum);
+	if (memcmp(line, sum, SUM_LEN) != 0)
+		return NULL;
+	return json_loadb(line + SUM_LEN + 1, len - SUM_LEN - 1, 0, NULL);
+}
+
+static int damaged(const struct journal *j, off_t at, struct err *err)
+{
+	return err_set(err, -EIO,
+		"%s: it is damaged at byte %jd, and there are good lines after that: restore it, or "
+		"move it away and restart the pods of this node",
+		j->path, (intmax_t)at);
+}
+
+/* Lines from text, which begins at j->size. What is behind the last whole one was told to nobody. */
+static int read_lines(struct journal *j, const char *text, size_t len, struct err *err)
+{
+	size_t at = 0;
+	const char *end;
+	bool bad = false;
+
+	for (; (end = memchr(text + at, '\n', len - at)); at = (size_t)(end - text) + 1) {
+		auto_(json) json_t *r = line_parse(text + at, (size_t)(end - text) - at);
+
+		if (r && bad)
+			return damaged(j, j->size, err);
+		if (r && !apply(j, r))
+			return err_set(err, -EIO,
+				"%s: the line at byte %jd is of a newer version, or none: install "
+				"that version, or move the file away and restart the pods of this node",
+				j->path, (intmax_t)j->size);
+		bad |= !r;
+		if (!bad)
+			j->size += (off_t)((size_t)(end - text) + 1 - at);
+	}
+	if (bad || at < len)
+		return ftruncate(j->fd, j->size) < 0
+			       ? err_sys(err, -errno, "%s: cutting off its end", j->path)
+			       : 0;
+	return 0;
+}
+
+/* A name in the directory is there after a power cut only then. */
+static int sync_dir(const struct journal *j, struct err *err)
+{
+	auto_close int fd = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 ? err_sys(err, -errno, "%s", j->dir) : 0;
+}
+
+static int reopen(struct journal *j, struct err *err)
+{
+	struct stat st;
+
+	if (j->fd >= 0)
+		close(j->fd);
+	forget_all(j);
+	j->fd = open(j->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (j->fd < 0 || fstat(j->fd, &st) < 0)
+		return err_sys(err, -errno, "%s", j->path);
+	j->ino = st.st_ino;
+	return st.st_size == 0 ? sync_dir(j, err) : 0;
+}
+
+static int catch_up(struct journal *j, struct err *err)
+{
+	struct stat st;
+	int r;
+
+	if (j->fd < 0 || stat(j->path, &st) < 0 || st.st_ino != j->ino) {
+		r = reopen(j, err);
+		if (r < 0)
+			return r;
+	}
+	if (fstat(j->fd, &st) < 0)
+		return err_sys(err, -errno, "%s", j->path);
+	if (st.st_size < j->size)
+		return damaged(j, st.st_size, err);
+	if (st.st_size > FILE_MAX)
+		return err_set(err, -EFBIG, "%s: %jd bytes, want at most %d", j->path,
+			(intmax_t)st.st_size, FILE_MAX);
+	if (st.st_size > j->size) {
+		size_t len = (size_t)(st.st_size - j->size);
+		auto_free char *text = mem_alloc(len);
+		ssize_t n = pread(j->fd, text, len, j->size);
+
+		if (n < 0)
+			return err_sys(err, -errno, "%s", j->path);
+		return read_lines(j, text, (size_t)n, err);
+	}
+	return 0;
+}
+
+static int lock(struct journal *j, struct err *err)
+{
+	int r;
+
+	do {
+		r = flock(j->lock_fd, LOCK_EX);
+	} while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return err_sys(err, -errno, "%s/lock", j->dir);
+	r = catch_up(j, err);
+	if (r < 0)
+		flock(j->lock_fd, LOCK_UN);
+	return r;
+}
+
+static void unlock(struct journal *j)
+{
+	flock(j->lock_fd, LOCK_UN);
+}
+
+/* Under the lock: it is on the disk, or it is not there. */
+static int append(struct journal *j, json_t *record_take, struct err *err)
+{
+	auto_strbuf line = STRBUF_INIT;
+	ssize_t n;
+
+	json_incref(record_take);
+	add_line(&line, record_take);
+	n = write(j->fd, line.s, line.len);
+	if (n != (ssize_t)line.len || fdatasync(j->fd) < 0) {
+		int e = n >= 0 && n != (ssize_t)line.len ? ENOSPC : errno;
+
+		json_decref(record_take);
+		/* What cannot be cut off is not to be appended to: it is read anew, and then it is. */
+		if (ftruncate(j->fd, j->size) < 0) {
+			close(j->fd);
+			j->fd = -1;
+		}
+		return err_sys(err, -e, "%s", j->path);
+	}
+	j->size += n;
+	(void)apply(j, record_take);
+	json_decref(record_take);
+	return 0;
+}
+
+static int append_locked(struct journal *j, json_t *record_take, struct err *err)
+{
+	int r = lock(j, err);
+
+	if (r < 0) {
+		json_decref(record_take);
+		return r;
+	}
+	r = append(j, record_take, err);
+	unlock(j);
+	return r;
+}
+
+int journal_open(const char *dir, bool make, struct journal **ret, struct err *err)
+{
+	struct journal *j = mem_new(struct journal);
+	auto_free char *lock_path = mem_printf("%s/lock", dir);
+	int r;
+
+	j->dir = mem_strdup(dir);
+	j->path = mem_printf("%s/journal", dir);
+	j->fd = -1;
+	r = make ? file_mkdirs(dir, 0700, err) : 0;
+	j->lock_fd = r < 0 ? -1 : open(lock_path, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC, 0600);
+	if (r == 0 && j->lock_fd < 0)
+		r = err_sys(err, -errno, "%s", lock_path);
+	if (r == 0)
+		r = journal_refresh(j, err);
+	if (r < 0) {
+		journal_close(j);
+		return r;
+	}
+	*ret = j;
+	return 0;
+}
+
+void journal_close(struct journal *j)
+{
+	if (!j)
+		return;
+	forget_all(j);
+	if (j->fd >= 0)
+		close(j->fd);
+	if (j->lock_fd >= 0)
+		close(j->lock_fd);
+	free(j->dir);
+	free(j->path);
+	free(j);
+}
+
+const char *journal_path(const struct journal *j)
+{
+	return j->path;
+}
+
+int journal_refresh(struct journal *j, struct err *err)
+{
+	int r = lock(j, err);
+
+	if (r == 0)
+		unlock(j);
+	return r;
+}
+
+/*
+ * Looking.
+ */
+const struct journal_addr *journal_addrs(const struct journal *j, size_t *ret_n)
+{
+	*ret_n = j->addrs.n;
+	return j->addrs.v;
+}
+
+const struct journal_addr *journal_find(const struct journal *j, const struct ip *ip)
+{
+	return find(j, ip);
+}
+
+const struct journal_op *journal_next(const struct journal *j, uint64_t n)
+{
+	for (size_t i = 0; i < j->ops.n; i++)
+		if (j->ops.v[i]->n > n)
+			return j->ops.v[i];
+	return NULL;
+}
+
+bool journal_is_pending(const struct journal *j, const char *handle)
+{
+	for (size_t i = 0; i < j->ops.n; i++)
+		if (strcmp(j->ops.v[i]->owner.handle, handle) == 0)
+			return true;
+	return false;
+}
+
+size_t journal_n_pending(const struct journal *j)
+{
+	return j->ops.n;
+}
+
+size_t journal_n_free(const struct journal *j, enum ip_family family)
+{
+	const struct journal_addr *a;
+	size_t n = 0;
+
+	vec_for_each (&j->addrs, a)
+		n += a->state == JOURNAL_FREE && a->addr.ip.family == family;
+	return n;
+}
+
+const struct journal_addr *journal_taken_by(const struct journal *j, const char *handle)
+{
+	const struct journal_addr *a;
+
+	vec_for_each (&j->addrs, a)
+		if (a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, handle) == 0)
+			return a;
+	return NULL;
+}
+
+const char *journal_guid(const struct journal *j)
+{
+	return j->seen.guid ?: "";
+}
+
+/*
+ * Verbs.
+ */
+static int64_t uptime_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return t.tv_sec;
+}
+
+static void this_boot(char ret[static 40])
+{
+	auto_free char *text = NULL;
+
+	ret[0] = '\0';
+	if (file_read("/proc/sys/kernel/random/boot_id", 64, &text, NULL, NULL) == 0)
+		snprintf(ret, 40, "%.36s", text);
+}
+
+/* In the same boot by the clock that nobody sets; in another one it is the wall's, unless that was set back. */
+static int check_seen(const struct journal *j, struct err *err)
+{
+	int64_t age = clock_real_ns() / 1000000000 - j->seen.wall_s;
+	char boot[40];
+
+	this_boot(boot);
+	if (boot[0] != '\0' && strcmp(boot, j->seen.boot) == 0)
+		age = uptime_s() - j->seen.boot_s;
+	if (!j->seen.there)
+		return err_set(err, -ENOENT,
+			"the datastore does not have this node: nothing is given from the reserve");
+	if (age < 0 || age > JOURNAL_AWAY_MAX_S)
+		return err_set(err, -ENOENT,
+			"the datastore was reached last %jd s ago, want at most %d: by now others may "
+			"have taken what it held for this node",
+			(intmax_t)age, JOURNAL_AWAY_MAX_S);
+	return 0;
+}
+
+static bool fits(const struct journal_addr *a, enum ip_family family, const struct journal_want *w)
+{
+	if (a->state != JOURNAL_FREE || a->addr.ip.family != family)
+		return false;
+	if (w->ip.family != IP_NONE)
+		return ip_equal(&w->ip, &a->addr.ip);
+	for (size_t i = 0; i < w->n_nets; i++)
+		if (prefix_contains(&w->nets[i], &a->addr.ip))
+			return true;
+	return w->n_nets == 0;
+}
+
+/* What the handle has, or (free) what it may have. */
+static bool pick(const struct journal *j, enum ip_family family, const struct journal_want *w,
+	bool free_ones, struct ipam_addr *ret)
+{
+	const struct journal_addr *a;
+
+	vec_for_each (&j->addrs, a)
+		if (free_ones ? fits(a, family, w)
+			      : a->state == JOURNAL_TAKEN && a->addr.ip.family == family &&
+					strcmp(a->owner.handle, w->owner.handle) == 0) {
+			*ret = a->addr;
+			ret->held = !free_ones;
+			return true;
+		}
+	return false;
+}
+
+static bool pick_all(const struct journal *j, const struct journal_want *w, bool free_ones,
+	struct ipam_addr ret[static 2], size_t *ret_n)
+{
+	*ret_n = 0;
+	if (w->v4 && pick(j, IP_V4, w, free_ones, &ret[*ret_n]))
+		(*ret_n)++;
+	if (w->v6 && pick(j, IP_V6, w, free_ones, &ret[*ret_n]))
+		(*ret_n)++;
+	return *ret_n == (size_t)w->v4 + w->v6;
+}
+
+static int take(struct journal *j, const struct journal_want *w, const struct ipam_addr *addrs,
+	size_t n, struct err *err)
+{
+	auto_free char *endpoint = NULL;
+	struct ip ips[2];
+	json_t *r;
+
+	for (size_t i = 0; i < n; i++)
+		ips[i] = addrs[i].ip;
+	if (w->endpoint)
+		endpoint = w->endpoint(w->arg, ips, n);
+	r = record_op("take", j->next, &w->owner, addrs, n);
+	add_take(r, w->attrs, w->n_attrs, endpoint);
+	return append(j, r, err);
+}
+
+int journal_take(struct journal *j, const struct journal_want *w, struct ipam_addr ret[static 2],
+	size_t *ret_n, struct err *err)
+{
+	int r = lock(j, err);
+
+	if (r < 0)
+		return r;
+	if (pick_all(j, w, false, ret, ret_n)) {
+		unlock(j);
+		return 0;
+	}
+	r = check_seen(j, err);
+	if (r == 0 && !pick_all(j, w, true, ret, ret_n))
+		r = err_set(err, -ENOENT,
+			"this node's reserve of addresses has none that is fit, of %zu that are free",
+			journal_n_free(j, IP_V4) + journal_n_free(j, IP_V6));
+	if (r == 0)
+		r = take(j, w, ret, *ret_n, err);
+	unlock(j);
+	return r;
+}
+
+int journal_give_back(struct journal *j, const struct journal_owner *owner, struct err *err)
+{
+	VEC(struct ipam_addr) addrs = {0};
+	const struct journal_addr *a;
+	const struct journal_op *last = NULL;
+	int r = lock(j, err);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < j->ops.n; i++)
+		if (strcmp(j->ops.v[i]->owner.handle, owner->handle) == 0)
+			last = j->ops.v[i];
+	vec_for_each (&j->addrs, a)
+		if (a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, owner->handle) == 0)
+			vec_push(&addrs, a->addr);
+	if (addrs.n > 0 || !last || last->kind != JOURNAL_GIVE_BACK)
+		r = append(j, record_op("give-back", j->next, owner, addrs.v, addrs.n), err);
+	unlock(j);
+	vec_done(&addrs);
+	return r;
+}
+
+/*
+ * The keeper.
+ */
+int journal_hold(struct journal *j, const struct ipam_addr *addr, struct err *err)
+{
+	return append_locked(j, record_addr("hold", addr), err);
+}
+
+static bool is_named(const struct journal *j, const struct ip *ip, uint64_t n)
+{
+	for (size_t i = 0; i < j->ops.n; i++)
+		for (size_t k = 0; k < j->ops.v[i]->addrs.n; k++)
+			if (j->ops.v[i]->n != n && ip_equal(&j->ops.v[i]->addrs.v[k].ip, ip))
+				return true;
+	return false;
+}
+
+int journal_leave(struct journal *j, enum ip_family family, const struct ip *ip, uint64_t n,
+	struct ipam_addr *ret, struct err *err)
+{
+	const struct journal_addr *a;
+	int r = lock(j, err);
+
+	if (r < 0)
+		return r;
+	r = -ENOENT;
+	vec_for_each (&j->addrs, a)
+		if (a->state == JOURNAL_FREE && a->addr.ip.family == family &&
+			(ip->family == IP_NONE || ip_equal(ip, &a->addr.ip)) &&
+			!is_named(j, &a->addr.ip, n)) {
+			*ret = a->addr;
+			r = append(j, record_addr("leave", ret), err);
+			break;
+		}
+	unlock(j);
+	return r;
+}
+
+int journal_drop(struct journal *j, const struct ip *ip, struct err *err)
+{
+	struct ipam_addr a = {.ip = *ip, .block = prefix_host(ip)};
+
+	return append_locked(j, record_addr("drop", &a), err);
+}
+
+int journal_done(struct journal *j, uint64_t n, struct err *err)
+{
+	json_t *r = record_new("done");
+
+	json_object_set_new(r, "n", json_integer((json_int_t)n));
+	return append_locked(j, r, err);
+}
+
+static json_t *record_seen(
+	bool there, int64_t wall_s, int64_t boot_s, const char *boot, const char *guid)
+{
+	json_t *r = record_new("seen");
+
+	json_object_set_new(r, "there", json_boolean(there));
+	json_object_set_new(r, "wall", json_integer(wall_s));
+	json_object_set_new(r, "uptime", json_integer(boot_s));
+	set_text(r, "boot", boot);
+	set_text(r, "guid", guid);
+	return r;
+}
+
+int journal_seen(struct journal *j, bool there, const char *guid, struct err *err)
+{
+	char boot[40];
+
+	this_boot(boot);
+	return append_locked(
+		j, record_seen(there, clock_real_ns() / 1000000000, uptime_s(), boot, guid), err);
+}
+
+static void add_op(struct strbuf *out, const struct journal_op *op)
+{
+	json_t *r = record_op(op->kind == JOURNAL_TAKE ? "wait-take" : "wait-give-back", op->n,
+		&op->owner, op->addrs.v, op->addrs.n);
+
+	if (op->kind == JOURNAL_TAKE)
+		add_take(r, op->attrs.v, op->attrs.n, op->endpoint);
+	add_line(out, r);
+}
+
+static void add_addr(struct strbuf *out, const struct journal_addr *a)
+{
+	static const char *const what[] = {
+		[JOURNAL_FREE] = "hold", [JOURNAL_TAKEN] = "taken", [JOURNAL_LEAVING] = "leave"};
+	json_t *r = record_addr(what[a->state], &a->addr);
+
+	if (a->state == JOURNAL_TAKEN)
+		add_owner(r, &a->owner);
+	add_line(out, r);
+}
+
+static void print_all(const struct journal *j, struct strbuf *out)
+{
+	const struct journal_addr *a;
+	json_t *r = record_new("next");
+
+	json_object_set_new(r, "n", json_integer((json_int_t)j->next));
+	add_line(out, r);
+	if (j->seen.wall_s)
+		add_line(out, record_seen(j->seen.there, j->seen.wall_s, j->seen.boot_s,
+				      j->seen.boot, j->seen.guid));
+	vec_for_each (&j->addrs, a)
+		add_addr(out, a);
+	for (size_t i = 0; i < j->ops.n; i++)
+		add_op(out, j->ops.v[i]);
+}
+
+int journal_compact(struct journal *j, struct err *err)
+{
+	auto_strbuf out = STRBUF_INIT;
+	int r = lock(j, err);
+
+	if (r < 0)
+		return r;
+	if (j->size >= COMPACT_AT)
+		print_all(j, &out);
+	if (j->size >= COMPACT_AT && out.len < (size_t)j->size / 2) {
+		r = file_write_atomic(j->path, out.s, out.len, 0600, err);
+		if (r >= 0)
+			r = sync_dir(j, err) ?: catch_up(j, err);
+	}
+	unlock(j);
+	return r < 0 ? r : 0;
+}

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * cni/journal.c: what processes that share a file see of each other, against a naive model; a file cut
+ * off at every byte, and damaged; compacted while others have it open; processes that are killed.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "cni/journal.h"
+#include "unit/test_dir.h"
+
+static char *dir;
+
+static void setup(void)
+{
+	dir = mem_printf("%s/j", test_dir());
+}
+
+static void teardown(void)
+{
+	free(take_ptr(dir));
+}
+
+static struct journal *open_it(void)
+{
+	struct err err = ERR_INIT;
+	struct journal *j = NULL;
+
+	ck_assert_msg(journal_open(dir, true, &j, &err) == 0, "%s", err.text);
+	return j;
+}
+
+static struct ipam_addr addr(unsigned n)
+{
+	struct ip ip = {IP_V4, {10, 244, 0, (uint8_t)n}};
+
+	return (struct ipam_addr){.ip = ip, .block = prefix_of(&ip, 26)};
+}
+
+static struct journal_owner owner(const char *handle)
+{
+	static char eth0[] = "eth0", namespace[] = "default";
+	char *h = (char *)(uintptr_t)handle;
+
+	return (struct journal_owner){.handle = h,
+		.container_id = h,
+		.ifname = eth0,
+		.namespace = namespace,
+		.pod = h,
+		.key = h};
+}
+
+#define OK(call)                                                        \
+	do {                                                            \
+		struct err err_ = ERR_INIT;                             \
+		int r_ = (call);                                        \
+		ck_assert_msg(r_ == 0, #call ": %d %s", r_, err_.text); \
+	} while (0)
+
+/* The last number of the address that the handle gets, or -errno. */
+static int take(struct journal *j, const char *handle)
+{
+	const struct ipam_attr attrs[] = {{"pod", handle}, {"node", "n"}};
+	struct journal_want w = {.owner = owner(handle), .v4 = true, .attrs = attrs, .n_attrs = 2};
+	struct err err = ERR_INIT;
+	struct ipam_addr got[2];
+	size_t n;
+	int r = journal_take(j, &w, got, &n, &err);
+
+	ck_assert(r == 0 || err.text[0] != '\0');
+	if (r == 0)
+		ck_assert_uint_eq(n, 1);
+	return r < 0 ? r : got[0].ip.b[3];
+}
+
+static void give_back(struct journal *j, const char *handle)
+{
+	struct journal_owner o = owner(handle);
+
+	OK(journal_give_back(j, &o, &err_));
+}
+
+static void hold(struct journal *j, unsigned n)
+{
+	struct ipam_addr a = addr(n);
+
+	OK(journal_hold(j, &a, &err_));
+}
+
+START_TEST(shared)
+{
+	struct journal *a = open_it(), *b = open_it();
+	const struct journal_op *op;
+
+	ck_assert_int_eq(take(a, "c1"), -ENOENT);
+	hold(a, 1);
+	hold(b, 2);
+	/* Not before the datastore has been seen to have this node. */
+	ck_assert_int_eq(take(b, "c1"), -ENOENT);
+	OK(journal_seen(a, true, "guid", &err_));
+	ck_assert_int_eq(take(b, "c1"), 1);
+	ck_assert_int_eq(take(a, "c1"), 1); /* again: the same */
+	ck_assert_int_eq(take(a, "c2"), 2);
+	ck_assert_int_eq(take(b, "c3"), -ENOENT);
+	give_back(b, "c1");
+	give_back(a, "c1"); /* again: nothing more */
+	ck_assert_int_eq(take(b, "c3"), 1);
+	OK(journal_refresh(a, &err_));
+	ck_assert_str_eq(journal_guid(a), "guid");
+	ck_assert_uint_eq(journal_n_pending(a), 4);
+	op = journal_next(a, 0);
+	ck_assert(op->kind == JOURNAL_TAKE && op->addrs.v[0].ip.b[3] == 1);
+	ck_assert_str_eq(op->owner.handle, "c1");
+	ck_assert_uint_eq(op->attrs.n, 2);
+	ck_assert_uint_eq(op->addrs.v[0].block.plen, 26);
+	op = journal_next(a, op->n);
+	ck_assert(op->kind == JOURNAL_TAKE && op->addrs.v[0].ip.b[3] == 2);
+	op = journal_next(a, op->n);
+	ck_assert(op->kind == JOURNAL_GIVE_BACK && op->addrs.v[0].ip.b[3] == 1);
+	ck_assert(journal_is_pending(a, "c1"));
+	OK(journal_done(a, journal_next(a, 0)->n, &err_));
+	OK(journal_done(a, 3, &err_));
+	OK(journal_refresh(b, &err_));
+	ck_assert(!journal_is_pending(b, "c1"));
+	ck_assert_uint_eq(journal_n_pending(b), 2);
+	/* A node that the datastore does not have gives nothing. */
+	give_back(a, "c2");
+	OK(journal_seen(a, false, "guid", &err_));
+	ck_assert_int_eq(take(b, "c4"), -ENOENT);
+	journal_close(a);
+	journal_close(b);
+}
+END_TEST
+
+START_TEST(left)
+{
+	struct ip any = {0};
+	struct journal *j = open_it();
+	struct ipam_addr got, one = addr(1);
+
+	OK(journal_seen(j, true, "", &err_));
+	for (unsigned i = 1; i <= 3; i++)
+		hold(j, i);
+	ck_assert_int_eq(take(j, "c1"), 1);
+	give_back(j, "c1");
+	/* The longest free; but not one that an operation waits for. */
+	OK(journal_leave(j, IP_V4, &any, 0, &got, &err_));
+	ck_assert_uint_eq(got.ip.b[3], 2);
+	OK(journal_leave(j, IP_V4, &any, 0, &got, &err_));
+	ck_assert_uint_eq(got.ip.b[3], 3);
+	ck_assert_int_eq(journal_leave(j, IP_V4, &any, 0, &got, NULL), -ENOENT);
+	ck_assert_int_eq(journal_leave(j, IP_V4, &one.ip, 2, &got, NULL), -ENOENT);
+	OK(journal_done(j, 1, &err_));
+	OK(journal_leave(j, IP_V4, &one.ip, 2, &got, &err_));
+	/* What leaves is nobody's. */
+	ck_assert_int_eq(take(j, "c2"), -ENOENT);
+	OK(journal_drop(j, &one.ip, &err_));
+	ck_assert_ptr_null(journal_find(j, &one.ip));
+	journal_close(j);
+}
+END_TEST
+
+static char *content(size_t *len)
+{
+	auto_free char *path = mem_printf("%s/journal", dir);
+	char *text;
+
+	OK(file_read(path, 1 << 24, &text, len, &err_));
+	return text;
+}
+
+static void write_content(const char *text, size_t len)
+{
+	auto_free char *path = mem_printf("%s/journal", dir);
+	auto_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(write(fd, text, len), (ssize_t)len);
+}
+
+/* A power cut may leave any beginning of it, and zeros behind that. */
+START_TEST(cut_off)
+{
+	struct journal *j = open_it();
+	auto_free char *text = NULL;
+	size_t len, last = 0;
+
+	OK(journal_seen(j, true, "", &err_));
+	hold(j, 1);
+	hold(j, 2);
+	ck_assert_int_eq(take(j, "c1"), 1);
+	give_back(j, "c1");
+	journal_close(j);
+	text = content(&len);
+	for (size_t i = 0; i + 1 < len; i++)
+		if (text[i] == '\n')
+			last = i + 1;
+	for (size_t cut = last; cut < len; cut++) {
+		auto_free char *zeros = mem_zalloc(len);
+
+		memcpy(zeros, text, cut);
+		write_content(zeros, cut % 2 ? cut : len);
+		j = open_it();
+		/* The give-back is not there, and what comes goes on from there. */
+		ck_assert_uint_eq(journal_n_pending(j), 1);
+		ck_assert_int_eq(take(j, "c2"), 2);
+		journal_close(j);
+		j = open_it();
+		ck_assert_uint_eq(journal_n_pending(j), 2);
+		journal_close(j);
+	}
+}
+END_TEST
+
+START_TEST(damage_is_told)
+{
+	struct journal *j = open_it();
+	struct err err = ERR_INIT;
+	auto_free char *text = NULL;
+	size_t len;
+
+	hold(j, 1);
+	hold(j, 2);
+	journal_close(j);
+	text = content(&len);
+	text[30] ^= 1;
+	write_content(text, len);
+	ck_assert_int_eq(journal_open(dir, false, &j, &err), -EIO);
+	ck_assert_ptr_nonnull(strstr(err.text, "damaged at byte 0"));
+	free(take_ptr(text));
+	text = content(&len); /* nothing of it was cut off */
+	ck_assert_uint_gt(len, 60);
+}
+END_TEST
+
+START_TEST(compacted)
+{
+	struct journal *a = open_it(), *b = open_it();
+	struct stat before, after;
+	auto_free char *path = mem_printf("%s/journal", dir);
+
+	OK(journal_seen(a, true, "g", &err_));
+	hold(a, 1);
+	hold(a, 2);
+	ck_assert_int_eq(take(a, "keep"), 1);
+	for (unsigned i = 0; i < 800; i++) {
+		ck_assert_int_eq(take(i % 2 ? a : b, "c"), 2);
+		OK(journal_refresh(a, &err_));
+		OK(journal_done(a, 2 * i + 2, &err_));
+		give_back(a, "c");
+		OK(journal_done(a, 2 * i + 3, &err_));
+	}
+	ck_assert_int_eq(stat(path, &before), 0);
+	OK(journal_compact(a, &err_));
+	ck_assert_int_eq(stat(path, &after), 0);
+	ck_assert_int_lt(after.st_size, 4096);
+	ck_assert_int_gt(before.st_size, 256 * 1024);
+	/* The other has the old one open. */
+	ck_assert_int_eq(take(b, "keep"), 1);
+	ck_assert_int_eq(take(b, "c9"), 2);
+	OK(journal_refresh(a, &err_));
+	ck_assert_uint_eq(journal_n_pending(a), 2);
+	ck_assert_str_eq(journal_next(a, 0)->owner.handle, "keep");
+	ck_assert_uint_eq(journal_next(a, 1)->n, 1602);
+	ck_assert_str_eq(journal_guid(a), "g");
+	journal_close(a);
+	journal_close(b);
+}
+END_TEST
+
+/* Processes that are killed at any instant: an address never has two, and none is lost. */
+START_TEST(killed)
+{
+	enum { N_ADDRS = 12, N_PROCESSES = 4, N_ROUNDS = 40 };
+	struct journal *j = open_it();
+	const struct journal_addr *addrs;
+	size_t n;
+
+	OK(journal_seen(j, true, "", &err_));
+	for (unsigned i = 1; i <= N_ADDRS; i++)
+		hold(j, i);
+	for (int round = 0; round < N_ROUNDS; round++) {
+		pid_t pids[N_PROCESSES];
+
+		for (int p = 0; p < N_PROCESSES; p++) {
+			pids[p] = fork();
+			if (pids[p] != 0)
+				continue;
+			struct journal *mine = NULL;
+
+			if (journal_open(dir, false, &mine, NULL) < 0)
+				_exit(1);
+			for (int k = 0;; k++) {
+				auto_free char *h = mem_printf("%d.%d.%d", round, p, k);
+
+				if (take(mine, h) > 0)
+					give_back(mine, h);
+			}
+		}
+		usleep(1000 + (unsigned)round * 300);
+		for (int p = 0; p < N_PROCESSES; p++) {
+			kill(pids[p], SIGKILL);
+			waitpid(pids[p], NULL, 0);
+		}
+		OK(journal_refresh(j, &err_));
+		addrs = journal_addrs(j, &n);
+		ck_assert_uint_eq(n, N_ADDRS);
+		for (size_t i = 0; i < n; i++) {
+			auto_free char *h = NULL;
+
+			if (addrs[i].state != JOURNAL_TAKEN)
+				continue;
+			h = mem_strdup(addrs[i].owner.handle);
+			give_back(j, h);
+			addrs = journal_addrs(j, &n);
+			i = (size_t)-1; /* it is the last one now */
+		}
+		for (const struct journal_op *op; (op = journal_next(j, 0));)
+			OK(journal_done(j, op->n, &err_));
+		ck_assert_uint_eq(journal_n_free(j, IP_V4), N_ADDRS);
+	}
+	journal_close(j);
+}
+END_TEST
+
+/* Against a model: who has what, and in which order free ones are given. */
+START_TEST(modelled)
+{
+	enum { N = 6 };
+	int queue[N], n_free = 0, has[N] = {0}; /* has[k]: the address of handle k */
+	struct journal *j[2] = {open_it(), open_it()};
+	unsigned seed = (unsigned)clock_real_ns();
+
+	if (getenv("SEED"))
+		seed = (unsigned)strtoul(getenv("SEED"), NULL, 10);
+	printf("seed %u\n", seed);
+	srandom(seed);
+	OK(journal_seen(j[0], true, "", &err_));
+	for (int i = 0; i < N - 2; i++) {
+		hold(j[i % 2], (unsigned)i + 1);
+		queue[n_free++] = i + 1;
+	}
+	for (int step = 0; step < 1500; step++) {
+		struct journal *one = j[random() % 2];
+		int k = (int)(random() % N);
+		auto_free char *h = mem_printf("h%d", k);
+
+		if (random() % 2) {
+			int want = has[k] ? has[k] : n_free > 0 ? queue[0] : -ENOENT;
+
+			ck_assert_int_eq(take(one, h), want);
+			if (!has[k] && want > 0) {
+				memmove(queue, queue + 1, (size_t)--n_free * sizeof(int));
+				has[k] = want;
+			}
+		} else {
+			give_back(one, h);
+			if (has[k])
+				queue[n_free++] = has[k];
+			has[k] = 0;
+		}
+		if (random() % 8 == 0) {
+			OK(journal_refresh(one, &err_));
+			while (journal_next(one, 0) && random() % 4)
+				OK(journal_done(one, journal_next(one, 0)->n, &err_));
+		}
+		if (random() % 50 == 0) {
+			journal_close(j[0]);
+			one = j[0] = open_it();
+		}
+		OK(journal_refresh(one, &err_));
+		ck_assert_uint_eq(journal_n_free(one, IP_V4), (size_t)n_free);
+	}
+	journal_close(j[0]);
+	journal_close(j[1]);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("journal");
+	TCase *tc = tcase_create("journal");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, shared);
+	tcase_add_test(tc, left);
+	tcase_add_test(tc, cut_off);
+	tcase_add_test(tc, damage_is_told);
+	tcase_add_test(tc, compacted);
+	tcase_add_test(tc, killed);
+	tcase_add_test(tc, modelled);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
