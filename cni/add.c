@@ -15,6 +15,7 @@
 #include "cni/call.h"
 #include "cni/device.h"
 #include "cni/endpoint.h"
+#include "cni/reserved.h"
 #include "ipam/alloc.h"
 
 #define MTU_FILE "/var/lib/margay/mtu"
@@ -48,21 +49,24 @@ static size_t wanted_ips(const struct call *c, const struct ip **ret)
 	return c->conf->ips.n;
 }
 
+/* What a block says of a pod's address; the first two of any other's. */
+#define ATTRS(c, timestamp)                                                                   \
+	{                                                                                     \
+		{"node", (c)->node}, {"timestamp", timestamp}, {"namespace", (c)->namespace}, \
+			{"pod", (c)->args.pod},                                               \
+	}
+
 struct assigned {
 	struct ipam_addr v[2];
 	struct ip ips[2];
 	size_t n;
+	bool reserved; /* they are of the node's reserve, and the endpoint is in its journal */
 };
 
 static int assign_one(struct call *c, struct ipam_assign a, struct assigned *ret, struct err *err)
 {
 	char timestamp[64];
-	const struct ipam_attr attrs[] = {
-		{"node", c->node},
-		{"timestamp", timestamp},
-		{"namespace", c->namespace},
-		{"pod", c->args.pod},
-	};
+	const struct ipam_attr attrs[] = ATTRS(c, timestamp);
 	struct ipam_request *rq;
 	int e, r;
 
@@ -138,6 +142,87 @@ static int assign(struct call *c, struct assigned *ret, struct err *err)
 	if (r != 0)
 		release_new(c, ret);
 	return r;
+}
+
+struct taking {
+	const struct call *c;
+	const struct mac *mac;
+};
+
+static char *json_of_taken(void *arg, const struct ip *ips, size_t n)
+{
+	const struct taking *t = arg;
+
+	return endpoint_json(t->c, ips, n, t->mac);
+}
+
+/* What the netconf asks for that the reserve can be asked, too: a pool's name says nothing without its pool. */
+static bool get_nets(
+	const struct cni_texts *pools, struct journal_want *w, struct prefix *nets, size_t max)
+{
+	for (size_t i = 0; i < pools->n; i++) {
+		if (w->n_nets == max || prefix_parse(pools->v[i], &nets[w->n_nets], NULL) < 0)
+			return false;
+		w->n_nets++;
+	}
+	return true;
+}
+
+/* -ENOENT: the datastore is to be asked. mac NULL: without a device and so without an endpoint. */
+static int take_reserved(
+	struct call *c, const struct mac *mac, struct assigned *ret, struct err *err)
+{
+	char timestamp[64];
+	const struct ipam_attr attrs[] = ATTRS(c, timestamp);
+	const struct ip *ips;
+	size_t n = wanted_ips(c, &ips);
+	struct taking t = {c, mac};
+	struct prefix nets[16];
+	struct journal_want w = {.v4 = n == 1 ? ips->family == IP_V4 : c->conf->assign_v4,
+		.v6 = n == 1 ? ips->family == IP_V6 : c->conf->assign_v6,
+		.nets = nets,
+		.attrs = attrs,
+		.n_attrs = c->k8s ? 4 : 2,
+		.endpoint = mac ? json_of_taken : NULL,
+		.arg = &t};
+	int r;
+
+	*ret = (struct assigned){0};
+	if (n == 1)
+		w.ip = ips[0];
+	if (n > 1 || (!w.v4 && !w.v6) ||
+		!get_nets(&c->conf->pools_v4, &w, nets, array_size(nets)) ||
+		!get_nets(&c->conf->pools_v6, &w, nets, array_size(nets)))
+		return -ENOENT;
+	format_timestamp(clock_real_ns(), timestamp, sizeof(timestamp));
+	r = reserved_take(c, &w, ret->v, &ret->n, err);
+	for (size_t i = 0; r == 0 && i < ret->n; i++)
+		ret->ips[i] = ret->v[i].ip;
+	ret->reserved = r == 0;
+	return r;
+}
+
+/* Of the reserve, which waits for nobody, else of the datastore. */
+static int get_addresses(struct call *c, const struct mac *mac, struct assigned *a, struct err *err)
+{
+	int r = c->journal ? take_reserved(c, mac, a, err) : -ENOENT;
+
+	if (r == 0)
+		return 0;
+	if (r == -ENOENT)
+		r = c->journal ? reserved_settle(c, err) : 0;
+	if (r < 0)
+		return CNI_E_AGAIN;
+	return call_heed_lock(c, NULL, err) ?: assign(c, a, err);
+}
+
+/* But for what is an earlier ADD's. */
+static void give_up(struct call *c, const struct assigned *a)
+{
+	if (!a->reserved)
+		release_new(c, a);
+	else if (!a->v[0].held)
+		(void)reserved_give_back(c, NULL);
 }
 
 static int find_mtu(const struct call *c, uint32_t *ret, struct err *err)
@@ -227,9 +312,7 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 	if (r == 0)
 		r = call_open_pod(c, err);
 	if (r == 0)
-		r = call_heed_lock(c, NULL, err);
-	if (r == 0)
-		r = assign(c, &a, err);
+		r = get_addresses(c, &d.mac, &a, err);
 	if (r != 0)
 		return r;
 	d.ips = a.ips;
@@ -238,6 +321,8 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 		r = CNI_E_KERNEL;
 		goto undo_address;
 	}
+	if (a.reserved)
+		goto done;
 	r = endpoint_put(c, a.ips, a.n, &d.mac, err);
 	if (r < 0) {
 		r = call_store_code(r);
@@ -246,6 +331,7 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 	r = call_heed_lock(c, NULL, err);
 	if (r != 0)
 		goto undo_endpoint;
+done:
 	print_result(c, &a, &d, out);
 	return 0;
 undo_endpoint:
@@ -253,7 +339,7 @@ undo_endpoint:
 undo_device:
 	(void)device_delete_on_host(c, c->veth, c->container_id, c->ifname, false, NULL);
 undo_address:
-	release_new(c, &a);
+	give_up(c, &a);
 	return r;
 }
 
@@ -261,13 +347,12 @@ int call_ipam_add(struct call *c, struct strbuf *out, struct err *err)
 {
 	struct cni_result *res;
 	struct assigned a;
-	int r = call_heed_lock(c, NULL, err);
+	int r = get_addresses(c, NULL, &a, err);
 
-	if (r == 0)
-		r = assign(c, &a, err);
-	if (r != 0)
+	if (r == 0 && !a.reserved)
+		r = call_heed_lock(c, NULL, err);
+	else if (r != 0)
 		return r;
-	r = call_heed_lock(c, NULL, err);
 	if (r != 0) {
 		release_new(c, &a);
 		return r;

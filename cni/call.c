@@ -275,6 +275,8 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 		r = find_node(c, is_add || is_status, err);
 	if (r == CNI_E_AGAIN && is_status)
 		r = CNI_E_UNAVAILABLE;
+	if (r == 0 && ctx_journal(ctx, &c->conf->store, &c->journal, err) < 0)
+		r = CNI_E_AGAIN;
 	if (r != 0 || !per_pod)
 		return r;
 	c->k8s = c->args.pod && c->args.namespace;
@@ -318,7 +320,8 @@ int call_open_store(struct call *c, struct err *err)
 	r = ctx_store(c->ctx, &c->conf->store, &c->st, err);
 	if (r < 0) {
 		err_wrap(err, r, "netconf: the datastore's keys");
-		return CNI_E_CONF;
+		/* They may be the server's alone, whose journal there is. */
+		return c->journal ? CNI_E_AGAIN : CNI_E_CONF;
 	}
 	return 0;
 }

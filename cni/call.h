@@ -17,6 +17,7 @@
 
 struct err;
 struct ipam_request;
+struct journal;
 struct rt;
 struct store;
 struct strbuf;
@@ -38,9 +39,10 @@ struct call {
 	const char *namespace;
 	char veth[WEP_VETH_SIZE]; /* the host's end */
 
-	struct store *st; /* borrowed from the context */
-	struct rt *host;  /* likewise */
-	struct rt *pod;	  /* the pod's namespace; NULL: it is gone */
+	struct journal *journal; /* NULL: verbs write to the datastore themselves */
+	struct store *st;	 /* borrowed from the context */
+	struct rt *host;	 /* likewise */
+	struct rt *pod;		 /* the pod's namespace; NULL: it is gone */
 };
 
 /* NULL where it is not set. */

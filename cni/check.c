@@ -7,6 +7,7 @@
 #include "cni/call.h"
 #include "cni/device.h"
 #include "cni/endpoint.h"
+#include "cni/journal.h"
 #include "ipam/alloc.h"
 #include "ipam/pools.h"
 #include "model/ipam.h"
@@ -83,6 +84,21 @@ static int check_endpoint(struct call *c, const struct device *d, struct err *er
 	return 0;
 }
 
+/* The datastore may not have it yet, nor be there: the journal has. */
+static int check_taken(struct call *c, const struct device *d, struct err *err)
+{
+	for (size_t i = 0; i < d->n_ips; i++) {
+		const struct journal_addr *a = journal_find(c->journal, &d->ips[i]);
+
+		if (a && a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, c->handle) == 0)
+			continue;
+		err_set(err, -ENOENT, "address %s is not assigned to %s", ip_str(&d->ips[i]),
+			c->handle);
+		return CNI_E_CHECK;
+	}
+	return 0;
+}
+
 int call_check(struct call *c, struct err *err)
 {
 	struct device d = {0};
@@ -102,6 +118,8 @@ int call_check(struct call *c, struct err *err)
 	r = device_check(c, &d, err);
 	if (r < 0)
 		return r == -ENOENT ? CNI_E_CHECK : CNI_E_KERNEL;
+	if (c->journal && journal_taken_by(c->journal, c->handle))
+		return check_taken(c, &d, err);
 	r = check_endpoint(c, &d, err);
 	return r != 0 ? r : call_ipam_check(c, err);
 }
@@ -210,7 +228,12 @@ static int check_pools(struct call *c, struct err *err)
  */
 int call_status(struct call *c, struct err *err)
 {
-	int r = call_open_store(c, err);
+	int r;
+
+	/* For a pod more than one the reserve does, whatever the datastore does. */
+	if (c->journal && journal_is_usable(c->journal))
+		return 0;
+	r = call_open_store(c, err);
 
 	if (r != 0)
 		return r;

@@ -5,12 +5,14 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "cni/call.h"
 #include "cni/ctx.h"
+#include "cni/journal.h"
 #include "kern/rt.h"
 #include "store/store.h"
 
@@ -19,6 +21,7 @@ struct cni_ctx {
 	struct store *st;
 	struct store_conf store_conf; /* of st */
 	struct rt *host;
+	struct journal *journal;
 };
 
 struct cni_ctx *cni_ctx_new(const struct cni_home *home)
@@ -42,6 +45,7 @@ void cni_ctx_free(struct cni_ctx *ctx)
 		store_close(ctx->st);
 	store_conf_done(&ctx->store_conf);
 	rt_close(ctx->host);
+	journal_close(ctx->journal);
 	free(ctx);
 }
 
@@ -66,6 +70,35 @@ int ctx_store(
 	store_conf_copy(&ctx->store_conf, conf);
 	ctx->st = *ret = st;
 	return 0;
+}
+
+static bool is_set(const char *s)
+{
+	return s && s[0] != '\0';
+}
+
+/* Else it is left to whoever serves, and away from that to what he has left. */
+static bool names_store(const struct store_conf *conf)
+{
+	return is_set(conf->type) || is_set(conf->sqlite_path) || is_set(conf->etcd_endpoints) ||
+	       is_set(conf->kubeconfig) || is_set(conf->k8s_api_endpoint);
+}
+
+int ctx_journal(
+	struct cni_ctx *ctx, const struct store_conf *conf, struct journal **ret, struct err *err)
+{
+	const char *dir = ctx->home ? ctx->home->state_dir : getenv("MARGAY_CNI_STATE_DIR");
+	bool local = strcmp(store_conf_type(ctx->home ? &ctx->home->store : conf), "sqlite") == 0;
+	int r;
+
+	*ret = ctx->journal;
+	if (ctx->journal)
+		return journal_refresh(ctx->journal, err);
+	if (local && (ctx->home || names_store(conf) || access(STORE_SQLITE_PATH, F_OK) == 0))
+		return 0;
+	r = journal_open(dir && *dir ? dir : JOURNAL_DIR, ctx->home != NULL, &ctx->journal, err);
+	*ret = ctx->journal;
+	return r == -ENOENT && !ctx->home ? 0 : r;
 }
 
 int ctx_host(struct cni_ctx *ctx, struct rt **ret, struct err *err)

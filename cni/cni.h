@@ -41,7 +41,8 @@ struct cni_reply {
 struct cni_home {
 	const char *node;
 	struct store_conf store;
-	int reap_fd; /* an eventfd: written to when a link is to be reaped (reaper.h) */
+	const char *state_dir; /* of the journal */
+	int reap_fd;	       /* an eventfd: written to when a link is to be reaped (reaper.h) */
 };
 
 /* What stays open between requests. home: a server's, borrowed; NULL: none. */

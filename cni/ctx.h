@@ -5,6 +5,7 @@
 struct cni_ctx;
 struct cni_home;
 struct err;
+struct journal;
 struct rt;
 struct store;
 struct store_conf;
@@ -17,5 +18,12 @@ const struct cni_home *ctx_home(const struct cni_ctx *ctx);
  */
 int ctx_store(
 	struct cni_ctx *ctx, const struct store_conf *conf, struct store **ret, struct err *err);
+/*
+ * The node's journal, which verbs go by where there is one: of a server whose datastore is another machine's,
+ * or one that such a server has left. Borrowed; *ret NULL: there is none, and verbs write to the datastore
+ * themselves. 0 or a negative errno.
+ */
+int ctx_journal(
+	struct cni_ctx *ctx, const struct store_conf *conf, struct journal **ret, struct err *err);
 /* Of the network namespace in which this process is. Borrowed. */
 int ctx_host(struct cni_ctx *ctx, struct rt **ret, struct err *err);

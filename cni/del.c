@@ -3,10 +3,12 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "cni/call.h"
 #include "cni/device.h"
 #include "cni/endpoint.h"
-#include "model/ipam.h"
+#include "cni/recall.h"
+#include "cni/reserved.h"
 #include "store/store.h"
 
 static int delete_device(struct call *c, bool ours, struct err *err)
@@ -18,52 +20,17 @@ static int delete_device(struct call *c, bool ours, struct err *err)
 	return device_delete(c, ours, err) < 0 ? CNI_E_KERNEL : 0;
 }
 
-static int get_block(
-	struct call *c, const struct prefix *cidr, struct ipam_block **ret, struct err *err)
-{
-	char key[IPAM_KEY_SIZE];
-	struct store_kv kv;
-	int r = store_get_wait(c->st, ipam_key_block(cidr, key), c->deadline_ms, &kv, err);
-
-	if (r < 0)
-		return r;
-	/* One that cannot be read is release's to tell. */
-	(void)ipam_block_decode(kv.value, kv.len, ret, NULL);
-	store_kv_done(&kv);
-	return 0;
-}
-
 /*
  * A runtime may not give ADD's CNI_ARGS again, by which the endpoint and the device have their names:
  * whose the address is, stands beside it. Else it would be another's while this pod still has it.
  */
-static int recall_pod(struct call *c, struct err *err)
+static int recall(struct call *c, struct err *err)
 {
-	auto_(ipam_handle) struct ipam_handle *h = NULL;
-	char key[IPAM_KEY_SIZE];
-	struct store_kv kv;
-	int r = store_get_wait(c->st, ipam_key_handle(c->handle, key), c->deadline_ms, &kv, err);
+	auto_free char *namespace = NULL, *pod = NULL;
+	int r = recall_pod(c->st, c->handle, c->deadline_ms, &namespace, &pod, err);
 
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	(void)ipam_handle_decode(kv.value, kv.len, &h, NULL);
-	store_kv_done(&kv);
-	for (size_t i = 0; r == 0 && h && i < h->blocks.n && !c->k8s; i++) {
-		auto_(ipam_block) struct ipam_block *b = NULL;
-		const struct ipam_block_attr *a;
-
-		r = get_block(c, &h->blocks.v[i].cidr, &b, err);
-		for (size_t k = 0; b && k < b->attrs.n && !c->k8s; k++) {
-			a = &b->attrs.v[k];
-			if (a->handle && strcmp(a->handle, c->handle) == 0 &&
-				ipam_block_attr_get(a, "pod") &&
-				ipam_block_attr_get(a, "namespace"))
-				call_set_pod(c, ipam_block_attr_get(a, "namespace"),
-					ipam_block_attr_get(a, "pod"));
-		}
-		if (r == -ENOENT)
-			r = 0;
-	}
+	if (r == 0 && pod)
+		call_set_pod(c, namespace, pod);
 	return r;
 }
 
@@ -71,7 +38,7 @@ static int recall_pod(struct call *c, struct err *err)
  * Every step is tried, whatever the others say, and what is gone already is well: the runtime calls
  * again until this answers well.
  */
-int call_del(struct call *c, struct err *err)
+static int del(struct call *c, struct err *err)
 {
 	struct err first = ERR_INIT, e = ERR_INIT;
 	bool ours = false, locked = false, open;
@@ -86,7 +53,7 @@ int call_del(struct call *c, struct err *err)
 		return code;
 	}
 	if (open) {
-		r = c->k8s ? 0 : recall_pod(c, &first);
+		r = c->k8s ? 0 : recall(c, &first);
 		if (r == 0)
 			r = endpoint_delete(c, &ours, &first);
 		code = r < 0 ? call_store_code(r) : 0;
@@ -109,8 +76,29 @@ int call_del(struct call *c, struct err *err)
 	return code;
 }
 
+/*
+ * The device first: the address is another pod's as soon as the journal has it back. The rest is done in the
+ * datastore by and by.
+ */
+static int del_by_journal(struct call *c, struct err *err)
+{
+	bool ours = reserved_recall(c);
+	int r = delete_device(c, ours, err);
+
+	if (r != 0)
+		return r;
+	return reserved_give_back(c, err) < 0 ? CNI_E_AGAIN : 0;
+}
+
+int call_del(struct call *c, struct err *err)
+{
+	return c->journal ? del_by_journal(c, err) : del(c, err);
+}
+
 int call_ipam_del(struct call *c, struct err *err)
 {
+	if (c->journal)
+		return reserved_give_back(c, err) < 0 ? CNI_E_AGAIN : 0;
 	return call_heed_lock(c, NULL, err)
 		       ?: call_release(c, c->handle, err)
 		       ?: call_heed_lock(c, NULL, err);

@@ -144,6 +144,13 @@ static struct wep *endpoint_new(const struct call *c, const struct wep *old, con
 	return w;
 }
 
+char *endpoint_json(const struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac)
+{
+	auto_(wep) struct wep *w = endpoint_new(c, NULL, ips, n_ips, mac);
+
+	return wep_encode(w, NULL);
+}
+
 int endpoint_put(
 	struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac, struct err *err)
 {
@@ -198,4 +205,94 @@ int endpoint_delete(struct call *c, bool *ret_ours, struct err *err)
 	if (r == -ENOENT)
 		return 0;
 	return r < 0 ? err_wrap(err, r, "deleting %s", c->wep_key) : 0;
+}
+
+/* What others have put on it stays, and its identity; of another sandbox the labels do not. */
+static void inherit(struct wep *w, const struct wep *old)
+{
+	bool same = old->container_id && w->container_id &&
+		    strcmp(old->container_id, w->container_id) == 0;
+	const struct label *l;
+
+	if (old->meta.uid) {
+		free(w->meta.uid);
+		w->meta.uid = mem_strdup(old->meta.uid);
+	}
+	if (same && old->meta.created) {
+		free(w->meta.created);
+		w->meta.created = mem_strdup(old->meta.created);
+	}
+	vec_for_each (&old->meta.labels.v, l)
+		if (same && !labels_get(&w->meta.labels, l->name))
+			labels_set(&w->meta.labels, l->name, l->value);
+	vec_for_each (&old->meta.annotations.v, l)
+		if (!labels_get(&w->meta.annotations, l->name))
+			labels_set(&w->meta.annotations, l->name, l->value);
+}
+
+static int write_once(
+	struct store *st, const char *key, const char *json, int64_t deadline_ms, struct err *err)
+{
+	auto_(wep) struct wep *w = NULL, *old = NULL;
+	auto_free char *text = NULL, *stored = NULL;
+	struct store_kv kv;
+	int64_t rev = 0;
+	int r = wep_decode(key, json, strlen(json), &w, err);
+
+	if (r < 0)
+		return r;
+	r = store_get_wait(st, key, deadline_ms, &kv, err);
+	if (r == 0) {
+		rev = kv.rev;
+		if (wep_decode(key, kv.value, kv.len, &old, NULL) == 0) {
+			stored = take_ptr(kv.value);
+			inherit(w, old);
+		}
+		store_kv_done(&kv);
+	} else if (r != -ENOENT) {
+		return r;
+	}
+	text = wep_encode(w, stored);
+	return rev != 0 ? store_update_wait(st, key, text, rev, deadline_ms, NULL, err)
+			: store_create_wait(st, key, text, deadline_ms, NULL, err);
+}
+
+int endpoint_write(
+	struct store *st, const char *key, const char *json, int64_t deadline_ms, struct err *err)
+{
+	int r = -ESTALE;
+
+	for (int i = 0; i < MAX_TRIES && (r == -ESTALE || r == -EEXIST); i++)
+		r = write_once(st, key, json, deadline_ms, err);
+	return r < 0 ? err_wrap(err, r, "writing %s", key) : 0;
+}
+
+int endpoint_remove(struct store *st, const char *key, const char *container_id,
+	int64_t deadline_ms, struct err *err)
+{
+	int r = -ESTALE;
+
+	for (int i = 0; i < MAX_TRIES && r == -ESTALE; i++) {
+		auto_(wep) struct wep *w = NULL;
+		struct err e = ERR_INIT;
+		struct store_kv kv;
+		int64_t rev;
+
+		r = store_get_wait(st, key, deadline_ms, &kv, err);
+		if (r < 0)
+			break;
+		rev = kv.rev;
+		r = wep_decode(key, kv.value, kv.len, &w, &e);
+		store_kv_done(&kv);
+		if (r < 0) {
+			log_warn("left alone: %s: %s: repair it, or delete it", key, err_text(&e));
+			return 0;
+		}
+		if (w->container_id && strcmp(w->container_id, container_id) != 0)
+			return 0;
+		r = store_delete_wait(st, key, rev, NULL, deadline_ms, err);
+	}
+	if (r == -ENOENT)
+		return 0;
+	return r < 0 ? err_wrap(err, r, "deleting %s", key) : 0;
 }

@@ -12,12 +12,16 @@
 
 struct call;
 struct err;
+struct store;
 
 /* The endpoint's key, for c->wep_key. EINVAL: its parts make no name. */
 int endpoint_key(const struct call *c, char **ret, struct err *err);
 
 /* ENOENT: there is none. EINVAL: it cannot be decoded; *ret_rev is its revision all the same. */
 int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err *err);
+/* The JSON of what endpoint_put() would write where nobody has written before; the caller's to free. */
+char *endpoint_json(
+	const struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac);
 /* Creates or replaces it. Returns 0 or a negative errno. */
 int endpoint_put(
 	struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac, struct err *err);
@@ -27,3 +31,13 @@ int endpoint_put(
  * Returns 0 or a negative errno.
  */
 int endpoint_delete(struct call *c, bool *ret_ours, struct err *err);
+
+/*
+ * Writes an endpoint that was made before (endpoint_json()), over what others have put there. ENOENT: the Pod
+ * that it would be of is not there.
+ */
+int endpoint_write(
+	struct store *st, const char *key, const char *json, int64_t deadline_ms, struct err *err);
+/* As endpoint_delete(), by its key. What is not this container's stays, and is success. */
+int endpoint_remove(struct store *st, const char *key, const char *container_id,
+	int64_t deadline_ms, struct err *err);

@@ -71,7 +71,7 @@ static struct journal_owner owner_dup(const struct journal_owner *o)
 		.key = dup_or_null(o->key)};
 }
 
-static void op_free(struct journal_op *op)
+void journal_op_free(struct journal_op *op)
 {
 	struct ipam_attr *a;
 
@@ -86,6 +86,23 @@ static void op_free(struct journal_op *op)
 	free(op);
 }
 
+struct journal_op *journal_op_dup(const struct journal_op *op)
+{
+	struct journal_op *d = mem_new(struct journal_op);
+	const struct ipam_addr *a;
+	const struct ipam_attr *t;
+
+	d->n = op->n;
+	d->kind = op->kind;
+	d->owner = owner_dup(&op->owner);
+	vec_for_each (&op->addrs, a)
+		vec_push(&d->addrs, *a);
+	vec_for_each (&op->attrs, t)
+		vec_push(&d->attrs, (struct ipam_attr){mem_strdup(t->name), mem_strdup(t->value)});
+	d->endpoint = dup_or_null(op->endpoint);
+	return d;
+}
+
 static void forget_all(struct journal *j)
 {
 	struct journal_addr *a;
@@ -95,7 +112,7 @@ static void forget_all(struct journal *j)
 		owner_done(&a->owner);
 	vec_done(&j->addrs);
 	vec_for_each (&j->ops, op)
-		op_free(*op);
+		journal_op_free(*op);
 	vec_done(&j->ops);
 	j->next = 1;
 	j->size = 0;
@@ -274,7 +291,7 @@ static void apply_done(struct journal *j, uint64_t n)
 	for (size_t i = 0; i < j->ops.n; i++) {
 		if (j->ops.v[i]->n != n)
 			continue;
-		op_free(j->ops.v[i]);
+		journal_op_free(j->ops.v[i]);
 		memmove(j->ops.v + i, j->ops.v + i + 1,
 			(j->ops.n - i - 1) * sizeof(struct journal_op *));
 		j->ops.n--;
@@ -596,11 +613,14 @@ const struct journal_op *journal_next(const struct journal *j, uint64_t n)
 	return NULL;
 }
 
-bool journal_is_pending(const struct journal *j, const char *handle)
+bool journal_is_pending(const struct journal *j, const char *handle, const char *key)
 {
-	for (size_t i = 0; i < j->ops.n; i++)
-		if (strcmp(j->ops.v[i]->owner.handle, handle) == 0)
+	for (size_t i = 0; i < j->ops.n; i++) {
+		const struct journal_owner *o = &j->ops.v[i]->owner;
+
+		if (strcmp(o->handle, handle) == 0 || (key && o->key && strcmp(o->key, key) == 0))
 			return true;
+	}
 	return false;
 }
 
@@ -672,6 +692,12 @@ static int check_seen(const struct journal *j, struct err *err)
 			"have taken what it held for this node",
 			(intmax_t)age, JOURNAL_AWAY_MAX_S);
 	return 0;
+}
+
+bool journal_is_usable(const struct journal *j)
+{
+	return check_seen(j, NULL) == 0 &&
+	       (journal_n_free(j, IP_V4) > 0 || journal_n_free(j, IP_V6) > 0);
 }
 
 static bool fits(const struct journal_addr *a, enum ip_family family, const struct journal_want *w)

@@ -56,6 +56,10 @@ struct journal_op {
 	char *endpoint;		     /* of a take: its JSON; NULL: it has none */
 };
 
+struct journal_op *journal_op_dup(const struct journal_op *op);
+void journal_op_free(struct journal_op *op);
+AUTO_DEFINE(journal_op, struct journal_op *, journal_op_free);
+
 /* ENOENT: there is none yet, and make is false. */
 int journal_open(const char *dir, bool make, struct journal **ret, struct err *err);
 void journal_close(struct journal *j);
@@ -69,10 +73,12 @@ const struct journal_addr *journal_addrs(const struct journal *j, size_t *ret_n)
 const struct journal_addr *journal_find(const struct journal *j, const struct ip *ip);
 /* The waiting operation with the smallest number after n; NULL: none. */
 const struct journal_op *journal_next(const struct journal *j, uint64_t n);
-/* An operation of the handle waits. */
-bool journal_is_pending(const struct journal *j, const char *handle);
+/* An operation of the handle, or (key not NULL) of the endpoint waits. */
+bool journal_is_pending(const struct journal *j, const char *handle, const char *key);
 size_t journal_n_pending(const struct journal *j);
 size_t journal_n_free(const struct journal *j, enum ip_family family);
+/* There is a free one, and it may be given. */
+bool journal_is_usable(const struct journal *j);
 /* The first address that the handle has taken, or NULL. */
 const struct journal_addr *journal_taken_by(const struct journal *j, const char *handle);
 

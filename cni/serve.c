@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * margay-cni serve: a parent that opens the socket and keeps its children running. It has nothing else,
- * so that a child is made anew whenever one dies: workers, which run verbs, and the reaper of links.
+ * so that a child is made anew whenever one dies: workers, which run verbs, the reaper of links, and the
+ * keeper of the journal.
  */
 #define LOG_MODULE "cni"
 #include <errno.h>
@@ -26,6 +27,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cni/cni.h"
+#include "cni/journal.h"
+#include "cni/keeper.h"
 #include "cni/main.h"
 #include "cni/pipe.h"
 #include "cni/reaper.h"
@@ -45,7 +48,8 @@ enum {
 
 static struct store_conf store_conf = {.must_exist = true};
 static struct common_params common;
-static uint32_t n_workers;
+static uint32_t n_workers, n_reserve;
+static char *state_dir;
 
 static const struct param table[] = {
 	{.name = "MARGAY_CNI_WORKERS",
@@ -56,6 +60,20 @@ static const struct param table[] = {
 		.def = "4",
 		.unit = "processes",
 		.doc = "How many verbs are run at the same time"},
+	{.name = "MARGAY_CNI_RESERVE",
+		.type = PARAM_U32,
+		.u32 = &n_reserve,
+		.max = 1024,
+		.def = "8",
+		.unit = "addresses",
+		.doc = "How many of each family this node holds ahead, for pods that start while the "
+		       "datastore (etcdv3, kubernetes) is away"},
+	{.name = "MARGAY_CNI_STATE_DIR",
+		.type = PARAM_STRING,
+		.str = &state_dir,
+		.def = JOURNAL_DIR,
+		.doc = "Where they and what waits for the datastore are written down: a directory that "
+		       "a reboot keeps"},
 };
 
 struct server {
@@ -63,9 +81,10 @@ struct server {
 	char *path; /* of the socket */
 	int lock_fd, listener;
 	struct child {
+		enum role { REAPER, KEEPER, WORKER } role;
 		pid_t pid; /* 0: it is due at due_ms */
 		int64_t started_ms, due_ms;
-	} children[1 + MAX_WORKERS]; /* the reaper first */
+	} children[2 + MAX_WORKERS];
 	size_t n_children;
 };
 
@@ -103,7 +122,7 @@ static int listen_on(struct server *s, struct err *err)
 	return 0;
 }
 
-static _Noreturn void child_main(struct server *s, size_t i, pid_t parent)
+static _Noreturn void child_main(struct server *s, enum role role, pid_t parent)
 {
 	sigset_t none;
 
@@ -116,11 +135,12 @@ static _Noreturn void child_main(struct server *s, size_t i, pid_t parent)
 	close(s->lock_fd);
 	if (getppid() != parent)
 		_exit(EXIT_SUCCESS);
-	if (i == 0) {
-		close(s->listener);
-		reaper_run(s->home.reap_fd);
-	}
-	worker_run(s->listener, &s->home);
+	if (role == WORKER)
+		worker_run(s->listener, &s->home);
+	close(s->listener);
+	if (role == KEEPER)
+		keeper_run(&s->home, n_reserve);
+	reaper_run(s->home.reap_fd);
 }
 
 static void start_child(struct server *s, size_t i)
@@ -129,7 +149,7 @@ static void start_child(struct server *s, size_t i)
 	pid_t parent = getpid(), pid = fork();
 
 	if (pid == 0)
-		child_main(s, i, parent);
+		child_main(s, c->role, parent);
 	c->started_ms = clock_mono_ms();
 	c->due_ms = c->started_ms + AGAIN_MS;
 	c->pid = pid < 0 ? 0 : pid;
@@ -137,10 +157,8 @@ static void start_child(struct server *s, size_t i)
 		log_error("fork: %s", strerror(errno));
 }
 
-static const char *child_name(size_t i)
-{
-	return i == 0 ? "the reaper of links" : "a worker";
-}
+static const char *const role_names[] = {
+	[REAPER] = "the reaper of links", [KEEPER] = "the keeper", [WORKER] = "a worker"};
 
 static void see_end(struct server *s, pid_t pid, int status)
 {
@@ -152,10 +170,10 @@ static void see_end(struct server *s, pid_t pid, int status)
 			continue;
 		if (WIFSIGNALED(status))
 			log_warn("%s was killed by signal %d: another one takes its place",
-				child_name(i), WTERMSIG(status));
+				role_names[c->role], WTERMSIG(status));
 		else
 			log_warn("%s ended with status %d: another one takes its place",
-				child_name(i), WEXITSTATUS(status));
+				role_names[c->role], WEXITSTATUS(status));
 		c->pid = 0;
 		c->due_ms = now - c->started_ms < AGAIN_MS ? now + AGAIN_MS : now;
 	}
@@ -246,7 +264,12 @@ static int serve(struct server *s, struct err *err)
 	s->home.reap_fd = eventfd(0, EFD_CLOEXEC);
 	if (s->home.reap_fd < 0)
 		return err_sys(err, -errno, "an eventfd");
-	s->n_children = 1 + n_workers;
+	s->children[s->n_children++].role = REAPER;
+	/* A datastore of this machine is there whenever a verb is. */
+	if (strcmp(store_conf_type(&s->home.store), "sqlite") != 0)
+		s->children[s->n_children++].role = KEEPER;
+	for (uint32_t i = 0; i < n_workers; i++)
+		s->children[s->n_children++].role = WORKER;
 	log_info("node %s, datastore %s, %u workers on %s", s->home.node,
 		store_conf_type(&s->home.store), n_workers, s->path);
 	supervise(s, &set);
@@ -273,6 +296,7 @@ int serve_main(int argc, char **argv)
 	nodename = common_params_nodename(&ps, &common);
 	s.home.node = nodename;
 	s.home.store = store_conf;
+	s.home.state_dir = state_dir;
 	r = node_check_name(nodename, common.nodename_file, &err);
 	if (r == 0)
 		r = serve(&s, &err);

@@ -129,11 +129,11 @@ START_TEST(shared)
 	ck_assert(op->kind == JOURNAL_TAKE && op->addrs.v[0].ip.b[3] == 2);
 	op = journal_next(a, op->n);
 	ck_assert(op->kind == JOURNAL_GIVE_BACK && op->addrs.v[0].ip.b[3] == 1);
-	ck_assert(journal_is_pending(a, "c1"));
+	ck_assert(journal_is_pending(a, "c1", NULL));
 	OK(journal_done(a, journal_next(a, 0)->n, &err_));
 	OK(journal_done(a, 3, &err_));
 	OK(journal_refresh(b, &err_));
-	ck_assert(!journal_is_pending(b, "c1"));
+	ck_assert(!journal_is_pending(b, "c1", NULL));
 	ck_assert_uint_eq(journal_n_pending(b), 2);
 	/* A node that the datastore does not have gives nothing. */
 	give_back(a, "c2");

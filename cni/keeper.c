@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "cni"
+#include "cni/keeper.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "cni/cni.h"
+#include "cni/journal.h"
+#include "cni/replay.h"
+#include "ipam/run.h"
+#include "kern/rt.h"
+#include "model/cluster.h"
+#include "model/key.h"
+#include "store/lock.h"
+
+enum {
+	TIMEOUT_MS = 30000, /* of what is asked of the datastore at once */
+	AGAIN_MIN_MS = 200,
+	AGAIN_MAX_MS = 10000, /* after a failure */
+	SEEN_EVERY_MS = JOURNAL_AWAY_MAX_S * 1000 / 16,
+	PUT_OFF_MS =
+		60000, /* until what cannot be done is tried again, and an empty pool is asked again */
+};
+
+struct keeper {
+	const struct cni_home *home;
+	struct replay rp;
+	struct journal *j;
+	int notify_fd;
+	bool adopted; /* what the datastore holds for this node was compared with the journal */
+	bool wrong_cluster;
+	int64_t seen_due_ms, refill_due_ms[2], blocked_until_ms;
+};
+
+static bool is_away(int r)
+{
+	return r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -EAGAIN || r == -EACCES ||
+	       r == -ESTALE || r == -ECANCELED;
+}
+
+/*
+ * This node in the datastore. What it does not have it holds nothing for; and what another cluster has is not
+ * this journal's.
+ */
+static int read_guid(struct keeper *k, char **ret, struct err *err)
+{
+	auto_(cluster_info) struct cluster_info *c = NULL;
+	struct store_kv kv;
+	int r = store_get_wait(k->rp.st, STORE_LOCK_KEY, k->rp.deadline_ms, &kv, err);
+
+	*ret = mem_strdup("");
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (cluster_info_decode(STORE_LOCK_KEY, kv.value, kv.len, &c, NULL) == 0 && c->guid) {
+		free(*ret);
+		*ret = mem_strdup(c->guid);
+	}
+	store_kv_done(&kv);
+	return 0;
+}
+
+static int see_node(struct keeper *k, struct err *err)
+{
+	auto_free char *guid = NULL;
+	char key[KEY_SIZE];
+	struct store_kv kv;
+	bool there;
+	int r;
+
+	if (clock_mono_ms() < k->seen_due_ms)
+		return 0;
+	r = read_guid(k, &guid, err);
+	if (r < 0)
+		return r;
+	if (journal_guid(k->j)[0] && guid[0] && strcmp(journal_guid(k->j), guid) != 0) {
+		if (!k->wrong_cluster)
+			log_error(
+				"%s is of cluster %s, and %s of %s: nothing is done with either until "
+				"the right datastore is named, or the file is moved away and the "
+				"pods of this node are deleted",
+				journal_path(k->j), journal_guid(k->j), store_name(k->rp.st), guid);
+		k->wrong_cluster = true;
+		k->seen_due_ms = clock_mono_ms() + PUT_OFF_MS;
+		return journal_seen(k->j, false, journal_guid(k->j), err);
+	}
+	k->wrong_cluster = false;
+	r = store_get_wait(k->rp.st, key_format(KIND_NODE, NULL, k->home->node, key),
+		k->rp.deadline_ms, &kv, err);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	there = r == 0;
+	if (there)
+		store_kv_done(&kv);
+	else
+		log_warn(
+			"the datastore has no node %s: nothing is given from the reserve until it has",
+			k->home->node);
+	k->seen_due_ms = clock_mono_ms() + (there ? SEEN_EVERY_MS : AGAIN_MAX_MS);
+	return journal_seen(k->j, there, guid, err);
+}
+
+/*
+ * Operations, in their order. One that cannot be done keeps back those alone that are of the same attachment,
+ * endpoint or address.
+ */
+struct blocked {
+	VEC(struct journal_op *) v;
+};
+
+static bool shares(const struct journal_op *a, const struct journal_op *b)
+{
+	if (strcmp(a->owner.handle, b->owner.handle) == 0)
+		return true;
+	if (a->owner.key && b->owner.key && strcmp(a->owner.key, b->owner.key) == 0)
+		return true;
+	for (size_t i = 0; i < a->addrs.n; i++)
+		for (size_t n = 0; n < b->addrs.n; n++)
+			if (ip_equal(&a->addrs.v[i].ip, &b->addrs.v[n].ip))
+				return true;
+	return false;
+}
+
+static bool is_blocked(const struct blocked *b, const struct journal_op *op)
+{
+	for (size_t i = 0; i < b->v.n; i++)
+		if (shares(b->v.v[i], op))
+			return true;
+	return false;
+}
+
+static int replay_all(struct keeper *k, struct err *err)
+{
+	struct blocked blocked = {0};
+	struct journal_op *op;
+	uint64_t n = 0;
+	int r = 0;
+
+	while (r == 0 && journal_next(k->j, n)) {
+		struct err e = ERR_INIT;
+
+		op = journal_op_dup(journal_next(k->j, n));
+		n = op->n;
+		k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
+		if (!is_blocked(&blocked, op)) {
+			r = replay_op(&k->rp, op, &e);
+			if (r == 0)
+				r = journal_done(k->j, n, err);
+			else if (!is_away(r)) {
+				log_error("%s: it is tried again", err_text(&e));
+				vec_push(&blocked.v, take_ptr(op));
+				r = 0;
+			} else if (err) {
+				*err = e;
+			}
+		}
+		if (op)
+			journal_op_free(op);
+	}
+	k->blocked_until_ms = blocked.v.n > 0 ? clock_mono_ms() + PUT_OFF_MS : 0;
+	for (size_t i = 0; i < blocked.v.n; i++)
+		journal_op_free(blocked.v.v[i]);
+	vec_done(&blocked.v);
+	return r;
+}
+
+/*
+ * The reserve.
+ */
+struct routed {
+	const struct ip *ip;
+	bool found;
+};
+
+static void see_route(void *arg, const struct rt_route *r)
+{
+	struct routed *s = arg;
+
+	s->found |= r->oif != 0 && r->dst.plen == ip_bits(s->ip) && ip_equal(&r->dst.addr, s->ip);
+}
+
+/* A pod has it, whatever the journal says: its file may have been lost. */
+static bool is_in_use_here(const struct ip *ip)
+{
+	struct routed s = {.ip = ip};
+	struct rt *rt;
+
+	if (rt_open(&rt, NULL) < 0)
+		return true;
+	if (rt_route_dump(rt, (enum ip_family)ip->family, RT_TABLE_MAIN_ID, 0, see_route, NULL, &s,
+		    NULL) < 0)
+		s.found = true;
+	rt_close(rt);
+	return s.found;
+}
+
+static int give_to_pool(struct keeper *k, const struct ip *ip, struct err *err)
+{
+	struct ipam_request *rq = ipam_release_ip_new(ip, k->rp.reserve, clock_real_ns());
+	int r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
+
+	ipam_request_free(rq);
+	if (r < 0 && r != -ENOENT && r != -ESTALE)
+		return r;
+	return journal_drop(k->j, ip, err);
+}
+
+static bool has(const struct ipam_addr *v, size_t n, const struct ip *ip)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ip_equal(&v[i].ip, ip))
+			return true;
+	return false;
+}
+
+static bool op_names(const struct journal *j, const struct ip *ip)
+{
+	for (const struct journal_op *op = journal_next(j, 0); op; op = journal_next(j, op->n))
+		if (has(op->addrs.v, op->addrs.n, ip))
+			return true;
+	return false;
+}
+
+/* What the journal has and the datastore does not hold for this node: it was lost, or was on its way. */
+static int drop_lost(struct keeper *k, const struct ipam_addr *held, size_t n_held, struct err *err)
+{
+	VEC(struct ip) leaving = {0};
+	VEC(struct ip) lost = {0};
+	const struct journal_addr *a;
+	const struct ip *ip;
+	size_t n;
+	int r = 0;
+
+	a = journal_addrs(k->j, &n);
+	for (size_t i = 0; i < n; i++) {
+		if (op_names(k->j, &a[i].addr.ip))
+			continue;
+		if (a[i].state == JOURNAL_LEAVING)
+			vec_push(&leaving, a[i].addr.ip);
+		else if (a[i].state == JOURNAL_FREE && !has(held, n_held, &a[i].addr.ip))
+			vec_push(&lost, a[i].addr.ip);
+	}
+	vec_for_each (&leaving, ip)
+		r = r < 0 ? r : give_to_pool(k, ip, err);
+	vec_for_each (&lost, ip) {
+		if (r < 0)
+			break;
+		log_warn("%s is not held for this node any more", ip_str(ip));
+		r = journal_drop(k->j, ip, err);
+	}
+	vec_done(&leaving);
+	vec_done(&lost);
+	return r;
+}
+
+/* Once after a start: a keeper may have died between the datastore and the journal. */
+static int adopt(struct keeper *k, struct err *err)
+{
+	struct ipam_request *rq;
+	const struct ipam_addr *held;
+	size_t n = 0;
+	int r;
+
+	if (k->adopted)
+		return 0;
+	rq = ipam_lookup_handle_new(k->rp.reserve);
+	r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
+	held = ipam_request_addrs(rq, &n);
+	if (r == -ENOENT)
+		r = 0;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (!journal_find(k->j, &held[i].ip) && !is_in_use_here(&held[i].ip))
+			r = journal_hold(k->j, &held[i], err);
+	if (r == 0)
+		r = drop_lost(k, held, n, err);
+	ipam_request_free(rq);
+	k->adopted = r == 0;
+	return r;
+}
+
+static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
+{
+	const struct ipam_attr attrs[] = REPLAY_RESERVE_ATTRS(k->home->node);
+	const struct ipam_assign a = {.host = k->home->node,
+		.handle = k->rp.reserve,
+		.attrs = attrs,
+		.n_attrs = array_size(attrs),
+		.use = IPAM_USE_WORKLOAD,
+		.v4 = family == IP_V4,
+		.v6 = family == IP_V6,
+		.now_ns = clock_real_ns(),
+		.random = (uint64_t)clock_real_ns()};
+	struct ipam_request *rq = ipam_assign_new(&a);
+	int r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
+
+	if (r == 0)
+		r = journal_hold(k->j, ipam_request_addr(rq, family), err);
+	ipam_request_free(rq);
+	return r;
+}
+
+/* Up to n_reserve, and not beyond twice as many. */
+static int level(struct keeper *k, enum ip_family family, struct err *err)
+{
+	int64_t *due = &k->refill_due_ms[family == IP_V6];
+	const struct ip any = {0};
+	struct ipam_addr gone;
+	int r = 0;
+
+	while (r == 0 && journal_n_free(k->j, family) < k->rp.n_reserve &&
+		clock_mono_ms() >= *due) {
+		struct err e = ERR_INIT;
+
+		k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
+		r = hold_one(k, family, &e);
+		if (r == -ENOSPC || r == -ENOENT) {
+			if (r == -ENOSPC)
+				log_warn("the reserve of addresses: %s", err_text(&e));
+			*due = clock_mono_ms() + PUT_OFF_MS;
+			r = 0;
+		} else if (r < 0 && err) {
+			*err = e;
+		}
+	}
+	while (r == 0 && journal_n_free(k->j, family) > 2 * k->rp.n_reserve) {
+		r = journal_leave(k->j, family, &any, 0, &gone, err);
+		if (r == -ENOENT)
+			return 0;
+		if (r == 0)
+			r = give_to_pool(k, &gone.ip, err);
+	}
+	return r;
+}
+
+static int work(struct keeper *k, struct err *err)
+{
+	int r = journal_refresh(k->j, err);
+
+	if (r < 0)
+		return r;
+	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
+	if (clock_mono_ms() < k->seen_due_ms && !journal_next(k->j, 0) &&
+		journal_n_free(k->j, IP_V4) >= k->rp.n_reserve && k->adopted)
+		return 0;
+	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
+	if (r == 0)
+		r = see_node(k, err);
+	if (r < 0 || k->wrong_cluster)
+		return r;
+	if (clock_mono_ms() >= k->blocked_until_ms)
+		r = replay_all(k, err);
+	if (r == 0)
+		r = adopt(k, err);
+	if (r == 0)
+		r = level(k, IP_V4, err);
+	if (r == 0)
+		r = level(k, IP_V6, err);
+	return r < 0 ? r : journal_compact(k->j, err);
+}
+
+/* Until the journal's file or its directory has changed, at most so long. */
+static void wait_change(const struct keeper *k, int64_t ms)
+{
+	struct pollfd p = {.fd = k->notify_fd, .events = POLLIN};
+	char buf[4096];
+
+	(void)poll(&p, 1, (int)ms);
+	while (read(k->notify_fd, buf, sizeof(buf)) > 0)
+		;
+}
+
+static int open_all(struct keeper *k, struct err *err)
+{
+	int r = journal_open(k->home->state_dir, true, &k->j, err);
+
+	if (r == 0)
+		r = store_open(&k->home->store, NULL, &k->rp.st, err);
+	if (r < 0)
+		return r;
+	k->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (k->notify_fd < 0 ||
+		inotify_add_watch(k->notify_fd, k->home->state_dir, IN_MODIFY | IN_MOVED_TO) < 0)
+		return err_sys(err, -errno, "inotify on %s", k->home->state_dir);
+	k->rp.journal = k->j;
+	return 0;
+}
+
+_Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve)
+{
+	struct keeper k = {.home = home};
+	struct err err = ERR_INIT;
+	int64_t again_ms = 0;
+	int r;
+
+	k.rp.node = home->node;
+	k.rp.reserve = replay_reserve_handle(home->node);
+	k.rp.n_reserve = n_reserve;
+	if (open_all(&k, &err) < 0) {
+		log_error("%s", err_text(&err));
+		_exit(EXIT_FAILURE);
+	}
+	for (;;) {
+		r = work(&k, &err);
+		if (r < 0 && again_ms == 0)
+			log_warn("%s: %zu operations wait", err_text(&err), journal_n_pending(k.j));
+		if (r == 0 && again_ms != 0)
+			log_info("the datastore is there again: %zu operations wait",
+				journal_n_pending(k.j));
+		again_ms = r == 0 ? 0 : again_ms == 0 ? AGAIN_MIN_MS : 2 * again_ms;
+		if (again_ms > AGAIN_MAX_MS)
+			again_ms = AGAIN_MAX_MS;
+		/* A change does not bring the datastore back: then it is time that is waited for. */
+		if (r < 0)
+			usleep((useconds_t)again_ms * 1000);
+		else
+			wait_change(&k, k.blocked_until_ms || journal_n_free(k.j, IP_V4) < n_reserve
+						? PUT_OFF_MS
+						: SEEN_EVERY_MS);
+	}
+}

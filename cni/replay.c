@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Each step is one that a process may die after, and all are done again then: a move to whom has the
+ * address already, a release of what is free, a deletion of what is gone, are done.
+ */
+#define LOG_MODULE "cni"
+#include "cni/replay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "cni/endpoint.h"
+#include "cni/journal.h"
+#include "cni/recall.h"
+#include "ipam/run.h"
+#include "model/key.h"
+#include "model/wep.h"
+
+char *replay_reserve_handle(const char *node)
+{
+	return mem_printf("margay-reserve-%s", node);
+}
+
+static int run(const struct replay *rp, struct ipam_request *rq_take, struct err *err)
+{
+	int r = ipam_run(rp->st, rq_take, rp->deadline_ms, err);
+
+	ipam_request_free(rq_take);
+	return r;
+}
+
+static int move(const struct replay *rp, const struct ipam_addr *a, const char *from,
+	const char *to, const struct ipam_attr *attrs, size_t n_attrs, struct err *err)
+{
+	const struct ipam_move m = {.addr = *a,
+		.from = from,
+		.to = to,
+		.attrs = attrs,
+		.n_attrs = n_attrs,
+		.now_ns = clock_real_ns()};
+
+	return run(rp, ipam_move_new(&m), err);
+}
+
+/* Somebody has given the node's address back; nobody has it: it is the pod's all the same. */
+static int take_again(const struct replay *rp, const struct journal_op *op,
+	const struct ipam_addr *a, struct err *err)
+{
+	const struct ipam_assign as = {.host = rp->node,
+		.handle = op->owner.handle,
+		.attrs = op->attrs.v,
+		.n_attrs = op->attrs.n,
+		.use = IPAM_USE_WORKLOAD,
+		.v4 = a->ip.family == IP_V4,
+		.v6 = a->ip.family == IP_V6,
+		.ip = a->ip,
+		.now_ns = clock_real_ns()};
+
+	return run(rp, ipam_assign_new(&as), err);
+}
+
+static int replay_take(const struct replay *rp, const struct journal_op *op, struct err *err)
+{
+	const struct ipam_addr *a;
+	int r = 0;
+
+	vec_for_each (&op->addrs, a) {
+		struct err e = ERR_INIT;
+
+		r = move(rp, a, rp->reserve, op->owner.handle, op->attrs.v, op->attrs.n, &e);
+		if (r == -ENOENT)
+			r = take_again(rp, op, a, &e);
+		if (r == -ESTALE || r == -EEXIST || r == -ENOENT) {
+			log_error(
+				"pod %s/%s was given %s while the datastore was away, and must be "
+				"deleted: %s",
+				op->owner.namespace, op->owner.pod ?: op->owner.container_id,
+				ip_str(&a->ip), err_text(&e));
+			r = 0;
+		}
+		if (r < 0)
+			return err_wrap(err, r, "%s", err_text(&e));
+	}
+	if (op->endpoint && op->owner.key)
+		r = endpoint_write(rp->st, op->owner.key, op->endpoint, rp->deadline_ms, err);
+	/* A Pod of Kubernetes that is gone has none, and its DEL comes. */
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Its name; NULL: it has none, or whose it was is not known any more. */
+static int find_key(
+	const struct replay *rp, const struct journal_owner *o, char **ret, struct err *err)
+{
+	auto_free char *namespace = NULL, *pod = NULL, *name = NULL;
+	char key[KEY_SIZE];
+	int r;
+
+	*ret = o->key ? mem_strdup(o->key) : NULL;
+	if (o->pod)
+		return 0;
+	/* Without the runtime's arguments what was in the journal is the container's. */
+	r = recall_pod(rp->st, o->handle, rp->deadline_ms, &namespace, &pod, err);
+	if (r < 0 || !pod)
+		return r;
+	free(take_ptr(*ret));
+	if (wep_name(rp->node, "k8s", pod, o->ifname, &name, NULL) == 0 && key_name_ok(name) &&
+		strlen(name) < KEY_NAME_SIZE && key_name_ok(namespace) &&
+		strlen(namespace) < KEY_NAMESPACE_SIZE)
+		*ret = mem_strdup(key_format(KIND_WORKLOADENDPOINT, namespace, name, key));
+	return 0;
+}
+
+/* To its pool, where the node holds enough without it. 1 = it has gone there. */
+static int leave(const struct replay *rp, const struct journal_op *op, const struct ipam_addr *a,
+	struct err *err)
+{
+	const struct journal_addr *have = journal_find(rp->journal, &a->ip);
+	struct ipam_addr gone;
+	int r;
+
+	if (!have || have->state == JOURNAL_TAKEN)
+		return 0;
+	if (have->state == JOURNAL_FREE) {
+		if (journal_n_free(rp->journal, (enum ip_family)a->ip.family) <= rp->n_reserve)
+			return 0;
+		r = journal_leave(
+			rp->journal, (enum ip_family)a->ip.family, &a->ip, op->n, &gone, err);
+		if (r < 0)
+			return r == -ENOENT ? 0 : r;
+	}
+	r = run(rp, ipam_release_ip_new(&a->ip, op->owner.handle, clock_real_ns()), err);
+	/* It was the node's already when a keeper died. */
+	if (r == -ESTALE)
+		r = run(rp, ipam_release_ip_new(&a->ip, rp->reserve, clock_real_ns()), err);
+	if (r == -ENOENT || r == -ESTALE)
+		r = 0;
+	return r < 0 ? r : journal_drop(rp->journal, &a->ip, err) ?: 1;
+}
+
+static int give_back(const struct replay *rp, const struct journal_op *op,
+	const struct ipam_addr *a, struct err *err)
+{
+	const struct ipam_attr attrs[] = REPLAY_RESERVE_ATTRS(rp->node);
+	const struct journal_addr *have;
+	struct err e = ERR_INIT;
+	int r = leave(rp, op, a, err);
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = move(rp, a, op->owner.handle, rp->reserve, attrs, array_size(attrs), &e);
+	if (r != -ENOENT && r != -ESTALE)
+		return r < 0 ? err_wrap(err, r, "%s", err_text(&e)) : 0;
+	/* It is not the node's any more. Whoever was given it meanwhile is told by his own operation. */
+	have = journal_find(rp->journal, &a->ip);
+	if (!have || have->state == JOURNAL_TAKEN)
+		return 0;
+	log_warn("%s, which this node held: %s", ip_str(&a->ip), err_text(&e));
+	return journal_drop(rp->journal, &a->ip, err);
+}
+
+/* The endpoint before the address, so that nobody routes to it when it is another's. */
+static int replay_give_back(const struct replay *rp, const struct journal_op *op, struct err *err)
+{
+	auto_free char *key = NULL;
+	const struct ipam_addr *a;
+	int r = find_key(rp, &op->owner, &key, err);
+
+	if (r == 0 && key)
+		r = endpoint_remove(rp->st, key, op->owner.container_id, rp->deadline_ms, err);
+	vec_for_each (&op->addrs, a) {
+		if (r < 0)
+			return r;
+		r = give_back(rp, op, a, err);
+	}
+	if (r == 0)
+		r = run(rp, ipam_release_handle_new(op->owner.handle, clock_real_ns()), err);
+	return r == -ENOENT ? 0 : r;
+}
+
+int replay_op(const struct replay *rp, const struct journal_op *op, struct err *err)
+{
+	int r = op->kind == JOURNAL_TAKE ? replay_take(rp, op, err) : replay_give_back(rp, op, err);
+
+	return r < 0 ? err_wrap(err, r, "%s of %s", op->kind == JOURNAL_TAKE ? "ADD" : "DEL",
+			       op->owner.handle)
+		     : 0;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* An operation of the journal, carried out in the datastore. Blocking; done twice is done once. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ipam/alloc.h"
+
+struct err;
+struct journal;
+struct journal_op;
+struct store;
+
+struct replay {
+	struct store *st;
+	struct journal *journal;
+	const char *node;
+	const char *reserve; /* the handle of what the node holds: replay_reserve_handle() */
+	size_t n_reserve; /* how many it is to hold of each family: the others go back to their pool */
+	int64_t deadline_ms; /* CLOCK_MONOTONIC */
+};
+
+/* "margay-reserve-<node>", the caller's to free. */
+char *replay_reserve_handle(const char *node);
+/* What a block says of an address that node holds. */
+#define REPLAY_RESERVE_ATTRS(node)              \
+	{                                       \
+		{"node", node},                 \
+		{                               \
+			"type", "margayReserve" \
+		}                               \
+	}
+
+/*
+ * Returns 0, or an error of the datastore: the operation is to be done again. An address that is another's by
+ * now is told in the log, and not touched.
+ */
+int replay_op(const struct replay *rp, const struct journal_op *op, struct err *err);

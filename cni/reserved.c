@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cni/reserved.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "cni/call.h"
+
+static struct journal_owner owner(const struct call *c)
+{
+	return (struct journal_owner){.handle = c->handle,
+		.container_id = (char *)(uintptr_t)c->container_id,
+		.ifname = (char *)(uintptr_t)c->ifname,
+		.namespace = (char *)(uintptr_t)c->namespace,
+		.pod = c->k8s ? c->args.pod : NULL,
+		.key = c->wep_key};
+}
+
+int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr ret[static 2],
+	size_t *ret_n, struct err *err)
+{
+	want->owner = owner(c);
+	return journal_take(c->journal, want, ret, ret_n, err);
+}
+
+int reserved_give_back(struct call *c, struct err *err)
+{
+	const struct journal_owner o = owner(c);
+
+	return journal_give_back(c->journal, &o, err);
+}
+
+int reserved_settle(struct call *c, struct err *err)
+{
+	const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+	int r = journal_refresh(c->journal, err);
+
+	while (r == 0 && journal_is_pending(c->journal, c->handle, c->wep_key)) {
+		if (clock_mono_ms() >= c->deadline_ms)
+			return err_set(err, -ETIMEDOUT,
+				"%s: an earlier ADD or DEL of this pod waits for the datastore",
+				journal_path(c->journal));
+		nanosleep(&pause, NULL);
+		r = journal_refresh(c->journal, err);
+	}
+	return r;
+}
+
+bool reserved_recall(struct call *c)
+{
+	const struct journal_addr *a = journal_taken_by(c->journal, c->handle);
+
+	if (a && !c->k8s && a->owner.pod)
+		call_set_pod(c, a->owner.namespace, a->owner.pod);
+	return a != NULL;
+}

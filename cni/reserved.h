@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ADD and DEL by the node's reserve and journal, which wait for no datastore. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cni/journal.h"
+
+struct call;
+struct err;
+
+/*
+ * The addresses that c's attachment gets of the reserve, with its endpoint in the journal. want->owner is
+ * filled in. -ENOENT: there are none that are fit, and the datastore is to be asked.
+ */
+int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr ret[static 2],
+	size_t *ret_n, struct err *err);
+/* All of c's attachment, in the datastore as soon as that can be. */
+int reserved_give_back(struct call *c, struct err *err);
+/* Before the datastore is written by this verb: what waits for the same endpoint or handle is to be there. */
+int reserved_settle(struct call *c, struct err *err);
+/* Whose the addresses of the handle are; where CNI_ARGS do not say it, c is this pod's from now on. */
+bool reserved_recall(struct call *c);

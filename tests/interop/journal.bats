@@ -1,0 +1,278 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# margay-cni serve on a real etcd: pods start and stop by the node's reserve and journal, while etcd is there,
+# while it is away, and when whoever runs is killed; and then etcd says exactly what there is.
+
+bats_require_minimum_version 1.5.0
+load servers.bash
+
+setup_file() {
+	mount -t tmpfs none /run
+	mount -t tmpfs none /var/lib # nothing of a node that this machine may be
+	mkdir /run/netns
+	ip link set lo up
+	ip address add 192.0.2.1/24 dev lo
+}
+
+setup() {
+	cd "$BATS_TEST_TMPDIR" || exit
+	export SERVERS=$PWD CNI_PATH=/nowhere
+	node_env
+	export ETCD_ENDPOINTS=http://127.0.0.1:2379 MARGAY_CNI_STATE_DIR=$PWD/state MARGAY_CNI_RESERVE=${RESERVE:-4}
+	etcd_start
+	"$BIN/margayctl" apply -f - >/dev/null <<-Y
+		apiVersion: projectcalico.org/v3
+		kind: List
+		items:
+		- {kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: node-1}}
+		- {kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/22, blockSize: 26}}
+	Y
+	echo '{"cniVersion":"1.1.0","name":"net","type":"margay","nodename":"node-1","ipam":{"type":"margay-ipam"}}' >conf
+	serve
+	within 10 held "$MARGAY_CNI_RESERVE"
+}
+
+teardown() {
+	unserve
+	[ ! -f etcd.pid ] || end "$(cat etcd.pid)" -KILL
+	for ns in $(ip netns list | awk '{ print $1 }'); do
+		ip netns del "$ns"
+	done
+	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
+		ip link del "$link" || true
+	done
+}
+
+serve() {
+	"$BIN/margay-cni" serve 2>>serve.log 3>&- 4>&- &
+	server=$!
+	within 10 test -S run/cni.sock
+}
+
+unserve() { # [SIGNAL]
+	[ -n "${server:-}" ] || return 0
+	end "$server" "${1:--TERM}"
+	server=
+	! grep -E 'Sanitizer|runtime error' serve.log
+}
+
+pod() {
+	ip netns add "$1"
+	ip -n "$1" link set lo up
+}
+
+cni() { # VERB POD [IFNAME]
+	CNI_COMMAND=$1 CNI_CONTAINERID=c-$2 CNI_NETNS=${NETNS-/run/netns/$2} CNI_IFNAME=${3:-eth0} \
+		CNI_ARGS="${CNI_ARGS-K8S_POD_NAMESPACE=ns;K8S_POD_NAME=$2}" "$BIN/margay" <"${CONF:-conf}"
+}
+
+address() {
+	ip -n "$1" -j -4 address show dev eth0 | jq -r '.[0].addr_info[0].local'
+}
+
+blocks() {
+	etcdctl get --prefix "$IPAM"/assignment/ --print-value-only
+}
+
+# owned HANDLE: how many addresses
+owned() {
+	blocks | jq -s --arg h "$1" '[.[] | .attributes as $a | .allocations[] | select(. != null) | $a[.].handle_id | select(. == $h)] | length'
+}
+
+held() { # N: so many are held ahead, and nothing waits
+	[ "$(owned margay-reserve-node-1)" = "$1" ]
+}
+
+endpoint() { # POD: its JSON, "" where there is none
+	etcdctl get "$V3/workloadendpoints/ns/node--1-k8s-$1-eth0" --print-value-only
+}
+
+# Everything that was journaled is in etcd: nothing waits.
+settled() {
+	local waits
+
+	waits=$(sed 's/^[0-9a-f]* //' state/journal | jq -s '
+		reduce .[] as $r ({}; if ($r.do | test("take$|give-back$")) then .[$r.n | tostring] = 1
+			elif $r.do == "done" then del(.[$r.n | tostring]) else . end) | length')
+	[ "$waits" = 0 ]
+}
+
+exact() { # POD...: etcd has these, and the reserve, and nothing else
+	local p n=0
+
+	within 20 settled
+	within 10 held "$MARGAY_CNI_RESERVE" || { owned margay-reserve-node-1; cat serve.log; return 1; }
+	for p; do
+		n=$((n + 1))
+		[ "$(owned "net.c-$p")" = 1 ] || { echo "$p"; return 1; }
+		endpoint "$p" | jq -e --arg a "$(address "$p")/32" '.spec.ipNetworks == [$a]' >/dev/null || { endpoint "$p"; return 1; }
+	done
+	[ "$(blocks | jq -s '[.[].allocations[] | select(. != null)] | length')" = $((n + MARGAY_CNI_RESERVE)) ]
+	[ "$(etcdctl get --prefix "$V3"/workloadendpoints/ --keys-only | grep -c .)" = "$n" ]
+	[ "$(etcdctl get --prefix "$IPAM"/handle/ --keys-only | grep -c .)" = $((n + (MARGAY_CNI_RESERVE > 0))) ]
+	"$BIN/margayctl" ipam check >check.txt || true
+}
+
+@test "a reserved address becomes a pod's, and its DEL gives it back" {
+	pod a
+	pod b
+	blocks | jq -se '.[0].attributes == [{"handle_id":"margay-reserve-node-1","secondary":{"node":"node-1","type":"margayReserve"}}]'
+	cni ADD a >result
+	cni ADD b >/dev/null
+	ip netns exec a ping -c1 -W2 "$(address b)"
+	exact a b
+	blocks | jq -se '[.[].attributes[] | select(.handle_id == "net.c-a") | .secondary | .pod == "a" and .namespace == "ns" and .node == "node-1" and (.timestamp | length > 0)] == [true]'
+	# Again: the same, and nothing leaks.
+	cni ADD a >result2 || true
+	cni CHECK a <<<'' || true
+	jq '{cniVersion: "1.1.0", name: "net", type: "margay", ipam: {type: "margay-ipam"}, prevResult: .}' result >prev
+	CONF=prev cni CHECK a
+	was=$(address b)
+	cni DEL b
+	cni DEL b
+	[ -z "$(ip route show "$was")" ]
+	exact a
+	cni DEL a
+	exact
+}
+
+@test "etcd is away: pods start and stop, and etcd is exact when it is back" {
+	pod a
+	pod b
+	cni ADD a
+	exact a
+	end "$ETCD" -KILL
+	SECONDS=0
+	cni ADD b >/dev/null
+	for p in c d e; do
+		pod $p
+		cni ADD $p >/dev/null
+	done
+	[ $SECONDS -lt 5 ]
+	# The reserve is empty: what DEL frees is given again.
+	pod f
+	rc=0
+	out=$(cni ADD f) || rc=$?
+	[ "$rc" = 1 ]
+	jq -e '.code == 11' <<<"$out"
+	freed=$(address a)
+	cni DEL a
+	cni ADD f >/dev/null
+	[ "$(address f)" = "$freed" ]
+	cni DEL d
+	cni DEL nobody-knows
+	ip netns exec f ping -c1 -W2 "$(address b)"
+	# Whoever is killed has done what it has answered.
+	unserve -KILL
+	serve
+	cni DEL e
+	pod g
+	cni ADD g >/dev/null
+	etcd_start
+	exact b c f g
+	for p in b c f g; do cni DEL $p; done
+	exact
+}
+
+@test "nobody serves, and the plugin has no credentials: the reserve and the journal do" {
+	pod a
+	pod b
+	cni ADD a >/dev/null
+	exact a
+	unserve
+	cni ADD b >/dev/null
+	cni DEL a
+	ip netns exec b ping -c1 -W2 192.0.2.1
+	serve
+	exact b
+	unserve
+	cni DEL b
+	serve
+	exact
+}
+
+@test "an address that is asked for: of the reserve, or of the pool" {
+	pod a
+	pod b
+	reserved=$(etcdctl get --prefix "$IPAM"/assignment/ --print-value-only | jq -r '.cidr' | sed 's,\.[0-9]*/.*,,')
+	base=$(etcdctl get --prefix "$IPAM"/assignment/ --print-value-only | jq -r '.cidr | split("/")[0] | split(".")[3]')
+	want=$reserved.$((base + 2))
+	CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a;IP=$want" cni ADD a >/dev/null
+	[ "$(address a)" = "$want" ]
+	other=$reserved.$((base + 40))
+	CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b;IP=$other" cni ADD b >/dev/null
+	[ "$(address b)" = "$other" ]
+	exact a b
+	cni DEL a
+	cni DEL b
+	exact
+}
+
+@test "a node that etcd does not have gives nothing of what it held" {
+	pod a
+	etcdctl del "$V3/nodes/node-1" >/dev/null
+	unserve
+	serve
+	within 10 grep -q 'has no node node-1' serve.log
+	cni ADD a >/dev/null # of the pool
+	[ "$(owned net.c-a)" = 1 ]
+	[ "$(owned margay-reserve-node-1)" = 4 ]
+	end "$ETCD" -KILL
+	pod b
+	rc=0
+	cni ADD b >out || rc=$?
+	[ "$rc" = 1 ]
+	jq -e '.code == 11' out
+	etcd_start
+	within 20 settled
+}
+
+@test "what others did meanwhile to what the node held is not undone" {
+	pod a
+	pod b
+	cni ADD a >/dev/null
+	exact a
+	end "$ETCD" -KILL
+	cni ADD b >/dev/null
+	b=$(address b)
+	unserve
+	etcd_start
+	# Somebody has given it to another pod.
+	key=$(etcdctl get --prefix "$IPAM"/assignment/ --keys-only | grep .)
+	value=$(etcdctl get "$key" --print-value-only)
+	ord=$(python3 -c 'import ipaddress, sys; n = ipaddress.ip_network(sys.argv[1]); print(int(ipaddress.ip_address(sys.argv[2])) - int(n.network_address))' \
+		"$(jq -r .cidr <<<"$value")" "$b")
+	jq -c --argjson o "$ord" '.attributes += [{"handle_id":"net.other","secondary":{"node":"node-9","namespace":"ns","pod":"x"}}]
+		| .allocations[$o] = (.attributes | length - 1) | .sequenceNumber += 1' <<<"$value" | etcdctl put "$key" >/dev/null
+	serve
+	within 10 grep -q "pod ns/b was given $b .*must be deleted" serve.log
+	within 10 settled
+	[ "$(owned net.other)" = 1 ]
+	[ "$(owned net.c-b)" = 0 ]
+	cni DEL b
+	within 10 settled
+	[ "$(owned net.other)" = 1 ]
+}
+
+@test "a node that was away for too long gives nothing" {
+	pod a
+	pod b
+	cni ADD a >/dev/null
+	exact a
+	unserve
+	end "$ETCD" -KILL
+	rc=0
+	CNI_COMMAND=ADD CNI_CONTAINERID=c-b CNI_NETNS=/run/netns/b CNI_IFNAME=eth0 unshare -T --boottime 15000 \
+		"$BIN/margay" <conf >out || rc=$?
+	[ "$rc" = 1 ]
+	jq -e '.code == 11' out
+	# An hour is not too long; nor is it for a DEL.
+	CNI_COMMAND=ADD CNI_CONTAINERID=c-b CNI_NETNS=/run/netns/b CNI_IFNAME=eth0 \
+		CNI_ARGS='K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b' unshare -T --boottime 3600 "$BIN/margay" <conf >/dev/null
+	CNI_COMMAND=DEL CNI_CONTAINERID=c-a CNI_NETNS=/run/netns/a CNI_IFNAME=eth0 unshare -T --boottime 15000 \
+		"$BIN/margay" <conf
+	etcd_start
+	serve
+	exact b
+}
