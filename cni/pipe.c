@@ -22,6 +22,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "layout.h"
 #include "pipe.h"
 
 /* Codes of the CNI specification, and the reference library's for what has none. */
@@ -79,13 +80,37 @@ static int connect_server(void)
 	return -1;
 }
 
+/*
+ * Becomes margay-cni: of the release in force beside this program, by its loader, else the one beside it
+ * itself (layout.h). Comes back with what could not be executed, and errno.
+ */
+static const char *exec_margay_cni(void)
+{
+	static char dir[4096], release[256], program[4400], loader[4400], libraries[4400];
+	char *argv[] = {loader, (char[]){"--inhibit-cache"}, (char[]){"--library-path"}, libraries,
+		program, (char[]){"run"}, (char *)(uintptr_t)self_name, NULL};
+	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
+
+	if (n < 0)
+		return "/proc/self/exe";
+	*strrchr(dir, '/') = '\0';
+	snprintf(program, sizeof(program), "%s/" LAYOUT_LINK, dir);
+	if (readlink(program, release, sizeof(release) - 1) < 0) {
+		snprintf(program, sizeof(program), "%s/" LAYOUT_PROGRAM, dir);
+		execve(program, argv + 4, environ);
+		return program;
+	}
+	snprintf(loader, sizeof(loader), "%s/%s/" LAYOUT_LOADER, dir, release);
+	snprintf(libraries, sizeof(libraries), "%s/%s/" LAYOUT_LIB, dir, release);
+	snprintf(program, sizeof(program), "%s/%s/" LAYOUT_PROGRAM, dir, release);
+	execve(loader, argv, environ);
+	return loader;
+}
+
 /* With the configuration on stdin, where it has been read. */
 static int run_self(size_t len)
 {
-	char path[4096];
-	char *argv[] = {
-		(char[]){"margay-cni"}, (char[]){"run"}, (char *)(uintptr_t)self_name, NULL};
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("margay-cni"));
+	const char *path;
 	int fd;
 
 	if (conf) {
@@ -95,11 +120,7 @@ static int run_self(size_t len)
 			return fail(CODE_IO, "handing the configuration to margay-cni", "", errno);
 		close(fd);
 	}
-	if (n < 0)
-		return fail(CODE_OTHER, "/proc/self/exe", "", errno);
-	path[n] = '\0';
-	memcpy(strrchr(path, '/') + 1, "margay-cni", sizeof("margay-cni"));
-	execve(path, argv, environ);
+	path = exec_margay_cni();
 	return fail(CODE_AGAIN,
 		"nobody serves (is margay-cni serve running on this node?), and there is no margay-cni to "
 		"run in its place: ",
