@@ -13,6 +13,8 @@ static const struct command {
 	const char *about;
 } commands[] = {
 	{"serve", serve_main, "answers the plugin, until it is stopped (--help: its parameters)"},
+	{"install", install_main, "places the plugin on a host (--help: its parameters)"},
+	{"uninstall", uninstall_main, "removes what was placed"},
 	{"run", run_main, "one verb, from CNI_* and stdin, as the plugin does where nobody serves"},
 };
 

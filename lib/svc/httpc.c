@@ -90,13 +90,13 @@ static int load(struct err *err)
 
 	if (lib.loaded)
 		return 0;
-	so = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+	so = dlopen(HTTPC_LIBRARY, RTLD_NOW | RTLD_LOCAL);
 	if (!so)
 		return err_set(err, -EHOSTUNREACH, "%s: install libcurl4", dlerror());
 #define X(name)                                                 \
 	*(void **)(void *)&lib.name = dlsym(so, "curl_" #name); \
 	if (!lib.name)                                          \
-		return err_set(err, -EHOSTUNREACH, "libcurl.so.4 has no curl_" #name);
+		return err_set(err, -EHOSTUNREACH, HTTPC_LIBRARY " has no curl_" #name);
 	CURL_FUNCTIONS(X)
 #undef X
 	if (lib.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)

@@ -15,6 +15,8 @@
 
 #include "base/mem.h"
 
+#define HTTPC_LIBRARY "libcurl.so.4" /* loaded when first used */
+
 struct err;
 struct event_base;
 struct httpc;

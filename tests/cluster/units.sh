@@ -220,7 +220,7 @@ step "margay-proxy has CAP_NET_ADMIN and no other" has_capabilities margay-proxy
 step "margay-confd has no capability" has_capabilities margay-confd 0000000000000000
 step "the kernel was asked for ip_vs" test -d /sys/module/ip_vs
 step "margay-felix has turned forwarding on" grep -x 1 /proc/sys/net/ipv4/ip_forward
-step "README: the plugin is where a runtime looks" walk 'mkdir -p /opt/cni/bin'
+step "README: the plugin is where a runtime looks" walk 'margay-cni install'
 step "README: a pod" walk 'CNI_COMMAND=ADD'
 step "README: it reaches the outside" walk 'ping -c 1'
 step "as the node" masqueraded
