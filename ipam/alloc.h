@@ -28,6 +28,7 @@
 
 struct err;
 struct ipam_request;
+struct labels;
 
 /* An address with the prefix of the block that it came from. */
 struct ipam_addr {
@@ -48,6 +49,8 @@ struct ipam_assign {
 	const char *handle; /* what the addresses are released by; required */
 	const struct ipam_attr *attrs;
 	size_t n_attrs;
+	/* What namespaceSelector sees, beside the name in attrs; NULL: nothing else is known. */
+	const struct labels *namespace_labels;
 	enum ipam_use use;
 	bool v4, v6; /* one address of each family asked for */
 	/*

@@ -34,6 +34,24 @@ static void copy_attrs(struct ipam_request *rq, const struct ipam_attr *attrs, s
 			(struct ipam_attr){mem_strdup(attrs[i].name), mem_strdup(attrs[i].value)});
 }
 
+/* Those by which a namespace has its own name are there in any case. */
+static void set_namespace_labels(struct ipam_request *rq, const struct labels *more)
+{
+	const struct ipam_attr *a;
+	const struct label *l;
+
+	vec_for_each (&rq->attrs, a) {
+		if (strcmp(a->name, "namespace") != 0)
+			continue;
+		labels_set(&rq->namespace_labels, "projectcalico.org/name", a->value);
+		labels_set(&rq->namespace_labels, "kubernetes.io/metadata.name", a->value);
+	}
+	for (size_t i = 0; more && i < more->v.n; i++) {
+		l = &more->v.v[i];
+		labels_set(&rq->namespace_labels, l->name, l->value);
+	}
+}
+
 struct ipam_request *ipam_assign_new(const struct ipam_assign *a)
 {
 	struct ipam_request *rq = request_new(REQUEST_ASSIGN, a->host, a->handle, a->now_ns);
@@ -42,6 +60,7 @@ struct ipam_request *ipam_assign_new(const struct ipam_assign *a)
 	copy_attrs(rq, a->attrs, a->n_attrs);
 	for (size_t i = 0; i < a->n_pools; i++)
 		vec_push(&rq->pools, mem_strdup(a->pools[i]));
+	set_namespace_labels(rq, a->namespace_labels);
 	rq->use = a->use;
 	rq->v4 = a->v4;
 	rq->v6 = a->v6;
@@ -142,6 +161,7 @@ void ipam_request_free(struct ipam_request *rq)
 		free((char *)(uintptr_t)a->value);
 	}
 	vec_done(&rq->attrs);
+	labels_done(&rq->namespace_labels);
 	vec_for_each (&rq->pools, s)
 		free(*s);
 	vec_done(&rq->pools);

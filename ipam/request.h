@@ -10,6 +10,7 @@
 #include "ipam/alloc.h"
 #include "ipam/run.h"
 #include "ipam/view.h"
+#include "model/meta.h"
 #include "net/prefix.h"
 
 enum request_kind {
@@ -41,6 +42,7 @@ struct ipam_request {
 	char *host, *handle;
 	char *from; /* of a move: the handle that has the address */
 	VEC(struct ipam_attr) attrs;
+	struct labels namespace_labels;
 	VEC(char *) pools;
 	enum ipam_use use;
 	bool v4, v6, reuse, must_be_empty;

@@ -60,23 +60,10 @@ static int check_requested(
 	return 0;
 }
 
-/* Without Kubernetes a namespace has its own name as its only labels. */
 static bool selects_namespace(const struct ipam_request *rq, const struct ippool *p)
 {
-	struct labels labels = {0};
-	bool selects;
-
-	if (pool_selector_is_all(p->namespace_selector))
-		return true;
-	for (size_t i = 0; i < rq->attrs.n; i++) {
-		if (strcmp(rq->attrs.v[i].name, "namespace") != 0)
-			continue;
-		labels_set(&labels, "projectcalico.org/name", rq->attrs.v[i].value);
-		labels_set(&labels, "kubernetes.io/metadata.name", rq->attrs.v[i].value);
-	}
-	selects = pool_selects(p->namespace_selector, &labels);
-	labels_done(&labels);
-	return selects;
+	return pool_selector_is_all(p->namespace_selector) ||
+	       pool_selects(p->namespace_selector, &rq->namespace_labels);
 }
 
 static int scope_add_pool(struct ipam_request *rq, struct scope *sc, const struct ippool *p)
@@ -114,7 +101,7 @@ int plan_scope_pools(struct ipam_request *rq, struct scope *sc, struct err *err)
 	if (r == 0 && sc->pools.n == 0)
 		r = err_set(err, -ENOENT,
 			"no enabled IPv%d pool is there for node %s: see the pools' nodeSelector, "
-			"allowedUses, assignmentMode and disabled",
+			"namespaceSelector, allowedUses, assignmentMode and disabled",
 			sc->family, rq->host);
 	return r;
 }

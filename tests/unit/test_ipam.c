@@ -27,6 +27,7 @@
 #include "ipam/run.h"
 #include "ipam/step.h"
 #include "model/ipam.h"
+#include "model/meta.h"
 #include "store/store.h"
 #include "unit/test_dir.h"
 
@@ -813,6 +814,30 @@ START_TEST(pools_select_nodes)
 	put_node("n1", "1");
 	assign("n1", "again");
 	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 1);
+}
+END_TEST
+
+/* The labels that Kubernetes has, and the name, which is one of those. */
+START_TEST(pools_select_namespaces_by_their_labels)
+{
+	const struct ipam_attr in_a[] = {{"namespace", "a"}};
+	struct ipam_assign a = assign_args("n1", "h");
+	struct labels labels = {0};
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	db_reset();
+	put_pool("p", "10.1.0.0/24", 26,
+		",\"namespaceSelector\":\"team == 'x' && kubernetes.io/metadata.name == 'a'\"");
+	a.attrs = in_a;
+	a.n_attrs = 1;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT);
+	ck_assert_ptr_nonnull(strstr(err.text, "namespaceSelector"));
+	labels_set(&labels, "team", "x");
+	a.namespace_labels = &labels;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	expect_in(&ip, "10.1.0.0/24");
+	labels_done(&labels);
 }
 END_TEST
 
@@ -2285,6 +2310,7 @@ int main(void)
 	tcase_add_test(t, blocks_limits_and_borrowing);
 	tcase_add_test(t, pools_are_chosen);
 	tcase_add_test(t, pools_select_nodes);
+	tcase_add_test(t, pools_select_namespaces_by_their_labels);
 	tcase_add_test(t, reserved_is_skipped);
 	tcase_add_test(t, named_is_confirmed);
 	tcase_add_test(t, cooldown_switched_off);
