@@ -44,7 +44,7 @@ const char *key_format(enum kind kind, const char *ns, const char *name, char bu
 
 bool key_parse(const char *key, struct key *ret)
 {
-	for (unsigned k = 0; k < N_KINDS; k++) {
+	for (unsigned k = 0; k < N_KEYED_KINDS; k++) {
 		const struct kind_info *info = kind_info((enum kind)k);
 		size_t n = strlen(info->root);
 		struct key out = {.kind = (enum kind)k};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where a resource is kept: Calico's etcd keys for Calico's kinds, /margay/v1/ for Services and
- * EndpointSlices. Names stand in keys as they are.
+ * Where a resource is kept: Calico's etcd keys for Calico's kinds, /margay/v1/ for what has
+ * Kubernetes' form. Names stand in keys as they are.
  */
 #pragma once
 

@@ -31,8 +31,11 @@ static const struct kind_info kinds[] = {
 		false},
 	[KIND_ENDPOINTSLICE] = {"EndpointSlice", "endpointslices", {"eps"}, "discovery.k8s.io/v1",
 		"/margay/v1/endpointslices/", true, false},
+	[KIND_POD] = {"Pod", "pods", {NULL}, "v1", "/margay/v1/pods/", true, true},
+	[KIND_NAMESPACE] = {"Namespace", "namespaces", {NULL}, "v1", "/margay/v1/namespaces/",
+		false, true},
 };
-_Static_assert(sizeof(kinds) / sizeof(kinds[0]) == N_KINDS, "every kind has a row");
+_Static_assert(sizeof(kinds) / sizeof(kinds[0]) == N_KEYED_KINDS, "every kind has a row");
 
 const struct kind_info *kind_info(enum kind kind)
 {

@@ -19,8 +19,12 @@ enum kind {
 	KIND_WORKLOADENDPOINT,
 	KIND_SERVICE,
 	KIND_ENDPOINTSLICE,
+	/* What Kubernetes alone has, for who must know more of it than Calico's resources tell. */
+	KIND_POD,
+	KIND_NAMESPACE,
 };
-#define N_KINDS (KIND_ENDPOINTSLICE + 1)
+#define N_KINDS (KIND_ENDPOINTSLICE + 1) /* that users apply and get */
+#define N_KEYED_KINDS (KIND_NAMESPACE + 1)
 
 struct kind_info {
 	const char *name;	 /* "IPPool" */
@@ -33,7 +37,7 @@ struct kind_info {
 };
 
 const struct kind_info *kind_info(enum kind kind);
-/* By name, plural or alias, in any case; false where there is none. */
+/* Of the first N_KINDS: by name, plural or alias, in any case; false where there is none. */
 bool kind_find(const char *name, enum kind *ret);
-/* By the members `kind` and `apiVersion` as they stand in an object. */
+/* Likewise by the members `kind` and `apiVersion` as they stand in an object. */
 bool kind_of(const char *name, const char *api_version, enum kind *ret);

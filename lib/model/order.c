@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define ANY N_KINDS
+#define ANY N_KEYED_KINDS
 
 static const struct {
 	unsigned kind;

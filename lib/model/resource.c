@@ -241,6 +241,8 @@ static void default_spec(json_t *j, const struct key *key, const json_t *old)
 	case KIND_BGPPEER:
 	case KIND_CLUSTERINFORMATION:
 	case KIND_ENDPOINTSLICE:
+	case KIND_POD:
+	case KIND_NAMESPACE:
 		break;
 	}
 }

@@ -457,7 +457,7 @@ char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool fe
 
 	const char *own = k->conf.own_node;
 
-	if (prefix->kind->form == KUBE_POD && feed && *own)
+	if (strcmp(prefix->kind->plural, "pods") == 0 && feed && *own)
 		return mem_printf("&fieldSelector=spec.nodeName%%3D%s", own);
 	if (prefix->kind->form == KUBE_NODE && feed && *own && strcmp(prefix->name, own) == 0)
 		return mem_printf("&fieldSelector=metadata.name%%3D%s", own);
@@ -651,10 +651,13 @@ static enum store_access access_of(enum kube_form form)
 static const struct store_root *kube_roots(size_t *ret_n)
 {
 	static struct store_root roots[KUBE_N_KINDS];
+	size_t n = 0;
 
 	for (size_t i = 0; i < KUBE_N_KINDS; i++)
-		roots[i] = (struct store_root){kube_kinds[i].root, access_of(kube_kinds[i].form)};
-	*ret_n = KUBE_N_KINDS;
+		if (!kube_kinds[i].other_form)
+			roots[n++] = (struct store_root){
+				kube_kinds[i].root, access_of(kube_kinds[i].form)};
+	*ret_n = n;
 	return roots;
 }
 

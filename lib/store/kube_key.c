@@ -151,6 +151,19 @@ const struct kube_kind kube_kinds[KUBE_N_KINDS] = {
 		.plural = "networkpolicies",
 		.api = "networking.k8s.io/v1",
 		.namespaced = true},
+	{.root = MARGAY "pods/",
+		.form = KUBE_CORE,
+		.name = "Pod",
+		.plural = "pods",
+		.api = "v1",
+		.namespaced = true,
+		.other_form = true},
+	{.root = MARGAY "namespaces/",
+		.form = KUBE_CORE,
+		.name = "Namespace",
+		.plural = "namespaces",
+		.api = "v1",
+		.other_form = true},
 };
 
 const char *kube_cidr_name(const struct prefix *cidr, char buf[static PREFIX_TEXT_SIZE])

@@ -41,9 +41,10 @@ struct kube_kind {
 	const char *api;		 /* "v1", "discovery.k8s.io/v1"; NULL = Calico's group */
 	const char *v3_name, *v3_plural; /* in KUBE_NATIVE_V3, where they differ */
 	bool namespaced;
+	bool other_form; /* what is kept under other keys as well: no root of its own */
 };
 
-#define KUBE_N_KINDS 31
+#define KUBE_N_KINDS 33
 extern const struct kube_kind kube_kinds[KUBE_N_KINDS];
 
 /* What a key names, or what all keys that begin with a prefix have in common; "" = anything. */

@@ -62,7 +62,10 @@ struct store_conf {
 	const char *kubernetes_service_host, *kubernetes_service_port;
 	const char *calico_api_group;
 	const char *kube_endpoints_file; /* MARGAY_KUBE_ENDPOINTS_FILE; NULL = none */
-	/* Of a managed one a watch may leave out other nodes' endpoints, and of nodes/OWN_NODE longer names. */
+	/*
+	 * Of a managed one a watch may leave out other nodes' endpoints and Pods, and of nodes/OWN_NODE
+	 * longer names.
+	 */
 	const char *own_node;
 };
 
@@ -94,7 +97,10 @@ enum store_access {
 	STORE_SAME_AS, /* another form of objects that have other keys, too */
 };
 
-/* Where objects are: together these prefixes are those of all keys, and each can be listed. */
+/*
+ * Where objects are: together these prefixes are those of all keys, and each can be listed. But for what
+ * Kubernetes shows once more as it is, for readers: Pods and Namespaces (model/pod.h).
+ */
 struct store_root {
 	const char *prefix;
 	enum store_access access;

@@ -940,6 +940,41 @@ START_TEST(services_are_read_only)
 }
 END_TEST
 
+/* As they are; and as nothing that belongs to the datastore, where it has them in another form. */
+START_TEST(pods_and_namespaces_are_shown_once_more)
+{
+	static const char pod[] = "/margay/v1/pods/default/shown";
+	auto_(store) struct store *st = open_kube(NULL);
+	const struct store_root *roots;
+	struct store_kv kv;
+	struct store_list l;
+	size_t n;
+
+	put("POST", "/api/v1/namespaces/default/pods",
+		"{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"shown\","
+		"\"annotations\":{\"cni.projectcalico.org/ipv4pools\":\"[]\"}},\"spec\":{"
+		"\"hostNetwork\":true,\"containers\":[{\"name\":\"c\",\"image\":\"i\"}]}}");
+	ok(store_get_wait(st, pod, 0, &kv, &err));
+	ck_assert_str_eq(kv.key, pod);
+	has(&kv, "\"annotations\":{\"cni.projectcalico.org/ipv4pools\":\"[]\"}");
+	has(&kv, "\"hostNetwork\":true");
+	fails(store_update_wait(st, pod, kv.value, kv.rev, 0, NULL, &err), -EACCES);
+	store_kv_done(&kv);
+	fails(store_delete_wait(st, pod, 0, NULL, 0, &err), -EACCES);
+	ok(store_list_wait(st, "/margay/v1/pods/default/", 0, &l, &err));
+	ck_assert_uint_ge(l.n, 1);
+	store_list_done(&l);
+	ok(store_get_wait(st, "/margay/v1/namespaces/default", 0, &kv, &err));
+	has(&kv, "\"kubernetes.io/metadata.name\":\"default\"");
+	store_kv_done(&kv);
+	roots = store_roots(st, &n);
+	for (size_t i = 0; i < n; i++)
+		ck_assert(strncmp(roots[i].prefix, "/margay/v1/pods/", 16) != 0 &&
+			  strncmp(roots[i].prefix, "/margay/v1/namespaces/", 22) != 0);
+	put("DELETE", "/api/v1/namespaces/default/pods/shown?gracePeriodSeconds=0", NULL);
+}
+END_TEST
+
 START_TEST(what_the_server_does_not_serve_is_no_empty_list)
 {
 	auto_(store) struct store *st = open_kube(NULL);
@@ -1313,6 +1348,7 @@ int main(void)
 	tcase_add_test(objects, profiles_follow_namespaces_and_accounts);
 	tcase_add_test(objects, policies_by_old_and_new_names);
 	tcase_add_test(objects, services_are_read_only);
+	tcase_add_test(objects, pods_and_namespaces_are_shown_once_more);
 	tcase_add_test(objects, what_the_server_does_not_serve_is_no_empty_list);
 	suite_add_tcase(s, objects);
 	store_samples_add(s, samples, array_size(samples), setup, teardown);

@@ -80,6 +80,8 @@ START_TEST(keys_name_objects)
 			"/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices/s", NULL},
 		{"/margay/v1/networkpolicies/ns/s",
 			"/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/s", NULL},
+		{"/margay/v1/pods/ns/s", "/api/v1/namespaces/ns/pods/s", NULL},
+		{"/margay/v1/namespaces/ns", "/api/v1/namespaces/ns", NULL},
 	};
 
 	for (size_t i = 0; i < array_size(cases); i++) {

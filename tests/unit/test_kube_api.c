@@ -629,6 +629,10 @@ START_TEST(an_agent_is_told_of_its_node)
 	next_data("u", "20");
 	next("&resourceVersion=20&fieldSelector=spec.nodeName%3Dnode-1");
 	answer(410, STATUS(410, "Expired"));
+	/* of pods as they are, too */
+	start(STORE_LIST, "/margay/v1/pods/", true);
+	next("/api/v1/pods?limit=500&resourceVersion=0&fieldSelector=spec.nodeName%3Dnode-1");
+	answer(403, STATUS(403, "Forbidden"));
 	/* of all nodes it is told of its own */
 	start(STORE_LIST, NODES "node-1", true);
 	next("/api/v1/nodes?limit=500&resourceVersion=0&fieldSelector=metadata.name%3Dnode-1");

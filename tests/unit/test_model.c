@@ -21,6 +21,7 @@
 #include "model/json.h"
 #include "model/key.h"
 #include "model/node.h"
+#include "model/pod.h"
 #include "model/resource.h"
 #include "model/selector.h"
 #include "model/service.h"
@@ -178,6 +179,8 @@ START_TEST(keys)
 			"/calico/resources/v3/projectcalico.org/workloadendpoints/default/n-k8s-p-eth0"},
 		{KIND_SERVICE, "kube-system", "dns", "/margay/v1/services/kube-system/dns"},
 		{KIND_ENDPOINTSLICE, "d", "x", "/margay/v1/endpointslices/d/x"},
+		{KIND_POD, "d", "x", "/margay/v1/pods/d/x"},
+		{KIND_NAMESPACE, NULL, "x", "/margay/v1/namespaces/x"},
 	};
 	static const char *const bad[] = {"", "/",
 		"/calico/resources/v3/projectcalico.org/ippools/",
@@ -576,6 +579,47 @@ START_TEST(slices)
 	ck_assert_int_eq(s->ports.v[0].port, 53);
 	ck_assert_int_eq(s->ports.v[1].port, 0);
 	endpointslice_free(s);
+}
+END_TEST
+
+START_TEST(pods_and_namespaces)
+{
+	static const char text[] =
+		"{\"kind\":\"Pod\",\"metadata\":{\"name\":\"web-x\",\"generateName\":\"web-\","
+		"\"namespace\":\"shop\",\"annotations\":{\"a\":\"b\"},\"deletionTimestamp\":"
+		"\"2026-08-01T12:00:00Z\"},\"spec\":{\"nodeName\":\"n\",\"hostNetwork\":true,"
+		"\"serviceAccountName\":\"sa\",\"containers\":[{\"name\":\"c\",\"ports\":["
+		"{\"name\":\"http\",\"containerPort\":80,\"protocol\":\"TCP\"},{\"containerPort\":81},"
+		"{\"containerPort\":53,\"hostPort\":5353,\"protocol\":\"UDP\",\"hostIP\":"
+		"\"192.0.2.1\"}]}]},\"status\":{\"phase\":\"Failed\"}}";
+	static const char bad[] = "{\"metadata\":{\"name\":\"x\"},\"spec\":{\"containers\":[{"
+				  "\"ports\":[{\"containerPort\":70000}]}]}}";
+	static const char ns_text[] =
+		"{\"metadata\":{\"name\":\"shop\",\"labels\":{\"team\":\"x\"}}}";
+	struct err err = ERR_INIT;
+	struct namespace *n;
+	struct pod *p;
+
+	ck_assert_int_eq(pod_decode("/margay/v1/pods/shop/web-x", text, strlen(text), &p, &err), 0);
+	ck_assert_str_eq(p->generate_name, "web-");
+	ck_assert_str_eq(p->node, "n");
+	ck_assert_str_eq(p->service_account, "sa");
+	ck_assert_str_eq(labels_get(&p->meta.annotations, "a"), "b");
+	ck_assert(p->host_network && p->meta.deleting && pod_is_finished(p));
+	ck_assert_uint_eq(p->ports.n, 2);
+	ck_assert_str_eq(p->ports.v[0].name, "http");
+	ck_assert_int_eq(p->ports.v[1].protocol, IPPROTO_UDP);
+	ck_assert_int_eq(p->ports.v[1].host_port, 5353);
+	pod_free(p);
+	ck_assert_int_eq(pod_decode("/margay/v1/pods/shop/x", bad, strlen(bad), &p, &err), -EINVAL);
+	ck_assert_str_eq(err.text,
+		"Pod shop/x: spec.containers[0].ports.containerPort: got 70000, want a number from "
+		"0 to 65535");
+	ck_assert_int_eq(
+		namespace_decode("/margay/v1/namespaces/shop", ns_text, strlen(ns_text), &n, &err),
+		0);
+	ck_assert_str_eq(labels_get(&n->meta.labels, "team"), "x");
+	namespace_free(n);
 }
 END_TEST
 
@@ -1024,6 +1068,7 @@ int main(void)
 	tcase_add_test(tc, peers);
 	tcase_add_test(tc, services);
 	tcase_add_test(tc, slices);
+	tcase_add_test(tc, pods_and_namespaces);
 	tcase_add_test(tc, felix_settings);
 	tcase_add_test(tc, validation);
 	tcase_add_test(tc, a_pool_is_stored_as_calico_stores_it);
