@@ -58,7 +58,7 @@ struct ipam_assign {
 	 * is in use, ENOENT when no enabled pool has it, EACCES when strict affinity forbids it.
 	 */
 	struct ip ip;
-	/* Names or CIDRs of pools; none: every automatic pool whose selectors match. */
+	/* Names or CIDRs of pools; none of a family: every automatic pool whose selectors match. */
 	const char *const *pools;
 	size_t n_pools;
 	/* Give back the addresses which the handle holds already, where it holds some that fit. */

@@ -66,14 +66,28 @@ static bool selects_namespace(const struct ipam_request *rq, const struct ippool
 	       pool_selects(p->namespace_selector, &rq->namespace_labels);
 }
 
-static int scope_add_pool(struct ipam_request *rq, struct scope *sc, const struct ippool *p)
+/* Names of pools of the other family leave this one free to choose. */
+static bool are_requested(
+	const struct ipam_request *rq, enum ip_family family, struct slot **slots, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct ippool *p = slot_pool(slots[i]);
+
+		if (p && p->cidr.addr.family == family && is_requested(rq, p))
+			return true;
+	}
+	return false;
+}
+
+static int scope_add_pool(
+	struct ipam_request *rq, struct scope *sc, const struct ippool *p, bool by_name)
 {
 	bool selects = true;
 	int r;
 
 	if (!p || !ippool_enabled(p) || p->cidr.addr.family != sc->family)
 		return 0;
-	if (rq->pools.n > 0) {
+	if (by_name) {
 		if (is_requested(rq, p) && pool_allows(p, rq->use))
 			vec_push(&sc->pools, p);
 		return 0;
@@ -93,11 +107,12 @@ int plan_scope_pools(struct ipam_request *rq, struct scope *sc, struct err *err)
 	auto_free struct slot **slots = NULL;
 	size_t n = 0;
 	int r = plan_list_pools(rq, &slots, &n);
+	bool by_name = r == 0 && are_requested(rq, sc->family, slots, n);
 
 	if (r == 0)
 		r = check_requested(rq, slots, n, err);
 	for (size_t i = 0; i < n && r == 0; i++)
-		r = scope_add_pool(rq, sc, slot_pool(slots[i]));
+		r = scope_add_pool(rq, sc, slot_pool(slots[i]), by_name);
 	if (r == 0 && sc->pools.n == 0)
 		r = err_set(err, -ENOENT,
 			"no enabled IPv%d pool is there for node %s: see the pools' nodeSelector, "

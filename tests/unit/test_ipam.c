@@ -841,6 +841,28 @@ START_TEST(pools_select_namespaces_by_their_labels)
 }
 END_TEST
 
+/* Names of pools of one family say nothing of the other. */
+START_TEST(pools_are_named_by_family)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct ipam_request *rq;
+	struct err err = ERR_INIT;
+
+	db_reset();
+	put_pool("four", "10.1.0.0/24", 26, "");
+	put_pool("other", "10.2.0.0/24", 26, "");
+	put_pool("six", "fd00::/64", 122, "");
+	a.v6 = true;
+	a.pools = (const char *[]){"other"};
+	a.n_pools = 1;
+	rq = ipam_assign_new(&a);
+	ck_assert_msg(run_until(rq, 0, &err) == 0, "%s", err.text);
+	expect_in(&ipam_request_addr(rq, IP_V4)->ip, "10.2.0.0/24");
+	expect_in(&ipam_request_addr(rq, IP_V6)->ip, "fd00::/64");
+	ipam_request_free(rq);
+}
+END_TEST
+
 START_TEST(reserved_is_skipped)
 {
 	struct ipam_assign a = assign_args("n1", "h");
@@ -2311,6 +2333,7 @@ int main(void)
 	tcase_add_test(t, pools_are_chosen);
 	tcase_add_test(t, pools_select_nodes);
 	tcase_add_test(t, pools_select_namespaces_by_their_labels);
+	tcase_add_test(t, pools_are_named_by_family);
 	tcase_add_test(t, reserved_is_skipped);
 	tcase_add_test(t, named_is_confirmed);
 	tcase_add_test(t, cooldown_switched_off);
