@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "cni"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/parse.h"
 #include "base/sha1.h"
@@ -16,6 +18,7 @@
 #include "cni/device.h"
 #include "cni/endpoint.h"
 #include "cni/reserved.h"
+#include "cni/wait.h"
 #include "ipam/alloc.h"
 
 #define MTU_FILE "/var/lib/margay/mtu"
@@ -306,11 +309,15 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 	bool ours;
 	int r;
 
+	if (c->conf->netkit)
+		log_info("netconf: device_type: netkit is not made here: a veth takes its place");
 	r = find_mtu(c, &d.mtu, err);
 	if (r == 0)
 		r = call_open_host(c, err);
 	if (r == 0)
 		r = call_open_pod(c, err);
+	if (r == 0)
+		r = wait_ready(c, err);
 	if (r == 0)
 		r = get_addresses(c, &d.mac, &a, err);
 	if (r != 0)
@@ -332,6 +339,7 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 	if (r != 0)
 		goto undo_endpoint;
 done:
+	wait_policy(c);
 	print_result(c, &a, &d, out);
 	return 0;
 undo_endpoint:

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "cni/ctx.h"
 #include "cni/endpoint.h"
+#include "cni/logfile.h"
 #include "ipam/alloc.h"
 #include "ipam/run.h"
 #include "kern/rt.h"
@@ -257,8 +258,11 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	*c = (struct call){.rq = rq, .ctx = ctx, .deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS};
 	/* Only CHECK compares with it, and what a runtime kept badly must not keep a pod from its DEL. */
 	r = cni_conf_parse(rq->conf, rq->conf_len, is_check, &c->conf, err);
-	if (r == 0)
+	if (r == 0) {
+		if (!home) /* whose log is its own */
+			logfile_open(c->conf);
 		set_log_level(c->conf->log_level);
+	}
 	if (r == 0 && is_check)
 		r = check_version(c, verb, CNI_0_4_0, err);
 	if (r == 0 && !per_pod)
@@ -303,6 +307,7 @@ void call_set_pod(struct call *c, const char *namespace, const char *pod)
 
 void call_done(struct call *c)
 {
+	logfile_close();
 	rt_close(c->pod);
 	cni_conf_free(c->conf);
 	cni_args_done(&c->args);

@@ -12,7 +12,9 @@
 #include "base/mem.h"
 #include "model/meta.h"
 
-enum { MAX_LIST = 1024, MAX_QUEUES = 4096, MTU_MIN = 68, MTU_MAX = 65535 };
+enum { MAX_LIST = 1024, MAX_QUEUES = 4096, MTU_MIN = 68, MTU_MAX = 65535, MAX_WAIT_S = 3600 };
+
+#define STATUS_DIR "/var/run/calico/endpoint-status"
 
 /* Reads straight through: after the first failure every getter is a no-op. */
 struct reader {
@@ -145,17 +147,22 @@ static const json_t *get_array(struct reader *rd, const char *key)
 	return j;
 }
 
-static void get_pools(struct reader *rd, const char *key, struct cni_texts *ret)
+static void get_texts(struct reader *rd, const char *key, const char *want, struct cni_texts *ret)
 {
 	const json_t *e, *a = get_array(rd, key);
 	size_t i;
 
 	json_array_foreach (a, i, e) {
 		if (json_string_length(e) == 0)
-			wrong(rd, key, "a list of names or CIDRs of pools");
+			wrong(rd, key, want);
 		else
 			vec_push(ret, mem_strdup(json_string_value(e)));
 	}
+}
+
+static void get_pools(struct reader *rd, const char *key, struct cni_texts *ret)
+{
+	get_texts(rd, key, "a list of names or CIDRs of pools", ret);
 }
 
 static void get_routes(struct reader *rd, struct cni_conf *c)
@@ -333,22 +340,57 @@ static void get_node(struct reader *rd, struct cni_conf *c)
 	c->nodename_file = dup_text(rd, "nodename_file");
 	c->nodename_file_optional = get_bool(rd, "nodename_file_optional");
 	c->hostname = dup_text(rd, "hostname");
-	c->log_level = dup_text(rd, "log_level");
 }
 
-/* Where Calico's configuration has it; its other keys are of older releases. */
-static const char *get_kubeconfig(struct reader *rd)
+static void get_log(struct reader *rd, struct cni_conf *c)
 {
-	const json_t *path = json_object_get(get(rd, "kubernetes"), "kubeconfig");
+	c->log_level = dup_text(rd, "log_level");
+	c->log_file_path = dup_text(rd, "log_file_path");
+	c->log_file_max_mb = get_number(rd, "log_file_max_size", 1, 100000) ?: 100;
+	c->log_file_max_days = get_number(rd, "log_file_max_age", 1, 36500) ?: 30;
+	c->log_file_max_count = get_number(rd, "log_file_max_count", 1, MAX_LIST) ?: 10;
+}
 
-	if (path && !json_is_string(path))
-		wrong(rd, "kubernetes", "an object with \"kubeconfig\", a string");
-	return json_string_value(path);
+/* A URL with a path to the API, as old configurations have it, is cut. */
+static char *get_api_root(struct reader *rd)
+{
+	const char *s = get_text(rd, "kubernetes.k8s_api_root")
+				?: get_text(rd, "policy.k8s_api_root")
+				?: get_text(rd, "k8s_api_endpoint");
+	const char *path = s ? strstr(s, "/api/") : NULL;
+
+	return s ? mem_strndup(s, path ? (size_t)(path - s) : strlen(s)) : NULL;
+}
+
+/* How Kubernetes is reached, be it the datastore or beside it. */
+static void get_kube_access(struct reader *rd, struct store_conf *conf)
+{
+	conf->kubeconfig = get_text(rd, "kubernetes.kubeconfig");
+	conf->k8s_api_token = get_text(rd, "policy.k8s_auth_token");
+	conf->k8s_cert_file = get_text(rd, "policy.k8s_client_certificate");
+	conf->k8s_key_file = get_text(rd, "policy.k8s_client_key");
+	conf->k8s_ca_file = get_text(rd, "policy.k8s_certificate_authority");
+}
+
+static void get_kube(struct reader *rd, struct cni_conf *c)
+{
+	const char *policy = get_text(rd, "policy.type");
+	auto_free char *api_root = get_api_root(rd);
+	struct store_conf conf = {.type = "kubernetes",
+		.kube_endpoints_file = STORE_KUBE_ENDPOINTS_FILE,
+		.k8s_api_endpoint = api_root,
+		/* Of Pods alone: which group has Calico's resources there need not be asked. */
+		.calico_api_group = "crd.projectcalico.org/v1"};
+
+	get_kube_access(rd, &conf);
+	if (policy && strcmp(policy, "k8s") == 0 && (conf.kubeconfig || conf.k8s_api_endpoint))
+		store_conf_copy(&c->kube, &conf);
 }
 
 static void get_store(struct reader *rd, struct cni_conf *c)
 {
-	const struct store_conf conf = {
+	auto_free char *api_root = get_api_root(rd);
+	struct store_conf conf = {
 		.type = get_text(rd, "datastore_type"),
 		.sqlite_path = get_text(rd, "sqlite_path"),
 		/* A path with a slip in it would be a datastore of its own, in which nothing is. */
@@ -361,11 +403,11 @@ static void get_store(struct reader *rd, struct cni_conf *c)
 		.etcd_key_file = get_text(rd, "etcd_key_file"),
 		.etcd_cert_file = get_text(rd, "etcd_cert_file"),
 		.etcd_ca_cert_file = get_text(rd, "etcd_ca_cert_file"),
-		.kubeconfig = get_kubeconfig(rd),
-		.k8s_api_endpoint = get_text(rd, "k8s_api_endpoint"),
+		.k8s_api_endpoint = api_root,
 		.calico_api_group = get_text(rd, "calico_api_group"),
 	};
 
+	get_kube_access(rd, &conf);
 	store_conf_copy(&c->store, &conf);
 }
 
@@ -378,8 +420,37 @@ static void get_device(struct reader *rd, struct cni_conf *c)
 	c->n_queues = get_number(rd, "num_queues", 1, MAX_QUEUES);
 	c->allow_ip_forwarding = get_bool(rd, "container_settings.allow_ip_forwarding");
 	c->include_default_routes = get_bool(rd, "include_default_routes");
-	if (type && strcmp(type, "veth") != 0)
-		wrong(rd, "device_type", "\"veth\", the only one that is made here");
+	c->netkit = type && strcmp(type, "netkit") == 0;
+	if (type && strcmp(type, "veth") != 0 && !c->netkit)
+		wrong(rd, "device_type", "\"veth\" or \"netkit\"");
+	type = get_text(rd, "dataplane_options.type");
+	if (type && strcmp(type, "grpc") == 0)
+		wrong(rd, "dataplane_options.type",
+			"none: pods' interfaces are made here, no other program is asked to");
+}
+
+static void get_waits(struct reader *rd, struct cni_conf *c)
+{
+	c->policy_setup_timeout_s = get_number(rd, "policy_setup_timeout_seconds", 1, MAX_WAIT_S);
+	c->endpoint_status_dir = dup_text(rd, "endpoint_status_dir") ?: mem_strdup(STATUS_DIR);
+	get_texts(rd, "readiness_gates", "a list of URLs", &c->readiness_gates);
+}
+
+/*
+ * Calico's keys without effect here: requests are few, and the API server shares itself out among its
+ * clients; what IPAM writes is compared and swapped, so that no lock between processes is needed.
+ */
+static void check_ignored(struct reader *rd)
+{
+	static const char *const numbers[] = {"qps", "burst"};
+
+	for (size_t i = 0; i < array_size(numbers); i++) {
+		const json_t *j = get(rd, numbers[i]);
+
+		if (j && !json_is_number(j))
+			wrong(rd, numbers[i], "a number");
+	}
+	(void)get_text(rd, "ipam_lock_file");
 }
 
 static void get_addresses(struct reader *rd, struct cni_conf *c)
@@ -390,6 +461,8 @@ static void get_addresses(struct reader *rd, struct cni_conf *c)
 	get_pools(rd, "ipam.ipv4_pools", &c->pools_v4);
 	get_pools(rd, "ipam.ipv6_pools", &c->pools_v6);
 	get_routes(rd, c);
+	c->ip_addrs_no_ipam = get_bool(rd, "feature_control.ip_addrs_no_ipam");
+	c->floating_ips = get_bool(rd, "feature_control.floating_ips");
 }
 
 static void get_per_pod(struct reader *rd, struct cni_conf *c)
@@ -438,10 +511,14 @@ int cni_conf_parse(
 	rd.top = top;
 	get_identity(&rd, c);
 	get_node(&rd, c);
+	get_log(&rd, c);
 	get_store(&rd, c);
+	get_kube(&rd, c);
 	get_device(&rd, c);
 	get_addresses(&rd, c);
+	get_waits(&rd, c);
 	get_per_pod(&rd, c);
+	check_ignored(&rd);
 	prev = with_prev ? get(&rd, "prevResult") : NULL;
 	if (prev)
 		rd.code = cni_result_decode(prev, &c->prev, err);
@@ -454,11 +531,19 @@ int cni_conf_parse(
 	return 0;
 }
 
+void cni_texts_done(struct cni_texts *t)
+{
+	char **s;
+
+	vec_for_each (t, s)
+		free(*s);
+	vec_done(t);
+}
+
 void cni_conf_free(struct cni_conf *c)
 {
 	struct cni_attachment *at;
 	struct cni_pair *pair;
-	char **s;
 
 	if (!c)
 		return;
@@ -468,14 +553,14 @@ void cni_conf_free(struct cni_conf *c)
 	free(c->nodename_file);
 	free(c->hostname);
 	store_conf_done(&c->store);
+	store_conf_done(&c->kube);
 	free(c->log_level);
+	free(c->log_file_path);
 	free(c->ipam_type);
-	vec_for_each (&c->pools_v4, s)
-		free(*s);
-	vec_done(&c->pools_v4);
-	vec_for_each (&c->pools_v6, s)
-		free(*s);
-	vec_done(&c->pools_v6);
+	cni_texts_done(&c->pools_v4);
+	cni_texts_done(&c->pools_v6);
+	cni_texts_done(&c->readiness_gates);
+	free(c->endpoint_status_dir);
 	vec_done(&c->routes);
 	vec_done(&c->ips);
 	vec_for_each (&c->labels, pair) {

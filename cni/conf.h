@@ -30,6 +30,8 @@ struct cni_texts {
 	size_t n, cap; /* as VEC(char *) */
 };
 
+void cni_texts_done(struct cni_texts *t);
+
 struct cni_port {
 	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP */
 	uint16_t port, host_port;
@@ -49,11 +51,16 @@ struct cni_conf {
 	char *nodename, *nodename_file, *hostname;
 	bool nodename_file_optional;
 	char *log_level;
+	char *log_file_path; /* NULL: stderr alone */
+	uint32_t log_file_max_mb, log_file_max_days, log_file_max_count;
 
 	struct store_conf store;
+	/* Kubernetes, where another datastore has the resources; type NULL: not to be asked. */
+	struct store_conf kube;
 
 	/* The device. 0: not given. */
 	uint32_t mtu, n_queues;
+	bool netkit; /* that kind of device is asked for */
 	bool require_mtu_file;
 	bool allow_ip_forwarding;
 	bool include_default_routes;
@@ -62,7 +69,13 @@ struct cni_conf {
 	char *ipam_type;
 	bool assign_v4, assign_v6;
 	struct cni_texts pools_v4, pools_v6;
-	VEC(struct prefix) routes; /* ipam.routes: these instead of the default route */
+	VEC(struct prefix) routes;	     /* ipam.routes: these instead of the default route */
+	bool ip_addrs_no_ipam, floating_ips; /* feature_control: what pods may ask for */
+
+	/* What ADD waits for: before, and after. */
+	struct cni_texts readiness_gates; /* URLs */
+	uint32_t policy_setup_timeout_s;  /* 0: not at all */
+	char *endpoint_status_dir;
 
 	/* What the runtime asks for this pod alone: args.cni and runtimeConfig. */
 	VEC(struct ip) ips;

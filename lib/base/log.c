@@ -18,6 +18,7 @@
 
 static enum log_level log_max = LOG_LEVEL_INFO;
 static bool log_json;
+static int log_file = -1;
 static uint64_t n_errors;
 
 static const char *const level_names[] = {
@@ -40,6 +41,11 @@ bool log_enabled(enum log_level level)
 void log_set_json(bool json)
 {
 	log_json = json;
+}
+
+void log_set_file(int fd)
+{
+	log_file = fd;
 }
 
 uint64_t log_error_count(void)
@@ -155,6 +161,8 @@ void log_write_(
 			strbuf_addf(&line, " (and %u more like this)", dropped);
 		strbuf_addc(&line, '\n');
 	}
-	if (write(STDERR_FILENO, line.s, line.len) < 0)
-		return; /* there is nowhere left to say so */
+	/* Where these fail there is nowhere left to say so. */
+	(void)!write(STDERR_FILENO, line.s, line.len);
+	if (log_file >= 0)
+		(void)!write(log_file, line.s, line.len);
 }

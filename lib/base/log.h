@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The one log: a line to stderr per call, "TIME LEVEL module: text", or one JSON object a line.
+ * The one log: a line to stderr per call, "TIME LEVEL module: text", or one JSON object a line; in a file
+ * as well, where the program has one.
  * Each call site has a token bucket (10 lines, then one a second), and says how many it dropped.
  *
  * A file that logs defines LOG_MODULE before including this. Library code logs at debug only;
@@ -27,6 +28,8 @@ bool log_enabled(enum log_level level);
 /* "error", "warn"/"warning", "info", "debug" (any case; Calico's "none" and "fatal" = error). */
 int log_parse_level(const char *s, enum log_level *ret, struct err *err);
 void log_set_json(bool json);
+/* A file that lines go to besides stderr; -1 = none. Borrowed. */
+void log_set_file(int fd);
 /* How many lines of level error were written by this process: a metric. */
 uint64_t log_error_count(void);
 

@@ -694,6 +694,44 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	umount /var/lib
 }
 
+@test "what ADD waits for, what it makes instead of a netkit, and where it logs that" {
+	pod a
+	pod b
+	local log=$BATS_TEST_TMPDIR/made/log status=$BATS_TEST_TMPDIR/status
+	[ -z "${SERVED:-}" ] || log=$BATS_TEST_TMPDIR/serve.log # a server's own
+	mkdir "$status"
+	python3 - "$BATS_TEST_TMPDIR/port" <<-'P' &
+		import http.server, sys
+		class Gate(http.server.BaseHTTPRequestHandler):
+		    asked = 0
+		    def do_GET(self):
+		        Gate.asked += 1
+		        self.send_response(200 if Gate.asked > 1 else 503)
+		        self.end_headers()
+		server = http.server.HTTPServer(("127.0.0.1", 0), Gate)
+		print(server.server_port, file=open(sys.argv[1], "w"), flush=True)
+		for _ in range(3):
+		    server.handle_request()
+	P
+	for ((i = 0; i < 100; i++)); do
+		[ ! -s "$BATS_TEST_TMPDIR/port" ] || break
+		sleep 0.05
+	done
+	conf 1.0.0 ",\"device_type\":\"netkit\",\"log_file_path\":\"$BATS_TEST_TMPDIR/made/log\",\"log_level\":\"info\",
+		\"policy_setup_timeout_seconds\":1,\"endpoint_status_dir\":\"$status\",
+		\"readiness_gates\":[\"http://127.0.0.1:$(cat "$BATS_TEST_TMPDIR/port")/\"]" >"$BATS_TEST_TMPDIR/waits"
+	export CONF=$BATS_TEST_TMPDIR/waits
+	cni ADD a
+	ip -n a -d -j link show eth0 | jq -e '.[0].linkinfo.info_kind == "veth"'
+	grep -q 'cni: netconf: device_type: netkit' "$log"
+	grep -q "$status/k8s ns%2Fa eth0: not there within policy_setup_timeout_seconds" "$log"
+	touch "$status/k8s ns%2Fb eth0"
+	cni ADD b
+	run ! grep ns%2Fb "$log"
+	[ -z "${SERVED:-}" ] || [ ! -e "$BATS_TEST_TMPDIR/made/log" ]
+	wait "$!"
+}
+
 @test "IPv6 beside IPv4" {
 	put /calico/resources/v3/projectcalico.org/ippools/six '{"spec":{"cidr":"fd00:10::/64","blockSize":122}}'
 	conf 1.0.0 '' ',"assign_ipv6":"true"' >"$BATS_TEST_TMPDIR/six"
@@ -828,7 +866,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		6|{"cniVersion":"1.0.0","name":"n","etcd_password" "s3cret"}|netconf: line 1, column 
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"kubernetes"}|DATASTORE_TYPE kubernetes wants KUBECONFIG
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"kubernetes","kubernetes":{"kubeconfig":"/dev/null"}}|kubeconfig /dev/null: want one document, of kind Config
-		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"kubernetes":{"kubeconfig":1}}|netconf: kubernetes: got
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"kubernetes":{"kubeconfig":1}}|netconf: kubernetes.kubeconfig: got 1, want
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam","ipv4_pools":[1]}}|ipam.ipv4_pools: got [1], want
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"ips":["10.0.0.300"]}}}|ips[0]
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"margay-ipam"},"args":{"cni":{"labels":{"bad key!":"x"}}}}|args.cni.labels: got {"bad key!":"x"}, want

@@ -1,19 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The CNI verbs and the lock of a datastore that is being moved. */
+/* The CNI verbs and the lock of a datastore that is being moved; what configurations ask for. */
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "cni/call.h"
 #include "cni/ctx.h"
+#include "cni/logfile.h"
+#include "cni/wait.h"
 #include "fake/store_fake.h"
 #include "store/lock.h"
 #include "store/store.h"
+
+#define LOG_MODULE "test"
+#include "base/log.h"
 
 #define R "/calico/resources/v3/projectcalico.org/"
 #define BLOCK_KEY "/calico/ipam/v2/assignment/ipv4/block/10.1.0.0-30"
@@ -149,10 +158,148 @@ START_TEST(where_the_lock_cannot_be_read_nothing_is_released)
 }
 END_TEST
 
+/* ---- what configurations ask for ---- */
+
+static struct cni_conf *conf_of(const char *more)
+{
+	auto_free char *text = mem_printf("{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"ipam\":{"
+					  "\"type\":\"calico-ipam\",\"ipv4_pools\":[\"p\"]}%s}",
+		more);
+	struct cni_conf *c = NULL;
+	struct err err = ERR_INIT;
+
+	ck_assert_msg(cni_conf_parse(text, strlen(text), false, &c, &err) == 0, "%s", err.text);
+	return c;
+}
+
+START_TEST(the_configuration_of_calico_is_taken)
+{
+	struct cni_conf *c = conf_of(
+		",\"device_type\":\"netkit\",\"qps\":1.5,\"burst\":10,\"ipam_lock_file\":\"/x\","
+		"\"log_file_path\":\"/l\",\"log_file_max_size\":1,\"readiness_gates\":[\"http://a\"],"
+		"\"policy_setup_timeout_seconds\":7,\"dataplane_options\":{},\"kubernetes\":{"
+		"\"kubeconfig\":\"/k\",\"node_name\":\"n\"},\"policy\":{\"type\":\"k8s\","
+		"\"k8s_auth_token\":\"t\"},\"args\":{\"org.apache.mesos\":{}},\"runtimeConfig\":{"
+		"\"dns\":{}}");
+	static const struct {
+		const char *conf, *words;
+	} bad[] = {
+		{"\"device_type\":\"tap\"",
+			"device_type: got \"tap\", want \"veth\" or \"netkit\""},
+		{"\"dataplane_options\":{\"type\":\"grpc\"}",
+			"dataplane_options.type: got \"grpc\""},
+		{"\"policy_setup_timeout_seconds\":-1", "policy_setup_timeout_seconds: got -1"},
+		{"\"readiness_gates\":[1]", "readiness_gates: got [1], want a list of URLs"},
+		{"\"qps\":\"a\"", "qps: got \"a\", want a number"},
+		{"\"ipam_lock_file\":1", "ipam_lock_file: got 1, want a string"},
+		{"\"feature_control\":{\"floating_ips\":\"true\"}", "floating_ips: got \"true\""},
+		{"\"policy\":{\"k8s_auth_token\":[\"s3cret\"]}",
+			"policy.k8s_auth_token: want a string"},
+	};
+
+	ck_assert(c->netkit);
+	ck_assert_uint_eq(c->policy_setup_timeout_s, 7);
+	ck_assert_str_eq(c->endpoint_status_dir, "/var/run/calico/endpoint-status");
+	ck_assert_uint_eq(c->log_file_max_mb, 1);
+	ck_assert_uint_eq(c->log_file_max_count, 10);
+	ck_assert_str_eq(c->kube.kubeconfig, "/k");
+	ck_assert_str_eq(c->kube.k8s_api_token, "t");
+	ck_assert_str_eq(c->store.kubeconfig, "/k");
+	ck_assert_str_eq(c->store.k8s_api_token, "t");
+	for (size_t i = 0; i < array_size(bad); i++) {
+		auto_free char *text = mem_printf("{\"name\":\"n\",%s}", bad[i].conf);
+		struct err err = ERR_INIT;
+		struct cni_conf *none;
+
+		ck_assert_int_eq(
+			cni_conf_parse(text, strlen(text), false, &none, &err), CNI_E_CONF);
+		ck_assert_msg(strstr(err.text, bad[i].words), "%s", err.text);
+	}
+	cni_conf_free(c);
+}
+END_TEST
+
+static char dir[] = "/tmp/margay-test-cni-XXXXXX";
+
+static void make_dir(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+}
+
+static void drop_dir(void)
+{
+	auto_free char *command = mem_printf("rm -r %s", dir);
+
+	ck_assert_int_eq(system(command), 0);
+}
+
+START_TEST(the_policy_of_an_endpoint_is_waited_for)
+{
+	struct cni_conf conf = {.policy_setup_timeout_s = 20, .endpoint_status_dir = dir};
+	struct call c = call_of(&conf, NULL);
+	auto_free char *path = mem_printf("%s/k8s default%%2Fweb eth0", dir);
+	int64_t begun = clock_mono_ms();
+	pid_t writer = fork();
+
+	if (writer == 0) {
+		usleep(100000);
+		_exit(close(open(path, O_CREAT | O_WRONLY, 0644)));
+	}
+	wait_policy(&c);
+	ck_assert_int_eq(access(path, F_OK), 0);
+	ck_assert_int_lt(clock_mono_ms() - begun, 10000);
+	unlink(path);
+	conf.policy_setup_timeout_s = 1;
+	begun = clock_mono_ms();
+	wait_policy(&c);
+	ck_assert_int_ge(clock_mono_ms() - begun, 1000);
+}
+END_TEST
+
+START_TEST(a_gate_that_stays_shut_is_named)
+{
+	struct cni_conf *conf = conf_of(",\"readiness_gates\":[\"http://127.0.0.1:1/ready\"]");
+	struct call c = call_of(conf, NULL);
+	struct err err = ERR_INIT;
+
+	c.deadline_ms = clock_mono_ms() + 6500;
+	ck_assert_int_eq(wait_ready(&c, &err), CNI_E_AGAIN);
+	ck_assert_ptr_nonnull(strstr(err.text, "readiness_gates[0]: http://127.0.0.1:1/ready: "));
+	cni_conf_free(conf);
+}
+END_TEST
+
+START_TEST(a_log_that_is_long_begins_anew)
+{
+	auto_free char *path = mem_printf("%s/made/log", dir);
+	auto_free char *one = mem_printf("%s.1", path), *two = mem_printf("%s.2", path);
+	auto_free char *three = mem_printf("%s.3", path), *text = NULL;
+	struct cni_conf conf = {.log_file_path = path,
+		.log_file_max_mb = 1,
+		.log_file_max_days = 1,
+		.log_file_max_count = 2};
+	struct stat st;
+
+	for (int i = 0; i < 4; i++) {
+		logfile_open(&conf);
+		log_warn("turn %d", i);
+		logfile_close();
+		if (i < 3)
+			ck_assert_int_eq(truncate(path, 1024 * 1024), 0);
+	}
+	log_warn("not in there");
+	ck_assert_int_eq(file_read(path, 1000, &text, NULL, NULL), 0);
+	ck_assert_ptr_nonnull(strstr(text, "test: turn 3"));
+	ck_assert_ptr_null(strstr(text, "turn 2"));
+	ck_assert_ptr_null(strstr(text, "not in there"));
+	ck_assert(stat(one, &st) == 0 && stat(two, &st) == 0 && stat(three, &st) < 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("cni");
-	TCase *tc = tcase_create("cni");
+	TCase *tc = tcase_create("cni"), *files = tcase_create("files");
 	SRunner *sr = srunner_create(s);
 	int failed;
 
@@ -161,6 +308,13 @@ int main(void)
 	tcase_add_test(tc, what_is_written_beside_a_lock_is_read_or_undone);
 	tcase_add_test(tc, a_deletion_beside_a_lock_comes_again);
 	tcase_add_test(tc, where_the_lock_cannot_be_read_nothing_is_released);
+	tcase_add_test(tc, the_configuration_of_calico_is_taken);
+	suite_add_tcase(s, files);
+	tcase_set_timeout(files, 60);
+	tcase_add_checked_fixture(files, make_dir, drop_dir);
+	tcase_add_test(files, the_policy_of_an_endpoint_is_waited_for);
+	tcase_add_test(files, a_gate_that_stays_shut_is_named);
+	tcase_add_test(files, a_log_that_is_long_begins_anew);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);
