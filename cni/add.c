@@ -17,6 +17,7 @@
 #include "cni/call.h"
 #include "cni/device.h"
 #include "cni/endpoint.h"
+#include "cni/pod.h"
 #include "cni/reserved.h"
 #include "cni/wait.h"
 #include "ipam/alloc.h"
@@ -39,17 +40,6 @@ static void format_timestamp(int64_t real_ns, char *buf, size_t size)
 	while (n > 0 && (fraction[n - 1] == '0' || fraction[n - 1] == '.'))
 		fraction[--n] = '\0';
 	snprintf(buf, size, "%s%s +0000 UTC", day, fraction);
-}
-
-/* The addresses that are asked for by name: of CNI_ARGS, or of the configuration. */
-static size_t wanted_ips(const struct call *c, const struct ip **ret)
-{
-	if (c->args.ip.family != IP_NONE) {
-		*ret = &c->args.ip;
-		return 1;
-	}
-	*ret = c->conf->ips.v;
-	return c->conf->ips.n;
 }
 
 /* What a block says of a pod's address; the first two of any other's. */
@@ -96,7 +86,7 @@ static int assign_one(struct call *c, struct ipam_assign a, struct assigned *ret
 	return r;
 }
 
-/* But for what an earlier ADD left, which may be in use. */
+/* But for what is not this ADD's: an earlier one left it, or it is of no pool. */
 static void release_new(struct call *c, const struct assigned *a)
 {
 	for (size_t i = 0; i < a->n; i++) {
@@ -110,33 +100,46 @@ static void release_new(struct call *c, const struct assigned *a)
 	}
 }
 
-/* Addresses by name, or one of each family that is wanted. */
-static int assign(struct call *c, struct assigned *ret, struct err *err)
+/* Addresses that no pool has: whoever asked for them answers for their being free. */
+static void use_as_they_are(const struct pod_wants *w, struct assigned *ret)
 {
-	const struct ip *ips;
-	size_t n = wanted_ips(c, &ips);
+	for (size_t i = 0; i < w->ips.n; i++) {
+		ret->ips[ret->n] = w->ips.v[i];
+		ret->v[ret->n++] = (struct ipam_addr){.ip = w->ips.v[i], .held = true};
+	}
+}
+
+/* Addresses by name, or one of each family that is wanted. */
+static int assign(struct call *c, const struct pod_wants *w, struct assigned *ret, struct err *err)
+{
+	const struct labels *labels = w->namespace ? &w->namespace->meta.labels : NULL;
 	int r = 0;
 
 	*ret = (struct assigned){0};
-	for (size_t i = 0; i < n && r == 0; i++) {
+	if (w->no_ipam) {
+		use_as_they_are(w, ret);
+		return 0;
+	}
+	for (size_t i = 0; i < w->ips.n && r == 0; i++) {
+		uint8_t family = w->ips.v[i].family;
 		struct ipam_assign a = {
-			.ip = ips[i], .v4 = ips[i].family == IP_V4, .v6 = ips[i].family == IP_V6};
+			.ip = w->ips.v[i], .v4 = family == IP_V4, .v6 = family == IP_V6};
 
 		r = assign_one(c, a, ret, err);
 	}
-	if (n == 0) {
+	if (w->ips.n == 0) {
 		VEC(const char *) pools = {0};
-		struct ipam_assign a = {.v4 = c->conf->assign_v4, .v6 = c->conf->assign_v6};
+		struct ipam_assign a = {.v4 = w->v4, .v6 = w->v6, .namespace_labels = labels};
 
 		if (!a.v4 && !a.v6) {
 			err_set(err, -EINVAL,
 				"netconf: ipam: assign_ipv4 and assign_ipv6 are both false");
 			return CNI_E_CONF;
 		}
-		for (size_t i = 0; a.v4 && i < c->conf->pools_v4.n; i++)
-			vec_push(&pools, c->conf->pools_v4.v[i]);
-		for (size_t i = 0; a.v6 && i < c->conf->pools_v6.n; i++)
-			vec_push(&pools, c->conf->pools_v6.v[i]);
+		for (size_t i = 0; a.v4 && i < w->pools_v4.n; i++)
+			vec_push(&pools, w->pools_v4.v[i]);
+		for (size_t i = 0; a.v6 && i < w->pools_v6.n; i++)
+			vec_push(&pools, w->pools_v6.v[i]);
 		a.pools = pools.v;
 		a.n_pools = pools.n;
 		r = assign_one(c, a, ret, err);
@@ -149,6 +152,7 @@ static int assign(struct call *c, struct assigned *ret, struct err *err)
 
 struct taking {
 	const struct call *c;
+	const struct pod_wants *wants;
 	const struct mac *mac;
 };
 
@@ -156,7 +160,7 @@ static char *json_of_taken(void *arg, const struct ip *ips, size_t n)
 {
 	const struct taking *t = arg;
 
-	return endpoint_json(t->c, ips, n, t->mac);
+	return endpoint_json(t->c, t->wants, ips, n, t->mac);
 }
 
 /* What the netconf asks for that the reserve can be asked, too: a pool's name says nothing without its pool. */
@@ -172,17 +176,15 @@ static bool get_nets(
 }
 
 /* -ENOENT: the datastore is to be asked. mac NULL: without a device and so without an endpoint. */
-static int take_reserved(
-	struct call *c, const struct mac *mac, struct assigned *ret, struct err *err)
+static int take_reserved(struct call *c, const struct pod_wants *wants, const struct mac *mac,
+	struct assigned *ret, struct err *err)
 {
 	char timestamp[64];
 	const struct ipam_attr attrs[] = ATTRS(c, timestamp);
-	const struct ip *ips;
-	size_t n = wanted_ips(c, &ips);
-	struct taking t = {c, mac};
+	struct taking t = {c, wants, mac};
 	struct prefix nets[16];
-	struct journal_want w = {.v4 = n == 1 ? ips->family == IP_V4 : c->conf->assign_v4,
-		.v6 = n == 1 ? ips->family == IP_V6 : c->conf->assign_v6,
+	struct journal_want w = {.v4 = wants->v4,
+		.v6 = wants->v6,
 		.nets = nets,
 		.attrs = attrs,
 		.n_attrs = c->k8s ? 4 : 2,
@@ -191,11 +193,14 @@ static int take_reserved(
 	int r;
 
 	*ret = (struct assigned){0};
-	if (n == 1)
-		w.ip = ips[0];
-	if (n > 1 || (!w.v4 && !w.v6) ||
-		!get_nets(&c->conf->pools_v4, &w, nets, array_size(nets)) ||
-		!get_nets(&c->conf->pools_v6, &w, nets, array_size(nets)))
+	if (wants->ips.n == 1) {
+		w.ip = wants->ips.v[0];
+		w.v4 = w.ip.family == IP_V4;
+		w.v6 = !w.v4;
+	}
+	if (wants->no_ipam || wants->ips.n > 1 || (!w.v4 && !w.v6) ||
+		!get_nets(&wants->pools_v4, &w, nets, array_size(nets)) ||
+		!get_nets(&wants->pools_v6, &w, nets, array_size(nets)))
 		return -ENOENT;
 	format_timestamp(clock_real_ns(), timestamp, sizeof(timestamp));
 	r = reserved_take(c, &w, ret->v, &ret->n, err);
@@ -206,9 +211,10 @@ static int take_reserved(
 }
 
 /* Of the reserve, which waits for nobody, else of the datastore. */
-static int get_addresses(struct call *c, const struct mac *mac, struct assigned *a, struct err *err)
+static int get_addresses(struct call *c, const struct pod_wants *wants, const struct mac *mac,
+	struct assigned *a, struct err *err)
 {
-	int r = c->journal ? take_reserved(c, mac, a, err) : -ENOENT;
+	int r = c->journal ? take_reserved(c, wants, mac, a, err) : -ENOENT;
 
 	if (r == 0)
 		return 0;
@@ -216,7 +222,7 @@ static int get_addresses(struct call *c, const struct mac *mac, struct assigned 
 		r = c->journal ? reserved_settle(c, err) : 0;
 	if (r < 0)
 		return CNI_E_AGAIN;
-	return call_heed_lock(c, NULL, err) ?: assign(c, a, err);
+	return call_heed_lock(c, NULL, err) ?: assign(c, wants, a, err);
 }
 
 /* But for what is an earlier ADD's. */
@@ -259,16 +265,14 @@ static int find_mtu(const struct call *c, uint32_t *ret, struct err *err)
 }
 
 /* Asked for, or always the same for this interface of this container. */
-static struct mac find_mac(const struct call *c)
+static struct mac find_mac(const struct call *c, const struct pod_wants *w)
 {
 	auto_free char *text = mem_printf("%s.%s", c->container_id, c->ifname);
 	uint8_t sum[SHA1_SIZE];
 	struct mac mac;
 
-	if (!mac_is_zero(&c->args.mac))
-		return c->args.mac;
-	if (!mac_is_zero(&c->conf->mac))
-		return c->conf->mac;
+	if (!mac_is_zero(&w->mac))
+		return w->mac;
 	sha1(text, strlen(text), sum);
 	memcpy(mac.b, sum, sizeof(mac.b));
 	mac.b[0] = (uint8_t)((mac.b[0] & 0xfc) | 0x02); /* unicast, locally administered */
@@ -302,9 +306,9 @@ static void print_result(
 	cni_result_free(res);
 }
 
-int call_add(struct call *c, struct strbuf *out, struct err *err)
+static int add(struct call *c, struct pod_wants *w, struct strbuf *out, struct err *err)
 {
-	struct device d = {.mac = find_mac(c)};
+	struct device d = {0};
 	struct assigned a;
 	bool ours;
 	int r;
@@ -319,7 +323,11 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 	if (r == 0)
 		r = wait_ready(c, err);
 	if (r == 0)
-		r = get_addresses(c, &d.mac, &a, err);
+		r = pod_learn(c, w, err);
+	if (r == 0) {
+		d.mac = find_mac(c, w);
+		r = get_addresses(c, w, &d.mac, &a, err);
+	}
 	if (r != 0)
 		return r;
 	d.ips = a.ips;
@@ -330,7 +338,7 @@ int call_add(struct call *c, struct strbuf *out, struct err *err)
 	}
 	if (a.reserved)
 		goto done;
-	r = endpoint_put(c, a.ips, a.n, &d.mac, err);
+	r = endpoint_put(c, w, a.ips, a.n, &d.mac, err);
 	if (r < 0) {
 		r = call_store_code(r);
 		goto undo_device;
@@ -351,12 +359,25 @@ undo_address:
 	return r;
 }
 
+int call_add(struct call *c, struct strbuf *out, struct err *err)
+{
+	struct pod_wants w = {0};
+	int r = add(c, &w, out, err);
+
+	pod_wants_done(&w);
+	return r;
+}
+
 int call_ipam_add(struct call *c, struct strbuf *out, struct err *err)
 {
+	struct pod_wants w = {0};
 	struct cni_result *res;
 	struct assigned a;
-	int r = get_addresses(c, NULL, &a, err);
+	int r = pod_learn_namespace(c, &w, err);
 
+	if (r == 0)
+		r = get_addresses(c, &w, NULL, &a, err);
+	pod_wants_done(&w);
 	if (r == 0 && !a.reserved)
 		r = call_heed_lock(c, NULL, err);
 	else if (r != 0)

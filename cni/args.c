@@ -50,6 +50,8 @@ static int args_set(struct cni_args *a, const char *name, const char *value, str
 		return set_text(&a->namespace, value);
 	if (strcmp(name, "K8S_POD_INFRA_CONTAINER_ID") == 0)
 		return set_text(&a->infra_container_id, value);
+	if (strcmp(name, "K8S_POD_UID") == 0)
+		return set_text(&a->uid, value);
 	return 0;
 }
 
@@ -89,6 +91,7 @@ void cni_args_done(struct cni_args *a)
 	free(a->pod);
 	free(a->namespace);
 	free(a->infra_container_id);
+	free(a->uid);
 	*a = (struct cni_args){0};
 }
 

@@ -11,9 +11,10 @@ struct cni_request;
 struct err;
 
 struct cni_args {
-	struct ip ip;				    /* IP=; IP_NONE: any */
-	struct mac mac;				    /* MAC=; zero: any */
-	char *pod, *namespace, *infra_container_id; /* K8S_POD_*; NULL where missing or empty */
+	struct ip ip;	/* IP=; IP_NONE: any */
+	struct mac mac; /* MAC=; zero: any */
+	/* K8S_POD_*; NULL where missing or empty. */
+	char *pod, *namespace, *infra_container_id, *uid;
 };
 
 /* "K=V;K=V". Unknown keys are ignored, as Calico does. Returns 0 or CNI code 4. text: NULL = none */

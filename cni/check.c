@@ -8,6 +8,7 @@
 #include "cni/device.h"
 #include "cni/endpoint.h"
 #include "cni/journal.h"
+#include "cni/pod.h"
 #include "ipam/alloc.h"
 #include "ipam/pools.h"
 #include "model/ipam.h"
@@ -99,6 +100,17 @@ static int check_taken(struct call *c, const struct device *d, struct err *err)
 	return 0;
 }
 
+/* Those of a pod that brought its own are of no pool. */
+static int check_addresses(struct call *c, struct err *err)
+{
+	struct pod_wants w = {0};
+	int r = c->conf->ip_addrs_no_ipam ? pod_learn(c, &w, err) : 0;
+	bool no_ipam = w.no_ipam;
+
+	pod_wants_done(&w);
+	return r != 0 || no_ipam ? r : call_ipam_check(c, err);
+}
+
 int call_check(struct call *c, struct err *err)
 {
 	struct device d = {0};
@@ -121,7 +133,7 @@ int call_check(struct call *c, struct err *err)
 	if (c->journal && journal_taken_by(c->journal, c->handle))
 		return check_taken(c, &d, err);
 	r = check_endpoint(c, &d, err);
-	return r != 0 ? r : call_ipam_check(c, err);
+	return r != 0 ? r : check_addresses(c, err);
 }
 
 int call_ipam_check(struct call *c, struct err *err)

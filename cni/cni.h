@@ -15,6 +15,8 @@ struct cni_env {
 	const char *name, *value;
 };
 
+struct pod_source;
+
 /* Everything is borrowed; the descriptors stay open and their owner's. */
 struct cni_request {
 	bool ipam_only; /* called as margay-ipam or calico-ipam */
@@ -24,11 +26,12 @@ struct cni_request {
 	size_t conf_len;
 	/* Of the pod's network namespace; -1 where the verb needs none or it is gone. */
 	int netns_fd;
-	int nl_fd;	   /* a NETLINK_ROUTE socket that was made there */
-	int ipv4_fd;	   /* the directory /proc/sys/net/ipv4 there */
-	int ipv6_fd;	   /* likewise; -1 where the kernel has no IPv6 */
-	int netns_errno;   /* why there are none, or no socket */
-	bool netns_is_own; /* there are none, as CNI_NETNS is the host's namespace */
+	int nl_fd;		       /* a NETLINK_ROUTE socket that was made there */
+	int ipv4_fd;		       /* the directory /proc/sys/net/ipv4 there */
+	int ipv6_fd;		       /* likewise; -1 where the kernel has no IPv6 */
+	int netns_errno;	       /* why there are none, or no socket */
+	bool netns_is_own;	       /* there are none, as CNI_NETNS is the host's namespace */
+	const struct pod_source *pods; /* who has them in memory (cni/pod.h); NULL: nobody */
 };
 
 struct cni_reply {

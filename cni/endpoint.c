@@ -13,10 +13,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cni/call.h"
+#include "cni/pod.h"
 #include "model/key.h"
 #include "store/store.h"
 
-enum { MAX_TRIES = 20 };
+enum { MAX_TRIES = 20, LABEL_VALUE_SIZE = 63 };
 
 static const char *orchestrator(const struct call *c)
 {
@@ -42,32 +43,31 @@ int endpoint_key(const struct call *c, char **ret, struct err *err)
 	return 0;
 }
 
-static int get(struct call *c, struct wep **ret, char **ret_text, int64_t *ret_rev, struct err *err)
+static int get(struct store *st, const char *key, int64_t deadline_ms, struct wep **ret,
+	int64_t *ret_rev, struct err *err)
 {
 	struct store_kv kv;
 	int r;
 
 	*ret = NULL;
 	*ret_rev = 0;
-	if (!c->wep_key)
-		return err_set(err, -ENOENT, "there is no such endpoint");
-	r = store_get_wait(c->st, c->wep_key, c->deadline_ms, &kv, err);
+	r = store_get_wait(st, key, deadline_ms, &kv, err);
 	if (r < 0)
 		return r;
 	r = wep_decode(kv.key, kv.value, kv.len, ret, err);
 	*ret_rev = kv.rev;
-	if (r == 0 && ret_text)
-		*ret_text = take_ptr(kv.value);
 	store_kv_done(&kv);
-	return r < 0 ? err_wrap(err, -EINVAL, "%s", c->wep_key) : 0;
+	return r < 0 ? err_wrap(err, -EINVAL, "%s", key) : 0;
 }
 
 int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err *err)
 {
-	return get(c, ret, NULL, ret_rev, err);
+	if (!c->wep_key)
+		return err_set(err, -ENOENT, "there is no such endpoint");
+	return get(c->st, c->wep_key, c->deadline_ms, ret, ret_rev, err);
 }
 
-static void set_identity(struct wep *w, const struct call *c, const struct wep *old)
+static void set_identity(struct wep *w, const struct call *c)
 {
 	struct key key;
 	uint8_t random[16];
@@ -75,19 +75,23 @@ static void set_identity(struct wep *w, const struct call *c, const struct wep *
 	mem_random(random, sizeof(random));
 	if (key_parse(c->wep_key, &key))
 		w->meta.name = mem_strdup(key.name);
-	if (old && old->meta.uid)
-		w->meta.uid = mem_strdup(old->meta.uid);
-	/* Of those that have an address, the routes follow the youngest: a new sandbox is one. */
-	if (old && old->meta.created && old->container_id &&
-		strcmp(old->container_id, c->container_id) == 0)
-		w->meta.created = mem_strdup(old->meta.created);
 	meta_identify(&w->meta, random, clock_real_ns());
 }
 
-static void set_ports(struct wep *w, const struct call *c)
+/* Kubernetes' own with their names, else those that the runtime opens. */
+static void set_ports(struct wep *w, const struct call *c, const struct pod *pod)
 {
 	const struct cni_port *p;
 
+	for (size_t i = 0; pod && i < pod->ports.n; i++) {
+		struct wep_port port = pod->ports.v[i];
+
+		port.name = mem_strdup(port.name ?: "");
+		port.host_ip = mem_strdup(port.host_ip ?: "");
+		vec_push(&w->ports, port);
+	}
+	if (pod)
+		return;
 	vec_for_each (&c->conf->ports, p) {
 		struct wep_port port = {.protocol = p->protocol,
 			.port = p->port,
@@ -108,19 +112,42 @@ static void add_labels(struct labels *l, const struct labels *more)
 		labels_set(l, e->name, e->value);
 }
 
-static struct wep *endpoint_new(const struct call *c, const struct wep *old, const struct ip *ips,
-	size_t n_ips, const struct mac *mac)
+/* What follows from the pod, as in Calico's endpoints. */
+static void set_pod(struct wep *w, const struct call *c, const struct pod *pod)
+{
+	const char *account = pod->service_account;
+
+	add_labels(&w->meta.labels, &pod->meta.labels);
+	w->generate_name = pod->generate_name ? mem_strdup(pod->generate_name) : NULL;
+	if (!account)
+		return;
+	w->service_account = mem_strdup(account);
+	vec_push(&w->profiles.v, mem_printf("ksa.%s.%s", c->namespace, account));
+	if (strlen(account) < LABEL_VALUE_SIZE)
+		labels_set(&w->meta.labels, "projectcalico.org/serviceaccount", account);
+}
+
+/* A floating address leads to the pod's own of its family. */
+static void set_nats(struct wep *w, const struct pod_wants *wants, const struct ip *ips, size_t n)
+{
+	for (size_t i = 0; i < wants->floating.n; i++)
+		for (size_t k = 0; k < n; k++)
+			if (ips[k].family == wants->floating.v[i].family)
+				vec_push(&w->nats, (struct wep_nat){ips[k], wants->floating.v[i]});
+}
+
+static struct wep *endpoint_new(const struct call *c, const struct pod_wants *wants,
+	const struct ip *ips, size_t n_ips, const struct mac *mac)
 {
 	struct wep *w = wep_new(c->namespace);
 	const struct cni_pair *p;
+	const struct prefix *source;
 
-	set_identity(w, c, old);
-	if (old) {
-		/* Of another sandbox, they may be what this one is not to have. */
-		if (old->container_id && strcmp(old->container_id, c->container_id) == 0)
-			add_labels(&w->meta.labels, &old->meta.labels);
-		add_labels(&w->meta.annotations, &old->meta.annotations);
-	}
+	set_identity(w, c);
+	vec_push(&w->profiles.v,
+		c->k8s ? mem_printf("kns.%s", c->namespace) : mem_strdup(c->conf->name));
+	if (wants->pod)
+		set_pod(w, c, wants->pod);
 	vec_for_each (&c->conf->labels, p)
 		labels_set(&w->meta.labels, p->name, p->value);
 	labels_set(&w->meta.labels, "projectcalico.org/namespace", c->namespace);
@@ -136,75 +163,21 @@ static struct wep *endpoint_new(const struct call *c, const struct wep *old, con
 
 		vec_push(&w->networks, net);
 	}
-	vec_push(&w->profiles.v,
-		c->k8s ? mem_printf("kns.%s", c->namespace) : mem_strdup(c->conf->name));
+	set_nats(w, wants, ips, n_ips);
+	vec_for_each (&wants->sources, source)
+		vec_push(&w->spoofed, *source);
 	w->interface = mem_strdup(c->veth);
 	w->mac = *mac;
-	set_ports(w, c);
+	set_ports(w, c, wants->pod);
 	return w;
 }
 
-char *endpoint_json(const struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac)
+char *endpoint_json(const struct call *c, const struct pod_wants *wants, const struct ip *ips,
+	size_t n_ips, const struct mac *mac)
 {
-	auto_(wep) struct wep *w = endpoint_new(c, NULL, ips, n_ips, mac);
+	auto_(wep) struct wep *w = endpoint_new(c, wants, ips, n_ips, mac);
 
 	return wep_encode(w, NULL);
-}
-
-int endpoint_put(
-	struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac, struct err *err)
-{
-	int r = -ESTALE;
-
-	for (int i = 0; i < MAX_TRIES && (r == -ESTALE || r == -EEXIST || r == -ENOENT); i++) {
-		auto_(wep) struct wep *old = NULL, *w = NULL;
-		auto_free char *text = NULL, *stored = NULL;
-		int64_t rev;
-
-		r = get(c, &old, &stored, &rev, err);
-		if (r < 0 && r != -ENOENT && r != -EINVAL)
-			return r;
-		w = endpoint_new(c, old, ips, n_ips, mac);
-		text = wep_encode(w, stored);
-		if (rev != 0)
-			r = store_update_wait(
-				c->st, c->wep_key, text, rev, c->deadline_ms, NULL, err);
-		else
-			r = store_create_wait(c->st, c->wep_key, text, c->deadline_ms, NULL, err);
-	}
-	return r < 0 ? err_wrap(err, r, "writing %s", c->wep_key) : 0;
-}
-
-int endpoint_delete(struct call *c, bool *ret_ours, struct err *err)
-{
-	int r = -ESTALE;
-
-	*ret_ours = false;
-	for (int i = 0; i < MAX_TRIES && r == -ESTALE; i++) {
-		auto_(wep) struct wep *w = NULL;
-		struct err e = ERR_INIT;
-		int64_t rev;
-
-		r = endpoint_get(c, &w, &rev, &e);
-		if (r == -EINVAL) {
-			log_warn("left alone: %s: repair it, or delete it", err_text(&e));
-			return 0;
-		}
-		if (r < 0) {
-			if (err)
-				*err = e;
-			break;
-		}
-		*ret_ours = w->container_id && strcmp(w->container_id, c->container_id) == 0;
-		if (w->container_id && !*ret_ours)
-			return 0;
-		if (*ret_ours && w->interface && strncmp(w->interface, "cali", 4) == 0)
-			snprintf(c->veth, sizeof(c->veth), "%s", w->interface);
-		r = store_delete_wait(c->st, c->wep_key, rev, NULL, c->deadline_ms, err);
-	}
-	if (r == -ENOENT)
-		return 0;
-	return r < 0 ? err_wrap(err, r, "deleting %s", c->wep_key) : 0;
 }
 
 /* What others have put on it stays, and its identity; of another sandbox the labels do not. */
@@ -253,8 +226,10 @@ static int write_once(
 		return r;
 	}
 	text = wep_encode(w, stored);
-	return rev != 0 ? store_update_wait(st, key, text, rev, deadline_ms, NULL, err)
-			: store_create_wait(st, key, text, deadline_ms, NULL, err);
+	if (rev == 0)
+		return store_create_wait(st, key, text, deadline_ms, NULL, err);
+	r = store_update_wait(st, key, text, rev, deadline_ms, NULL, err);
+	return r == -ENOENT ? -ESTALE : r; /* gone since it was read */
 }
 
 int endpoint_write(
@@ -267,32 +242,62 @@ int endpoint_write(
 	return r < 0 ? err_wrap(err, r, "writing %s", key) : 0;
 }
 
-int endpoint_remove(struct store *st, const char *key, const char *container_id,
-	int64_t deadline_ms, struct err *err)
+int endpoint_put(struct call *c, const struct pod_wants *wants, const struct ip *ips, size_t n_ips,
+	const struct mac *mac, struct err *err)
+{
+	auto_free char *json = endpoint_json(c, wants, ips, n_ips, mac);
+
+	return endpoint_write(c->st, c->wep_key, json, c->deadline_ms, err);
+}
+
+/* veth: what the endpoint calls the device, where it said that it is this container's. */
+static int remove_own(struct store *st, const char *key, const char *container_id,
+	int64_t deadline_ms, bool *ret_ours, char veth[static WEP_VETH_SIZE], struct err *err)
 {
 	int r = -ESTALE;
 
+	*ret_ours = false;
 	for (int i = 0; i < MAX_TRIES && r == -ESTALE; i++) {
 		auto_(wep) struct wep *w = NULL;
 		struct err e = ERR_INIT;
-		struct store_kv kv;
 		int64_t rev;
 
-		r = store_get_wait(st, key, deadline_ms, &kv, err);
-		if (r < 0)
-			break;
-		rev = kv.rev;
-		r = wep_decode(key, kv.value, kv.len, &w, &e);
-		store_kv_done(&kv);
-		if (r < 0) {
-			log_warn("left alone: %s: %s: repair it, or delete it", key, err_text(&e));
+		r = get(st, key, deadline_ms, &w, &rev, &e);
+		if (r == -EINVAL) {
+			log_warn("left alone: %s: repair it, or delete it", err_text(&e));
 			return 0;
 		}
-		if (w->container_id && strcmp(w->container_id, container_id) != 0)
+		if (r < 0) {
+			if (err)
+				*err = e;
+			break;
+		}
+		*ret_ours = w->container_id && strcmp(w->container_id, container_id) == 0;
+		if (w->container_id && !*ret_ours)
 			return 0;
+		if (*ret_ours && w->interface && strncmp(w->interface, "cali", 4) == 0)
+			snprintf(veth, WEP_VETH_SIZE, "%s", w->interface);
 		r = store_delete_wait(st, key, rev, NULL, deadline_ms, err);
 	}
 	if (r == -ENOENT)
 		return 0;
 	return r < 0 ? err_wrap(err, r, "deleting %s", key) : 0;
+}
+
+int endpoint_delete(struct call *c, bool *ret_ours, struct err *err)
+{
+	*ret_ours = false;
+	if (!c->wep_key)
+		return 0;
+	return remove_own(
+		c->st, c->wep_key, c->container_id, c->deadline_ms, ret_ours, c->veth, err);
+}
+
+int endpoint_remove(struct store *st, const char *key, const char *container_id,
+	int64_t deadline_ms, struct err *err)
+{
+	char veth[WEP_VETH_SIZE];
+	bool ours;
+
+	return remove_own(st, key, container_id, deadline_ms, &ours, veth, err);
 }

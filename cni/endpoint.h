@@ -13,6 +13,7 @@
 struct call;
 struct err;
 struct store;
+struct pod_wants;
 
 /* The endpoint's key, for c->wep_key. EINVAL: its parts make no name. */
 int endpoint_key(const struct call *c, char **ret, struct err *err);
@@ -20,11 +21,11 @@ int endpoint_key(const struct call *c, char **ret, struct err *err);
 /* ENOENT: there is none. EINVAL: it cannot be decoded; *ret_rev is its revision all the same. */
 int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err *err);
 /* The JSON of what endpoint_put() would write where nobody has written before; the caller's to free. */
-char *endpoint_json(
-	const struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac);
+char *endpoint_json(const struct call *c, const struct pod_wants *wants, const struct ip *ips,
+	size_t n_ips, const struct mac *mac);
 /* Creates or replaces it. Returns 0 or a negative errno. */
-int endpoint_put(
-	struct call *c, const struct ip *ips, size_t n_ips, const struct mac *mac, struct err *err);
+int endpoint_put(struct call *c, const struct pod_wants *wants, const struct ip *ips, size_t n_ips,
+	const struct mac *mac, struct err *err);
 /*
  * Deletes it unless it says that it is another container's, or cannot be decoded: whose it is, is not
  * known then. *ret_ours: it said that it is this container's, and c->veth is the device that it names.

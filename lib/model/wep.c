@@ -27,6 +27,7 @@ void wep_free(struct wep *w)
 	if (!w)
 		return;
 	meta_done(&w->meta);
+	free(w->generate_name);
 	free(w->orchestrator);
 	free(w->workload);
 	free(w->node);
@@ -35,6 +36,7 @@ void wep_free(struct wep *w)
 	free(w->endpoint);
 	free(w->service_account);
 	vec_done(&w->networks);
+	vec_done(&w->nats);
 	strings_done(&w->profiles);
 	free(w->interface);
 	vec_for_each (&w->ports, p) {
@@ -86,6 +88,22 @@ static void read_networks(struct read *rd, const json_t *spec, struct wep *w)
 	}
 }
 
+static void read_nats(struct read *rd, const json_t *spec, struct wep *w)
+{
+	json_t *list = read_array(rd, spec, "ipNATs"), *e;
+	size_t i;
+
+	json_array_foreach (list, i, e) {
+		struct wep_nat nat = {0};
+
+		read_at(rd, "spec.ipNATs[%zu]", i);
+		read_ip(rd, e, "internalIP", &nat.internal);
+		read_ip(rd, e, "externalIP", &nat.external);
+		vec_push(&w->nats, nat);
+	}
+	read_at(rd, "spec");
+}
+
 int wep_decode(const char *key, const char *text, size_t len, struct wep **ret, struct err *err)
 {
 	auto_(wep) struct wep *w = mem_new(struct wep);
@@ -94,6 +112,8 @@ int wep_decode(const char *key, const char *text, size_t len, struct wep **ret, 
 		read_resource(&rd, KIND_WORKLOADENDPOINT, key, text, len, &w->meta, err);
 	const json_t *spec = read_object(&rd, j, "spec");
 
+	read_at(&rd, "metadata");
+	read_str(&rd, json_object_get(j, "metadata"), "generateName", &w->generate_name);
 	read_at(&rd, "spec");
 	read_str(&rd, spec, "orchestrator", &w->orchestrator);
 	read_str(&rd, spec, "workload", &w->workload);
@@ -103,6 +123,7 @@ int wep_decode(const char *key, const char *text, size_t len, struct wep **ret, 
 	read_str(&rd, spec, "endpoint", &w->endpoint);
 	read_str(&rd, spec, "serviceAccountName", &w->service_account);
 	read_networks(&rd, spec, w);
+	read_nats(&rd, spec, w);
 	read_ip_of(&rd, spec, "ipv4Gateway", IP_V4, &w->gateway4);
 	read_ip_of(&rd, spec, "ipv6Gateway", IP_V6, &w->gateway6);
 	read_strings(&rd, spec, "profiles", &w->profiles);
@@ -124,12 +145,27 @@ static json_t *prefix_list(const struct prefix *v, size_t n)
 	return list;
 }
 
+static json_t *nat_list(const struct wep *w)
+{
+	json_t *list = w->nats.n > 0 ? json_array() : NULL;
+
+	for (size_t i = 0; i < w->nats.n; i++) {
+		json_t *e = json_object();
+
+		write_ip(e, "internalIP", &w->nats.v[i].internal);
+		write_ip(e, "externalIP", &w->nats.v[i].external);
+		json_array_append_new(list, e);
+	}
+	return list;
+}
+
 char *wep_encode(const struct wep *w, const char *base)
 {
 	json_t *j = write_resource(KIND_WORKLOADENDPOINT, base, &w->meta);
 	json_t *spec = write_object(j, "spec"), *list = NULL;
 	const struct wep_port *p;
 
+	write_str(write_object(j, "metadata"), "generateName", w->generate_name);
 	write_str(spec, "orchestrator", w->orchestrator);
 	write_str(spec, "workload", w->workload);
 	write_str(spec, "node", w->node);
@@ -138,6 +174,7 @@ char *wep_encode(const struct wep *w, const char *base)
 	write_str(spec, "endpoint", w->endpoint);
 	write_str(spec, "serviceAccountName", w->service_account);
 	write_json(spec, "ipNetworks", prefix_list(w->networks.v, w->networks.n));
+	write_json(spec, "ipNATs", nat_list(w));
 	write_ip(spec, "ipv4Gateway", &w->gateway4);
 	write_ip(spec, "ipv6Gateway", &w->gateway6);
 	write_strings(spec, "profiles", &w->profiles);

@@ -20,11 +20,18 @@ struct wep_port {
 	char *host_ip; /* "" or an address */
 };
 
+/* A floating address, and the pod's own that it leads to. */
+struct wep_nat {
+	struct ip internal, external;
+};
+
 struct wep {
 	struct meta meta;
-	char *orchestrator; /* "k8s", "cni", ... */
+	char *generate_name; /* metadata.generateName: of the pod */
+	char *orchestrator;  /* "k8s", "cni", ... */
 	char *workload, *node, *container_id, *pod, *endpoint, *service_account;
 	VEC(struct prefix) networks; /* each /32 or /128 */
+	VEC(struct wep_nat) nats;
 	struct ip gateway4, gateway6;
 	struct strings profiles;
 	char *interface; /* on the host's side */

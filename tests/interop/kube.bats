@@ -103,6 +103,10 @@ post() { # TYPE PATH BODY
 	api -f -X POST -H "Content-Type: $1" --data-binary "$3" "$2" >/dev/null
 }
 
+patch_meta() { # PATH METADATA-AS-JSON
+	api -f -X PATCH -H 'Content-Type: application/merge-patch+json' --data-binary "{\"metadata\":$2}" "$1" >/dev/null
+}
+
 setup() {
 	[ -z "$MISSING" ] || skip "$MISSING"
 	cd "$BATS_TEST_TMPDIR" || exit
@@ -118,6 +122,7 @@ teardown() {
 	ip netns del web-0 2>/dev/null || true
 	api -X DELETE '/api/v1/namespaces/default/pods/web-0?gracePeriodSeconds=0' >/dev/null
 	api -X DELETE /api/v1/nodes/node-1 >/dev/null
+	patch_meta /api/v1/namespaces/default '{"labels":{"team":null},"annotations":{"cni.projectcalico.org/ipv4pools":null}}'
 	for plural in ippools ipamblocks blockaffinities ipamhandles clusterinformations felixconfigurations \
 		bgpconfigurations tiers; do
 		api -X DELETE "/apis/$GROUP/$plural" >/dev/null
@@ -148,10 +153,10 @@ eventually() { # COMMAND...
 	false
 }
 
-cni() { # VERB [VERSION]
+cni() { # VERB [VERSION [EDIT-OF-THE-NETCONF]]
 	jq -n --arg k "$KUBECONFIG" --arg g "$GROUP" --arg v "${2:-1.0.0}" '{cniVersion: $v, name: "k8s-pod-network", type: "calico",
 		nodename: "node-1", datastore_type: "kubernetes", kubernetes: {kubeconfig: $k}, calico_api_group: $g,
-		ipam: {type: "calico-ipam"}, policy: {type: "k8s"}}' |
+		ipam: {type: "calico-ipam"}, policy: {type: "k8s"}} | '"${3:-.}" |
 		CNI_COMMAND=$1 CNI_CONTAINERID=0f3c1d CNI_NETNS=/run/netns/web-0 CNI_IFNAME=eth0 CNI_PATH=/nowhere \
 			CNI_ARGS='K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0' "$BIN/margay"
 }
@@ -247,6 +252,99 @@ GROUP=crd.projectcalico.org/v1
 	GROUP=projectcalico.org/v3
 	export CALICO_API_GROUP=$GROUP
 	pod_life
+}
+
+annotate() { # PATH ANNOTATIONS-AS-JSON
+	patch_meta "$1" "{\"annotations\":$2}"
+}
+
+# Two pools, one for namespaces of team x, and a pod on the node.
+make_pools() {
+	make_node
+	"$BIN/margayctl" apply -f - <<-Y
+		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: others},
+		 spec: {cidr: 10.244.0.0/16, allowedUses: [Workload], namespaceSelector: team != 'x'}}
+		---
+		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: a-team},
+		 spec: {cidr: 10.9.0.0/16, allowedUses: [Workload], namespaceSelector: team == 'x'}}
+	Y
+	make_pod
+	ip netns add web-0
+}
+
+address() { # of the pod, after DEL and ADD: [EDIT-OF-THE-NETCONF]
+	cni DEL 1.0.0 "${1:-.}"
+	cni ADD 1.0.0 "${1:-.}" | tee result.json | jq -r '.ips[0].address'
+}
+
+web=/api/v1/namespaces/default/pods/web-0
+
+# The annotations are the Pod's before the Namespace's.
+pod_asks() {
+	local msg
+	[[ $(address) == 10.244.* ]]
+	patch_meta /api/v1/namespaces/default '{"labels":{"team":"x"}}'
+	[[ $(address) == 10.9.* ]]
+	annotate /api/v1/namespaces/default '{"cni.projectcalico.org/ipv4pools":"[\"10.244.0.0/16\"]"}'
+	[[ $(address) == 10.244.* ]]
+	annotate $web '{"cni.projectcalico.org/ipv4pools":"[\"a-team\"]","cni.projectcalico.org/hwAddr":"02:00:00:00:00:07",
+		"cni.projectcalico.org/floatingIPs":"[\"192.0.2.8\"]",
+		"cni.projectcalico.org/allowedSourcePrefixes":"[\"198.51.100.0/24\"]"}'
+	cni DEL
+	msg=$(cni ADD 1.0.0 2>/dev/null | jq -r .msg) || true
+	[[ $msg == *"floatingIPs of Pod default/web-0: got "*feature_control.floating_ips* ]]
+	[[ $(address '.feature_control.floating_ips = true') == 10.9.* ]]
+	ip -n web-0 -j link show eth0 | jq -e '.[0].address == "02:00:00:00:00:07"'
+	annotate $web '{"cni.projectcalico.org/floatingIPs":null,"cni.projectcalico.org/ipv4pools":"nonsense"}'
+	cni DEL
+	msg=$(cni ADD 1.0.0 2>/dev/null | jq -r .msg) || true
+	[ "$msg" = "annotation cni.projectcalico.org/ipv4pools of Pod default/web-0: got nonsense, want a JSON list of names or CIDRs of pools, as in [\"pool-1\"]" ]
+	annotate $web '{"cni.projectcalico.org/ipv4pools":null,"cni.projectcalico.org/ipAddrs":"[\"10.244.9.9\"]"}'
+	[ "$(address)" = 10.244.9.9/32 ]
+	annotate $web '{"cni.projectcalico.org/ipAddrs":null,"cni.projectcalico.org/ipAddrsNoIpam":"[\"10.66.0.1\"]"}'
+	[ "$(address '.feature_control.ip_addrs_no_ipam = true')" = 10.66.0.1/32 ]
+	cni CHECK 1.0.0 ".feature_control.ip_addrs_no_ipam = true | .prevResult = $(cat result.json)"
+	[ "$(api "/apis/$GROUP/ipamhandles" | jq '.items | length')" = 0 ]
+	cni DEL
+	all_was_allowed
+}
+
+@test "what pods ask for by annotations, and namespaces by their labels" {
+	make_pools
+	pod_asks
+}
+
+@test "another datastore beside Kubernetes: the endpoint has what the pod has" {
+	local beside
+	make_node
+	post application/json /api/v1/namespaces/default/pods '{"kind":"Pod","apiVersion":"v1","metadata":{"name":"web-0",
+		"generateName":"web-","labels":{"app":"web"},"annotations":{"cni.projectcalico.org/ipv4pools":"[\"q\"]",
+		"cni.projectcalico.org/floatingIPs":"[\"192.0.2.8\"]","cni.projectcalico.org/allowedSourcePrefixes":"[\"198.51.100.0/24\"]"}},
+		"spec":{"nodeName":"node-1","serviceAccountName":"web","containers":[{"name":"c","image":"i",
+		"ports":[{"name":"http","containerPort":80},{"containerPort":81}]}]}}'
+	ip netns add web-0
+	export DATASTORE_TYPE=sqlite MARGAY_SQLITE_PATH=$PWD/db
+	"$BIN/margayctl" apply -f - <<-Y
+		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/16}}
+		---
+		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: q}, spec: {cidr: 10.9.0.0/16}}
+	Y
+	beside=".datastore_type = \"sqlite\" | .sqlite_path = \"$PWD/db\" | .feature_control.floating_ips = true"
+	cni ADD 1.0.0 "$beside" >result.json
+	"$BIN/margayctl" get workloadendpoint node--1-k8s-web--0-eth0 -o json >wep
+	address=$(jq -r '.ips[0].address' result.json)
+	[[ $address == 10.9.* ]]
+	jq -e --arg a "${address%/32}" '(.metadata | .generateName == "web-" and .labels == {app: "web", "projectcalico.org/namespace": "default",
+		"projectcalico.org/orchestrator": "k8s", "projectcalico.org/serviceaccount": "web"}) and
+		(.spec | .serviceAccountName == "web" and .profiles == ["kns.default", "ksa.default.web"] and
+		.ports == [{name: "http", protocol: "TCP", port: 80, hostPort: 0, hostIP: ""}] and
+		.ipNATs == [{internalIP: $a, externalIP: "192.0.2.8"}] and
+		.allowSpoofedSourcePrefixes == ["198.51.100.0/24"])' wep || { cat wep; false; }
+	cni DEL 1.0.0 "$beside"
+	api -X DELETE '/api/v1/namespaces/default/pods/web-0?gracePeriodSeconds=0' >/dev/null
+	run -1 cni ADD 1.0.0 "$beside"
+	[[ $output == *'"code": 11'*"there is no Pod default/web-0"* ]]
+	all_was_allowed
 }
 
 @test "what a deleted node had is given back" {

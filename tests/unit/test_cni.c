@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The CNI verbs and the lock of a datastore that is being moved; what configurations ask for. */
+/* The CNI verbs and the lock of a datastore that is being moved; what pods and configurations ask for. */
 #include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,7 +15,9 @@
 #include "base/strbuf.h"
 #include "cni/call.h"
 #include "cni/ctx.h"
+#include "cni/endpoint.h"
 #include "cni/logfile.h"
+#include "cni/pod.h"
 #include "cni/wait.h"
 #include "fake/store_fake.h"
 #include "store/lock.h"
@@ -158,7 +160,29 @@ START_TEST(where_the_lock_cannot_be_read_nothing_is_released)
 }
 END_TEST
 
-/* ---- what configurations ask for ---- */
+/* ---- what pods ask for ---- */
+
+#define POD_KEY "/margay/v1/pods/default/web"
+#define NS_KEY "/margay/v1/namespaces/default"
+#define CALICO "cni.projectcalico.org/"
+
+/* A Kubernetes with this pod and its namespace; each a JSON object of annotations. */
+static struct store *kube_with(const char *of_pod, const char *of_namespace)
+{
+	auto_free char *pod = mem_printf(
+		"{\"metadata\":{\"uid\":\"u1\",\"generateName\":\"w-\",\"labels\":{\"app\":\"w\"},"
+		"\"annotations\":%s},\"spec\":{\"serviceAccountName\":\"sa\",\"containers\":[{\"ports\":["
+		"{\"name\":\"http\",\"containerPort\":80}]}]}}",
+		of_pod);
+	auto_free char *namespace = mem_printf(
+		"{\"metadata\":{\"labels\":{\"team\":\"x\"},\"annotations\":%s}}", of_namespace);
+	struct store *st = filled();
+
+	store_fake_manage(st);
+	store_fake_put(st, POD_KEY, pod);
+	store_fake_put(st, NS_KEY, namespace);
+	return st;
+}
 
 static struct cni_conf *conf_of(const char *more)
 {
@@ -171,6 +195,250 @@ static struct cni_conf *conf_of(const char *more)
 	ck_assert_msg(cni_conf_parse(text, strlen(text), false, &c, &err) == 0, "%s", err.text);
 	return c;
 }
+
+/* What is learnt of them in one line. */
+static int learn(const char *of_pod, const char *of_namespace, const char *conf_more, char *ret,
+	struct err *err)
+{
+	struct store *st = kube_with(of_pod, of_namespace);
+	struct cni_conf *conf = conf_of(conf_more);
+	struct call c = call_of(conf, st);
+	struct strbuf sb = STRBUF_INIT;
+	struct pod_wants w;
+	int r = pod_learn(&c, &w, err);
+
+	strbuf_addf(&sb, "%s%s", w.v4 ? "4" : "", w.v6 ? "6" : "");
+	for (size_t i = 0; i < w.pools_v4.n; i++)
+		strbuf_addf(&sb, " %s", w.pools_v4.v[i]);
+	for (size_t i = 0; i < w.pools_v6.n; i++)
+		strbuf_addf(&sb, " six:%s", w.pools_v6.v[i]);
+	for (size_t i = 0; i < w.ips.n; i++)
+		strbuf_addf(&sb, " %s%s", w.no_ipam ? "own:" : "ip:", ip_str(&w.ips.v[i]));
+	for (size_t i = 0; i < w.floating.n; i++)
+		strbuf_addf(&sb, " floating:%s", ip_str(&w.floating.v[i]));
+	for (size_t i = 0; i < w.sources.n; i++)
+		strbuf_addf(&sb, " source:%s", prefix_str(&w.sources.v[i]));
+	if (!mac_is_zero(&w.mac))
+		strbuf_addf(&sb, " %s", mac_str(&w.mac));
+	snprintf(ret, 300, "%s", strbuf_str(&sb));
+	strbuf_done(&sb);
+	pod_wants_done(&w);
+	cni_conf_free(conf);
+	store_close(st);
+	return r;
+}
+
+START_TEST(annotations_come_before_the_configuration)
+{
+	static const struct {
+		const char *pod, *namespace, *conf, *want;
+	} t[] = {
+		{"{}", "{}", "", "4 p"},
+		{"{\"" CALICO "ipv4pools\":\"[\\\"a\\\",\\\"b\\\"]\"}", "{}", "", "4 a b"},
+		{"{}", "{\"" CALICO "ipv4pools\":\"[\\\"a\\\"]\"}", "", "4 a"},
+		{"{\"" CALICO "ipv4pools\":\"\"}", "{\"" CALICO "ipv4pools\":\"[\\\"a\\\"]\"}", "",
+			"4 a"},
+		{"{\"" CALICO "ipv4pools\":\"[\\\"b\\\"]\"}",
+			"{\"" CALICO "ipv4pools\":\"[\\\"a\\\"]\"}", "", "4 b"},
+		{"{\"" CALICO "ipv4pools\":\"[]\"}", "{}", "", "4"},
+		{"{\"" CALICO "ipFamilies\":\"[\\\"IPv6\\\"]\"}",
+			"{\"" CALICO "ipv6pools\":\"[\\\"fd00::/64\\\"]\"}", "",
+			"6 p six:fd00::/64"},
+		{"{\"" CALICO "ipFamilies\":\"[\\\"IPv6\\\",\\\"IPv4\\\"]\"}", "{}", "", "46 p"},
+		{"{\"" CALICO "ipAddrs\":\"[\\\"10.1.0.2\\\",\\\"fd00::2\\\"]\"}", "{}",
+			",\"args\":{\"cni\":{\"ips\":[\"10.1.0.3\"]}}",
+			"4 p ip:10.1.0.2 ip:fd00::2"},
+		/* only of the Pod itself */
+		{"{}", "{\"" CALICO "ipAddrs\":\"[\\\"10.1.0.2\\\"]\"}", "", "4 p"},
+		{"{\"" CALICO "ipAddrsNoIpam\":\"[\\\"192.0.2.7\\\"]\"}", "{}",
+			",\"feature_control\":{\"ip_addrs_no_ipam\":true}", "4 p own:192.0.2.7"},
+		{"{\"" CALICO "hwAddr\":\"02:00:00:00:00:07\"}", "{}",
+			",\"runtimeConfig\":{\"mac\":\"02:00:00:00:00:09\"}",
+			"4 p 02:00:00:00:00:07"},
+		{"{\"" CALICO "floatingIPs\":\"[\\\"192.0.2.8\\\"]\"}", "{}",
+			",\"feature_control\":{\"floating_ips\":true}", "4 p floating:192.0.2.8"},
+		{"{\"" CALICO "allowedSourcePrefixes\":\"[\\\"192.0.2.9/24\\\"]\"}", "{}", "",
+			"4 p source:192.0.2.0/24"},
+	};
+
+	for (size_t i = 0; i < array_size(t); i++) {
+		struct err err = ERR_INIT;
+		char got[300];
+		int r = learn(t[i].pod, t[i].namespace, t[i].conf, got, &err);
+
+		ck_assert_msg(r == 0, "%s: %s", t[i].pod, err.text);
+		ck_assert_str_eq(got, t[i].want);
+	}
+}
+END_TEST
+
+START_TEST(the_address_of_an_annotation_is_that_of_eth0)
+{
+	struct store *st = kube_with("{\"" CALICO "ipAddrs\":\"[\\\"10.1.0.2\\\"]\",\"" CALICO
+				     "ipv4pools\":\"[\\\"a\\\"]\"}",
+		"{}");
+	struct cni_conf *conf = conf_of("");
+	struct call c = call_of(conf, st);
+	struct err err = ERR_INIT;
+	struct pod_wants w;
+
+	c.ifname = "net1";
+	ck_assert_int_eq(pod_learn(&c, &w, &err), 0);
+	ck_assert_uint_eq(w.ips.n, 0);
+	ck_assert_str_eq(w.pools_v4.v[0], "a");
+	pod_wants_done(&w);
+	cni_conf_free(conf);
+	store_close(st);
+}
+END_TEST
+
+START_TEST(an_annotation_that_makes_no_sense_is_named)
+{
+	static const struct {
+		const char *name, *value, *conf, *words;
+	} t[] = {
+		{"ipv4pools", "a", "",
+			"annotation cni.projectcalico.org/ipv4pools of Pod default/web: got a, want a "
+			"JSON list of names or CIDRs of pools"},
+		{"ipv6pools", "[1]", "", "ipv6pools of Pod default/web: got [1], want a JSON list"},
+		{"ipFamilies", "[\\\"IPv5\\\"]", "", "\"IPv4\", \"IPv6\" or both"},
+		{"ipFamilies", "[]", "", "\"IPv4\", \"IPv6\" or both"},
+		{"ipAddrs", "[]", "", "at most one IPv4 and one IPv6 address"},
+		{"ipAddrs", "[\\\"10.0.0.1\\\",\\\"10.0.0.2\\\"]", "", "at most one IPv4"},
+		{"ipAddrs", "[\\\"10.0.0.1\\\"]\",\"" CALICO "ipAddrsNoIpam\":\"[\\\"10.0.0.1\\\"]",
+			"", "not both"},
+		{"ipAddrsNoIpam", "[\\\"10.0.0.1\\\"]", "", "feature_control.ip_addrs_no_ipam"},
+		{"hwAddr", "01:00:5e:00:00:01", "", "a unicast Ethernet address"},
+		{"floatingIPs", "[\\\"192.0.2.8\\\"]", "", "feature_control.floating_ips"},
+		{"floatingIPs", "[\\\"fd00::8\\\"]", ",\"feature_control\":{\"floating_ips\":true}",
+			"of the families alone that the pod has"},
+		{"allowedSourcePrefixes", "[\\\"192.0.2.0\\\"]", "", "a JSON list of CIDRs"},
+	};
+
+	for (size_t i = 0; i < array_size(t); i++) {
+		auto_free char *pod =
+			mem_printf("{\"" CALICO "%s\":\"%s\"}", t[i].name, t[i].value);
+		struct err err = ERR_INIT;
+		char got[300];
+
+		ck_assert_int_eq(learn(pod, "{}", t[i].conf, got, &err), CNI_E_CONF);
+		ck_assert_msg(strstr(err.text, t[i].words), "%s", err.text);
+	}
+}
+END_TEST
+
+/* It has pools of its own, or none, and gives what it will. */
+START_TEST(another_ipam_plugin_has_no_pools_of_ours)
+{
+	struct store *st = kube_with("{\"" CALICO "ipv4pools\":\"[\\\"a\\\"]\"}", "{}");
+	struct cni_conf *conf = conf_of("");
+	struct call c = call_of(conf, st);
+	struct err err = ERR_INIT;
+	struct pod_wants w;
+
+	free(conf->ipam_type);
+	conf->ipam_type = mem_strdup("host-local");
+	ck_assert_int_eq(pod_learn(&c, &w, &err), 0);
+	ck_assert_str_eq(w.pools_v4.v[0], "p");
+	pod_wants_done(&w);
+	store_fake_put(st, POD_KEY,
+		"{\"metadata\":{\"annotations\":{\"" CALICO "ipAddrs\":\"[\\\"10.1.0.1\\\"]\"}}}");
+	ck_assert_int_eq(pod_learn(&c, &w, &err), CNI_E_CONF);
+	ck_assert_ptr_nonnull(strstr(err.text, "want ipam.type to be margay-ipam"));
+	pod_wants_done(&w);
+	cni_conf_free(conf);
+	store_close(st);
+}
+END_TEST
+
+START_TEST(a_pod_that_cannot_be_read_is_waited_for)
+{
+	struct store *st = kube_with("{}", "{}");
+	struct cni_conf *conf = conf_of("");
+	struct call c = call_of(conf, st);
+	struct err err = ERR_INIT;
+	struct pod_wants w;
+
+	store_fake_put(st, POD_KEY, NULL);
+	ck_assert_int_eq(pod_learn(&c, &w, &err), CNI_E_AGAIN);
+	ck_assert_ptr_nonnull(strstr(err.text, "there is no Pod default/web"));
+	pod_wants_done(&w);
+	store_fake_away(st, true);
+	ck_assert_int_eq(pod_learn(&c, &w, &err), CNI_E_AGAIN);
+	pod_wants_done(&w);
+	c.args.pod = (char *)(uintptr_t) ".";
+	ck_assert_int_eq(pod_learn(&c, &w, &err), CNI_E_ENV);
+	pod_wants_done(&w);
+	/* Of what is no pod nothing is asked. */
+	c.k8s = false;
+	ck_assert_int_eq(pod_learn(&c, &w, &err), 0);
+	pod_wants_done(&w);
+	cni_conf_free(conf);
+	store_close(st);
+}
+END_TEST
+
+static void find_in_store(void *arg, const char *namespace, const char *name, struct pod **ret_pod,
+	struct namespace **ret_namespace)
+{
+	const char *pod = store_fake_value(arg, POD_KEY);
+	const char *ns = store_fake_value(arg, NS_KEY);
+
+	ck_assert_str_eq(namespace, "default");
+	ck_assert_str_eq(name, "web");
+	ck_assert_int_eq(pod_decode(POD_KEY, pod, strlen(pod), ret_pod, NULL), 0);
+	ck_assert_int_eq(namespace_decode(NS_KEY, ns, strlen(ns), ret_namespace, NULL), 0);
+}
+
+/* In another datastore than Kubernetes, by what somebody has in memory. */
+START_TEST(an_endpoint_has_what_its_pod_has)
+{
+	struct store *mem = kube_with("{}", "{}"), *st = filled();
+	const struct pod_source source = {.find = find_in_store, .arg = mem};
+	const struct cni_request rq = {.nl_fd = -1, .netns_fd = -1, .pods = &source};
+	struct cni_conf *conf = conf_of(
+		",\"policy\":{\"type\":\"k8s\",\"k8s_api_root\":\"http://127.0.0.1:1/api/v1\"},"
+		"\"feature_control\":{\"floating_ips\":true}");
+	struct call c = call_of(conf, st);
+	const struct ip ip = {IP_V4, {10, 1, 0, 1}};
+	const struct mac mac = {{2, 0, 0, 0, 0, 1}};
+	struct err err = ERR_INIT;
+	struct pod_wants w;
+	const char *text;
+	struct wep *wep;
+
+	ck_assert_str_eq(conf->kube.k8s_api_endpoint, "http://127.0.0.1:1");
+	c.rq = &rq;
+	ck_assert_int_eq(pod_learn(&c, &w, &err), 0);
+	vec_push(&w.floating, ((struct ip){IP_V4, {192, 0, 2, 8}}));
+	ck_assert_int_eq(endpoint_put(&c, &w, &ip, 1, &mac, &err), 0);
+	text = store_fake_value(st, WEP_KEY);
+	ck_assert_int_eq(wep_decode(WEP_KEY, text, strlen(text), &wep, &err), 0);
+	ck_assert_str_eq(labels_get(&wep->meta.labels, "app"), "w");
+	ck_assert_str_eq(labels_get(&wep->meta.labels, "projectcalico.org/serviceaccount"), "sa");
+	ck_assert_str_eq(wep->generate_name, "w-");
+	ck_assert_str_eq(wep->service_account, "sa");
+	ck_assert_uint_eq(wep->profiles.v.n, 2);
+	ck_assert_str_eq(wep->profiles.v.v[0], "kns.default");
+	ck_assert_str_eq(wep->profiles.v.v[1], "ksa.default.sa");
+	ck_assert_uint_eq(wep->ports.n, 1);
+	ck_assert_str_eq(wep->ports.v[0].name, "http");
+	ck_assert_uint_eq(wep->nats.n, 1);
+	ck_assert_ptr_nonnull(strstr(
+		text, "\"ipNATs\":[{\"internalIP\":\"10.1.0.1\",\"externalIP\":\"192.0.2.8\"}]"));
+	wep_free(wep);
+	pod_wants_done(&w);
+	/* What is in memory is of the pod that had the name before: it is fetched, where nobody is. */
+	c.args.uid = (char *)(uintptr_t) "u2";
+	c.deadline_ms = clock_mono_ms() + 500;
+	ck_assert_int_eq(pod_learn(&c, &w, &err), CNI_E_AGAIN);
+	ck_assert_ptr_nonnull(strstr(err.text, "the pod's annotations and labels"));
+	pod_wants_done(&w);
+	cni_conf_free(conf);
+	store_close(st);
+	store_close(mem);
+}
+END_TEST
 
 START_TEST(the_configuration_of_calico_is_taken)
 {
@@ -308,6 +576,12 @@ int main(void)
 	tcase_add_test(tc, what_is_written_beside_a_lock_is_read_or_undone);
 	tcase_add_test(tc, a_deletion_beside_a_lock_comes_again);
 	tcase_add_test(tc, where_the_lock_cannot_be_read_nothing_is_released);
+	tcase_add_test(tc, annotations_come_before_the_configuration);
+	tcase_add_test(tc, the_address_of_an_annotation_is_that_of_eth0);
+	tcase_add_test(tc, an_annotation_that_makes_no_sense_is_named);
+	tcase_add_test(tc, another_ipam_plugin_has_no_pools_of_ours);
+	tcase_add_test(tc, a_pod_that_cannot_be_read_is_waited_for);
+	tcase_add_test(tc, an_endpoint_has_what_its_pod_has);
 	tcase_add_test(tc, the_configuration_of_calico_is_taken);
 	suite_add_tcase(s, files);
 	tcase_set_timeout(files, 60);
