@@ -5,12 +5,17 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/strbuf.h"
+#include "model/cluster.h"
 #include "model/ipam.h"
 #include "model/ippool.h"
 #include "model/key.h"
 #include "model/node.h"
 #include "model/wep.h"
 #include "store/store.h"
+
+#define WINDOWS_HANDLE "windows-reserved-ipam-handle"
+#define RESERVE_HANDLE "margay-reserve-" /* and the node: what it holds ahead for its pods */
 
 /* How many addresses of a block a handle has, as the one or as the other says. */
 struct count {
@@ -19,79 +24,140 @@ struct count {
 	uint32_t n;
 };
 
-/* An address, as a block gives it away, or as somebody uses it. */
-struct use {
-	struct ip ip;
-	char *who;
-	bool pods; /* it was given to a pod, which has an endpoint then */
-};
-
 /* Which node has which block, as the block or as its affinity says. */
 struct claim {
 	struct prefix cidr;
 	char *host;
 	bool pending; /* somebody is about it: it may be so, or not */
+	int64_t rev;
+};
+
+struct handle {
+	char *name;
+	int64_t rev;
+};
+
+struct endpoint {
+	char *ns, *pod, *node, *container;
+	struct ip ip; /* the first; IP_NONE: it has none yet, or none any more */
 };
 
 struct work {
 	struct check *out;
+	bool managed;
 	VEC(struct count) in_blocks, in_handles;
-	VEC(struct use) given, used;
 	VEC(struct claim) blocks, affinities; /* host NULL: of no node */
-	VEC(char *) handles;
+	VEC(struct handle) handles;
+	VEC(struct endpoint) endpoints;
+	VEC(char *) nodes, busy; /* names; busy: of those with an endpoint */
 	VEC(struct prefix) pools;
 };
 
-#define problem(w, ...) vec_push(&(w)->out->problems, mem_printf(__VA_ARGS__))
+static struct problem *push_problem(
+	struct work *w, enum problem_kind kind, const char *name, char *text_take)
+{
+	struct problem p = {
+		.kind = kind, .text = text_take, .name = name ? mem_strdup(name) : NULL};
+
+	vec_push(&w->out->problems, p);
+	return &w->out->problems.v[w->out->problems.n - 1];
+}
+
+#define add_problem(w, kind, name, ...) push_problem((w), (kind), (name), mem_printf(__VA_ARGS__))
+#define unreadable(w, ...) add_problem((w), PROBLEM_UNREADABLE, NULL, __VA_ARGS__)
+
+static bool begins(const char *s, const char *with)
+{
+	return strncmp(s, with, strlen(with)) == 0;
+}
 
 /* ---- reading ---- */
+
+static char *dup_attr(const struct ipam_block_attr *a, const char *name)
+{
+	const char *value = ipam_block_attr_get(a, name);
+
+	return value && *value ? mem_strdup(value) : NULL;
+}
+
+static char *attrs_text(const struct ipam_block_attr *a)
+{
+	auto_strbuf sb = STRBUF_INIT;
+	const struct ipam_kv *kv;
+
+	strbuf_addf(&sb, "Main:%s Extra:", a->handle ? a->handle : "<none>");
+	vec_for_each (&a->secondary, kv)
+		strbuf_addf(&sb, "%s%s=%s", kv == a->secondary.v ? "" : ",", kv->name, kv->value);
+	return strbuf_take(&sb);
+}
+
+static void add_alloc(
+	struct work *w, const struct ipam_block *b, uint32_t ordinal, const char *host)
+{
+	const struct ipam_block_attr *a = &b->attrs.v[b->alloc[ordinal]];
+	struct check_alloc alloc = {.block = b->cidr, .seq = b->alloc_seq[ordinal]};
+
+	ip_add(&b->cidr.addr, ordinal, &alloc.ip);
+	alloc.handle = a->handle ? mem_strdup(a->handle) : NULL;
+	alloc.attrs = attrs_text(a);
+	alloc.pod = dup_attr(a, "pod");
+	alloc.ns = dup_attr(a, "namespace");
+	alloc.type = dup_attr(a, "type");
+	alloc.timestamp = dup_attr(a, "timestamp");
+	alloc.vmi = dup_attr(a, "vmi-name");
+	alloc.service = dup_attr(a, "service");
+	alloc.node = dup_attr(a, "node") ?: host ? mem_strdup(host) : NULL;
+	alloc.borrowed = strcmp(alloc.node ? alloc.node : "", host ? host : "") != 0;
+	alloc.cooling = a->released_s != 0;
+	vec_push(&w->out->allocs, alloc);
+}
+
+/* first: of the counts of this block. */
+static void count_in_block(
+	struct work *w, const struct ipam_block *b, const char *handle, size_t first)
+{
+	size_t k = first;
+
+	while (k < w->in_blocks.n && strcmp(w->in_blocks.v[k].handle, handle) != 0)
+		k++;
+	if (k == w->in_blocks.n)
+		vec_push(&w->in_blocks,
+			(struct count){.handle = mem_strdup(handle), .cidr = b->cidr});
+	w->in_blocks.v[k].n++;
+}
 
 static void add_block(struct work *w, const struct store_kv *kv)
 {
 	auto_(ipam_block) struct ipam_block *b = NULL;
-	struct claim claim = {0};
+	struct claim claim = {.rev = kv->rev};
+	struct check_block out = {0};
 	struct err err = ERR_INIT;
 	size_t first = w->in_blocks.n;
 
 	w->out->n_blocks++;
 	if (ipam_block_decode(kv->value, kv->len, &b, &err) < 0) {
-		problem(w, "%s cannot be read: %s", kv->key, err.text);
+		unreadable(w, "%s cannot be read: %s", kv->key, err.text);
 		return;
 	}
 	if (!ipam_key_parse_block(kv->key, &claim.cidr) || !prefix_equal(&claim.cidr, &b->cidr))
-		problem(w, "%s holds block %s", kv->key, prefix_str(&b->cidr));
+		unreadable(w, "%s holds block %s", kv->key, prefix_str(&b->cidr));
 	claim.cidr = b->cidr;
-	if (b->affinity && strncmp(b->affinity, "host:", 5) == 0)
+	if (b->affinity && begins(b->affinity, "host:"))
 		claim.host = mem_strdup(b->affinity + 5);
 	vec_push(&w->blocks, claim);
+	out.cidr = b->cidr;
+	out.affinity = b->affinity ? mem_strdup(b->affinity) : NULL;
+	vec_push(&w->out->blocks, out);
 	for (uint32_t i = 0; i < b->size; i++) {
 		const struct ipam_block_attr *a;
-		const char *pod, *ns;
-		struct use use = {0};
-		size_t k = first;
 
-		if (b->alloc[i] < 0 || !ip_add(&b->cidr.addr, i, &use.ip))
+		if (b->alloc[i] < 0)
 			continue;
 		w->out->n_addresses++;
+		add_alloc(w, b, i, claim.host);
 		a = &b->attrs.v[b->alloc[i]];
-		if (a->released_s) /* in cool-down */
-			continue;
-		pod = ipam_block_attr_get(a, "pod");
-		ns = ipam_block_attr_get(a, "namespace");
-		use.pods = pod != NULL;
-		use.who = pod ? mem_printf("pod %s/%s", ns ? ns : "", pod)
-			      : mem_printf("handle %s", a->handle ? a->handle : "<none>");
-		vec_push(&w->given, use);
-		if (!a->handle)
-			continue;
-		while (k < w->in_blocks.n && strcmp(w->in_blocks.v[k].handle, a->handle) != 0)
-			k++;
-		if (k == w->in_blocks.n) {
-			struct count c = {.handle = mem_strdup(a->handle), .cidr = b->cidr};
-
-			vec_push(&w->in_blocks, c);
-		}
-		w->in_blocks.v[k].n++;
+		if (a->handle && !a->released_s)
+			count_in_block(w, b, a->handle, first);
 	}
 }
 
@@ -102,13 +168,14 @@ static void add_handle(struct work *w, const struct store_kv *kv)
 	struct err err = ERR_INIT;
 
 	w->out->n_handles++;
-	vec_push(&w->handles, mem_strdup(name));
+	vec_push(&w->handles, (struct handle){mem_strdup(name), kv->rev});
 	if (ipam_handle_decode(kv->value, kv->len, &h, &err) < 0) {
-		problem(w, "%s cannot be read: %s", kv->key, err.text);
+		unreadable(w, "%s cannot be read: %s", kv->key, err.text);
 		return;
 	}
 	if (h->blocks.n == 0)
-		problem(w, "handle %s has no address", name);
+		add_problem(w, PROBLEM_HANDLE_EMPTY, name, "handle %s has no address", name)->rev =
+			kv->rev;
 	for (size_t i = 0; i < h->blocks.n; i++) {
 		struct count c = {.handle = mem_strdup(name),
 			.cidr = h->blocks.v[i].cidr,
@@ -122,32 +189,75 @@ static void add_affinity(struct work *w, const struct store_kv *kv)
 {
 	char host[IPAM_KEY_SIZE];
 	struct ipam_affinity a;
-	struct claim claim = {0};
+	struct claim claim = {.rev = kv->rev};
 	struct err err = ERR_INIT;
 
 	if (!ipam_key_parse_affinity(kv->key, host, &claim.cidr))
 		return;
 	w->out->n_affinities++;
 	if (ipam_affinity_decode(kv->value, kv->len, &a, &err) < 0)
-		problem(w, "%s cannot be read: %s", kv->key, err.text);
+		unreadable(w, "%s cannot be read: %s", kv->key, err.text);
 	else
 		claim.pending = a.state != IPAM_CONFIRMED;
 	claim.host = mem_strdup(host);
 	vec_push(&w->affinities, claim);
 }
 
-static void add_use(
-	struct work *w, const struct ip *ip, const char *what, const char *ns, const char *name)
+static void add_use(struct work *w, const struct ip *ip, bool is_node, const struct key *key)
 {
-	struct use use = {
-		.ip = *ip, .who = mem_printf("%s %s%s%s", what, ns, *ns ? "/" : "", name)};
+	struct check_use use = {.ip = *ip, .is_node = is_node};
 
-	if (ip->family == IP_NONE) {
-		free(use.who);
+	if (ip->family == IP_NONE)
 		return;
-	}
+	use.name = mem_printf("%s%s%s", key->ns, *key->ns ? "/" : "", key->name);
 	w->out->n_in_use++;
-	vec_push(&w->used, use);
+	vec_push(&w->out->uses, use);
+}
+
+static char *dup_text(const char *s)
+{
+	return mem_strdup(s ? s : "");
+}
+
+static void add_endpoint(struct work *w, const struct wep *e, const struct key *key)
+{
+	struct endpoint out = {.ns = mem_strdup(key->ns),
+		.pod = dup_text(e->pod),
+		.node = dup_text(e->node),
+		.container = dup_text(e->container_id)};
+
+	for (size_t i = 0; i < e->networks.n; i++)
+		add_use(w, &e->networks.v[i].addr, false, key);
+	if (e->networks.n > 0)
+		out.ip = e->networks.v[0].addr;
+	vec_push(&w->endpoints, out);
+	vec_push(&w->busy, mem_strdup(out.node));
+}
+
+static void add_node(struct work *w, const struct node *n, const struct key *key)
+{
+	const struct ip *tunnels[NODE_N_TUNNELS];
+
+	node_tunnels(n, tunnels);
+	for (size_t i = 0; i < NODE_N_TUNNELS; i++)
+		add_use(w, tunnels[i], true, key);
+}
+
+static void add_pool(struct work *w, const struct ippool *p)
+{
+	vec_push(&w->pools, p->cidr);
+	if (!p->disabled)
+		vec_push(&w->out->pools, p->cidr);
+}
+
+static void add_cluster(struct work *w, const struct cluster_info *c, int64_t rev)
+{
+	free(w->out->guid);
+	free(w->out->type);
+	w->out->guid = c->guid ? mem_strdup(c->guid) : NULL;
+	w->out->type = c->type ? mem_strdup(c->type) : NULL;
+	w->out->info_rev = rev;
+	w->out->locked = !c->ready;
 }
 
 static void add_resource(struct work *w, const struct store_kv *kv, const struct key *key)
@@ -155,7 +265,7 @@ static void add_resource(struct work *w, const struct store_kv *kv, const struct
 	auto_(wep) struct wep *e = NULL;
 	auto_(node) struct node *n = NULL;
 	auto_(ippool) struct ippool *p = NULL;
-	const struct ip *tunnels[NODE_N_TUNNELS];
+	auto_(cluster_info) struct cluster_info *c = NULL;
 	struct err err = ERR_INIT;
 	int r = 0;
 
@@ -165,21 +275,20 @@ static void add_resource(struct work *w, const struct store_kv *kv, const struct
 		r = node_decode(kv->key, kv->value, kv->len, &n, &err);
 	else if (key->kind == KIND_IPPOOL)
 		r = ippool_decode(kv->key, kv->value, kv->len, &p, &err);
+	else if (key->kind == KIND_CLUSTERINFORMATION)
+		r = cluster_info_decode(kv->key, kv->value, kv->len, &c, &err);
 	if (r < 0)
-		problem(w, "%s cannot be read: %s", kv->key, err.text);
-	for (size_t i = 0; e && i < e->networks.n; i++)
-		add_use(w, &e->networks.v[i].addr, "endpoint", key->ns, key->name);
+		unreadable(w, "%s cannot be read: %s", kv->key, err.text);
+	if (key->kind == KIND_NODE)
+		vec_push(&w->nodes, mem_strdup(key->name));
+	if (e)
+		add_endpoint(w, e, key);
 	if (n)
-		node_tunnels(n, tunnels);
-	for (size_t i = 0; n && i < NODE_N_TUNNELS; i++)
-		add_use(w, tunnels[i], "the tunnel of node", "", key->name);
+		add_node(w, n, key);
 	if (p)
-		vec_push(&w->pools, p->cidr);
-}
-
-static bool begins(const char *key, const char *with)
-{
-	return strncmp(key, with, strlen(with)) == 0;
+		add_pool(w, p);
+	if (c)
+		add_cluster(w, c, kv->rev);
 }
 
 static void add(struct work *w, const struct store_kv *kv)
@@ -198,7 +307,7 @@ static void add(struct work *w, const struct store_kv *kv)
 
 /* ---- comparing: each pair of lists is sorted, and walked side by side ---- */
 
-static int by_handle(const void *a, const void *b)
+static int by_count(const void *a, const void *b)
 {
 	const struct count *x = a, *y = b;
 	int r = strcmp(x->handle, y->handle);
@@ -206,19 +315,55 @@ static int by_handle(const void *a, const void *b)
 	return r ? r : prefix_compare(&x->cidr, &y->cidr);
 }
 
+static int by_handle(const void *a, const void *b)
+{
+	return strcmp(((const struct handle *)a)->name, ((const struct handle *)b)->name);
+}
+
+static int by_name_of_count(const void *a, const void *b)
+{
+	return strcmp(((const struct count *)a)->handle, ((const struct count *)b)->handle);
+}
+
 static int by_text(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int by_ip(const void *a, const void *b)
+static int by_alloc(const void *a, const void *b)
 {
-	return ip_compare(&((const struct use *)a)->ip, &((const struct use *)b)->ip);
+	const struct check_alloc *x = a, *y = b;
+	int r = ip_compare(&x->ip, &y->ip);
+
+	return r ? r : prefix_compare(&x->block, &y->block);
+}
+
+static int by_use(const void *a, const void *b)
+{
+	const struct check_use *x = a, *y = b;
+	int r = ip_compare(&x->ip, &y->ip);
+
+	return r ? r : strcmp(x->name, y->name);
+}
+
+static int by_endpoint(const void *a, const void *b)
+{
+	const struct endpoint *x = a, *y = b;
+	int r = strcmp(x->ns, y->ns);
+
+	r = r ? r : strcmp(x->pod, y->pod);
+	return r ? r : strcmp(x->node, y->node);
 }
 
 static int by_cidr(const void *a, const void *b)
 {
 	return prefix_compare(&((const struct claim *)a)->cidr, &((const struct claim *)b)->cidr);
+}
+
+static int by_block(const void *a, const void *b)
+{
+	return prefix_compare(
+		&((const struct check_block *)a)->cidr, &((const struct check_block *)b)->cidr);
 }
 
 #define sort(list, cmp)                                                       \
@@ -227,31 +372,52 @@ static int by_cidr(const void *a, const void *b)
 			qsort((list)->v, (list)->n, sizeof(*(list)->v), cmp); \
 	} while (0)
 
+#define find(list, key, cmp) \
+	((list)->n > 0 ? bsearch((key), (list)->v, (list)->n, sizeof(*(list)->v), cmp) : NULL)
+
 static void compare_counts(struct work *w, const struct count *b, const struct count *h)
 {
 	const struct count *any = b ? b : h;
-	bool exists = h || (w->handles.n > 0 && bsearch(&any->handle, w->handles.v, w->handles.n,
-							sizeof(*w->handles.v), by_text));
+	const struct handle name = {any->handle, 0};
+	const struct handle *handle = find(&w->handles, &name, by_handle);
+	enum problem_kind kind = PROBLEM_HANDLE_COUNT;
+	struct problem *p;
 
-	if (!exists)
-		problem(w, "handle %s does not exist, and block %s has %u of its addresses",
-			any->handle, prefix_str(&any->cidr), b ? b->n : 0);
-	else if (!b || !h || b->n != h->n)
-		problem(w, "handle %s counts %u addresses of block %s, which has %u of it",
-			any->handle, h ? h->n : 0, prefix_str(&any->cidr), b ? b->n : 0);
+	if (!handle) {
+		add_problem(w, PROBLEM_HANDLE_MISSING, any->handle,
+			"handle %s does not exist, and block %s has %u of its addresses",
+			any->handle, prefix_str(&any->cidr), b ? b->n : 0)
+			->cidr = any->cidr;
+		return;
+	}
+	if (b && h && b->n == h->n)
+		return;
+	if (!find(&w->in_blocks, any, by_name_of_count)) {
+		const struct problem *last =
+			w->out->problems.n ? &w->out->problems.v[w->out->problems.n - 1] : NULL;
+
+		kind = PROBLEM_HANDLE_EMPTY;
+		if (last && last->kind == kind && strcmp(last->name, any->handle) == 0)
+			return; /* it names several blocks */
+	}
+	p = add_problem(w, kind, any->handle,
+		"handle %s counts %u addresses of block %s, which has %u of it", any->handle,
+		h ? h->n : 0, prefix_str(&any->cidr), b ? b->n : 0);
+	p->cidr = any->cidr;
+	p->rev = handle->rev;
 }
 
 static void check_counts(struct work *w)
 {
 	size_t i = 0, k = 0;
 
-	sort(&w->in_blocks, by_handle);
-	sort(&w->in_handles, by_handle);
-	sort(&w->handles, by_text);
+	sort(&w->in_blocks, by_count);
+	sort(&w->in_handles, by_count);
+	sort(&w->handles, by_handle);
 	while (i < w->in_blocks.n || k < w->in_handles.n) {
 		int c = i == w->in_blocks.n    ? 1
 			: k == w->in_handles.n ? -1
-					       : by_handle(&w->in_blocks.v[i], &w->in_handles.v[k]);
+					       : by_count(&w->in_blocks.v[i], &w->in_handles.v[k]);
 
 		compare_counts(
 			w, c <= 0 ? &w->in_blocks.v[i] : NULL, c >= 0 ? &w->in_handles.v[k] : NULL);
@@ -270,32 +436,227 @@ static bool in_pool(const struct work *w, const struct ip *ip)
 	return false;
 }
 
+static char *who(const struct check_use *use)
+{
+	return mem_printf("%s %s", use->is_node ? "the tunnel of node" : "endpoint", use->name);
+}
+
+/* Of an address that is in use: n blocks give it away, the first of which is alloc. */
+static void check_use(struct work *w, struct check_use *use, struct check_alloc *alloc, size_t n)
+{
+	auto_free char *name = who(use);
+
+	for (size_t i = 0; i < n; i++)
+		vec_push(&alloc[i].owners,
+			mem_printf("%s(%s)", use->is_node ? "Node" : "Workload", use->name));
+	use->in_pool = in_pool(w, &use->ip);
+	if (n == 0 && !use->in_pool)
+		w->out->n_foreign++;
+	else if (n == 0)
+		add_problem(w, PROBLEM_UNGIVEN, NULL, "%s has %s, and no block gives it away", name,
+			ip_str(&use->ip))
+			->ip = use->ip;
+	else if (alloc->cooling)
+		add_problem(w, PROBLEM_UNGIVEN, NULL,
+			"%s has %s, and its block has it in cool-down, as given back", name,
+			ip_str(&use->ip))
+			->ip = use->ip;
+}
+
 static void check_uses(struct work *w)
 {
-	size_t i = 0, k = 0;
+	struct check *c = w->out;
+	size_t i = 0, n;
 
-	sort(&w->given, by_ip);
-	sort(&w->used, by_ip);
-	for (size_t n = 1; n < w->used.n; n++)
-		if (by_ip(&w->used.v[n - 1], &w->used.v[n]) == 0)
-			problem(w, "%s and %s have %s both", w->used.v[n - 1].who, w->used.v[n].who,
-				ip_str(&w->used.v[n].ip));
-	while (i < w->given.n || k < w->used.n) {
-		int c = i == w->given.n	 ? 1
-			: k == w->used.n ? -1
-					 : by_ip(&w->given.v[i], &w->used.v[k]);
+	sort(&c->allocs, by_alloc);
+	sort(&c->uses, by_use);
+	for (size_t k = 0; k < c->uses.n; k++) {
+		struct check_use *use = &c->uses.v[k], *before = k > 0 ? use - 1 : NULL;
 
-		if (c < 0 && w->given.v[i].pods)
-			problem(w, "%s was given to %s, and no endpoint has it",
-				ip_str(&w->given.v[i].ip), w->given.v[i].who);
-		if (c > 0 && in_pool(w, &w->used.v[k].ip))
-			problem(w, "%s has %s, and no block gives it away", w->used.v[k].who,
-				ip_str(&w->used.v[k].ip));
-		if (c == 0)
-			while (k + 1 < w->used.n && by_ip(&w->used.v[k], &w->used.v[k + 1]) == 0)
-				k++;
-		i += c <= 0;
-		k += c >= 0;
+		while (i < c->allocs.n && ip_compare(&c->allocs.v[i].ip, &use->ip) < 0)
+			i++;
+		for (n = 0; i + n < c->allocs.n && ip_equal(&c->allocs.v[i + n].ip, &use->ip);)
+			n++;
+		if (before && ip_equal(&before->ip, &use->ip)) {
+			auto_free char *one = who(before), *other = who(use);
+
+			add_problem(w, PROBLEM_SHARED, NULL, "%s and %s have %s both", one, other,
+				ip_str(&use->ip))
+				->ip = use->ip;
+			use->in_pool = before->in_pool;
+			if (n == 0)
+				continue;
+		}
+		check_use(w, use, n > 0 ? &c->allocs.v[i] : NULL, n);
+	}
+}
+
+static bool is_node(const struct work *w, const char *name)
+{
+	return name && find(&w->nodes, &name, by_text);
+}
+
+/* "net.c1", "net.c1:net1": of this container */
+static bool is_of_container(const char *handle, const char *container)
+{
+	size_t n = strlen(container);
+
+	for (const char *s = handle; n > 0 && (s = strstr(s, container)); s++)
+		if (s > handle && s[-1] == '.' && (s[n] == '\0' || s[n] == ':'))
+			return true;
+	return false;
+}
+
+static const struct endpoint *endpoint_of(const struct work *w, const struct check_alloc *a)
+{
+	const struct endpoint key = {
+		.ns = a->ns ? a->ns : (char[]){""}, .pod = a->pod, .node = a->node};
+
+	return a->pod && a->node ? find(&w->endpoints, &key, by_endpoint) : NULL;
+}
+
+static const char *given_at(const struct work *w, const struct ip *ip)
+{
+	size_t i = check_alloc_index(w->out, ip);
+
+	return i < w->out->allocs.n && ip_equal(&w->out->allocs.v[i].ip, ip)
+		       ? w->out->allocs.v[i].timestamp
+		       : NULL;
+}
+
+/*
+ * Of an address that was given to a container, and that no endpoint has, whether it may be under way, or in
+ * use unseen. NULL: neither.
+ */
+static char *doubt(const struct work *w, const struct check_alloc *a, const struct endpoint *e)
+{
+	const char *other = e ? given_at(w, &e->ip) : NULL;
+
+	if (w->nodes.n > 0 && !is_node(w, a->node))
+		return NULL;
+	/* One of before the pod's last start has been forgotten; a later one is to be its next. */
+	if (e && (!a->timestamp || !other || strcmp(a->timestamp, other) >= 0))
+		return mem_printf(
+			"that was not before the one which the pod has on node %s", a->node);
+	if (!e && !w->managed && !find(&w->busy, &a->node, by_text))
+		return mem_printf("no endpoint at all is on node %s: another plugin may use the "
+				  "addresses there",
+			a->node);
+	return NULL;
+}
+
+static void check_container(struct work *w, struct check_alloc *a)
+{
+	const struct endpoint *e = endpoint_of(w, a);
+	auto_free char *to = NULL, *why = NULL;
+	struct problem *p;
+
+	if (w->managed && e &&
+		(e->ip.family == IP_NONE ||
+			(a->handle && is_of_container(a->handle, e->container)))) {
+		/* It starts, it has ended and was not taken down yet, or it has several interfaces. */
+		vec_push(&a->owners, mem_printf("Pod(%s/%s)", e->ns, e->pod));
+		return;
+	}
+	to = a->pod ? mem_printf("pod %s/%s", a->ns ? a->ns : "", a->pod)
+		    : mem_printf("handle %s", a->handle ? a->handle : "<none>");
+	why = a->node ? doubt(w, a, e) : mem_strdup("its block does not say on which node");
+	p = add_problem(w, why ? PROBLEM_DOUBTFUL : PROBLEM_LEAK, a->handle,
+		"%s was given to %s, and no endpoint has it%s%s%s", ip_str(&a->ip), to,
+		why ? " (" : "", why ? why : "", why ? ")" : "");
+	p->ip = a->ip;
+	p->seq = a->seq;
+}
+
+static void check_of_node(
+	struct work *w, struct check_alloc *a, const char *what, const char *owner)
+{
+	struct problem *p;
+
+	if (!is_node(w, a->node)) {
+		p = add_problem(w, PROBLEM_LEAK, a->handle,
+			"%s is held as %s of node %s, which does not exist", ip_str(&a->ip), what,
+			a->node ? a->node : "<none>");
+	} else if (owner) {
+		vec_push(&a->owners, mem_printf("%s(%s)", owner, a->node));
+		return;
+	} else {
+		p = add_problem(w, PROBLEM_TUNNEL, a->handle,
+			"%s is held as %s of node %s, which does not say so", ip_str(&a->ip), what,
+			a->node);
+	}
+	p->ip = a->ip;
+	p->seq = a->seq;
+}
+
+/* An address that no endpoint and no tunnel has. */
+static void check_unused(struct work *w, struct check_alloc *a)
+{
+	const char *handle = a->handle ? a->handle : "";
+
+	if (a->cooling)
+		return;
+	if (begins(handle, WINDOWS_HANDLE))
+		vec_push(&a->owners, mem_strdup("Reserved for Windows"));
+	else if (begins(handle, RESERVE_HANDLE) && !a->pod)
+		check_of_node(w, a, "reserve", "Reserve");
+	else if (a->vmi) /* it outlives the machine's pods */
+		vec_push(&a->owners,
+			mem_printf("VirtualMachine(%s/%s)", a->ns ? a->ns : "", a->vmi));
+	else if (a->service || begins(handle, "lb-"))
+		vec_push(&a->owners,
+			mem_printf("LoadBalancer(%s)", a->service ? a->service : handle));
+	else if (a->type && strstr(a->type, "TunnelAddress"))
+		check_of_node(w, a, a->type, NULL);
+	else if (a->pod || a->timestamp)
+		check_container(w, a);
+	else /* who gave it, that knows */
+		vec_push(&a->owners, mem_printf("Handle(%s)", *handle ? handle : "<none>"));
+}
+
+static void check_given(struct work *w)
+{
+	struct check_alloc *a;
+
+	sort(&w->endpoints, by_endpoint);
+	sort(&w->nodes, by_text);
+	sort(&w->busy, by_text);
+	vec_for_each (&w->out->allocs, a)
+		if (a->owners.n == 0)
+			check_unused(w, a);
+}
+
+static void check_overlaps(struct work *w)
+{
+	const struct claim *outer = NULL, *b;
+
+	vec_for_each (&w->blocks, b) {
+		if (outer && prefix_covers(&outer->cidr, &b->cidr) &&
+			!prefix_equal(&outer->cidr, &b->cidr))
+			add_problem(w, PROBLEM_OVERLAP, NULL,
+				"block %s lies in block %s: both give away its addresses",
+				prefix_str(&b->cidr), prefix_str(&outer->cidr))
+				->cidr = b->cidr;
+		else
+			outer = b;
+	}
+}
+
+/* b: the block, or NULL. */
+static void check_affinity(struct work *w, const struct claim *a, const struct claim *b)
+{
+	struct problem *p = add_problem(w, PROBLEM_AFFINITY_STALE, a->host,
+		"node %s has an affinity for block %s, which %s%s%s", a->host, prefix_str(&a->cidr),
+		!b	  ? "does not exist"
+		: b->host ? "is node "
+			  : "is no node's",
+		b && b->host ? b->host : "", b && b->host ? "'s" : "");
+
+	p->cidr = a->cidr;
+	p->rev = a->rev;
+	if (a->pending) {
+		vec_push(&w->out->unsettled, *p);
+		w->out->problems.n--;
 	}
 }
 
@@ -303,6 +664,7 @@ static void check_claims(struct work *w)
 {
 	size_t i = 0, k = 0;
 
+	sort(&w->out->blocks, by_block);
 	sort(&w->blocks, by_cidr);
 	sort(&w->affinities, by_cidr);
 	while (i < w->blocks.n || k < w->affinities.n) {
@@ -312,22 +674,21 @@ static void check_claims(struct work *w)
 		const struct claim *b = c <= 0 ? &w->blocks.v[i] : NULL;
 		bool found = !b || !b->host;
 
-		if (c > 0 && !w->affinities.v[k].pending)
-			problem(w, "node %s has an affinity for block %s, which does not exist",
-				w->affinities.v[k].host, prefix_str(&w->affinities.v[k].cidr));
+		if (c > 0)
+			check_affinity(w, &w->affinities.v[k], NULL);
 		while (c == 0 && k < w->affinities.n && by_cidr(b, &w->affinities.v[k]) == 0) {
 			const struct claim *a = &w->affinities.v[k++];
 
 			if (b->host && strcmp(a->host, b->host) == 0)
 				found = true;
-			else if (!a->pending)
-				problem(w, "node %s has an affinity for block %s, which is %s%s",
-					a->host, prefix_str(&b->cidr),
-					b->host ? "node " : "no node's", b->host ? b->host : "");
+			else
+				check_affinity(w, a, b);
 		}
 		if (!found)
-			problem(w, "block %s is node %s's, which has no affinity for it",
-				prefix_str(&b->cidr), b->host);
+			add_problem(w, PROBLEM_AFFINITY_MISSING, b->host,
+				"block %s is node %s's, which has no affinity for it",
+				prefix_str(&b->cidr), b->host)
+				->cidr = b->cidr;
 		i += c <= 0;
 		k += c > 0;
 	}
@@ -341,47 +702,155 @@ void check_prefixes(const char *ret[static CHECK_N_PREFIXES])
 	ret[3] = kind_info(KIND_IPPOOL)->root;
 	ret[4] = kind_info(KIND_NODE)->root;
 	ret[5] = kind_info(KIND_WORKLOADENDPOINT)->root;
+	ret[6] = kind_info(KIND_CLUSTERINFORMATION)->root;
 }
 
-void check_ipam(const struct store_kv *kvs, size_t n, struct check *ret)
+static void free_texts(char **v, size_t n)
 {
-	struct work w = {.out = ret};
+	for (size_t i = 0; i < n; i++)
+		free(v[i]);
+}
+
+static void work_done(struct work *w)
+{
+	struct count *count;
+	struct claim *claim;
+	struct handle *h;
+	struct endpoint *e;
+
+	vec_for_each (&w->in_blocks, count)
+		free(count->handle);
+	vec_for_each (&w->in_handles, count)
+		free(count->handle);
+	vec_for_each (&w->blocks, claim)
+		free(claim->host);
+	vec_for_each (&w->affinities, claim)
+		free(claim->host);
+	vec_for_each (&w->handles, h)
+		free(h->name);
+	vec_for_each (&w->endpoints, e)
+		free_texts((char *[]){e->ns, e->pod, e->node, e->container}, 4);
+	free_texts(w->nodes.v, w->nodes.n);
+	free_texts(w->busy.v, w->busy.n);
+	vec_done(&w->in_blocks);
+	vec_done(&w->in_handles);
+	vec_done(&w->blocks);
+	vec_done(&w->affinities);
+	vec_done(&w->handles);
+	vec_done(&w->endpoints);
+	vec_done(&w->nodes);
+	vec_done(&w->busy);
+	vec_done(&w->pools);
+}
+
+void check_ipam(const struct store_kv *kvs, size_t n, bool managed, struct check *ret)
+{
+	struct work w = {.out = ret, .managed = managed};
 
 	*ret = (struct check){0};
 	for (size_t i = 0; i < n; i++)
 		add(&w, &kvs[i]);
 	check_counts(&w);
 	check_uses(&w);
+	check_given(&w);
 	check_claims(&w);
-	for (size_t i = 0; i < w.in_blocks.n; i++)
-		free(w.in_blocks.v[i].handle);
-	for (size_t i = 0; i < w.in_handles.n; i++)
-		free(w.in_handles.v[i].handle);
-	for (size_t i = 0; i < w.given.n; i++)
-		free(w.given.v[i].who);
-	for (size_t i = 0; i < w.used.n; i++)
-		free(w.used.v[i].who);
-	for (size_t i = 0; i < w.blocks.n; i++)
-		free(w.blocks.v[i].host);
-	for (size_t i = 0; i < w.affinities.n; i++)
-		free(w.affinities.v[i].host);
-	for (size_t i = 0; i < w.handles.n; i++)
-		free(w.handles.v[i]);
-	vec_done(&w.in_blocks);
-	vec_done(&w.in_handles);
-	vec_done(&w.given);
-	vec_done(&w.used);
-	vec_done(&w.blocks);
-	vec_done(&w.affinities);
-	vec_done(&w.handles);
-	vec_done(&w.pools);
+	check_overlaps(&w);
+	work_done(&w);
+}
+
+static bool has(const struct problem *v, size_t n, const struct problem *p)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i].kind == p->kind && v[i].seq == p->seq && v[i].rev == p->rev &&
+			strcmp(v[i].text, p->text) == 0)
+			return true;
+	return false;
+}
+
+static void problem_done(struct problem *p)
+{
+	free(p->text);
+	free(p->name);
+}
+
+void check_confirm(struct check *later, const struct check *earlier, bool settled)
+{
+	struct problem *p;
+	size_t n = 0;
+
+	vec_for_each (&later->problems, p) {
+		if (has(earlier->problems.v, earlier->problems.n, p))
+			later->problems.v[n++] = *p;
+		else
+			problem_done(p);
+	}
+	later->problems.n = n;
+	vec_for_each (&later->unsettled, p) {
+		if (settled && has(earlier->unsettled.v, earlier->unsettled.n, p))
+			vec_push(&later->problems, *p);
+		else
+			problem_done(p);
+	}
+	later->unsettled.n = 0;
+}
+
+size_t check_alloc_index(const struct check *c, const struct ip *ip)
+{
+	size_t low = 0, high = c->allocs.n;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if (ip_compare(&c->allocs.v[mid].ip, ip) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+size_t check_count(const struct check *c, enum problem_kind kind)
+{
+	const struct problem *p;
+	size_t n = 0;
+
+	vec_for_each (&c->problems, p)
+		n += p->kind == kind;
+	return n;
+}
+
+static void alloc_done(struct check_alloc *a)
+{
+	free_texts((char *[]){a->handle, a->attrs, a->node, a->pod, a->ns, a->type, a->timestamp,
+			   a->vmi, a->service},
+		9);
+	free_texts(a->owners.v, a->owners.n);
+	vec_done(&a->owners);
 }
 
 void check_done(struct check *c)
 {
-	char **p;
+	struct check_block *b;
+	struct check_alloc *a;
+	struct check_use *u;
+	struct problem *p;
 
 	vec_for_each (&c->problems, p)
-		free(*p);
+		problem_done(p);
+	vec_for_each (&c->unsettled, p)
+		problem_done(p);
+	vec_for_each (&c->blocks, b)
+		free(b->affinity);
+	vec_for_each (&c->allocs, a)
+		alloc_done(a);
+	vec_for_each (&c->uses, u)
+		free(u->name);
 	vec_done(&c->problems);
+	vec_done(&c->unsettled);
+	vec_done(&c->blocks);
+	vec_done(&c->allocs);
+	vec_done(&c->uses);
+	vec_done(&c->pools);
+	free(c->guid);
+	free(c->type);
 }

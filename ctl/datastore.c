@@ -278,9 +278,16 @@ static int read_source(struct task *t, struct err *err)
 	return r < 0 ? r : snapshot_check(&t->source, err);
 }
 
+/* Endpoints are Kubernetes' pods in one of the two. */
+static bool has_pods(const struct task *t)
+{
+	return (t->old && store_is_managed(t->old)) || (t->m.to && store_is_managed(t->m.to));
+}
+
 static void check_source(struct task *t)
 {
-	check_ipam(t->source.v.v, t->source.v.n, &t->source_check);
+	check_done(&t->source_check);
+	check_ipam(t->source.v.v, t->source.v.n, has_pods(t), &t->source_check);
 	if (t->source_check.problems.n)
 		ctl_warn(
 			"%zu records of addresses do not agree with others, and are taken along as they "
@@ -341,10 +348,10 @@ static int pass(struct task *t, struct err *err)
 
 static bool known(const struct check *c, const char *problem)
 {
-	char **p;
+	const struct problem *p;
 
 	vec_for_each (&c->problems, p)
-		if (strcmp(*p, problem) == 0)
+		if (strcmp(p->text, problem) == 0)
 			return true;
 	return false;
 }
@@ -354,8 +361,8 @@ static int check_target(const struct task *t, struct err *err)
 {
 	VEC(struct store_kv) all = {0};
 	const struct store_kv *kv;
+	const struct problem *p;
 	struct check c;
-	char **p;
 	size_t n = 0, n_roots;
 	const struct store_root *roots = store_roots(t->m.to, &n_roots);
 
@@ -363,16 +370,16 @@ static int check_target(const struct task *t, struct err *err)
 		vec_push(&all, *kv);
 	for (size_t i = 0; i < n_roots; i++)
 		vec_for_each (&t->source.v, kv)
-			if (roots[i].access == STORE_FOREIGN &&
+			if ((roots[i].access == STORE_FOREIGN || roots[i].access == STORE_CHANGE) &&
 				strncmp(kv->key, roots[i].prefix, strlen(roots[i].prefix)) == 0 &&
 				!snapshot_find(&t->m.there, kv->key))
 				vec_push(&all, *kv);
-	check_ipam(all.v, all.n, &c);
+	check_ipam(all.v, all.n, has_pods(t), &c);
 	vec_for_each (&c.problems, p) {
-		if (known(&t->source_check, *p))
+		if (known(&t->source_check, p->text))
 			continue;
 		n++;
-		ctl_warn("%s", *p);
+		ctl_warn("%s", p->text);
 	}
 	check_done(&c);
 	vec_done(&all);
@@ -397,7 +404,7 @@ static int move_all(struct task *t, struct err *err)
 			if (r < 0)
 				return r;
 			check_done(&t->source_check);
-			check_ipam(t->source.v.v, t->source.v.n, &t->source_check);
+			check_ipam(t->source.v.v, t->source.v.n, has_pods(t), &t->source_check);
 		}
 		r = pass(t, err);
 	}

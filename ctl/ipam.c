@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* margayctl ipam: show, check, claim, drop */
+/* margayctl ipam: claim, drop, and the list of all its verbs */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -8,10 +8,8 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "ctl/check.h"
 #include "ctl/ctl.h"
-#include "ctl/move.h"
-#include "ctl/usage.h"
+#include "ctl/ipam.h"
 #include "ipam/alloc.h"
 #include "ipam/run.h"
 #include "model/ipam.h"
@@ -21,108 +19,12 @@
 #include "model/wep.h"
 #include "store/store.h"
 
-static int list(struct ctl *c, const char *prefix, struct store_list *ret)
+int ipam_list(struct ctl *c, const char *prefix, struct store_list *ret)
 {
 	struct err err = ERR_INIT;
 	int r = store_list_wait(c->st, prefix, 0, ret, &err);
 
 	return r < 0 ? (ctl_fail(&err), r) : 0;
-}
-
-static int show_usage(struct ctl *c, bool with_blocks)
-{
-	struct store_list pools = {0}, blocks = {0}, reservations = {0};
-	char prefix[KEY_SIZE];
-	struct usage u = {0};
-	int r = list(c, key_prefix(KIND_IPPOOL, NULL, prefix), &pools);
-
-	if (r == 0)
-		r = list(c, key_prefix(KIND_IPRESERVATION, NULL, prefix), &reservations);
-	if (r == 0)
-		r = list(c, IPAM_KEY_BLOCKS, &blocks);
-	if (r == 0) {
-		const struct store_list *lists[] = {&pools, &reservations, &blocks};
-
-		for (unsigned i = 0; i < array_size(lists); i++) {
-			for (size_t k = 0; k < lists[i]->n; k++) {
-				const struct store_kv *kv = &lists[i]->v[k];
-				struct err err = ERR_INIT;
-
-				r = usage_add(&u, kv->key, kv->value, kv->len, &err) < 0
-					    ? ctl_fail(&err)
-					    : r;
-			}
-		}
-		usage_print(&u, with_blocks, stdout);
-	}
-	usage_done(&u);
-	store_list_done(&pools);
-	store_list_done(&blocks);
-	store_list_done(&reservations);
-	return r != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-}
-
-static int show_ip(struct ctl *c, const char *text)
-{
-	struct store_list blocks = {0};
-	struct err err = ERR_INIT;
-	char prefix[IPAM_KEY_SIZE];
-	struct ip ip;
-	bool found = false;
-	int r = ip_parse(text, &ip, &err);
-
-	if (r < 0) {
-		err_wrap(&err, r, "ipam show: --ip");
-		return ctl_fail(&err);
-	}
-	r = list(c, ipam_key_blocks_of_family((enum ip_family)ip.family, prefix), &blocks);
-	for (size_t i = 0; r == 0 && i < blocks.n && !found; i++) {
-		auto_(ipam_block) struct ipam_block *b = NULL;
-		struct prefix cidr;
-
-		if (!ipam_key_parse_block(blocks.v[i].key, &cidr) || !prefix_contains(&cidr, &ip))
-			continue;
-		r = ipam_block_decode(blocks.v[i].value, blocks.v[i].len, &b, &err);
-		if (r < 0) {
-			err_wrap(&err, r, "%s (see margayctl ipam drop --help)", blocks.v[i].key);
-			ctl_fail(&err);
-		} else {
-			found = usage_print_ip(b, &ip, stdout);
-		}
-	}
-	store_list_done(&blocks);
-	if (r == 0 && !found)
-		printf("%s is not assigned\n", ip_str(&ip));
-	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-}
-
-static int ipam_show(struct ctl *c, int argc, char **argv)
-{
-	static const struct option options[] = {
-		{"show-blocks", no_argument, NULL, 'b'},
-		{"ip", required_argument, NULL, 'i'},
-		{0},
-	};
-	const char *ip = NULL;
-	bool blocks = false;
-	int opt;
-
-	optind = 0;
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (opt == 'b')
-			blocks = true;
-		else if (opt == 'i')
-			ip = optarg;
-		else
-			return verb_misused("ipam show");
-	}
-	if (optind < argc) {
-		ctl_warn("ipam show: \"%s\": no argument is wanted", argv[optind]);
-		return verb_misused("ipam show");
-	}
-	if (!ctl_store(c, false))
-		return EXIT_FAILURE;
-	return ip ? show_ip(c, ip) : show_usage(c, blocks);
 }
 
 /* A block that could not be had did not stop the others. */
@@ -247,7 +149,7 @@ static int check_unused(struct ctl *c, const struct prefix *cidr, bool force)
 	for (unsigned i = 0; r == 0 && i < array_size(roots) - force; i++) {
 		struct store_list l = {0};
 
-		r = list(c, roots[i], &l);
+		r = ipam_list(c, roots[i], &l);
 		for (size_t k = 0; r == 0 && k < l.n; k++)
 			n += holds_of(&l.v[k], cidr);
 		store_list_done(&l);
@@ -317,46 +219,34 @@ static int ipam_drop(struct ctl *c, int argc, char **argv)
 	return ctl_store_to_write(c, false) ? drop_block(c, &cidr, force) : EXIT_FAILURE;
 }
 
-static int ipam_check(struct ctl *c, int argc, char **argv)
-{
-	const char *prefixes[CHECK_N_PREFIXES];
-	struct snapshot all = {0};
-	struct err err = ERR_INIT;
-	struct check check;
-	int status;
-	char **p;
-
-	if (argc > 1) {
-		ctl_warn("ipam check: \"%s\": no argument is wanted", argv[1]);
-		return verb_misused("ipam check");
-	}
-	if (!ctl_store(c, false))
-		return EXIT_FAILURE;
-	check_prefixes(prefixes);
-	if (snapshot_read_prefixes(c->st, prefixes, CHECK_N_PREFIXES, NULL, &all, &err) < 0)
-		return ctl_fail(&err);
-	check_ipam(all.v.v, all.v.n, &check);
-	vec_for_each (&check.problems, p)
-		printf("%s\n", *p);
-	printf("%zu blocks, %zu addresses given of them, %zu handles, %zu affinities, %zu addresses in "
-	       "use: %zu problems\n",
-		check.n_blocks, check.n_addresses, check.n_handles, check.n_affinities,
-		check.n_in_use, check.problems.n);
-	status = check.problems.n ? EXIT_FAILURE : EXIT_SUCCESS;
-	check_done(&check);
-	snapshot_done(&all);
-	return status;
-}
-
 int verb_ipam(struct ctl *c, int argc, char **argv)
 {
 	static const struct verb table[] = {
-		{"show", ipam_show, "[--show-blocks | --ip ADDRESS]", "addresses in use",
+		{"show", ipam_show, "[--show-blocks | --ip ADDRESS | ...]", "addresses in use",
 			"      --show-blocks     each pool's blocks, too\n"
-			"      --ip ADDRESS      whose this address is\n"},
-		{"check", ipam_check, "", "whether the records of addresses agree",
-			"Compares blocks, handles and affinities with each other, and with endpoints' and tunnels'\n"
-			"addresses. One line for each that does not agree; what is written at this moment may.\n"},
+			"      --ip ADDRESS      whose this address is\n"
+			"      --show-borrowed   addresses that nodes have of other nodes' blocks\n"
+			"      --show-configuration  what ipam configure sets\n"},
+		{"check", ipam_check, "[-o FILE] [--repair]",
+			"whether the records of addresses agree",
+			"      --show-all-ips    each address that is looked at\n"
+			"      --show-problem-ips  each address that is wrong\n"
+			"  -o, --output FILE     the report, in calicoctl's JSON: for ipam release --from-report\n"
+			"      --repair          mend what can be mended without harm\n"
+			"      --quarantine S    of what is still so after this time, in seconds [60]\n"
+			"      --force           free what is doubtful, too\n"
+			"\nCompares blocks, handles and affinities with each other, and with endpoints' and tunnels'\n"
+			"addresses, and says of each that does not agree what it means and what to do. It takes no\n"
+			"lock: what does not agree is looked at again a second later, when what was being written is\n"
+			"there. Addresses in cool-down, kept for a virtual machine, or held ahead by a node that exists\n"
+			"(handle margay-reserve-NODE) are no leaks.\n"
+			"\n--repair frees addresses, counts handles anew, and deletes handles without an address and\n"
+			"affinities for blocks that are not the node's: what both looks have found in the same\n"
+			"revision, and each only if it is still that when it is written. It may be stopped, and done\n"
+			"twice. An address is doubtful where another plugin may use it unseen, as margay-ipam under\n"
+			"bridge does, or where its pod may be starting.\n"
+			"\nThe exit status is 0 where everything agrees, or was mended; 2 where problems are left;\n"
+			"1 where it could not be done.\n"},
 		{"claim", ipam_claim, "CIDR --node NAME", "give the blocks of CIDR to a node",
 			"      --node NAME       the node\n"
 			"\nCIDR lies in a pool that is enabled, and is one of its blocks or several. A block\n"

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "ctl/table.h"
 #include "model/ipam.h"
 #include "model/ippool.h"
 #include "model/ipreservation.h"
@@ -197,4 +196,87 @@ bool usage_print_ip(const struct ipam_block *b, const struct ip *ip, FILE *out)
 	vec_for_each (&a->alternate, kv)
 		fprintf(out, "  %s: %s\n", kv->name, kv->value);
 	return true;
+}
+
+void borrowed_init(struct borrowed *b)
+{
+	static const char *const heading[] = {
+		"IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"};
+
+	*b = (struct borrowed){0};
+	table_init(&b->t, array_size(heading));
+	for (unsigned i = 0; i < array_size(heading); i++)
+		table_add(&b->t, heading[i]);
+}
+
+void borrowed_done(struct borrowed *b)
+{
+	table_done(&b->t);
+}
+
+/* "pod", "default/web-0" */
+static void add_owner(struct table *t, const struct ipam_block_attr *a)
+{
+	const char *vmi = ipam_block_attr_get(a, "vmi-name"), *pod = ipam_block_attr_get(a, "pod");
+	const char *ns = ipam_block_attr_get(a, "namespace"),
+		   *type = ipam_block_attr_get(a, "type");
+
+	table_add(t, vmi ? "vmi" : pod ? "pod" : type ? type : "");
+	if (vmi || pod)
+		table_addf(t, "%s/%s", ns ? ns : "", vmi ? vmi : pod);
+	else
+		table_add(t, "");
+}
+
+void borrowed_add(struct borrowed *b, const struct ipam_block *block)
+{
+	const char *colon = block->affinity ? strchr(block->affinity, ':') : NULL;
+	const char *owner = colon ? colon + 1 : block->affinity ? block->affinity : "";
+
+	for (uint32_t i = 0; i < block->size; i++) {
+		const struct ipam_block_attr *a =
+			block->alloc[i] < 0 ? NULL : &block->attrs.v[block->alloc[i]];
+		const char *node = a ? ipam_block_attr_get(a, "node") : NULL;
+		struct ip ip;
+
+		b->n_unknown += a && !a->released_s && !node;
+		if (!node || strcmp(node, owner) == 0 || !ip_add(&block->cidr.addr, i, &ip))
+			continue;
+		table_add(&b->t, ip_str(&ip));
+		table_add(&b->t, node);
+		table_add(&b->t, prefix_str(&block->cidr));
+		table_add(&b->t, owner);
+		add_owner(&b->t, a);
+	}
+}
+
+void borrowed_print(const struct borrowed *b, FILE *out)
+{
+	table_print_box(&b->t, NULL, out);
+	if (b->n_unknown > 0)
+		fprintf(out,
+			"\nNote: found %zu IP allocations without an explicit node association. Unable "
+			"to determine if they are borrowed.\n",
+			b->n_unknown);
+}
+
+void config_print(const struct ipam_config *c, FILE *out)
+{
+	struct table t;
+
+	table_init(&t, 2);
+	table_add(&t, "PROPERTY");
+	table_add(&t, "VALUE");
+	table_add(&t, "StrictAffinity");
+	table_add(&t, c->strict_affinity ? "true" : "false");
+	table_add(&t, "AutoAllocateBlocks");
+	table_add(&t, c->auto_allocate_blocks ? "true" : "false");
+	table_add(&t, "MaxBlocksPerHost");
+	table_addf(&t, "%u", c->max_blocks_per_host);
+	table_add(&t, "KubeVirtVMAddressPersistence");
+	table_add(&t, c->vm_persistence_disabled ? "Disabled" : "Enabled");
+	table_add(&t, "IPCooldownSeconds");
+	table_addf(&t, "%u", c->cooldown_s);
+	table_print_box(&t, NULL, out);
+	table_done(&t);
 }

@@ -7,10 +7,12 @@
 #include <stdio.h>
 
 #include "base/vec.h"
+#include "ctl/table.h"
 #include "net/prefix.h"
 
 struct err;
 struct ipam_block;
+struct ipam_config;
 
 struct usage_block {
 	struct prefix cidr;
@@ -29,3 +31,17 @@ void usage_print(struct usage *u, bool with_blocks, FILE *out);
 
 /* Whose ip is; false, and nothing, where it is nobody's. */
 bool usage_print_ip(const struct ipam_block *b, const struct ip *ip, FILE *out);
+
+/* Addresses that a node has of a block that is not its own, as `ipam show --show-borrowed` prints them. */
+struct borrowed {
+	struct table t;
+	size_t n_unknown; /* addresses without a node */
+};
+
+void borrowed_init(struct borrowed *b);
+void borrowed_done(struct borrowed *b);
+void borrowed_add(struct borrowed *b, const struct ipam_block *block);
+void borrowed_print(const struct borrowed *b, FILE *out);
+
+/* As `ipam show --show-configuration` prints it. */
+void config_print(const struct ipam_config *c, FILE *out);

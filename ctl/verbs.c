@@ -37,7 +37,7 @@ const struct verb verbs[] = {
 		"\nAn IPPool gives up its blocks' affinities first. With a Node go its endpoints, their\n"
 		"addresses, its blocks, and what is configured for it alone.\n"},
 	{"node", verb_node, "status", "this node's BGP sessions", NULL},
-	{"ipam", verb_ipam, "show | check | claim | drop", "address blocks and their use", NULL},
+	{"ipam", verb_ipam, "show | check | release | ...", "address blocks and their use", NULL},
 	{"datastore", verb_datastore, "export | import | migrate | ...",
 		"move everything to another datastore", NULL},
 	{"version", verb_version, "", "this program's version, and the cluster's",

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
+#include "ctl/check.h"
 #include "ctl/columns.h"
 #include "ctl/docs.h"
 #include "ctl/node.h"
@@ -801,6 +802,77 @@ START_TEST(an_address_stays_with_whom_it_was_given_to)
 }
 END_TEST
 
+#define POD_ATTR(handle, pod, second)                                                             \
+	"{\"handle_id\":\"" handle "\",\"secondary\":{\"node\":\"n1\",\"namespace\":\"default\"," \
+	"\"pod\":\"" pod "\",\"timestamp\":\"2026-08-01 12:00:0" second " +0000 UTC\"}}"
+#define POD_WEP(pod, container, networks)                                    \
+	"{\"spec\":{\"orchestrator\":\"k8s\",\"node\":\"n1\",\"pod\":\"" pod \
+	"\",\"endpoint\":\"eth0\","                                          \
+	"\"containerID\":\"" container "\",\"ipNetworks\":[" networks "]}}"
+
+/* Kubernetes' pods: of one that has ended, or that starts, no address is known; of others the first interface's. */
+START_TEST(pods_that_have_ended_hold_what_they_had)
+{
+	static const struct {
+		const char *key, *value;
+	} objects[] = {
+		{IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-29",
+			"{\"cidr\":\"10.1.0.0/29\",\"affinity\":null,\"allocations\":[0,1,2,3,4,5,6,null],"
+			"\"unallocated\":[7],\"attributes\":[" POD_ATTR("net.c0", "ended",
+				"1") "," POD_ATTR("other.c1", "two", "1") "," POD_ATTR("net.old",
+				"anew", "1") "," POD_ATTR("net.new", "anew",
+				"2") "," POD_ATTR("net.next", "anew", "3") "," POD_ATTR("net.c5",
+				"gone", "1") "," POD_ATTR("net.c1:net1", "two", "1") "]}"},
+		{"/calico/resources/v3/projectcalico.org/nodes/n1",
+			"{\"metadata\":{\"name\":\"n1\"}}"},
+		{WEPS "n1-k8s-anew-eth0", POD_WEP("anew", "new", "\"10.1.0.3/32\"")},
+		{WEPS "n1-k8s-ended-eth0", POD_WEP("ended", "c0", "")},
+		{WEPS "n1-k8s-two-eth0", POD_WEP("two", "c1", "\"10.9.0.1/32\"")},
+	};
+	static const struct {
+		const char *ip;
+		bool managed;
+		int kind; /* N_PROBLEM_KINDS: none */
+	} cases[] = {
+		{"10.1.0.0", true, N_PROBLEM_KINDS},
+		{"10.1.0.1", true, N_PROBLEM_KINDS},
+		{"10.1.0.2", true, PROBLEM_LEAK},
+		{"10.1.0.3", true, N_PROBLEM_KINDS},
+		{"10.1.0.4", true, PROBLEM_DOUBTFUL},
+		{"10.1.0.5", true, PROBLEM_LEAK},
+		{"10.1.0.6", true, N_PROBLEM_KINDS},
+		{"10.1.0.0", false, PROBLEM_DOUBTFUL},
+		{"10.1.0.1", false, PROBLEM_DOUBTFUL},
+		{"10.1.0.2", false, PROBLEM_LEAK},
+		{"10.1.0.5", false, PROBLEM_LEAK},
+	};
+	struct store_kv kvs[array_size(objects)];
+
+	for (size_t i = 0; i < array_size(objects); i++)
+		kvs[i] = (struct store_kv){.key = (char *)(uintptr_t)objects[i].key,
+			.value = (char *)(uintptr_t)objects[i].value,
+			.len = strlen(objects[i].value),
+			.rev = 1};
+	for (size_t i = 0; i < array_size(cases); i++) {
+		int kind = N_PROBLEM_KINDS;
+		struct problem *p;
+		struct check c;
+		struct ip ip;
+
+		ck_assert_int_eq(ip_parse(cases[i].ip, &ip, NULL), 0);
+		check_ipam(kvs, array_size(kvs), cases[i].managed, &c);
+		ck_assert_uint_eq(c.n_addresses, 7);
+		ck_assert_uint_eq(check_count(&c, PROBLEM_UNREADABLE), 0);
+		vec_for_each (&c.problems, p)
+			if (ip_equal(&p->ip, &ip))
+				kind = (int)p->kind;
+		ck_assert_msg(kind == cases[i].kind, "%s, managed %d: got %d, want %d", cases[i].ip,
+			cases[i].managed, kind, cases[i].kind);
+		check_done(&c);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("ctl");
@@ -813,6 +885,7 @@ int main(void)
 	tcase_add_test(tc, yaml_is_loaded);
 	tcase_add_test(tc, yaml_is_bounded);
 	tcase_add_test(tc, an_anchor_is_no_copy);
+	tcase_add_test(tc, pods_that_have_ended_hold_what_they_had);
 	tcase_add_test(tc, an_address_stays_with_whom_it_was_given_to);
 	tcase_add_test(tc, pools_that_are_made_at_once_do_not_overlap);
 	tcase_add_test(tc, a_pool_that_is_half_made_is_disabled);

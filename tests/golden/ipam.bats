@@ -1,0 +1,326 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# margayctl ipam over a datastore file of its own, whose records the test writes as Calico has them: what it
+# prints is calicoctl's, and what it changes is read with sqlite3.
+
+bats_require_minimum_version 1.5.0
+
+setup() {
+	D=$BATS_TEST_TMPDIR
+	export MARGAY_SQLITE_PATH=$D/margay.db MARGAY_LOG_LEVEL=error
+	cd "$D" || exit
+	"$BIN/margayctl" apply -f - <<-'Y'
+		apiVersion: projectcalico.org/v3
+		kind: IPPool
+		metadata: {name: a, labels: {zone: x}}
+		spec: {cidr: 10.1.0.0/16, blockSize: 29, natOutgoing: true, nodeSelector: has(rack)}
+	Y
+}
+
+ctl() {
+	"$BIN/margayctl" "$@"
+}
+
+readonly IPAM=/calico/ipam/v2 V3=/calico/resources/v3/projectcalico.org
+readonly BLOCK=$IPAM/assignment/ipv4/block/10.1.0.0-29
+
+# What is stored under the key.
+stored() {
+	python3 - "$MARGAY_SQLITE_PATH" "$1" <<-'P'
+		import sqlite3, sys
+		for (v,) in sqlite3.connect(sys.argv[1]).execute("select value from kv where key = ?", (sys.argv[2],)):
+		    if v is not None: # a deletion
+		        print(v.decode() if isinstance(v, bytes) else v)
+	P
+}
+
+# put KEY VALUE: by another's hand; no value: it is deleted
+put() {
+	python3 - "$MARGAY_SQLITE_PATH" "$@" <<-'P'
+		import sqlite3, sys
+		db = sqlite3.connect(sys.argv[1], timeout=10)
+		db.execute("insert or replace into kv select max(rev) + 1, ?, max(rev) + 1, ? from kv",
+		           (sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None))
+		db.commit()
+	P
+}
+
+newest() {
+	python3 -c 'import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute("select max(rev) from kv"))' \
+		"$MARGAY_SQLITE_PATH"
+}
+
+resource() { # KIND PLURAL NAME SPEC [NAMESPACE]
+	put "$V3/$2/${5:+$5/}$3" "$(jq -nc --arg k "$1" --arg n "$3" --argjson s "$4" --arg ns "$5" '{kind: $k,
+		apiVersion: "projectcalico.org/v3", metadata: ({name: $n} + if $ns == "" then {} else {namespace: $ns} end),
+		spec: $s}')"
+}
+
+attr() { # HANDLE NODE [POD]
+	jq -nc --arg h "$1" --arg n "$2" --arg p "$3" '{handle_id: $h, secondary: ({node: $n} + if $p == "" then
+		{type: "reserve"} else {namespace: "default", pod: $p, timestamp: "2026-08-01 12:00:05 +0000 UTC"} end)}'
+}
+
+# A node with a pod (.0), what a pod that is gone has left (.1), reserves of this node and of one that is gone
+# (.2, .3), a virtual machine's (.4) and one in cool-down (.5); handles that count as they should.
+records() {
+	jq -nc --argjson a "$(attr net.c1 n1 web-0)" --argjson b "$(attr net.c2 n1 gone)" \
+		--argjson c "$(attr margay-reserve-n1 n1)" --argjson d "$(attr margay-reserve-n9 n9)" \
+		'{cidr: "10.1.0.0/29", affinity: "host:n1", allocations: [0, 1, 2, 3, 4, 5, null, null],
+		unallocated: [6, 7], attributes: [$a, $b, $c, $d, {handle_id: "net.vmi.default.vm1",
+			secondary: {node: "n2", namespace: "default", "vmi-name": "vm1", pod: "launcher"},
+			alternateOwnerAttrs: {node: "n3", namespace: "default"}},
+			{releasedAt: "2026-08-01T12:00:00Z"}], sequenceNumber: 10,
+		sequenceNumberForAllocation: {"0": 1, "1": 2, "2": 3, "3": 4, "4": 5}, deleted: false}' >block
+	put $BLOCK "$(cat block)"
+	put $IPAM/host/n1/ipv4/block/10.1.0.0-29 '{"state":"confirmed","deleted":false}'
+	for h in net.c1 net.c2 margay-reserve-n1 margay-reserve-n9 net.vmi.default.vm1; do
+		put $IPAM/handle/$h '{"block":{"10.1.0.0/29":1},"deleted":false}'
+	done
+	resource Node nodes n1 '{}'
+	resource WorkloadEndpoint workloadendpoints n1-k8s-web--0-eth0 '{"orchestrator":"k8s","node":"n1","pod":"web-0",
+		"containerID":"c1","endpoint":"eth0","ipNetworks":["10.1.0.0/32"]}' default
+	put $IPAM/config '{"auto_allocate_blocks":true,"ipCooldownSeconds":1200}'
+	resource ClusterInformation clusterinformations default \
+		'{"clusterGUID":"d5c2","clusterType":"k8s,bgp","datastoreReady":true}'
+}
+
+has() {
+	[[ $output == *"$1"* ]] || { echo "want: $1"; echo "got: $output"; false; }
+}
+
+lacks() {
+	[[ $output != *"$1"* ]] || { echo "not wanted: $1"; echo "got: $output"; false; }
+}
+
+# same TEXT: the output of the last run
+same() {
+	diff <(echo "$1") <(echo "$output")
+}
+
+@test "show --ip: owners, the alternate one too" {
+	records
+	run -0 ctl ipam show --ip 10.1.0.4
+	same 'IP 10.1.0.4 is in use
+Handle ID: net.vmi.default.vm1
+Active Owner Attributes:
+  namespace: default
+  node: n2
+  pod: launcher
+  vmi-name: vm1
+Alternate Owner Attributes:
+  namespace: default
+  node: n3'
+	run -0 ctl ipam show --ip=10.1.0.5
+	same 'IP 10.1.0.5 is in use
+Handle ID: <none>
+No Active Owner attributes defined'
+	run -0 ctl ipam show --ip=10.1.0.6
+	same '10.1.0.6 is not assigned'
+}
+
+@test "show --show-borrowed and --show-configuration" {
+	records
+	run -0 ctl ipam show --show-borrowed
+	same '+----------+----------------+-------------+-------------+---------+--------------+
+| IP       | BORROWING-NODE | BLOCK       | BLOCK OWNER | TYPE    | ALLOCATED-TO |
++----------+----------------+-------------+-------------+---------+--------------+
+| 10.1.0.3 | n9             | 10.1.0.0/29 | n1          | reserve |              |
+| 10.1.0.4 | n2             | 10.1.0.0/29 | n1          | vmi     | default/vm1  |
++----------+----------------+-------------+-------------+---------+--------------+'
+	# A block of nobody's, and an address that does not say whose it is.
+	put $BLOCK "$(jq -c '.affinity = null | del(.attributes[1].secondary)' block)"
+	run -0 ctl ipam show --show-borrowed
+	has '| 10.1.0.0 | n1             | 10.1.0.0/29 |             | pod     | default/web-0 |'
+	has '
+Note: found 1 IP allocations without an explicit node association. Unable to determine if they are borrowed.'
+	run -0 ctl ipam show --show-configuration
+	same '+------------------------------+---------+
+| PROPERTY                     | VALUE   |
++------------------------------+---------+
+| StrictAffinity               | false   |
+| AutoAllocateBlocks           | true    |
+| MaxBlocksPerHost             | 0       |
+| KubeVirtVMAddressPersistence | Enabled |
+| IPCooldownSeconds            | 1200    |
++------------------------------+---------+'
+	put $IPAM/config
+	run -0 ctl ipam show --show-configuration
+	has '| AutoAllocateBlocks           | true    |'
+	run -1 ctl ipam show --show-borrowed --show-blocks
+	has "want one of its options, or none"
+}
+
+@test "check prints what calicoctl prints" {
+	records
+	put $IPAM/handle/net.empty '{"block":{"10.1.0.0/29":1},"deleted":false}'
+	put $IPAM/handle/net.vmi.default.vm1
+	resource Node nodes n2 '{"bgp":{"ipv4IPIPTunnelAddr":"10.1.0.7"}}'
+	resource WorkloadEndpoint workloadendpoints n1-cni-x-eth0 '{"node":"n1","ipNetworks":["192.0.2.9/32"]}' default
+	run -2 --separate-stderr ctl ipam check
+	output=$(sed '/^Check complete/q' <<<"$output")
+	same 'Checking IPAM for inconsistencies...
+
+Loading all IPAM blocks...
+Found 1 IPAM blocks.
+ IPAM block 10.1.0.0/29 affinity=host:n1:
+IPAM blocks record 6 allocations.
+
+Loading all IPAM pools...
+  10.1.0.0/16
+Found 1 active IP pools.
+
+Loading all nodes.
+Found 1 node tunnel IPs.
+
+Loading all service load balancer IPs.
+No configuration for LoadBalancer kubecontroller found, skipping service check
+
+Loading all workload endpoints.
+Found 2 workload IPs.
+Workloads and nodes are using 3 IPs.
+
+Loading all handles
+Looking for top (up to 20) nodes by allocations...
+  n1 has 4 allocations
+  n2 has 1 allocations
+  n9 has 1 allocations
+Node with most allocations has 4; median is 1
+
+Scanning for IPs that are allocated but not actually in use...
+Found 2 IPs that are allocated in IPAM but not actually in use.
+Scanning for IPs that are in use by a workload or node but not allocated in IPAM...
+Found 1 in-use IPs that are not in active IP pools.
+Found 1 in-use IPs that are in active IP pools but have no corresponding IPAM allocation.
+
+Scanning for IPAM handles with no matching IPs...
+Found 1 handles with no matching IPs (and 4 handles with matches).
+Scanning for IPs with missing handle...
+Found 1 handles mentioned in blocks with no matching handle resource.
+Validating IPAMBlock structures...
+Found 0 invalid IPAMBlocks.
+Check complete; found 5 problems.'
+	run -2 --separate-stderr ctl ipam check --show-problem-ips
+	has '
+  10.1.0.1 leaked; attrs Main:net.c2 Extra:namespace=default,node=n1,pod=gone,timestamp=2026-08-01 12:00:05 +0000 UTC
+  10.1.0.3 leaked; attrs Main:margay-reserve-n9 Extra:node=n9,type=reserve
+Found 2 IPs'
+	has '  10.1.0.7 in use by Node(n2) and in active IPAM pool but has no IPAM allocation.'
+	has '  192.0.2.9 in use by Workload(default/n1-cni-x-eth0) is not in any active IP pool.'
+	has "  net.vmi.default.vm1 is in use in a block but doesn't exist."
+	lacks "net.empty doesn't"
+	lacks "10.1.0.0 allocated"
+	run -2 --separate-stderr ctl ipam check --show-all-ips
+	has ' IPAM block 10.1.0.0/29 affinity=host:n1:
+  10.1.0.0 allocated; attrs Main:net.c1 Extra:namespace=default,node=n1,pod=web-0,timestamp=2026-08-01 12:00:05 +0000 UTC
+'
+	has '  10.1.0.5 allocated; attrs Main:<none> Extra:'
+	has '  10.1.0.7 belongs to Node(n2)'
+	has '  10.1.0.0 belongs to Workload(default/n1-k8s-web--0-eth0)'
+	has "  net.empty doesn't have any active IPs."
+	# And what that means.
+	has '
+Addresses that nobody uses: 2
+  10.1.0.1 was given to pod default/gone, and no endpoint has it
+  10.1.0.3 is held as reserve of node n9, which does not exist
+'
+	has "What to do: margayctl ipam check --repair frees them."
+	has '
+Addresses in use that no block gives away: 1
+  the tunnel of node n2 has 10.1.0.7, and no block gives it away
+'
+}
+
+@test "check of what agrees" {
+	run -0 --separate-stderr ctl ipam check
+	has "Check complete; found 0 problems."
+	[ -z "$stderr" ]
+	# Locked, too, and it writes nothing.
+	records
+	ctl datastore lock
+	before=$(newest)
+	run -2 ctl ipam check
+	[ "$(newest)" = "$before" ]
+	run -1 ctl ipam check --repair --quarantine 0
+	has "is locked"
+	MARGAY_SQLITE_PATH=/nowhere.db run -1 ctl ipam check
+}
+
+@test "check --repair mends, and only what it says" {
+	records
+	put $IPAM/config
+	put $IPAM/handle/net.empty '{"block":{"10.1.0.0/29":1},"deleted":false}'
+	put $IPAM/handle/net.c1 '{"block":{"10.1.0.0/29":3,"10.9.0.0/26":1},"deleted":false}'
+	put $IPAM/handle/net.vmi.default.vm1
+	put $IPAM/host/n2/ipv4/block/10.1.0.0-29 '{"state":"confirmed","deleted":false}'
+	put $IPAM/host/n2/ipv4/block/10.1.0.8-29 '{"state":"pending","deleted":false}'
+	resource Node nodes n2 '{"bgp":{"ipv4IPIPTunnelAddr":"10.1.0.7"}}'
+	run -2 --separate-stderr ctl ipam check
+	lacks 10.1.0.8 # somebody may be about it
+	run -2 ctl ipam check --repair --quarantine 1
+	has "margayctl: 9 problems, as it seems: what is still so in 1 s will be repaired"
+	has '
+  released 10.1.0.1 (handle net.c2)
+  released 10.1.0.3 (handle margay-reserve-n9)
+'
+	has "deleted handle net.empty"
+	has "counted handle net.vmi.default.vm1 anew"
+	has "deleted the affinity of node n2 for block 10.1.0.0/29"
+	has "deleted the affinity of node n2 for block 10.1.0.8/29"
+	has "left: the tunnel of node n2 has 10.1.0.7, and no block gives it away"
+	[ "$(stored $BLOCK | jq -c '[.allocations[] | . == null]')" = '[false,true,false,true,false,true,true,true]' ]
+	[ "$(stored $IPAM/handle/net.c1)" = '{"block":{"10.1.0.0/29":1},"deleted":false}' ]
+	[ "$(stored $IPAM/handle/net.vmi.default.vm1)" = '{"block":{"10.1.0.0/29":1},"deleted":false}' ]
+	for gone in handle/net.empty handle/net.c2 handle/margay-reserve-n9 host/n2/ipv4/block/10.1.0.0-29 \
+		host/n2/ipv4/block/10.1.0.8-29; do
+		[ -z "$(stored $IPAM/$gone)" ]
+	done
+	[ -n "$(stored $IPAM/host/n1/ipv4/block/10.1.0.0-29)" ]
+	# Once more: one that is not for a program is left.
+	run -2 ctl ipam check --repair --quarantine 0
+	has "Repaired 0 of 1 problems."
+	resource Node nodes n2 '{}'
+	run -0 --separate-stderr ctl ipam check --repair --quarantine 0
+	has "found 0 problems"
+}
+
+@test "check --repair leaves what is another's by the second look" {
+	records
+	put $IPAM/config
+	ctl ipam check --repair --quarantine 3 >out 2>said 3>&- &
+	repair=$!
+	until [ -s said ]; do sleep 0.05; done
+	# The pod is back, and its node; and the address is given anew, to the same handle.
+	resource Node nodes n9 '{}'
+	put $BLOCK "$(jq -c '.sequenceNumber = 11 | .sequenceNumberForAllocation["1"] = 10' block)"
+	wait $repair
+	grep -q "found 0 problems" out
+	[ "$(stored $BLOCK | jq -c '.allocations[0:5]')" = '[0,1,2,3,4]' ]
+	run -0 ctl ipam check --repair --quarantine 0
+	has "released 10.1.0.1 (handle net.c2)"
+}
+
+@test "what may be in use unseen is freed by --force alone" {
+	records
+	put $IPAM/config
+	put $V3/workloadendpoints/default/n1-k8s-web--0-eth0
+	run -2 ctl ipam check --repair --quarantine 0
+	has "Addresses that nobody seems to use: 2
+  10.1.0.0 was given to pod default/web-0, and no endpoint has it (no endpoint at all is on node n1: another plugin may use the addresses there)"
+	has "left: 10.1.0.0 was given"
+	has "Repaired 1 of 3 problems."
+	[ "$(stored $BLOCK | jq -c '.allocations | length - (map(select(. == null)) | length)')" = 4 ]
+	run -0 ctl ipam check --repair --quarantine 0 --force
+	has "released 10.1.0.0 (handle net.c1)"
+	# What the pod got later than what it is known to have: it is about to be told.
+	records
+	put $IPAM/config
+	put $BLOCK "$(jq -c '.attributes[1].secondary.pod = "web-0" |
+		.attributes[1].secondary.timestamp = "2026-08-01 12:00:06 +0000 UTC"' block)"
+	run -2 ctl ipam check --repair --quarantine 0
+	has "left: 10.1.0.1 was given to pod default/web-0, and no endpoint has it (that was not before the one which the pod has on node n1)"
+	put $BLOCK "$(jq -c '.attributes[1].secondary.pod = "web-0" |
+		.attributes[1].secondary.timestamp = "2026-08-01 12:00:04 +0000 UTC"' block)"
+	run -0 ctl ipam check --repair --quarantine 0
+	has "released 10.1.0.1 (handle net.c2)"
+}
