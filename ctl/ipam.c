@@ -247,6 +247,14 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"bridge does, or where its pod may be starting.\n"
 			"\nThe exit status is 0 where everything agrees, or was mended; 2 where problems are left;\n"
 			"1 where it could not be done.\n"},
+		{"configure", ipam_configure, "--OPTION VALUE...", "what IPAM goes by",
+			"      --strictaffinity BOOL        no node takes addresses of another's blocks\n"
+			"      --auto-allocate-blocks BOOL  nodes take new blocks by themselves\n"
+			"      --max-blocks-per-host N      at most; 0: 20. Wants strict affinity\n"
+			"      --kubevirt-ip-persistence Enabled|Disabled\n"
+			"      --ip-cooldown-seconds N      before an address is given again, 0 to 1200\n"
+			"\nIn Kubernetes this is the resource IPAMConfiguration default; elsewhere that resource has no\n"
+			"effect on addresses, as in Calico.\n"},
 		{"claim", ipam_claim, "CIDR --node NAME", "give the blocks of CIDR to a node",
 			"      --node NAME       the node\n"
 			"\nCIDR lies in a pool that is enabled, and is one of its blocks or several. A block\n"

@@ -151,6 +151,36 @@ Note: found 1 IP allocations without an explicit node association. Unable to det
 	has "want one of its options, or none"
 }
 
+@test "configure says what was set, and refuses what makes no sense" {
+	run -0 ctl ipam configure --strictaffinity=true --max-blocks-per-host=4 --kubevirt-ip-persistence=Disabled \
+		--ip-cooldown-seconds=30
+	same 'Successfully set StrictAffinity to: true
+Successfully set MaxBlocksPerHost to: 4
+Successfully set KubeVirtVMAddressPersistence to: Disabled
+Successfully set IPCooldownSeconds to: 30'
+	[ "$(stored $IPAM/config)" = '{"strict_affinity":true,"auto_allocate_blocks":true,"maxBlocksPerHost":4,"kubeVirtVMAddressPersistence":"Disabled","ipCooldownSeconds":30}' ]
+	# One option leaves the others as they are.
+	run -1 ctl ipam configure --strictaffinity=false
+	has "MaxBlocksPerHost is 4, and StrictAffinity would be false"
+	run -0 ctl ipam configure --auto-allocate-blocks=false
+	same 'Successfully set AutoAllocateBlocks to: false'
+	run -1 ctl ipam configure --strictaffinity=false --max-blocks-per-host=0
+	has "StrictAffinity and AutoAllocateBlocks would both be false"
+	[ "$(stored $IPAM/config)" = '{"strict_affinity":true,"maxBlocksPerHost":4,"kubeVirtVMAddressPersistence":"Disabled","ipCooldownSeconds":30}' ]
+	run -1 ctl ipam configure --ip-cooldown-seconds=1201
+	has '--ip-cooldown-seconds: "1201": want a number from 0 to 1200'
+	run -1 ctl ipam configure --kubevirt-ip-persistence=maybe
+	has '--kubevirt-ip-persistence: "maybe": want Enabled or Disabled'
+	run -1 ctl ipam configure --strictaffinity=maybe
+	run -1 ctl ipam configure
+	has "want one of its options at least"
+	# The resource is another object, as in Calico.
+	[ -z "$(stored $V3/ipamconfigurations/default)" ]
+	put $IPAM/config '{"strict'
+	run -1 ctl ipam configure --strictaffinity=true
+	has "ipam configure: IPAM configuration: line 1"
+}
+
 @test "check prints what calicoctl prints" {
 	records
 	put $IPAM/handle/net.empty '{"block":{"10.1.0.0/29":1},"deleted":false}'
