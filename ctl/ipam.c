@@ -247,6 +247,14 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"bridge does, or where its pod may be starting.\n"
 			"\nThe exit status is 0 where everything agrees, or was mended; 2 where problems are left;\n"
 			"1 where it could not be done.\n"},
+		{"release", ipam_release, "--ip ADDRESS | --from-report FILE",
+			"give addresses back",
+			"      --ip ADDRESS      this one\n"
+			"      --from-report FILE  what no report of ipam check -o knows a user of; of several reports\n"
+			"                        (the option may be repeated), what is in each. Handles, too\n"
+			"      --force           though the datastore is not locked, or the report is another version's\n"
+			"\nWho has the address keeps it: this is for what was left over. Of a report, an address goes\n"
+			"if it is still the same allocation; ipam check --repair needs neither lock nor report.\n"},
 		{"configure", ipam_configure, "--OPTION VALUE...", "what IPAM goes by",
 			"      --strictaffinity BOOL        no node takes addresses of another's blocks\n"
 			"      --auto-allocate-blocks BOOL  nodes take new blocks by themselves\n"

@@ -12,6 +12,7 @@ struct store_list;
 
 int ipam_show(struct ctl *c, int argc, char **argv);
 int ipam_check(struct ctl *c, int argc, char **argv);
+int ipam_release(struct ctl *c, int argc, char **argv);
 int ipam_configure(struct ctl *c, int argc, char **argv);
 
 /* Everything under prefix; what is wrong was said. */

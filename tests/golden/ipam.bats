@@ -181,6 +181,23 @@ Successfully set IPCooldownSeconds to: 30'
 	has "ipam configure: IPAM configuration: line 1"
 }
 
+@test "release --ip" {
+	records
+	put $IPAM/config
+	run -0 ctl ipam release --ip=10.1.0.1
+	same 'Successfully released IP address 10.1.0.1'
+	[ "$(stored $BLOCK | jq -c '[.allocations[1], .sequenceNumber]')" = '[null,11]' ]
+	[ -z "$(stored $IPAM/handle/net.c2)" ]
+	run -1 ctl ipam release --ip=10.1.0.1
+	same 'margayctl: IP address 10.1.0.1 is not assigned'
+	run -1 ctl ipam release --ip=10.1.0
+	has 'ipam release: --ip: "10.1.0"'
+	ctl datastore lock
+	run -1 ctl ipam release --ip=10.1.0.0
+	has "is locked"
+	[ -n "$(stored $IPAM/handle/net.c1)" ]
+}
+
 @test "check prints what calicoctl prints" {
 	records
 	put $IPAM/handle/net.empty '{"block":{"10.1.0.0/29":1},"deleted":false}'
@@ -353,4 +370,63 @@ Addresses in use that no block gives away: 1
 		.attributes[1].secondary.timestamp = "2026-08-01 12:00:04 +0000 UTC"' block)"
 	run -0 ctl ipam check --repair --quarantine 0
 	has "released 10.1.0.1 (handle net.c2)"
+}
+
+@test "the report, and release by it" {
+	records
+	put $IPAM/config
+	put $IPAM/handle/net.empty '{"block":{"10.1.0.0/29":1},"deleted":false}'
+	run -2 ctl ipam check -o early.json
+	ctl datastore lock
+	run -2 ctl ipam check --output=report.json
+	[ "$(jq -c 'del(.allocations)' report.json)" = "$(jq -nc --arg v "$(ctl version | sed -n 's/Client Version: *//p')" \
+		--arg r "$(ctl get clusterinformation -o json | jq -r .metadata.resourceVersion)" \
+		--arg h "$(jq -r '.leakedHandles[0].Revision' early.json)" '{version: $v, clusterGUID: "d5c2",
+		datastoreLocked: true, clusterInformationRevision: $r, clusterType: "k8s,bgp",
+		leakedHandles: [{ID: "net.empty", UID: null, Revision: $h}]}')" ]
+	[ "$(jq -c '[.allocations[][] | select(.inUse | not) | .ip]' report.json)" = '["10.1.0.1","10.1.0.3","10.1.0.5"]' ]
+	[ "$(jq -c '.allocations["10.1.0.3"]' report.json)" = '[{"ip":"10.1.0.3","handle":"margay-reserve-n9","sequenceNumber":4,"node":"n9","type":"reserve","inUse":false,"borrowed":true,"owners":null}]' ]
+	[ "$(jq -c '.allocations["10.1.0.5"][0] | [.coolingDown, .inUse]' report.json)" = '[true,false]' ]
+	[ "$(jq -c '[.allocations["10.1.0.2", "10.1.0.4"][0].owners]' report.json)" = '[["Reserve(n1)"],["VirtualMachine(default/vm1)"]]' ]
+	[ "$(jq -c '.allocations["10.1.0.0"]' report.json)" = '[{"ip":"10.1.0.0","handle":"net.c1","sequenceNumber":1,"pod":"web-0","namespace":"default","node":"n1","creationTimestamp":"2026-08-01 12:00:05 +0000 UTC","inUse":true,"owners":["Workload(default/n1-k8s-web--0-eth0)"]}]' ]
+	# Of another cluster, another version, another time; unlocked.
+	jq '.clusterGUID = "x"' report.json >other.json
+	run -1 ctl ipam release --from-report other.json --force
+	has 'clusterGUID: got "x", want "d5c2"'
+	jq '.version = "v3.30.0"' report.json >other.json
+	run -1 ctl ipam release --from-report other.json
+	has 'got "v3.30.0", want '
+	run -1 ctl ipam release --from-report early.json
+	has "the provided reports are all stale"
+	echo '{"allocations":{"10.1.0.1":[{"inUse":false}]}}' >other.json
+	run -1 ctl ipam release --from-report other.json
+	has 'other.json: allocation "10.1.0.1": want what ipam check -o has written'
+	# .3 is given anew meanwhile, .5 was in cool-down; by both reports.
+	put $BLOCK "$(jq -c '.sequenceNumber = 11 | .sequenceNumberForAllocation["3"] = 10' block)"
+	run -0 ctl ipam release --from-report early.json --from-report=report.json
+	same "Releasing 2 old IPs...
+Released 1 IPs successfully
+1 addresses marked as leaked in the report have been given anew since, and stay.
+Deleting 1 handles...
+Key: '.' = Deleted OK; 'x' = skip, handle missing/changed.
+.
+Released 1 handles; 0 skipped; 0 errors.
+You may now unlock the data store."
+	[ "$(stored $BLOCK | jq -c '[.allocations[0:5][] == null]')" = '[false,true,false,false,false]' ]
+	[ -z "$(stored $IPAM/handle/net.empty)$(stored $IPAM/handle/net.c2)" ]
+	[ -n "$(stored $IPAM/handle/net.c1)" ]
+	run -0 ctl ipam release --from-report report.json
+	has "Released 0 IPs successfully
+1 addresses marked as leaked in the report had already been cleaned up."
+	has "x
+Released 0 handles; 1 skipped; 0 errors."
+	ctl datastore unlock
+	run -2 ctl ipam check -o report.json
+	run -1 ctl ipam release --from-report report.json
+	has "data store is not locked"
+	run -0 ctl ipam release --from-report report.json --force
+	has "WARNING: Data store is not locked. Ignoring due to --force option"
+	has "Released 1 IPs successfully"
+	run -0 ctl ipam check -o /dev/stdout
+	[ "$(sed -n '/^{/,$p' <<<"$output" | jq -r .clusterGUID)" = d5c2 ]
 }
