@@ -263,6 +263,12 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"      --ip-cooldown-seconds N      before an address is given again, 0 to 1200\n"
 			"\nIn Kubernetes this is the resource IPAMConfiguration default; elsewhere that resource has no\n"
 			"effect on addresses, as in Calico.\n"},
+		{"split", ipam_split, "N --cidr CIDR | --name POOL", "make N pools of one",
+			"      --cidr CIDR       of this pool\n"
+			"      --name POOL       called so\n"
+			"\nN is a power of two. The pools are called split-POOL-0 and so on, and are otherwise as it was;\n"
+			"blocks and addresses in use stay. The datastore has to be locked meanwhile (margayctl\n"
+			"datastore lock). One that was interrupted goes on when it is started again.\n"},
 		{"claim", ipam_claim, "CIDR --node NAME", "give the blocks of CIDR to a node",
 			"      --node NAME       the node\n"
 			"\nCIDR lies in a pool that is enabled, and is one of its blocks or several. A block\n"

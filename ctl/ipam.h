@@ -14,6 +14,7 @@ int ipam_show(struct ctl *c, int argc, char **argv);
 int ipam_check(struct ctl *c, int argc, char **argv);
 int ipam_release(struct ctl *c, int argc, char **argv);
 int ipam_configure(struct ctl *c, int argc, char **argv);
+int ipam_split(struct ctl *c, int argc, char **argv);
 
 /* Everything under prefix; what is wrong was said. */
 int ipam_list(struct ctl *c, const char *prefix, struct store_list *ret);

@@ -67,6 +67,7 @@ int main(int argc, char **argv)
 			"  margayctl ipam show [--show-blocks]  addresses in use, by pool and block\n"
 			"  margayctl ipam check [--repair]      whether the records of addresses agree\n"
 			"  margayctl ipam release --ip ADDRESS  give an address back\n"
+			"  margayctl ipam configure|split       what IPAM goes by; several pools of one\n"
 			"  margayctl ipam claim CIDR --node N   give blocks to a node\n"
 			"  margayctl ipam drop CIDR             delete a block that cannot be read\n"
 			"  margayctl datastore migrate --to FILE  move everything to another datastore\n"

@@ -504,13 +504,13 @@ put() {
 	run ctl --help
 	[ "$status" -eq 0 ]
 	has MARGAY_SQLITE_PATH
-	for verb in apply create replace get delete "ipam show" "ipam check" "ipam claim" "ipam drop" "ipam release" "ipam configure" "node status" version; do
+	for verb in apply create replace get delete "ipam show" "ipam check" "ipam claim" "ipam drop" "ipam release" "ipam configure" "ipam split" "node status" version; do
 		# shellcheck disable=SC2086 # words
 		run ctl $verb --help
 		[ "$status" -eq 0 ]
 		has "margayctl $verb"
 	done
-	for verb in "" gett "get" "apply" "apply pools.yaml" "delete" "delete pool" "ipam" "ipam claim" "ipam drop" "ipam release" "ipam configure" "ipam check x" "ipam check --force" "node" "node x" "get pool --nope" "version x"; do
+	for verb in "" gett "get" "apply" "apply pools.yaml" "delete" "delete pool" "ipam" "ipam claim" "ipam drop" "ipam release" "ipam configure" "ipam split 2" "ipam check x" "ipam check --force" "node" "node x" "get pool --nope" "version x"; do
 		# shellcheck disable=SC2086 # words
 		run ctl $verb
 		[ "$status" -eq 1 ] || { echo "$verb: $status"; false; }

@@ -430,3 +430,57 @@ Released 0 handles; 1 skipped; 0 errors."
 	run -0 ctl ipam check -o /dev/stdout
 	[ "$(sed -n '/^{/,$p' <<<"$output" | jq -r .clusterGUID)" = d5c2 ]
 }
+
+@test "split" {
+	records
+	run -1 ctl ipam split 4 --cidr 10.1.0.0/16
+	has "is not locked: margayctl datastore lock"
+	ctl datastore lock
+	for n in 0 1 3 6 x 2048; do
+		run -1 ctl ipam split $n --cidr 10.1.0.0/16
+		has "want a power of two from 2 to 1024"
+	done
+	run -1 ctl ipam split 4 --cidr 10.2.0.0/16
+	has "there is no IPPool 10.2.0.0/16"
+	run -0 ctl ipam split 4 --cidr=10.1.0.0/16
+	same 'IP Pool a was successfully split into 4 smaller pools.
+Created split-a-0 with CIDR 10.1.0.0/18.
+Created split-a-1 with CIDR 10.1.64.0/18.
+Created split-a-2 with CIDR 10.1.128.0/18.
+Created split-a-3 with CIDR 10.1.192.0/18.
+Unlock the datastore now: margayctl datastore unlock'
+	[ "$(ctl get ippools -o name | xargs)" = "ippool/split-a-0 ippool/split-a-1 ippool/split-a-2 ippool/split-a-3" ]
+	[ "$(stored $V3/ippools/split-a-3 | jq -c '[.metadata.labels, .spec]')" = '[{"zone":"x"},{"cidr":"10.1.192.0/18","vxlanMode":"Never","ipipMode":"Never","natOutgoing":true,"blockSize":29,"nodeSelector":"has(rack)","allowedUses":["Workload","Tunnel"],"assignmentMode":"Automatic"}]' ]
+	[ "$(for i in 0 1 2 3; do stored $V3/ippools/split-a-$i | jq -r .metadata.uid; done | sort -u | wc -l)" = 4 ]
+	[ "$(stored $BLOCK)" = "$(cat block)" ]
+	ctl datastore unlock
+	ctl ipam claim 10.1.192.0/29 --node n1
+	run -0 ctl ipam show
+	has "| IP Pool  | 10.1.0.0/18   |"
+	# No further than its blocks.
+	ctl datastore lock
+	run -0 ctl ipam split 1024 --name split-a-0
+	run -1 ctl ipam split 4 --name split-split-a-0-0
+	has "IPPool split-split-a-0-0: 10.1.0.0/28 in 4 parts: want at most 2, since a block has a /29"
+}
+
+@test "a split that was interrupted goes on" {
+	records
+	ctl datastore lock
+	sql() {
+		python3 -c 'import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute(sys.argv[2]); db.commit()' \
+			"$MARGAY_SQLITE_PATH" "$1"
+	}
+	for verb in INSERT UPDATE; do
+		sql "CREATE TRIGGER on_$verb BEFORE $verb ON kv WHEN new.key LIKE '%/ippools/split-a-1' BEGIN SELECT RAISE(ABORT, 'no'); END"
+	done
+	run -1 ctl ipam split 2 --name a
+	has "IPPool a: is disabled, and split in part; the same again goes on: IPPool split-a-1: "
+	[ "$(stored $V3/ippools/a | jq .spec.disabled)" = true ]
+	sql "DROP TRIGGER on_INSERT"
+	sql "DROP TRIGGER on_UPDATE"
+	run -1 ctl ipam split 4 --name a
+	has "overlaps IPPool split-a-0, which is 10.1.0.0/17"
+	run -0 ctl ipam split 2 --name a
+	[ "$(ctl get ippools -o name | xargs)" = "ippool/split-a-0 ippool/split-a-1" ]
+}
