@@ -4,7 +4,7 @@
  * with getopt_long; the parameters that all programs share are gone from argv by then.
  *
  * Results go to stdout, what is wrong to stderr as "margayctl: ...", one line each; the exit status is
- * 1 when anything that was asked for was not done.
+ * 1 when anything that was asked for was not done; `ipam check` tells by 2 of what it has found.
  */
 #pragma once
 

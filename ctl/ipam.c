@@ -222,7 +222,7 @@ static int ipam_drop(struct ctl *c, int argc, char **argv)
 int verb_ipam(struct ctl *c, int argc, char **argv)
 {
 	static const struct verb table[] = {
-		{"show", ipam_show, "[--show-blocks | --ip ADDRESS | ...]", "addresses in use",
+		{"show", ipam_show, "[--show-blocks | --ip A | ...]", "addresses in use",
 			"      --show-blocks     each pool's blocks, too\n"
 			"      --ip ADDRESS      whose this address is\n"
 			"      --show-borrowed   addresses that nodes have of other nodes' blocks\n"
@@ -247,8 +247,7 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"bridge does, or where its pod may be starting.\n"
 			"\nThe exit status is 0 where everything agrees, or was mended; 2 where problems are left;\n"
 			"1 where it could not be done.\n"},
-		{"release", ipam_release, "--ip ADDRESS | --from-report FILE",
-			"give addresses back",
+		{"release", ipam_release, "--ip A | --from-report FILE...", "give addresses back",
 			"      --ip ADDRESS      this one\n"
 			"      --from-report FILE  what no report of ipam check -o knows a user of; of several reports\n"
 			"                        (the option may be repeated), what is in each. Handles, too\n"
@@ -261,8 +260,8 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"      --max-blocks-per-host N      at most; 0: 20. Wants strict affinity\n"
 			"      --kubevirt-ip-persistence Enabled|Disabled\n"
 			"      --ip-cooldown-seconds N      before an address is given again, 0 to 1200\n"
-			"\nIn Kubernetes this is the resource IPAMConfiguration default; elsewhere that resource has no\n"
-			"effect on addresses, as in Calico.\n"},
+			"\nKubernetes has it as the resource IPAMConfiguration default; elsewhere that resource has\n"
+			"no effect on addresses, as in Calico.\n"},
 		{"split", ipam_split, "N --cidr CIDR | --name POOL", "make N pools of one",
 			"      --cidr CIDR       of this pool\n"
 			"      --name POOL       called so\n"

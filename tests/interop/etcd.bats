@@ -243,6 +243,43 @@ cluster_is_made() {
 	ip route show type blackhole 10.244.66.128/29 | grep 10.244.66.128
 }
 
+# What the verbs print is in golden/ipam.bats; here is that they write what etcd, and Calico's client, takes.
+@test "addresses are checked, mended, released and split" {
+	put $IPAM/host/node1/ipv4/block/10.244.66.128-29 affinity
+	put $IPAM/assignment/ipv4/block/10.244.66.128-29 block-used
+	put $IPAM/handle/k8s-pod-network.0f3c1d handle
+	etcdctl put $IPAM/handle/ipip-tunnel-addr-node1 '{"block":{"10.244.66.128/29":1},"deleted":false}'
+	etcdctl put $IPAM/handle/margay-reserve-node1 '{"block":{"10.244.66.128/29":1},"deleted":false}'
+	etcdctl put $IPAM/host/node2/ipv4/block/10.244.66.128-29 '{"state":"confirmed","deleted":false}'
+	etcdctl put $V3/nodes/node1 '{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"node1"},
+		"spec":{"bgp":{"ipv4IPIPTunnelAddr":"10.244.66.128"}}}'
+	etcdctl put $V3/clusterinformations/default '{"kind":"ClusterInformation","apiVersion":"projectcalico.org/v3",
+		"metadata":{"name":"default"},"spec":{"clusterGUID":"d5c2","datastoreReady":true}}'
+	jq '.spec.blockSize = 29' "$GOLDEN/pool.json" | "$BIN/margayctl" apply -f -
+	# The pod's container ended, and nobody said so; a handle has nothing; an affinity is stale.
+	run -2 "$BIN/margayctl" ipam check --repair --quarantine 0
+	echo "$output"
+	[[ $output == *"(no endpoint at all is on node node1: "* ]]
+	[[ $output == *"deleted handle margay-reserve-node1"* ]]
+	[[ $output == *"deleted the affinity of node node2 for block 10.244.66.128/29"* ]]
+	[ -z "$(value $IPAM/handle/margay-reserve-node1)$(value $IPAM/host/node2/ipv4/block/10.244.66.128-29)" ]
+	same $IPAM/host/node1/ipv4/block/10.244.66.128-29 affinity
+	run -0 "$BIN/margayctl" ipam configure --strictaffinity=true --max-blocks-per-host=4
+	[ "$(value $IPAM/config)" = '{"strict_affinity":true,"auto_allocate_blocks":true,"maxBlocksPerHost":4,"kubeVirtVMAddressPersistence":"Enabled"}' ]
+	etcdctl del $IPAM/config
+	"$BIN/margayctl" datastore lock
+	run -2 "$BIN/margayctl" ipam check -o report
+	run -0 "$BIN/margayctl" ipam release --from-report report
+	[[ $output == *"Released 1 IPs successfully"* ]]
+	[ "$(value $IPAM/assignment/ipv4/block/10.244.66.128-29 | jq '[.allocations[] | values] | length')" = 1 ]
+	[ -z "$(value $IPAM/handle/k8s-pod-network.0f3c1d)" ]
+	run -0 "$BIN/margayctl" ipam split 2 --name "$(jq -r .metadata.name "$GOLDEN/pool.json")"
+	"$BIN/margayctl" datastore unlock
+	run -0 "$BIN/margayctl" ipam check
+	run -0 "$BIN/margayctl" ipam release --ip=10.244.66.128
+	[ -z "$(value $IPAM/handle/ipip-tunnel-addr-node1)" ]
+}
+
 @test "what is wrong is said in one line" {
 	run -1 "$BIN/margayctl" get nodes --etcd-endpoints http://127.0.0.1:1
 	[[ $output == "margayctl: "*"datastore http://127.0.0.1:1: Failed to connect to 127.0.0.1 port 1"*": check ETCD_ENDPOINTS, and that etcd runs there" ]]

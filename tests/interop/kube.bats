@@ -378,6 +378,71 @@ pod_asks() {
 	done
 }
 
+custom() { # KIND PLURAL NAME SPEC
+	post application/json "/apis/$GROUP/$2" "$(jq -nc --arg g "$GROUP" --arg k "$1" --arg n "$3" --argjson s "$4" \
+		'{kind: $k, apiVersion: $g, metadata: {name: $n}, spec: $s}')"
+}
+
+check_and_mend() {
+	local config=ipamconfigs deleted='"false"'
+	[ "$GROUP" = crd.projectcalico.org/v1 ] || config=ipamconfigurations deleted=false
+	make_node
+	"$BIN/margayctl" apply -f - <<<'{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{"name":"p"},
+		"spec":{"cidr":"10.244.0.0/16","blockSize":24}}'
+	make_pod
+	ip netns add web-0
+	cni ADD >result.json
+	ip netns del web-0
+	address=$(jq -r '.ips[0].address' result.json)
+	run -0 "$BIN/margayctl" ipam check
+	# A pod that has ended has no address as an endpoint, and keeps it until it is taken down.
+	api -f -X PATCH -H 'Content-Type: application/merge-patch+json' --data-binary '{"status":{"phase":"Succeeded"}}' \
+		/api/v1/namespaces/default/pods/web-0/status >/dev/null
+	run -0 "$BIN/margayctl" get workloadendpoints -A -o json
+	[ "$(jq -c .spec.ipNetworks <<<"$output")" = null ]
+	run -0 "$BIN/margayctl" ipam check --repair --quarantine 0
+	[ "$(api "/apis/$GROUP/ipamhandles" | jq '.items | length')" = 1 ]
+	# Nobody was told that it went; and the rest is by another's hand.
+	api -f -X DELETE '/api/v1/namespaces/default/pods/web-0?gracePeriodSeconds=0' >/dev/null
+	block=$(api "/apis/$GROUP/ipamblocks" | jq -r '.items[0].spec.cidr')
+	custom IPAMHandle ipamhandles net.empty "{\"handleID\":\"net.empty\",\"block\":{\"$block\":1},\"deleted\":false}"
+	custom BlockAffinity blockaffinities "gone-$(tr ./ - <<<"$block")" \
+		"{\"cidr\":\"$block\",\"node\":\"gone\",\"state\":\"confirmed\",\"deleted\":$deleted}"
+	run -2 "$BIN/margayctl" ipam check
+	echo "$output"
+	[[ $output == *"${address%/32} was given to pod default/web-0, and no endpoint has it"* ]]
+	run -0 "$BIN/margayctl" ipam check --repair --quarantine 0
+	echo "$output"
+	[[ $output == *"Repaired 3 of 3 problems."* ]]
+	[ "$(api "/apis/$GROUP/ipamhandles" | jq '.items | length')" = 0 ]
+	[ "$(api "/apis/$GROUP/blockaffinities" | jq -r '.items[].spec.node')" = node-1 ]
+	[ "$(api "/apis/$GROUP/ipamblocks" | jq -c '[.items[].spec.allocations[] | values]')" = '[]' ]
+	run -0 "$BIN/margayctl" ipam check
+	# The configuration is the resource here.
+	run -0 "$BIN/margayctl" ipam configure --strictaffinity=true --max-blocks-per-host=4
+	[ "$(spec $config default | jq -c '[.strictAffinity, .autoAllocateBlocks, .maxBlocksPerHost]')" = '[true,true,4]' ]
+	run -0 "$BIN/margayctl" ipam show --show-configuration
+	[[ $output == *'| MaxBlocksPerHost             | 4       |'* ]]
+	api -X DELETE "/apis/$GROUP/$config" >/dev/null
+	custom ClusterInformation clusterinformations default '{"clusterGUID":"d5c2","datastoreReady":true}'
+	"$BIN/margayctl" datastore lock
+	run -0 "$BIN/margayctl" ipam split 2 --cidr=10.244.0.0/16
+	"$BIN/margayctl" datastore unlock
+	[ "$(api "/apis/$GROUP/ippools" | jq -r '.items[] | "\(.metadata.name) \(.spec.cidr)"' | xargs)" = \
+		"split-p-0 10.244.0.0/17 split-p-1 10.244.128.0/17" ]
+	all_was_allowed
+}
+
+@test "addresses are checked and mended, in crd.projectcalico.org/v1" {
+	check_and_mend
+}
+
+@test "addresses are checked and mended, in projectcalico.org/v3" {
+	GROUP=projectcalico.org/v3
+	export CALICO_API_GROUP=$GROUP
+	check_and_mend
+}
+
 @test "Services are Kubernetes' own" {
 	run -1 "$BIN/margayctl" apply -f "$BATS_TEST_DIRNAME/../../etc/samples/service.yaml"
 	echo "$output"
