@@ -14,7 +14,9 @@
 #include "base/strbuf.h"
 #include "ctl/check.h"
 #include "ctl/columns.h"
+#include "ctl/ctl.h"
 #include "ctl/docs.h"
+#include "ctl/ipam.h"
 #include "ctl/node.h"
 #include "ctl/resources.h"
 #include "ctl/table.h"
@@ -873,6 +875,90 @@ START_TEST(pods_that_have_ended_hold_what_they_had)
 }
 END_TEST
 
+#define LEAK_BLOCK(seq)                                                                   \
+	"{\"cidr\":\"10.1.0.0/30\",\"affinity\":null,\"allocations\":[0,null,null,null]," \
+	"\"unallocated\":[1,2,3],\"attributes\":[" POD_ATTR("net.c1", "gone",             \
+		"1") "],"                                                                 \
+		     "\"sequenceNumber\":9,\"sequenceNumberForAllocation\":{\"0\":" seq "}}"
+
+static void give_anew(void *arg)
+{
+	struct store *st = arg;
+
+	store_fake_put(st, IPAM_KEY_HANDLES "net.c1", "{\"block\":{\"10.1.0.0/30\":1}}");
+	store_fake_put(st, IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-30", LEAK_BLOCK("8"));
+}
+
+/* Whenever the address is given back and given anew, to the same handle, while it is about to be freed. */
+START_TEST(repair_frees_no_other_allocation)
+{
+	struct store_kv kv[] = {
+		{.key = (char[]){IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-30"},
+			.value = (char[]){LEAK_BLOCK("7")}},
+		{.key = (char[]){IPAM_KEY_HANDLES "net.c1"},
+			.value = (char[]){"{\"block\":{\"10.1.0.0/30\":1}}"}},
+		{.key = (char[]){"/calico/resources/v3/projectcalico.org/nodes/n2"},
+			.value = (char[]){"{}"}},
+	};
+	bool alone = false;
+
+	for (size_t i = 0; i < array_size(kv); i++)
+		kv[i].len = strlen(kv[i].value);
+	for (unsigned n = 1; !alone; n++) {
+		struct store *st = store_fake_new(NULL);
+		struct ctl c = {.st = st};
+		struct check found;
+		const char *block;
+
+		for (size_t i = 0; i < array_size(kv); i++)
+			store_fake_put(st, kv[i].key, kv[i].value);
+		check_ipam(kv, array_size(kv), false, &found);
+		ck_assert_uint_eq(found.problems.n, 1);
+		ck_assert_int_eq(found.problems.v[0].kind, PROBLEM_LEAK);
+		store_fake_call_nth(st, n, give_anew, st);
+		ck_assert_uint_eq(ipam_repair(&c, &found, false), 0);
+		alone = store_fake_op_count(st) < n;
+		block = store_fake_value(st, kv[0].key);
+		ck_assert_msg(!block == alone, "operation %u: the block is %s", n,
+			block ? block : "gone");
+		ck_assert_int_eq(!store_fake_value(st, kv[1].key), alone);
+		ck_assert(alone || strstr(block, "[0,null,null,null]"));
+		check_done(&found);
+		store_close(st);
+	}
+}
+END_TEST
+
+static void set_strict(void *arg)
+{
+	store_fake_put(arg, IPAM_KEY_CONFIG, "{\"strict_affinity\":true}");
+}
+
+/* Another sets something else: both are set. */
+START_TEST(configurations_are_not_overrun)
+{
+	char *argv[] = {(char[]){"configure"}, (char[]){"--ip-cooldown-seconds=7"}, NULL};
+	unsigned n_ops = 1;
+
+	for (unsigned n = 1; n <= n_ops; n++) {
+		struct store *st = store_fake_new(NULL);
+		struct ctl c = {.st = st};
+		const char *value;
+
+		store_fake_call_nth(st, n, set_strict, st);
+		ck_assert_int_eq(ipam_configure(&c, 2, argv), EXIT_SUCCESS);
+		n_ops = store_fake_op_count(st);
+		value = store_fake_value(st, IPAM_KEY_CONFIG);
+		ck_assert_msg(
+			strstr(value, "\"strict_affinity\":true"), "operation %u: %s", n, value);
+		ck_assert_msg(n == n_ops || strstr(value, "\"ipCooldownSeconds\":7"),
+			"operation %u: %s", n, value);
+		store_close(st);
+	}
+	ck_assert_uint_ge(n_ops, 4);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("ctl");
@@ -886,6 +972,8 @@ int main(void)
 	tcase_add_test(tc, yaml_is_bounded);
 	tcase_add_test(tc, an_anchor_is_no_copy);
 	tcase_add_test(tc, pods_that_have_ended_hold_what_they_had);
+	tcase_add_test(tc, repair_frees_no_other_allocation);
+	tcase_add_test(tc, configurations_are_not_overrun);
 	tcase_add_test(tc, an_address_stays_with_whom_it_was_given_to);
 	tcase_add_test(tc, pools_that_are_made_at_once_do_not_overlap);
 	tcase_add_test(tc, a_pool_that_is_half_made_is_disabled);
