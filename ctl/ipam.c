@@ -226,7 +226,8 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"      --show-blocks     each pool's blocks, too\n"
 			"      --ip ADDRESS      whose this address is\n"
 			"      --show-borrowed   addresses that nodes have of other nodes' blocks\n"
-			"      --show-configuration  what ipam configure sets\n"},
+			"      --show-configuration  what ipam configure sets\n"
+			"  -o, --output json     pools and blocks as JSON, with exact numbers\n"},
 		{"check", ipam_check, "[-o FILE] [--repair]",
 			"whether the records of addresses agree",
 			"      --show-all-ips    each address that is looked at\n"

@@ -14,7 +14,7 @@
 #include "model/key.h"
 #include "store/store.h"
 
-static int show_usage(struct ctl *c, bool with_blocks)
+static int show_usage(struct ctl *c, bool with_blocks, bool as_json)
 {
 	struct store_list pools = {0}, blocks = {0}, reservations = {0};
 	char prefix[KEY_SIZE];
@@ -38,7 +38,13 @@ static int show_usage(struct ctl *c, bool with_blocks)
 					    : r;
 			}
 		}
-		usage_print(&u, with_blocks, stdout);
+		if (as_json) {
+			auto_free char *text = usage_json(&u, with_blocks);
+
+			printf("%s\n", text);
+		} else {
+			usage_print(&u, with_blocks, stdout);
+		}
 	}
 	usage_done(&u);
 	store_list_done(&pools);
@@ -135,14 +141,15 @@ int ipam_show(struct ctl *c, int argc, char **argv)
 		{"show-borrowed", no_argument, NULL, 'r'},
 		{"show-configuration", no_argument, NULL, 'c'},
 		{"ip", required_argument, NULL, 'i'},
+		{"output", required_argument, NULL, 'o'},
 		{0},
 	};
-	const char *ip = NULL;
+	const char *ip = NULL, *output = NULL;
 	bool blocks = false, borrowed = false, configuration = false;
 	int opt;
 
 	optind = 0;
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
 		if (opt == '?')
 			return verb_misused("ipam show");
 		blocks |= opt == 'b';
@@ -150,6 +157,8 @@ int ipam_show(struct ctl *c, int argc, char **argv)
 		configuration |= opt == 'c';
 		if (opt == 'i')
 			ip = optarg;
+		if (opt == 'o')
+			output = optarg;
 	}
 	if (optind < argc) {
 		ctl_warn("ipam show: \"%s\": no argument is wanted", argv[optind]);
@@ -159,10 +168,14 @@ int ipam_show(struct ctl *c, int argc, char **argv)
 		ctl_warn("ipam show: want one of its options, or none");
 		return verb_misused("ipam show");
 	}
+	if (output && (strcmp(output, "json") != 0 || ip || borrowed || configuration)) {
+		ctl_warn("ipam show: --output \"%s\": want json, of pools and blocks", output);
+		return verb_misused("ipam show");
+	}
 	if (!ctl_store(c, false))
 		return EXIT_FAILURE;
 	return ip	       ? show_ip(c, ip)
 	       : borrowed      ? show_borrowed(c)
 	       : configuration ? show_configuration(c)
-			       : show_usage(c, blocks);
+			       : show_usage(c, blocks, output != NULL);
 }

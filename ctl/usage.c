@@ -10,6 +10,7 @@
 #include "model/ipam.h"
 #include "model/ippool.h"
 #include "model/ipreservation.h"
+#include "model/json.h"
 #include "model/key.h"
 
 /* 2^n exactly: prefix_size() ends at 2^64. */
@@ -80,16 +81,26 @@ void usage_done(struct usage *u)
 	vec_done(&u->blocks);
 }
 
-static void add_row(struct table *t, const char *what, const struct prefix *cidr, double total,
-	double in_use, double reserved_n)
-{
-	double free_n = total - in_use - reserved_n;
+/* A line of what is shown. */
+struct row {
+	bool is_pool;
+	struct prefix cidr;
+	double in_use, reserved;
+};
 
-	table_add(t, what);
-	table_add(t, prefix_str(cidr));
+struct rows {
+	VEC(struct row) v;
+};
+
+static void print_row(struct table *t, const struct row *r)
+{
+	double total = size_of(&r->cidr), free_n = total - r->in_use - r->reserved;
+
+	table_add(t, r->is_pool ? "IP Pool" : "Block");
+	table_add(t, prefix_str(&r->cidr));
 	table_addf(t, "%.5g", total);
-	table_addf(t, "%.5g (%.0f%%)", in_use, 100 * in_use / total);
-	table_addf(t, "%.5g (%.0f%%)", reserved_n, 100 * reserved_n / total);
+	table_addf(t, "%.5g (%.0f%%)", r->in_use, 100 * r->in_use / total);
+	table_addf(t, "%.5g (%.0f%%)", r->reserved, 100 * r->reserved / total);
 	table_addf(t, "%.5g (%.0f%%)", free_n, 100 * free_n / total);
 }
 
@@ -114,7 +125,13 @@ static double reserved_in(const struct usage *u, const struct prefix *pool)
 	return n;
 }
 
-static void print_pool(struct table *t, const struct usage *u, const struct prefix *pool,
+static void add_block_row(struct rows *rows, const struct usage_block *b)
+{
+	vec_push(&rows->v,
+		(struct row){.cidr = b->cidr, .in_use = b->in_use, .reserved = b->reserved});
+}
+
+static void add_pool_rows(struct rows *rows, const struct usage *u, const struct prefix *pool,
 	bool with_blocks, bool *shown)
 {
 	double in_use = 0, taken = 0;
@@ -129,7 +146,10 @@ static void print_pool(struct table *t, const struct usage *u, const struct pref
 		/* Reserved after it was taken. */
 		taken += reserved_in(u, &b->cidr) - b->reserved;
 	}
-	add_row(t, "IP Pool", pool, size_of(pool), in_use, reserved_in(u, pool) - taken);
+	vec_push(&rows->v, (struct row){.is_pool = true,
+				   .cidr = *pool,
+				   .in_use = in_use,
+				   .reserved = reserved_in(u, pool) - taken});
 	for (i = 0; i < u->blocks.n; i++) {
 		const struct usage_block *b = &u->blocks.v[i];
 
@@ -137,7 +157,7 @@ static void print_pool(struct table *t, const struct usage *u, const struct pref
 			continue;
 		shown[i] = true;
 		if (with_blocks)
-			add_row(t, "Block", &b->cidr, size_of(&b->cidr), b->in_use, b->reserved);
+			add_block_row(rows, b);
 	}
 }
 
@@ -147,31 +167,66 @@ static int block_compare(const void *a, const void *b)
 		&((const struct usage_block *)a)->cidr, &((const struct usage_block *)b)->cidr);
 }
 
+static void add_rows(struct rows *rows, struct usage *u, bool with_blocks)
+{
+	auto_free bool *shown = mem_zalloc(u->blocks.n + 1);
+	const struct prefix *pool;
+
+	if (u->blocks.n > 1)
+		qsort(u->blocks.v, u->blocks.n, sizeof(*u->blocks.v), block_compare);
+	vec_for_each (&u->pools, pool)
+		add_pool_rows(rows, u, pool, with_blocks, shown);
+	/* Of no pool any more. */
+	for (size_t i = 0; with_blocks && i < u->blocks.n; i++)
+		if (!shown[i])
+			add_block_row(rows, &u->blocks.v[i]);
+}
+
 void usage_print(struct usage *u, bool with_blocks, FILE *out)
 {
 	static const char *const heading[] = {
 		"GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"};
 	static const bool right[] = {false, false, true, true, true, true};
-	auto_free bool *shown = mem_zalloc(u->blocks.n + 1);
-	const struct prefix *pool;
+	struct rows rows = {0};
+	const struct row *r;
 	struct table t;
 
-	if (u->blocks.n > 1)
-		qsort(u->blocks.v, u->blocks.n, sizeof(*u->blocks.v), block_compare);
+	add_rows(&rows, u, with_blocks);
 	table_init(&t, array_size(heading));
 	for (unsigned i = 0; i < array_size(heading); i++)
 		table_add(&t, heading[i]);
-	vec_for_each (&u->pools, pool)
-		print_pool(&t, u, pool, with_blocks, shown);
-	/* Of no pool any more. */
-	for (size_t i = 0; with_blocks && i < u->blocks.n; i++) {
-		const struct usage_block *b = &u->blocks.v[i];
-
-		if (!shown[i])
-			add_row(&t, "Block", &b->cidr, size_of(&b->cidr), b->in_use, b->reserved);
-	}
+	vec_for_each (&rows.v, r)
+		print_row(&t, r);
 	table_print_box(&t, right, out);
 	table_done(&t);
+	vec_done(&rows.v);
+}
+
+/* As an integer, where that is exact. */
+static json_t *count_json(double n)
+{
+	return n < 0x1p53 ? json_integer((json_int_t)n) : json_real(n);
+}
+
+char *usage_json(struct usage *u, bool with_blocks)
+{
+	auto_(json) json_t *list = json_array();
+	struct rows rows = {0};
+	const struct row *r;
+
+	add_rows(&rows, u, with_blocks);
+	vec_for_each (&rows.v, r) {
+		double total = size_of(&r->cidr);
+
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "grouping",
+				      r->is_pool ? "IP Pool" : "Block", "cidr",
+				      prefix_str(&r->cidr), "total", count_json(total), "inUse",
+				      count_json(r->in_use), "reserved", count_json(r->reserved),
+				      "free", count_json(total - r->in_use - r->reserved)));
+	}
+	vec_done(&rows.v);
+	return json_dumps(list, JSON_INDENT(2));
 }
 
 bool usage_print_ip(const struct ipam_block *b, const struct ip *ip, FILE *out)

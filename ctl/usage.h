@@ -28,6 +28,8 @@ struct usage {
 int usage_add(struct usage *u, const char *key, const char *value, size_t len, struct err *err);
 void usage_done(struct usage *u);
 void usage_print(struct usage *u, bool with_blocks, FILE *out);
+/* The same rows as a list of objects, with exact numbers. The caller's. */
+char *usage_json(struct usage *u, bool with_blocks);
 
 /* Whose ip is; false, and nothing, where it is nobody's. */
 bool usage_print_ip(const struct ipam_block *b, const struct ip *ip, FILE *out);

@@ -151,6 +151,20 @@ Note: found 1 IP allocations without an explicit node association. Unable to det
 	has "want one of its options, or none"
 }
 
+@test "show -o json" {
+	records
+	resource IPPool ippools b '{"cidr":"fd00::/48"}'
+	resource IPReservation ipreservations r '{"reservedCIDRs":["10.1.0.6/31"]}'
+	run -0 ctl ipam show -o json
+	[ "$(jq -c '.[0]' <<<"$output")" = '{"grouping":"IP Pool","cidr":"10.1.0.0/16","total":65536,"inUse":6,"reserved":2,"free":65528}' ]
+	[ "$(jq -c '.[1] | [.cidr, .total == .free, .total > 1.2e24]' <<<"$output")" = '["fd00::/48",true,true]' ]
+	run -0 ctl ipam show --show-blocks --output=json
+	[ "$(jq -c '.[1]' <<<"$output")" = '{"grouping":"Block","cidr":"10.1.0.0/29","total":8,"inUse":6,"reserved":2,"free":0}' ]
+	run -1 ctl ipam show --ip 10.1.0.0 -o json
+	has '--output "json": want json, of pools and blocks'
+	run -1 ctl ipam show -o yaml
+}
+
 @test "configure says what was set, and refuses what makes no sense" {
 	run -0 ctl ipam configure --strictaffinity=true --max-blocks-per-host=4 --kubevirt-ip-persistence=Disabled \
 		--ip-cooldown-seconds=30
