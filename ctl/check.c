@@ -49,6 +49,7 @@ struct work {
 	VEC(struct claim) blocks, affinities; /* host NULL: of no node */
 	VEC(struct handle) handles;
 	VEC(struct endpoint) endpoints;
+	size_t n_unseen; /* endpoints that cannot be read, each of which may have any address */
 	VEC(char *) nodes, busy; /* names; busy: of those with an endpoint */
 	VEC(struct prefix) pools;
 };
@@ -279,6 +280,7 @@ static void add_resource(struct work *w, const struct store_kv *kv, const struct
 		r = cluster_info_decode(kv->key, kv->value, kv->len, &c, &err);
 	if (r < 0)
 		unreadable(w, "%s cannot be read: %s", kv->key, err.text);
+	w->n_unseen += key->kind == KIND_WORKLOADENDPOINT && !e;
 	if (key->kind == KIND_NODE)
 		vec_push(&w->nodes, mem_strdup(key->name));
 	if (e)
@@ -532,6 +534,8 @@ static char *doubt(const struct work *w, const struct check_alloc *a, const stru
 {
 	const char *other = e ? given_at(w, &e->ip) : NULL;
 
+	if (w->n_unseen > 0)
+		return mem_printf("%zu endpoints cannot be read", w->n_unseen);
 	if (w->nodes.n > 0 && !is_node(w, a->node))
 		return NULL;
 	/* One of before the pod's last start has been forgotten; a later one is to be its next. */

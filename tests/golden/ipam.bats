@@ -373,6 +373,15 @@ Addresses in use that no block gives away: 1
 	[ "$(stored $BLOCK | jq -c '.allocations | length - (map(select(. == null)) | length)')" = 4 ]
 	run -0 ctl ipam check --repair --quarantine 0 --force
 	has "released 10.1.0.0 (handle net.c1)"
+	# An endpoint that cannot be read may have it.
+	records
+	put $IPAM/config
+	put $V3/workloadendpoints/default/n1-k8s-gone-eth0 '{"spec":{"ipNetworks":7}}'
+	run -2 ctl ipam check --repair --quarantine 0
+	has "left: 10.1.0.1 was given to pod default/gone, and no endpoint has it (1 endpoints cannot be read)"
+	has "
+Objects that cannot be read: 1"
+	put $V3/workloadendpoints/default/n1-k8s-gone-eth0
 	# What the pod got later than what it is known to have: it is about to be told.
 	records
 	put $IPAM/config
