@@ -680,7 +680,7 @@ static void check_claims(struct work *w)
 
 		if (c > 0)
 			check_affinity(w, &w->affinities.v[k], NULL);
-		while (c == 0 && k < w->affinities.n && by_cidr(b, &w->affinities.v[k]) == 0) {
+		while (b && c == 0 && k < w->affinities.n && by_cidr(b, &w->affinities.v[k]) == 0) {
 			const struct claim *a = &w->affinities.v[k++];
 
 			if (b->host && strcmp(a->host, b->host) == 0)

@@ -5,16 +5,32 @@
 
 bats_require_minimum_version 1.5.0
 
-setup() {
-	D=$BATS_TEST_TMPDIR
-	export MARGAY_SQLITE_PATH=$D/margay.db MARGAY_LOG_LEVEL=error
-	cd "$D" || exit
-	"$BIN/margayctl" apply -f - <<-'Y'
+# A pool; and the same with records of addresses.
+setup_file() {
+	cd "$BATS_FILE_TMPDIR" || exit
+	mkdir plain
+	export MARGAY_SQLITE_PATH=$PWD/plain/margay.db MARGAY_LOG_LEVEL=error
+	ctl apply -f - <<-'Y'
 		apiVersion: projectcalico.org/v3
 		kind: IPPool
 		metadata: {name: a, labels: {zone: x}}
 		spec: {cidr: 10.1.0.0/16, blockSize: 29, natOutgoing: true, nodeSelector: has(rack)}
 	Y
+	cp -r plain records
+	MARGAY_SQLITE_PATH=$PWD/records/margay.db
+	make_records
+}
+
+setup() {
+	export MARGAY_SQLITE_PATH=$BATS_TEST_TMPDIR/margay.db MARGAY_LOG_LEVEL=error
+	cd "$BATS_TEST_TMPDIR" || exit
+	cp "$BATS_FILE_TMPDIR"/plain/* .
+}
+
+# From now on the datastore has them.
+records() {
+	rm -f margay.db*
+	cp "$BATS_FILE_TMPDIR"/records/* "$BATS_FILE_TMPDIR/block" .
 }
 
 ctl() {
@@ -39,6 +55,7 @@ put() {
 	python3 - "$MARGAY_SQLITE_PATH" "$@" <<-'P'
 		import sqlite3, sys
 		db = sqlite3.connect(sys.argv[1], timeout=10)
+		db.execute("pragma synchronous = off")
 		db.execute("insert or replace into kv select max(rev) + 1, ?, max(rev) + 1, ? from kv",
 		           (sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else None))
 		db.commit()
@@ -63,7 +80,7 @@ attr() { # HANDLE NODE [POD]
 
 # A node with a pod (.0), what a pod that is gone has left (.1), reserves of this node and of one that is gone
 # (.2, .3), a virtual machine's (.4) and one in cool-down (.5); handles that count as they should.
-records() {
+make_records() {
 	jq -nc --argjson a "$(attr net.c1 n1 web-0)" --argjson b "$(attr net.c2 n1 gone)" \
 		--argjson c "$(attr margay-reserve-n1 n1)" --argjson d "$(attr margay-reserve-n9 n9)" \
 		'{cidr: "10.1.0.0/29", affinity: "host:n1", allocations: [0, 1, 2, 3, 4, 5, null, null],
