@@ -78,6 +78,7 @@ static struct shared {
 	unsigned long done[N_WORKERS];
 	_Atomic unsigned long hits[N_FAULTS][STORE_DELETE + 1][3];
 	_Atomic unsigned long answered, refused, unasked;
+	struct err why; /* of the last one that nobody has asked for */
 } * sh;
 
 static unsigned long seed;
@@ -395,6 +396,7 @@ static int run(struct shaky *s, struct ipam_request *rq, bool *ret_hit, struct e
 		atomic_fetch_add(&sh->refused, 1);
 	if (o.r < 0 && !s->hit && (o.r == -EHOSTUNREACH || o.r == -ETIMEDOUT)) {
 		atomic_fetch_add(&sh->unasked, 1);
+		sh->why = o.err;
 		*ret_hit = true;
 	}
 	return o.r;
@@ -886,6 +888,8 @@ static void run_all(unsigned long n, const char *path)
 	fclose(out);
 	store_close(st);
 	print_hits();
+	if (atomic_load(&sh->unasked) > 0)
+		printf("# the last that the datastore refused: %s\n", sh->why.text);
 	printf("# %lu operations: %lu requests answered, %lu refused (%lu by the datastore itself); %u were "
 	       "garbage, %d addresses are held\n",
 		n, atomic_load(&sh->answered), atomic_load(&sh->refused), atomic_load(&sh->unasked),
