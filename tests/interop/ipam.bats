@@ -35,7 +35,7 @@ model_holds() { # OPERATIONS READER-ARGUMENTS...
 		return 1
 	}
 	cat model.log
-	grep -E '^# (seed|[0-9])' model.log >&3
+	grep -E "^# (seed|the last|[0-9])" model.log >&3
 	python3 -B "$BATS_TEST_DIRNAME/ipam_read.py" "$@"
 	"$IPAM_MODEL" release held
 	python3 -B "$BATS_TEST_DIRNAME/ipam_read.py" "$@" | tee read.log
