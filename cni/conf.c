@@ -293,10 +293,11 @@ static void get_attachments(struct reader *rd, struct cni_conf *c)
 	size_t i;
 
 	if (!a || json_is_null(a))
-		a = json_object_get(rd->top, "cni.dev/attachments");
-	if (!a || json_is_null(a))
+		a = json_object_get(rd->top, "cni.dev/attachments") ?: a;
+	if (!a)
 		return;
-	if (!json_is_array(a))
+	/* The reference library has null for an empty list. */
+	if (!json_is_array(a) && !json_is_null(a))
 		wrong(rd, "cni.dev/valid-attachments", "a list");
 	c->has_attachments = true;
 	json_array_foreach (a, i, e) {
