@@ -154,7 +154,7 @@ run_tests() { # PRESET LABEL...
 	}
 	# The bed needs no root.
 	[ "$(id -u)" = 0 ] || [ "$preset" = release ] ||
-		root=(sudo "--preserve-env=PATH,KUBE_APISERVER,UBSAN_OPTIONS,ASAN_SYMBOLIZER_PATH")
+		root=(sudo "--preserve-env=PATH,KUBE_APISERVER,KUBELET,CNITOOL,CRICTL,UBSAN_OPTIONS,ASAN_SYMBOLIZER_PATH")
 	"${root[@]}" ctest --test-dir "build/$preset" -C Soak -L "$pattern" --output-on-failure -j "$JOBS" \
 		--output-junit junit.xml --test-output-size-passed 1000000 2>&1 |
 		tee "build/ctest-$preset.log"
