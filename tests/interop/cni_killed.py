@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+A verb of the CNI plugin that is killed before its n-th system call that changes something, n = 1, 2, ... until
+it ends by itself: DEL brings everything back to what was before, and ADD works. Run as cni_conformance.py is.
+
+KILL_STEP=n takes every n-th of them, and begins where the clock says; KILL_FIRST says where instead.
+"""
+import collections
+import os
+import re
+import time
+import unittest
+
+from cni_runner import Failed
+from cni_world import Node, isolate, sh
+
+CALLS = ("sendmsg sendto write pwrite64 writev pwritev fsync fdatasync ftruncate fallocate unlink unlinkat rename "
+         "renameat renameat2 mkdir mkdirat rmdir connect setns").split()
+STEP = int(os.environ.get("KILL_STEP", "1"))
+FIRST = int(os.environ.get("KILL_FIRST", time.time())) % STEP
+
+
+def setUpModule():
+    isolate()
+    # a sanitizer's look for leaks stops where a tracer is already
+    os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+
+
+class Killed(Node):
+    def setUp(self):
+        super().setUp()
+        self.log = self.dir + "/strace"
+        self.net = self.network(self.plugin({"assign_ipv6": "true"}))
+        self.a = self.attachment("a")
+        # the block is the node's from the first address on
+        self.net.add(self.a)
+        self.net.delete(self.a)
+
+    def trace(self, *options):
+        """The network as before, its plugins under a tracer."""
+        def wrap(argv, _verb, _type):
+            return ["strace", "-f", "-qq", "-o", self.log, "-e", "trace=" + ",".join(CALLS), *options, *argv]
+        return self.network(*self.net.conf["plugins"], wrap=wrap)
+
+    def calls(self):
+        """[(call, how many of its kind there were)...] of the last trace, as the tracer counts them."""
+        count, seen = [], collections.Counter()
+        with open(self.log) as f:
+            for line in f:
+                m = re.match(r"\d+ +(\w+)\(", line)
+                if m:
+                    seen[m[1]] += 1
+                    count.append((m[1], seen[m[1]]))
+        return count
+
+    def kill(self, verb, call, n):
+        """Whether it was killed, and did not end before."""
+        net = self.trace("-e", f"inject={call}:signal=KILL:when={n}")
+        try:
+            getattr(net, verb)(self.a)
+        except (AssertionError, Failed):
+            with open(self.log) as f:
+                self.assertIn("killed by SIGKILL", f.read())
+            return True
+        return False
+
+    def sweep(self, verb, before, after):
+        before()
+        getattr(self.trace(), verb)(self.a)
+        self.net.delete(self.a)
+        self.assert_clean("a")
+        calls = self.calls()
+        self.assertGreater(len(calls), 5)
+        killed = []
+        for call, n in calls[FIRST::STEP]:
+            with self.subTest(f"{verb} before {call} {n}"):
+                before()
+                killed.append(self.kill(verb, call, n))
+                after()
+            # the next one begins anew, whatever this one has found
+            self.net.delete(self.a)
+            self.renew()
+        print(f"{self.id()}: killed at {sum(killed)} of {len(calls)} calls, FIRST={FIRST}", flush=True)
+        # what it writes may differ by a call or two
+        self.assertGreaterEqual(sum(killed), 0.8 * len(killed))
+
+    def renew(self):
+        self.remove_pods()
+        self.a = self.attachment("a")
+
+    def deleted_and_added(self):
+        self.net.delete(self.a)
+        self.assert_clean("a")
+        self.net.add(self.a)
+        self.assert_well(self.net, self.a)
+        self.net.check(self.a)
+        self.net.delete(self.a)
+        self.assert_clean("a")
+
+    def test_add(self):
+        """As runtimes do: DEL of what failed, and then ADD of it."""
+        self.sweep("add", lambda: None, self.deleted_and_added)
+
+    def test_add_and_again(self):
+        """A runtime that does not delete what failed: ADD goes on where it was, and leaks nothing. The handle may
+        count an address that ADD did not come to take, until DEL, which does not go by its numbers."""
+        def again():
+            self.net.add(self.a)
+            self.assert_well(self.net, self.a, counted=False)
+            self.net.delete(self.a)
+            self.assert_clean("a")
+        self.sweep("add", lambda: None, again)
+
+    def test_del(self):
+        self.sweep("delete", lambda: self.net.add(self.a), self.deleted_and_added)
+
+    def test_add_and_garbage(self):
+        """A runtime that has forgotten the pod, whose namespace is gone: GC alone."""
+        def collected():
+            sh("ip", "netns", "del", "a")
+            self.net.gc([])
+            self.assert_clean()
+        self.sweep("add", lambda: None, collected)
+
+
+if __name__ == "__main__":
+    unittest.main()

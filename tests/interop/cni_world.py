@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+A node for tests of the CNI plugins: this network and mount namespace, in which they are run, and a datastore,
+whose contents are read by Calico's layout alone, without our programs.
+
+BIN names the directory of the programs, STORE the datastore: sqlite or etcd. Where CNI_SERVE is set, it is a
+command that each node starts beside it and ends.
+"""
+import base64
+import json
+import os
+import shlex
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+import time
+import unittest
+import urllib.request
+
+from cni_runner import Attachment, Network
+
+BIN = os.environ["BIN"]
+STORE = os.environ.get("STORE", "sqlite")
+PEERS = "/usr/lib/cni"
+ETCD = "http://127.0.0.1:2379"
+IPAM, V3 = "/calico/ipam/v2", "/calico/resources/v3/projectcalico.org"
+
+
+def sh(*argv, stdin=None, env=None):
+    p = subprocess.run(argv, input=stdin, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    if p.returncode != 0:
+        raise AssertionError(f"{argv}: {p.stdout}{p.stderr}")
+    return p.stdout
+
+
+def ip(*argv, ns=None):
+    """What `ip -j` says, without members that it leaves empty."""
+    out = sh("ip", *(["-n", ns] if ns else []), "-d", "-j", *argv)
+    return [e for e in json.loads(out or "[]") if e]
+
+
+def eventually(what, seconds=10):
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+
+
+class Sqlite:
+    def __init__(self, directory):
+        self.path = directory + "/db"
+        self.env = {"DATASTORE_TYPE": "sqlite", "MARGAY_SQLITE_PATH": self.path}
+        self.netconf = {"datastore_type": "sqlite", "sqlite_path": self.path}
+
+    def all(self):
+        with sqlite3.connect(self.path) as db:
+            return dict(db.execute("SELECT key, value FROM kv WHERE value IS NOT NULL"))
+
+    def put(self, key, value):
+        with sqlite3.connect(self.path) as db:
+            db.execute("INSERT OR REPLACE INTO kv SELECT max(rev) + 1, ?, max(rev) + 1, ? FROM kv",
+                       (key, json.dumps(value)))
+
+    def close(self):
+        pass
+
+
+class Etcd:
+    def __init__(self, directory):
+        self.env = {"DATASTORE_TYPE": "etcdv3", "ETCD_ENDPOINTS": ETCD}
+        self.netconf = {"datastore_type": "etcdv3", "etcd_endpoints": ETCD}
+        self.log = open(directory + "/etcd.log", "w")
+        self.server = subprocess.Popen(
+            ["etcd", "--data-dir", directory + "/etcd", "--heartbeat-interval", "20", "--election-timeout", "200",
+             "--unsafe-no-fsync"], stdout=self.log, stderr=self.log)
+        eventually(self.is_up, 20)
+
+    def ask(self, call, body):
+        rq = urllib.request.Request(f"{ETCD}/v3/{call}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(rq) as answer:
+            return json.load(answer)
+
+    def is_up(self):
+        try:
+            return self.ask("maintenance/status", {})
+        except OSError:
+            return False
+
+    def all(self):
+        nul = base64.b64encode(b"\0").decode()
+        kvs = self.ask("kv/range", {"key": nul, "range_end": nul}).get("kvs", [])
+        return {base64.b64decode(e["key"]).decode(): base64.b64decode(e.get("value", "")).decode() for e in kvs}
+
+    def put(self, key, value):
+        self.ask("kv/put", {"key": base64.b64encode(key.encode()).decode(),
+                            "value": base64.b64encode(json.dumps(value).encode()).decode()})
+
+    def close(self):
+        self.server.terminate()
+        self.server.wait()
+        self.log.close()
+
+
+def isolate():
+    """Once: what plugins of the host write to is this test's."""
+    os.makedirs("/var/lib/calico", exist_ok=True)
+    for directory in "/run", "/var/lib/calico":
+        sh("mount", "-t", "tmpfs", "none", directory)
+    os.mkdir("/run/netns")
+    sh("ip", "link", "set", "lo", "up")
+    sh("ip", "address", "replace", "192.0.2.1/32", "dev", "lo")
+    for name in "ipv4/ip_forward", "ipv6/conf/all/forwarding":
+        with open("/proc/sys/net/" + name, "w") as f:
+            f.write("1")
+
+
+class Node(unittest.TestCase):
+    """A new datastore with a pool of IPv4, and one of IPv6; pods are made and removed by name."""
+
+    store_kind = STORE
+    pools = {"four": {"cidr": "10.244.0.0/24", "blockSize": 26},
+             "six": {"cidr": "fd00:10::/64", "blockSize": 122}}
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="cni-")
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.store = {"sqlite": Sqlite, "etcd": Etcd}[self.store_kind](self.dir)
+        self.addCleanup(self.store.close)
+        for name, spec in self.pools.items():
+            self.apply("IPPool", name, spec)
+        self.pods = []
+        self.addCleanup(self.remove_pods)
+        if "CNI_SERVE" in os.environ:
+            self.serve(shlex.split(os.environ["CNI_SERVE"]))
+        self.before = self.look()
+
+    def serve(self, command):
+        server = subprocess.Popen(command, env={**os.environ, **self.store.env, "NODENAME": "node-1"})
+        self.addCleanup(server.wait)
+        self.addCleanup(server.send_signal, signal.SIGTERM)
+
+    def apply(self, kind, name, spec):
+        sh(BIN + "/margayctl", "apply", "-f", "-", env=self.store.env, stdin=json.dumps(
+            {"apiVersion": "projectcalico.org/v3", "kind": kind, "metadata": {"name": name}, "spec": spec}))
+
+    # ---- pods ----
+
+    def pod(self, name):
+        sh("ip", "netns", "add", name)
+        self.pods.append(name)
+        sh("ip", "-n", name, "link", "set", "lo", "up")
+        return "/run/netns/" + name
+
+    def remove_pods(self):
+        for name in self.pods:
+            if os.path.exists("/run/netns/" + name):
+                sh("ip", "netns", "del", name)
+        self.pods = []
+        for link in ip("link", "show", "type", "veth"):
+            sh("ip", "link", "del", link["ifname"])
+
+    def attachment(self, name, ifname="eth0", netns=None, **more):
+        if netns is None:
+            netns = "/run/netns/" + name if name in self.pods else self.pod(name)
+        more.setdefault("args", f"IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME={name};"
+                        f"K8S_POD_INFRA_CONTAINER_ID=c-{name}")
+        return Attachment("c-" + name, netns, ifname, **more)
+
+    def plugin(self, ipam=None, **more):
+        return {"type": "margay", "nodename": "node-1", **self.store.netconf,
+                "ipam": {"type": "margay-ipam", **(ipam or {})}, **more}
+
+    def network(self, *plugins, version="1.1.0", name="net", wrap=None, path=(BIN, PEERS)):
+        return Network({"cniVersion": version, "name": name, "plugins": list(plugins) or [self.plugin()]},
+                       list(path), wrap)
+
+    def reach(self, address, ns=None, source=None):
+        sh(*(["ip", "netns", "exec", ns] if ns else []), "ping", "-q", "-c2", "-i0.2", "-W3",
+           *(["-I", source] if source else []), address)
+
+    # ---- what is there ----
+
+    def objects(self, prefix):
+        return {k: json.loads(v) for k, v in self.store.all().items() if k.startswith(prefix)}
+
+    def addresses(self):
+        """{ordinal's place in its block: handle} of every address in use; the block's own lists agree with it."""
+        used = {}
+        for key, block in self.objects(IPAM + "/assignment/").items():
+            free = set(block["unallocated"])
+            for ordinal, attribute in enumerate(block["allocations"]):
+                self.assertEqual(attribute is None, ordinal in free, (key, block))
+                if attribute is not None:
+                    used[block["cidr"], ordinal] = block["attributes"][attribute]["handle_id"]
+        return used
+
+    def leftovers(self):
+        return {
+            "addresses": self.addresses(),
+            "handles": sorted(self.objects(IPAM + "/handle/")),
+            "endpoints": sorted(self.objects(V3 + "/workloadendpoints/")),
+        }
+
+    def look(self):
+        """Everything of this node that a verb may have changed."""
+        host = {
+            "links": sorted(link["ifname"] for link in ip("link")),
+            "routes": sh("ip", "route", "show", "table", "all") + sh("ip", "-6", "route", "show", "table", "all"),
+            "rules": sh("ip", "rule") + sh("ip", "-6", "rule"),
+            "neighbours": sh("ip", "neigh", "show", "nud", "permanent"),
+            # portmap's own chains stay
+            "nat": [r for r in sh("iptables", "-w", "-t", "nat", "-S").splitlines() if "10.244." in r],
+            "store": self.leftovers(),
+        }
+        return host
+
+    def look_inside(self, name):
+        return {
+            "links": sorted(link["ifname"] for link in ip("link", ns=name)),
+            "addresses": sh("ip", "-n", name, "-br", "address"),
+            "routes": sh("ip", "-n", name, "route", "show", "table", "all"),
+            "rules": sh("ip", "-n", name, "rule") + sh("ip", "-n", name, "-6", "rule"),
+        }
+
+    def assert_clean(self, *empty):
+        """As before the first verb; a link may go within moments. empty: pods in which nothing may be left."""
+        end = time.monotonic() + 2
+        while self.look() != self.before and time.monotonic() < end:
+            time.sleep(0.02)
+        self.maxDiff = None
+        self.assertEqual(self.look(), self.before)
+        for name in empty:
+            inside = self.look_inside(name)
+            self.assertEqual(inside["links"], ["lo"], name)
+            self.assertNotIn("10.244.", str(inside))
+            self.assertNotIn("lookup 1", inside["rules"])
+
+    def assert_well(self, network, attachment, counted=True):
+        """The attachment is as its result says, by what the kernel and the datastore have; counted: its handle, too."""
+        ns = os.path.basename(attachment.netns)
+        result = attachment.result
+        host, pod = result["interfaces"][:2]
+        self.assertEqual((pod["name"], pod["sandbox"]), (attachment.ifname, attachment.netns))
+        self.assertNotIn("sandbox", host)
+        inside = ip("address", "show", "dev", attachment.ifname, ns=ns)[0]
+        self.assertEqual(inside["address"], pod["mac"])
+        self.assertEqual(ip("link", "show", "dev", host["name"])[0]["address"], host["mac"])
+        have = sorted(f"{a['local']}/{a['prefixlen']}" for a in inside["addr_info"] if a["scope"] == "global")
+        self.assertEqual(have, sorted(e["address"] for e in result["ips"]))
+        for e in result["ips"]:
+            self.assertEqual(e["interface"], 1)
+            self.reach(e["address"].split("/")[0])
+        handles = self.objects(IPAM + "/handle/")
+        name = f"{network.conf['name']}.{attachment.container_id}"
+        if attachment.ifname != "eth0":
+            name += ":" + attachment.ifname
+        count = sum(handles[f"{IPAM}/handle/{name}"]["block"].values())
+        self.assertGreaterEqual(count, len(result["ips"]))
+        self.assertTrue(count == len(result["ips"]) or not counted, handles)
+        self.assertEqual(list(self.addresses().values()).count(name), len(result["ips"]))
