@@ -11,7 +11,7 @@ import subprocess
 import unittest
 
 from cni_runner import VERSIONS, Failed, check_result
-from cni_world import BIN, ETCD, PEERS, V3, Node, ip, isolate, sh
+from cni_world import BIN, ETCD, PEERS, V3, Node, eventually, ip, isolate, sh
 
 
 def setUpModule():
@@ -144,7 +144,7 @@ class Verbs(Case):
         for i in 1, 0, 2:
             n, a = many[i]
             n.delete(a)
-            self.assertEqual([x for x in ip("link", ns="a") if x["ifname"] == a.ifname], [])
+            eventually(lambda: a.ifname not in sh("ip", "-n", "a", "link"), 1)
             for k, rest in many:
                 if rest.ifname in sh("ip", "-n", "a", "link"):
                     self.assert_well(k, rest)
@@ -227,8 +227,8 @@ class Check(Case):
         self.fails(7, "prevResult is missing", net.check, a)
         net.add(a)
         net.delete(a)
-        self.fails(103, "eth0 is missing", net.check, a)
         self.assert_clean("a")
+        self.fails(103, "eth0 is missing", net.check, a)
 
     def test_store(self):
         """What is deleted behind the plugin's back in the datastore."""
