@@ -243,7 +243,8 @@ int ipam_request_step(struct ipam_request *rq, struct store_req *ret_req, struct
 			.key = v->key,
 			.value = v->value,
 			.unindexed = v->verb == STORE_LIST && v->unindexed,
-			.rev = v->target && v->verb != STORE_GET ? v->target->rev : 0};
+			.rev = v->verb == STORE_UPDATE || v->verb == STORE_DELETE ? v->target->rev
+										  : 0};
 		return 1;
 	}
 	if (rq->failed < 0 && err)

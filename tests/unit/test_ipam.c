@@ -133,6 +133,8 @@ static int db_write(const struct store_req *req, struct store_res *res)
 		[STORE_CREATE] = "create", [STORE_UPDATE] = "update", [STORE_DELETE] = "delete"};
 	struct mem_kv *kv = db_find(req->key);
 
+	/* Of something that is gone, the API server would refuse it. */
+	assert(req->verb != STORE_CREATE || req->rev == 0);
 	if (req->verb == STORE_CREATE && kv)
 		return -EEXIST;
 	if (req->verb != STORE_CREATE && !kv)
@@ -1226,7 +1228,7 @@ START_TEST(moved_by_two)
 		rq[1] = random() % 2 ? move_new(&ip, "reserve", "net.b")
 				     : ipam_release_ip_new(&ip, "reserve", NOW);
 		while (r[0] > 0 || r[1] > 0) {
-			int i = random() % 2;
+			int i = (int)(random() % 2);
 			struct store_req req;
 
 			if (r[i] <= 0)
