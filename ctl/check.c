@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "ctl/check.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -380,11 +381,12 @@ static int by_block(const void *a, const void *b)
 static void compare_counts(struct work *w, const struct count *b, const struct count *h)
 {
 	const struct count *any = b ? b : h;
-	const struct handle name = {any->handle, 0};
-	const struct handle *handle = find(&w->handles, &name, by_handle);
+	const struct handle *handle;
 	enum problem_kind kind = PROBLEM_HANDLE_COUNT;
 	struct problem *p;
 
+	assert(any);
+	handle = find(&w->handles, (&(struct handle){any->handle, 0}), by_handle);
 	if (!handle) {
 		add_problem(w, PROBLEM_HANDLE_MISSING, any->handle,
 			"handle %s does not exist, and block %s has %u of its addresses",
