@@ -15,6 +15,7 @@ struct cni_env {
 	const char *name, *value;
 };
 
+struct cni_shared;
 struct pod_source;
 
 /* Everything is borrowed; the descriptors stay open and their owner's. */
@@ -46,6 +47,8 @@ struct cni_home {
 	struct store_conf store;
 	const char *state_dir; /* of the journal */
 	int reap_fd;	       /* an eventfd: written to when a link is to be reaped (reaper.h) */
+	int state_fd; /* one that is written to when shared->keeper has changed; it does not block */
+	struct cni_shared *shared;
 };
 
 /* What stays open between requests. home: a server's, borrowed; NULL: none. */

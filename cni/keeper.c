@@ -17,6 +17,7 @@
 #include "cni/cni.h"
 #include "cni/journal.h"
 #include "cni/replay.h"
+#include "cni/shared.h"
 #include "ipam/run.h"
 #include "kern/rt.h"
 #include "model/cluster.h"
@@ -38,7 +39,7 @@ struct keeper {
 	struct journal *j;
 	int notify_fd;
 	bool adopted; /* what the datastore holds for this node was compared with the journal */
-	bool wrong_cluster;
+	bool wrong_cluster, no_node;
 	int64_t seen_due_ms, refill_due_ms[2], blocked_until_ms;
 };
 
@@ -99,6 +100,7 @@ static int see_node(struct keeper *k, struct err *err)
 	if (r < 0 && r != -ENOENT)
 		return r;
 	there = r == 0;
+	k->no_node = !there;
 	if (there)
 		store_kv_done(&kv);
 	else
@@ -367,6 +369,21 @@ static int work(struct keeper *k, struct err *err)
 	return r < 0 ? r : journal_compact(k->j, err);
 }
 
+static void tell(struct keeper *k, enum keeper_state state)
+{
+	struct cni_shared *s = k->home->shared;
+	const uint64_t one = 1;
+
+	shared_set(&s->waiting, (int64_t)journal_n_pending(k->j));
+	shared_set(&s->free4, (int64_t)journal_n_free(k->j, IP_V4));
+	shared_set(&s->free6, (int64_t)journal_n_free(k->j, IP_V6));
+	if (shared_get(&s->keeper) == state)
+		return;
+	shared_set(&s->keeper, state);
+	if (write(k->home->state_fd, &one, sizeof(one)) < 0)
+		log_warn("waking the monitor: %s", strerror(errno));
+}
+
 /* Until the journal's file or its directory has changed, at most so long. */
 static void wait_change(const struct keeper *k, int64_t ms)
 {
@@ -415,6 +432,10 @@ _Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve)
 		if (r == 0 && again_ms != 0)
 			log_info("the datastore is there again: %zu operations wait",
 				journal_n_pending(k.j));
+		tell(&k, r < 0		   ? KEEPER_AWAY
+			 : k.wrong_cluster ? KEEPER_OTHER_CLUSTER
+			 : k.no_node	   ? KEEPER_NO_NODE
+					   : KEEPER_WELL);
 		again_ms = r == 0 ? 0 : again_ms == 0 ? AGAIN_MIN_MS : 2 * again_ms;
 		if (again_ms > AGAIN_MAX_MS)
 			again_ms = AGAIN_MAX_MS;

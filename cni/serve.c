@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * margay-cni serve: a parent that opens the socket and keeps its children running. It has nothing else,
- * so that a child is made anew whenever one dies: workers, which run verbs, the reaper of links, and the
- * keeper of the journal.
+ * so that a child is made anew whenever one dies: workers, which run verbs, the reaper of links, the
+ * keeper of the journal, and the monitor, which has health and metrics.
  */
 #define LOG_MODULE "cni"
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -30,8 +31,10 @@
 #include "cni/journal.h"
 #include "cni/keeper.h"
 #include "cni/main.h"
+#include "cni/monitor.h"
 #include "cni/pipe.h"
 #include "cni/reaper.h"
+#include "cni/shared.h"
 #include "cni/worker.h"
 #include "model/node.h"
 #include "store/params.h"
@@ -81,10 +84,10 @@ struct server {
 	char *path; /* of the socket */
 	int lock_fd, listener;
 	struct child {
-		enum role { REAPER, KEEPER, WORKER } role;
+		enum role { REAPER, MONITOR, KEEPER, WORKER } role;
 		pid_t pid; /* 0: it is due at due_ms */
 		int64_t started_ms, due_ms;
-	} children[2 + MAX_WORKERS];
+	} children[3 + MAX_WORKERS];
 	size_t n_children;
 };
 
@@ -138,6 +141,8 @@ static _Noreturn void child_main(struct server *s, enum role role, pid_t parent)
 	if (role == WORKER)
 		worker_run(s->listener, &s->home);
 	close(s->listener);
+	if (role == MONITOR)
+		monitor_run(&s->home, &common);
 	if (role == KEEPER)
 		keeper_run(&s->home, n_reserve);
 	reaper_run(s->home.reap_fd);
@@ -157,8 +162,10 @@ static void start_child(struct server *s, size_t i)
 		log_error("fork: %s", strerror(errno));
 }
 
-static const char *const role_names[] = {
-	[REAPER] = "the reaper of links", [KEEPER] = "the keeper", [WORKER] = "a worker"};
+static const char *const role_names[] = {[REAPER] = "the reaper of links",
+	[MONITOR] = "the monitor",
+	[KEEPER] = "the keeper",
+	[WORKER] = "a worker"};
 
 static void see_end(struct server *s, pid_t pid, int status)
 {
@@ -174,6 +181,7 @@ static void see_end(struct server *s, pid_t pid, int status)
 		else
 			log_warn("%s ended with status %d: another one takes its place",
 				role_names[c->role], WEXITSTATUS(status));
+		shared_add(&s->home.shared->restarts);
 		c->pid = 0;
 		c->due_ms = now - c->started_ms < AGAIN_MS ? now + AGAIN_MS : now;
 	}
@@ -262,11 +270,20 @@ static int serve(struct server *s, struct err *err)
 	if (r < 0)
 		return r;
 	s->home.reap_fd = eventfd(0, EFD_CLOEXEC);
-	if (s->home.reap_fd < 0)
+	s->home.state_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->home.reap_fd < 0 || s->home.state_fd < 0)
 		return err_sys(err, -errno, "an eventfd");
+	s->home.shared = mmap(NULL, sizeof(struct cni_shared), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (s->home.shared == MAP_FAILED)
+		return err_sys(err, -errno, "a page that processes share");
 	s->children[s->n_children++].role = REAPER;
+	if (common.health_enabled || common.metrics_enabled)
+		s->children[s->n_children++].role = MONITOR;
 	/* A datastore of this machine is there whenever a verb is. */
-	if (strcmp(store_conf_type(&s->home.store), "sqlite") != 0)
+	if (strcmp(store_conf_type(&s->home.store), "sqlite") == 0)
+		s->home.shared->keeper = KEEPER_WELL;
+	else
 		s->children[s->n_children++].role = KEEPER;
 	for (uint32_t i = 0; i < n_workers; i++)
 		s->children[s->n_children++].role = WORKER;

@@ -22,6 +22,7 @@
 #include "base/vec.h"
 #include "cni/cni.h"
 #include "cni/pipe.h"
+#include "cni/shared.h"
 
 /* How long a plugin has for its request, and to take each packet of the answer. */
 enum { PEER_TIMEOUT_S = 5 };
@@ -198,7 +199,8 @@ static void split_env(struct asked *a, struct cni_request *rq)
 	rq->n_env = env.n;
 }
 
-static void run_verb(struct cni_ctx *ctx, struct asked *a, struct cni_reply *ret)
+/* Returns the verb, of a's text, or NULL. */
+static const char *run_verb(struct cni_ctx *ctx, struct asked *a, struct cni_reply *ret)
 {
 	struct cni_request rq = {.ipam_only = a->rq.ipam_only,
 		.conf = a->conf,
@@ -210,12 +212,32 @@ static void run_verb(struct cni_ctx *ctx, struct asked *a, struct cni_reply *ret
 		.netns_errno = a->rq.netns_errno,
 		.netns_is_own = a->rq.netns_is_own};
 
+	const char *verb = NULL;
+
 	split_env(a, &rq);
+	for (size_t i = 0; i < rq.n_env; i++)
+		if (strcmp(rq.env[i].name, "CNI_COMMAND") == 0)
+			verb = rq.env[i].value;
 	cni_run(ctx, &rq, ret);
 	free((struct cni_env *)(uintptr_t)rq.env);
+	return verb;
 }
 
-static void serve_one(int s, struct cni_ctx *ctx)
+static void count(const struct cni_home *home, const struct cni_reply *reply, const char *verb)
+{
+	static const char *const verbs[SHARED_N_VERBS] = {[SHARED_ADD] = "ADD",
+		[SHARED_DEL] = "DEL",
+		[SHARED_CHECK] = "CHECK",
+		[SHARED_STATUS] = "STATUS",
+		[SHARED_GC] = "GC"};
+
+	for (size_t i = 0; verb && i < array_size(verbs); i++)
+		if (strcmp(verbs[i], verb) == 0)
+			shared_add(reply->exit_code ? &home->shared->failed[i]
+						    : &home->shared->done[i]);
+}
+
+static void serve_one(int s, struct cni_ctx *ctx, const struct cni_home *home)
 {
 	auto_free struct asked *a = mem_new(struct asked);
 	struct err err = ERR_INIT;
@@ -228,10 +250,11 @@ static void serve_one(int s, struct cni_ctx *ctx)
 		r = receive_conf(s, a, &err);
 	if (r == 0) {
 		struct cni_reply reply;
+		const char *verb = run_verb(ctx, a, &reply);
 
-		run_verb(ctx, a, &reply);
 		/* The runtime may delete the namespace as soon as it has the answer. */
 		close_fds(a);
+		count(home, &reply, verb);
 		if (reply.log)
 			log_warn("%s", reply.log);
 		r = answer(s, PIPE_DONE, &reply);
@@ -273,7 +296,7 @@ _Noreturn void worker_run(int listener, const struct cni_home *home)
 		(void)setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 		(void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 		if (is_root(s))
-			serve_one(s, ctx);
+			serve_one(s, ctx, home);
 		else
 			log_warn("a process that is not root's has connected: refused");
 		busy = 0;

@@ -192,6 +192,32 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	exact
 }
 
+@test "health and metrics" {
+	ready() { curl -sf 127.0.0.1:9097/readyz >ready; }
+	value() { curl -s 127.0.0.1:9097/metrics | awk -v n="$1" '$1 == n { print $2 }'; }
+	has() { [ "$(value "$1")" = "$2" ]; }
+	unserve
+	export MARGAY_CNI_METRICS_ENABLED=true
+	serve
+	within 10 ready
+	pod a
+	cni ADD a >/dev/null
+	cni DEL a
+	within 10 has 'margay_cni_reserve_free{family="4"}' 4
+	within 10 has margay_cni_journal_waiting 0
+	has 'margay_cni_verbs_total{verb="ADD",result="ok"}' 1
+	has 'margay_cni_verbs_total{verb="DEL",result="ok"}' 1
+	end "$ETCD" -KILL
+	cni ADD a >/dev/null
+	within 10 has margay_cni_journal_waiting 1
+	within 10 eval '! ready'
+	curl -s 127.0.0.1:9097/readyz | grep -q 'datastore: the datastore is away'
+	etcd_start
+	within 20 ready
+	within 10 has margay_cni_journal_waiting 0
+	cni DEL a
+}
+
 @test "an address that is asked for: of the reserve, or of the pool" {
 	pod a
 	pod b

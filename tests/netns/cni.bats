@@ -1214,7 +1214,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 @test "a server that hangs or dies in the middle costs a retry; a stopped one, nothing" {
 	pod a
 	pod b
-	workers=$(pgrep -P "$server" | tail -n +2)
+	workers=$(pgrep -P "$server" | tail -n +3)
 	[ "$(wc -w <<<"$workers")" = 4 ]
 	for pid in $workers; do kill -STOP "$pid"; done
 	cni ADD a >"$BATS_TEST_TMPDIR/out" 2>&1 &
@@ -1295,7 +1295,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	cni ADD a
 	cni DEL a
 	# No descriptor of the pod's stays open.
-	for pid in $(pgrep -P "$server" | tail -n +2); do
+	for pid in $(pgrep -P "$server" | tail -n +3); do
 		[ -z "$(find /proc/"$pid"/fd -lname 'net:*')" ]
 	done
 }

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "cni"
+#include "cni/monitor.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cni/cni.h"
+#include "cni/shared.h"
+#include "svc/common_params.h"
+#include "svc/health.h"
+#include "svc/http.h"
+#include "svc/loop.h"
+#include "svc/metrics.h"
+
+struct monitor {
+	const struct cni_home *home;
+	struct health_check *datastore;
+};
+
+static void show_keeper(void *arg)
+{
+	static const char *const texts[] = {
+		[KEEPER_STARTS] = "waiting for the datastore",
+		[KEEPER_AWAY] =
+			"the datastore is away: pods start and stop by the reserve and the journal",
+		[KEEPER_NO_NODE] =
+			"the datastore does not have this node: does margay-felix run on it?",
+		[KEEPER_OTHER_CLUSTER] =
+			"the datastore is another cluster's than the journal: see the log",
+	};
+	struct monitor *m = arg;
+	enum keeper_state state = shared_get(&m->home->shared->keeper);
+	uint64_t n;
+
+	if (read(m->home->state_fd, &n, sizeof(n)) < 0)
+		n = 0; /* it was not written to: at the start */
+	if (state == KEEPER_WELL)
+		health_set_ok(m->datastore);
+	else
+		health_set_bad(m->datastore, "%s", texts[state]);
+}
+
+static void add_metrics(struct metrics *m, const struct cni_shared *s)
+{
+	static const char *const verbs[] = {"ADD", "DEL", "CHECK", "STATUS", "GC"};
+
+	for (size_t i = 0; i < array_size(verbs); i++) {
+		auto_free char *ok = mem_printf("verb=\"%s\",result=\"ok\"", verbs[i]);
+		auto_free char *bad = mem_printf("verb=\"%s\",result=\"error\"", verbs[i]);
+
+		metrics_counter(
+			m, "margay_cni_verbs_total", ok, "Verbs that were run", &s->done[i]);
+		metrics_counter(
+			m, "margay_cni_verbs_total", bad, "Verbs that were run", &s->failed[i]);
+	}
+	metrics_counter(m, "margay_cni_restarts_total", "",
+		"Processes of margay-cni serve that ended and were started again", &s->restarts);
+	metrics_gauge(m, "margay_cni_journal_waiting", "",
+		"Operations that wait to be carried out in the datastore", &s->waiting);
+	metrics_gauge(m, "margay_cni_reserve_free", "family=\"4\"",
+		"Addresses that this node holds ahead for its pods", &s->free4);
+	metrics_gauge(m, "margay_cni_reserve_free", "family=\"6\"",
+		"Addresses that this node holds ahead for its pods", &s->free6);
+}
+
+_Noreturn void monitor_run(const struct cni_home *home, const struct common_params *common)
+{
+	auto_(loop) struct loop *loop = loop_new(NULL, NULL);
+	struct health *health = health_new();
+	struct metrics *metrics = metrics_new();
+	struct monitor m = {.home = home};
+	struct err err = ERR_INIT;
+	struct loop_fd *state;
+	struct http *http;
+
+	add_metrics(metrics, home->shared);
+	m.datastore = health_add(health, "datastore", HEALTH_READY, "waiting for the datastore");
+	show_keeper(&m);
+	state = loop_fd_new(loop_base(loop), home->state_fd, LOOP_READ, show_keeper, &m);
+	if (common_params_serve(common, loop_base(loop), health, metrics, &http, &err) < 0) {
+		log_error("%s", err_text(&err));
+		_exit(EXIT_FAILURE);
+	}
+	(void)loop_run(loop);
+	loop_fd_free(state);
+	http_free(http);
+	health_free(health);
+	metrics_free(metrics);
+	_exit(EXIT_SUCCESS);
+}

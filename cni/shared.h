@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the processes of margay-cni serve tell of themselves: in memory that all of them have, each number written
+ * by whoever knows it and read by the one who serves health and metrics.
+ */
+#pragma once
+
+#include <stdint.h>
+
+enum keeper_state {
+	KEEPER_STARTS, /* the datastore was not reached yet */
+	KEEPER_WELL,   /* or there is none to keep */
+	KEEPER_AWAY,
+	KEEPER_NO_NODE,	      /* the datastore does not have this node */
+	KEEPER_OTHER_CLUSTER, /* the datastore is not that of the journal */
+};
+
+enum shared_verb { SHARED_ADD, SHARED_DEL, SHARED_CHECK, SHARED_STATUS, SHARED_GC, SHARED_N_VERBS };
+
+struct cni_shared {
+	uint64_t done[SHARED_N_VERBS], failed[SHARED_N_VERBS];
+	uint64_t restarts;    /* of children */
+	int64_t waiting;      /* operations of the journal */
+	int64_t free4, free6; /* addresses of the reserve */
+	enum keeper_state keeper;
+};
+
+#define shared_add(p) ((void)__atomic_add_fetch((p), 1, __ATOMIC_RELAXED))
+#define shared_set(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define shared_get(p) __atomic_load_n((p), __ATOMIC_RELAXED)
