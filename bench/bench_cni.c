@@ -113,7 +113,7 @@ int main(int argc, char **argv)
 	struct plugin plugins[MAX_PLUGINS];
 	struct series us[2][MAX_PLUGINS] = {0};
 	static const char *const verbs[2] = {"ADD", "DEL"};
-	static const double goals[2] = {1100, 350};
+	static const double goals[2] = {1100, 550};
 	int n = argc - 3, rounds;
 	char path[300];
 
