@@ -20,7 +20,9 @@
 #include "cni/recall.h"
 #include "ipam/run.h"
 #include "model/key.h"
+#include "model/pod.h"
 #include "model/wep.h"
+#include "store/store.h"
 
 char *replay_reserve_handle(const char *node)
 {
@@ -65,6 +67,25 @@ static int take_again(const struct replay *rp, const struct journal_op *op,
 	return run(rp, ipam_assign_new(&as), err);
 }
 
+/* Kubernetes has none of this name on this node: its endpoint is a part of it. */
+static bool is_gone(const struct replay *rp, const struct journal_owner *o)
+{
+	auto_(pod) struct pod *pod = NULL;
+	char key[KEY_SIZE];
+	struct store_kv kv;
+	int r;
+
+	if (!store_is_managed(rp->st) || !o->pod)
+		return false;
+	r = store_get_wait(rp->st, key_format(KIND_POD, o->namespace, o->pod, key),
+		rp->deadline_ms, &kv, NULL);
+	if (r < 0)
+		return r == -ENOENT;
+	r = pod_decode(kv.key, kv.value, kv.len, &pod, NULL);
+	store_kv_done(&kv);
+	return r == 0 && (!pod->node || strcmp(pod->node, rp->node) != 0);
+}
+
 static int replay_take(const struct replay *rp, const struct journal_op *op, struct err *err)
 {
 	const struct ipam_addr *a;
@@ -89,8 +110,10 @@ static int replay_take(const struct replay *rp, const struct journal_op *op, str
 	}
 	if (op->endpoint && op->owner.key)
 		r = endpoint_write(rp->st, op->owner.key, op->endpoint, rp->deadline_ms, err);
-	/* A Pod of Kubernetes that is gone has none, and its DEL comes. */
-	return r == -ENOENT ? 0 : r;
+	/* Its DEL comes. */
+	if (r < 0 && is_gone(rp, &op->owner))
+		r = 0;
+	return r;
 }
 
 /* Its name; NULL: it has none, or whose it was is not known any more. */

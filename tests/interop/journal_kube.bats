@@ -1,0 +1,114 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# margay-cni serve on a real API server: pods start and stop by the node's reserve and journal, which is
+# carried out there a moment later, or when it is there again.
+
+bats_require_minimum_version 1.5.0
+load servers.bash
+
+setup_file() {
+	mount -t tmpfs none /run
+	mkdir /run/netns
+	mount -t tmpfs none /var/lib # nothing of a node that this machine may be
+	ip link set lo up
+	ip address add 192.0.2.1/24 dev lo
+}
+
+setup() {
+	APISERVER=$("$BATS_TEST_DIRNAME/kube-apiserver" 2>&1)
+	cd "$BATS_TEST_TMPDIR" || exit
+	export SERVERS=$PWD CNI_PATH=/nowhere DATASTORE_TYPE=kubernetes KUBECONFIG=$PWD/kubeconfig
+	node_env
+	export MARGAY_CNI_STATE_DIR=$PWD/state MARGAY_CNI_RESERVE=3
+	etcd_start
+	api_prepare
+	api_up
+	crds_make
+	node_make
+	kubeconfig https://127.0.0.1:6443 "$SERVERS/pki/apiserver.crt" '{token: secret-of-admin}'
+	"$BIN/margayctl" apply -f - >/dev/null <<-Y
+		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/22, blockSize: 26}}
+	Y
+	echo '{"cniVersion":"1.1.0","name":"net","type":"margay","nodename":"node-1","ipam":{"type":"margay-ipam"}}' >conf
+	"$BIN/margay-cni" serve 2>serve.log 3>&- 4>&- &
+	server=$!
+	within 20 held 3
+	for p in a b; do
+		ip netns add $p
+		post /api/v1/namespaces/default/pods '{"metadata":{"name":"'$p'"},"spec":{"nodeName":"node-1","containers":[{"name":"c","image":"i"}]}}'
+	done
+}
+
+teardown() {
+	end "$server"
+	for pid in api.pid etcd.pid; do
+		[ ! -f $pid ] || end "$(cat $pid)" -KILL
+	done
+	for ns in a b; do
+		ip netns del $ns
+	done
+	! grep -E 'Sanitizer|runtime error' serve.log
+}
+
+api_up() {
+	api_start --disable-admission-plugins=ServiceAccount
+}
+
+cni() { # VERB POD
+	CNI_COMMAND=$1 CNI_CONTAINERID=c-$2 CNI_NETNS=/run/netns/$2 CNI_IFNAME=eth0 \
+		CNI_ARGS="K8S_POD_NAMESPACE=default;K8S_POD_NAME=$2" "$BIN/margay" <conf
+}
+
+owned() { # HANDLE: how many addresses
+	api /apis/crd.projectcalico.org/v1/ipamblocks | jq --arg h "$1" '[.items[].spec | .attributes as $a
+		| .allocations[] | select(. != null) | $a[.].handle_id | select(. == $h)] | length'
+}
+
+held() { # N
+	[ "$(owned margay-reserve-node-1)" = "$1" ]
+}
+
+says() { # POD ADDRESS: its annotations do
+	[ "$(api "/api/v1/namespaces/default/pods/$1" | jq -r '.metadata.annotations["cni.projectcalico.org/podIPs"] // ""')" = "$2" ]
+}
+
+owns() { # POD N
+	[ "$(owned "net.c-$1")" = "$2" ]
+}
+
+handles() { # N
+	[ "$(api /apis/crd.projectcalico.org/v1/ipamhandles | jq '.items | length')" = "$1" ]
+}
+
+@test "ADD and DEL by the journal, with the API server there and away" {
+	cni ADD a >result
+	a=$(ip -n a -j -4 address show dev eth0 | jq -r '.[0].addr_info[0].local')
+	[ "$(jq -r '.ips[0].address' result)" = "$a/32" ]
+	within 20 says a "$a/32"
+	within 20 owns a 1
+	within 20 held 3
+	within 20 handles 2
+	end "$(cat api.pid)" -KILL
+	SECONDS=0
+	cni DEL a
+	cni DEL a
+	[ $SECONDS -lt 3 ]
+	[ -z "$(ip route show "$a")" ]
+	api_up
+	within 30 says a ""
+	within 30 owns a 0
+	within 30 handles 1
+	within 30 held 3
+	# A Pod that is gone before its ADD is carried out, and its DEL: nothing of it is left.
+	cni ADD b >/dev/null
+	api -X DELETE -H 'Content-Type: application/json' --data '{"gracePeriodSeconds":0}' /api/v1/namespaces/default/pods/b >/dev/null
+	cni DEL b
+	within 30 owns b 0
+	within 30 handles 1
+	within 30 held 3
+	# And again, for the same Pod.
+	cni ADD a >/dev/null
+	within 30 owns a 1
+	[ -z "$(grep ERROR serve.log)" ]
+}
