@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "cni/cni.h"
 #include "cni/shared.h"
+#include "cni/snapshot.h"
 #include "svc/common_params.h"
 #include "svc/health.h"
 #include "svc/http.h"
@@ -67,26 +68,41 @@ static void add_metrics(struct metrics *m, const struct cni_shared *s)
 		"Addresses that this node holds ahead for its pods", &s->free6);
 }
 
-_Noreturn void monitor_run(const struct cni_home *home, const struct common_params *common)
+_Noreturn void monitor_run(const struct cni_home *home, const struct common_params *common,
+	const int *fds, size_t n_fds)
 {
 	auto_(loop) struct loop *loop = loop_new(NULL, NULL);
 	struct health *health = health_new();
 	struct metrics *metrics = metrics_new();
 	struct monitor m = {.home = home};
 	struct err err = ERR_INIT;
+	struct store_conf conf = home->store;
+	struct snapshot *snapshot = NULL;
+	struct store *st = NULL;
 	struct loop_fd *state;
-	struct http *http;
+	struct http *http = NULL;
+	int r = 0;
 
 	add_metrics(metrics, home->shared);
 	m.datastore = health_add(health, "datastore", HEALTH_READY, "waiting for the datastore");
 	show_keeper(&m);
 	state = loop_fd_new(loop_base(loop), home->state_fd, LOOP_READ, show_keeper, &m);
-	if (common_params_serve(common, loop_base(loop), health, metrics, &http, &err) < 0) {
+	conf.own_node = home->node;
+	if (n_fds > 0 && fds[0] >= 0)
+		r = store_open(&conf, loop_base(loop), &st, &err);
+	if (r == 0 && st)
+		snapshot = snapshot_new(st, fds, n_fds);
+	if (r == 0)
+		r = common_params_serve(common, loop_base(loop), health, metrics, &http, &err);
+	if (r < 0) {
 		log_error("%s", err_text(&err));
 		_exit(EXIT_FAILURE);
 	}
 	(void)loop_run(loop);
 	loop_fd_free(state);
+	snapshot_free(snapshot);
+	if (st)
+		store_close(st);
 	http_free(http);
 	health_free(health);
 	metrics_free(metrics);

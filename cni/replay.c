@@ -77,8 +77,8 @@ static bool is_gone(const struct replay *rp, const struct journal_owner *o)
 
 	if (!store_is_managed(rp->st) || !o->pod)
 		return false;
-	r = store_get_wait(rp->st, key_format(KIND_POD, o->namespace, o->pod, key),
-		rp->deadline_ms, &kv, NULL);
+	r = store_get_wait(rp->st, key_format(KIND_POD, o->namespace, o->pod, key), rp->deadline_ms,
+		&kv, NULL);
 	if (r < 0)
 		return r == -ENOENT;
 	r = pod_decode(kv.key, kv.value, kv.len, &pod, NULL);

@@ -89,7 +89,13 @@ struct server {
 		int64_t started_ms, due_ms;
 	} children[3 + MAX_WORKERS];
 	size_t n_children;
+	int ask_fds[MAX_WORKERS], answer_fds[MAX_WORKERS]; /* of the snapshot; -1: there is none */
 };
+
+static bool is_kube(const struct server *s)
+{
+	return strcmp(store_conf_type(&s->home.store), "kubernetes") == 0;
+}
 
 /* One server at a time: a second one waits, as when it is to take over. */
 static int lock(struct server *s, struct err *err)
@@ -125,8 +131,10 @@ static int listen_on(struct server *s, struct err *err)
 	return 0;
 }
 
-static _Noreturn void child_main(struct server *s, enum role role, pid_t parent)
+static _Noreturn void child_main(struct server *s, size_t i, pid_t parent)
 {
+	const enum role role = s->children[i].role;
+	const size_t first = s->n_children - n_workers; /* worker */
 	sigset_t none;
 
 	/* Not with a verb half done, but soon. */
@@ -139,10 +147,10 @@ static _Noreturn void child_main(struct server *s, enum role role, pid_t parent)
 	if (getppid() != parent)
 		_exit(EXIT_SUCCESS);
 	if (role == WORKER)
-		worker_run(s->listener, &s->home);
+		worker_run(s->listener, s->ask_fds[i - first], &s->home);
 	close(s->listener);
 	if (role == MONITOR)
-		monitor_run(&s->home, &common);
+		monitor_run(&s->home, &common, s->answer_fds, n_workers);
 	if (role == KEEPER)
 		keeper_run(&s->home, n_reserve);
 	reaper_run(s->home.reap_fd);
@@ -154,7 +162,7 @@ static void start_child(struct server *s, size_t i)
 	pid_t parent = getpid(), pid = fork();
 
 	if (pid == 0)
-		child_main(s, c->role, parent);
+		child_main(s, i, parent);
 	c->started_ms = clock_mono_ms();
 	c->due_ms = c->started_ms + AGAIN_MS;
 	c->pid = pid < 0 ? 0 : pid;
@@ -252,6 +260,20 @@ static void stop(struct server *s, const sigset_t *set)
 			kill(s->children[i].pid, SIGKILL);
 }
 
+/* A pair for each worker, which the one that takes its place has, too. */
+static int make_pairs(struct server *s, struct err *err)
+{
+	for (uint32_t i = 0; i < n_workers; i++) {
+		int pair[2] = {-1, -1};
+
+		if (is_kube(s) && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+			return err_sys(err, -errno, "a pair of sockets");
+		s->ask_fds[i] = pair[0];
+		s->answer_fds[i] = pair[1];
+	}
+	return 0;
+}
+
 static int serve(struct server *s, struct err *err)
 {
 	sigset_t set;
@@ -277,8 +299,11 @@ static int serve(struct server *s, struct err *err)
 		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (s->home.shared == MAP_FAILED)
 		return err_sys(err, -errno, "a page that processes share");
+	r = make_pairs(s, err);
+	if (r < 0)
+		return r;
 	s->children[s->n_children++].role = REAPER;
-	if (common.health_enabled || common.metrics_enabled)
+	if (common.health_enabled || common.metrics_enabled || is_kube(s))
 		s->children[s->n_children++].role = MONITOR;
 	/* A datastore of this machine is there whenever a verb is. */
 	if (strcmp(store_conf_type(&s->home.store), "sqlite") == 0)

@@ -23,6 +23,7 @@
 #include "cni/cni.h"
 #include "cni/pipe.h"
 #include "cni/shared.h"
+#include "cni/snapshot.h"
 
 /* How long a plugin has for its request, and to take each packet of the answer. */
 enum { PEER_TIMEOUT_S = 5 };
@@ -200,7 +201,8 @@ static void split_env(struct asked *a, struct cni_request *rq)
 }
 
 /* Returns the verb, of a's text, or NULL. */
-static const char *run_verb(struct cni_ctx *ctx, struct asked *a, struct cni_reply *ret)
+static const char *run_verb(
+	struct cni_ctx *ctx, const struct pod_source *pods, struct asked *a, struct cni_reply *ret)
 {
 	struct cni_request rq = {.ipam_only = a->rq.ipam_only,
 		.conf = a->conf,
@@ -210,7 +212,8 @@ static const char *run_verb(struct cni_ctx *ctx, struct asked *a, struct cni_rep
 		.ipv4_fd = a->fds[PIPE_FD_IPV4],
 		.ipv6_fd = a->fds[PIPE_FD_IPV6],
 		.netns_errno = a->rq.netns_errno,
-		.netns_is_own = a->rq.netns_is_own};
+		.netns_is_own = a->rq.netns_is_own,
+		.pods = pods};
 
 	const char *verb = NULL;
 
@@ -237,7 +240,8 @@ static void count(const struct cni_home *home, const struct cni_reply *reply, co
 						    : &home->shared->done[i]);
 }
 
-static void serve_one(int s, struct cni_ctx *ctx, const struct cni_home *home)
+static void serve_one(
+	int s, struct cni_ctx *ctx, const struct pod_source *pods, const struct cni_home *home)
 {
 	auto_free struct asked *a = mem_new(struct asked);
 	struct err err = ERR_INIT;
@@ -250,7 +254,7 @@ static void serve_one(int s, struct cni_ctx *ctx, const struct cni_home *home)
 		r = receive_conf(s, a, &err);
 	if (r == 0) {
 		struct cni_reply reply;
-		const char *verb = run_verb(ctx, a, &reply);
+		const char *verb = run_verb(ctx, pods, a, &reply);
 
 		/* The runtime may delete the namespace as soon as it has the answer. */
 		close_fds(a);
@@ -278,8 +282,10 @@ static bool is_root(int s)
 	return getsockopt(s, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == 0;
 }
 
-_Noreturn void worker_run(int listener, const struct cni_home *home)
+_Noreturn void worker_run(int listener, int pods_fd, const struct cni_home *home)
 {
+	struct snapshot_client client = {.fd = pods_fd};
+	const struct pod_source pods = {.find = snapshot_find, .arg = &client};
 	const struct timeval timeout = {.tv_sec = PEER_TIMEOUT_S};
 	struct cni_ctx *ctx = cni_ctx_new(home);
 
@@ -296,7 +302,7 @@ _Noreturn void worker_run(int listener, const struct cni_home *home)
 		(void)setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 		(void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 		if (is_root(s))
-			serve_one(s, ctx, home);
+			serve_one(s, ctx, pods_fd >= 0 ? &pods : NULL, home);
 		else
 			log_warn("a process that is not root's has connected: refused");
 		busy = 0;

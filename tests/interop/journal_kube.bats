@@ -100,6 +100,23 @@ handles() { # N
 	within 30 owns a 0
 	within 30 handles 1
 	within 30 held 3
+	# The monitor has the Pod and its Namespace: an ADD needs no answer.
+	end "$(cat api.pid)" -KILL
+	SECONDS=0
+	cni ADD b >/dev/null
+	[ $SECONDS -lt 3 ]
+	b=$(ip -n b -j -4 address show dev eth0 | jq -r '.[0].addr_info[0].local')
+	# One that it does not have is fetched.
+	rc=0
+	out=$(CNI_COMMAND=ADD CNI_CONTAINERID=c-x CNI_NETNS=/run/netns/a CNI_IFNAME=eth0 \
+		CNI_ARGS="K8S_POD_NAMESPACE=default;K8S_POD_NAME=x" "$BIN/margay" <conf) || rc=$?
+	[ "$rc" = 1 ]
+	jq -e '.code == 11' <<<"$out"
+	api_up
+	within 30 says b "$b/32"
+	within 30 owns b 1
+	cni DEL b
+	within 30 owns b 0
 	# A Pod that is gone before its ADD is carried out, and its DEL: nothing of it is left.
 	cni ADD b >/dev/null
 	api -X DELETE -H 'Content-Type: application/json' --data '{"gracePeriodSeconds":0}' /api/v1/namespaces/default/pods/b >/dev/null
