@@ -110,22 +110,29 @@ char *call_handle(const char *network, const char *container_id, const char *ifn
 	return mem_printf("%s.%s%s%s", network, container_id, eth0 ? "" : ":", eth0 ? "" : ifname);
 }
 
-static void name_veth(struct call *c)
+void call_name_veth(const char *namespace, const char *pod, const char *container_id,
+	const char *ifname, char ret[static WEP_VETH_SIZE])
 {
-	bool eth0 = strcmp(c->ifname, "eth0") == 0;
+	bool eth0 = strcmp(ifname, "eth0") == 0;
 	auto_free char *text = NULL;
 
 	/*
 	 * Of a pod, as Calico. Of another container Calico takes the identifier's first 11, which two
 	 * may have in common: UUIDs that begin with the time, numbers with leading zeros.
 	 */
-	if (c->k8s && eth0)
-		text = mem_printf("%s.%s", c->namespace, c->args.pod);
-	else if (c->k8s)
-		text = mem_printf("%s.%s:%s", c->namespace, c->args.pod, c->ifname);
+	if (pod && eth0)
+		text = mem_printf("%s.%s", namespace, pod);
+	else if (pod)
+		text = mem_printf("%s.%s:%s", namespace, pod, ifname);
 	else
-		text = mem_printf("%s:%s", c->container_id, c->ifname);
-	wep_veth_name("cali", text, c->veth);
+		text = mem_printf("%s:%s", container_id, ifname);
+	wep_veth_name("cali", text, ret);
+}
+
+static void name_veth(struct call *c)
+{
+	call_name_veth(
+		c->namespace, c->k8s ? c->args.pod : NULL, c->container_id, c->ifname, c->veth);
 }
 
 static int check_env(struct call *c, bool needs_netns, struct err *err)

@@ -56,6 +56,10 @@ void call_done(struct call *c);
 /* Calico's handle of an attachment; that of an interface other than eth0 has ":" and its name after it. */
 char *call_handle(const char *network, const char *container_id, const char *ifname);
 
+/* The host's end of an attachment; pod NULL: it is no pod's. */
+void call_name_veth(const char *namespace, const char *pod, const char *container_id,
+	const char *ifname, char ret[static WEP_VETH_SIZE]);
+
 /* It is of this pod: what follows from that, as call_init() has it by CNI_ARGS. Copies. */
 void call_set_pod(struct call *c, const char *namespace, const char *pod);
 

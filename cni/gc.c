@@ -11,6 +11,7 @@
 #include "cni/call.h"
 #include "cni/device.h"
 #include "cni/endpoint.h"
+#include "cni/journal.h"
 #include "ipam/alloc.h"
 #include "model/ipam.h"
 #include "model/kind.h"
@@ -144,6 +145,53 @@ static void add_gone(const struct call *c, const struct ipam_block_attr *a, stru
 	vec_push(&g->gone, gone);
 }
 
+static void give_back_one(struct call *c, const char *handle, struct garbage *g)
+{
+	const struct journal_addr *a = journal_taken_by(c->journal, handle);
+	char veth[WEP_VETH_SIZE];
+	struct journal_owner o;
+	struct err e = ERR_INIT;
+	int r;
+
+	if (!a)
+		return;
+	o = journal_owner_dup(&a->owner);
+	call_name_veth(o.namespace, o.pod, o.container_id, o.ifname, veth);
+	r = call_open_host(c, &e);
+	if (r == 0 && device_delete_on_host(c, veth, o.container_id, o.ifname, true, &e) < 0)
+		r = CNI_E_KERNEL;
+	if (r == 0 && journal_give_back(c->journal, &o, &e) < 0)
+		r = CNI_E_AGAIN;
+	note(g, r, &e);
+	journal_owner_done(&o);
+}
+
+/* What this network's attachments have of the reserve, wherever the datastore is. */
+static void give_back_gone(struct call *c, struct garbage *g)
+{
+	struct strings gone = {0};
+	const struct journal_addr *a;
+	char **handle;
+	size_t n;
+
+	a = journal_addrs(c->journal, &n);
+	for (size_t i = 0; i < n; i++) {
+		const struct journal_owner *o = &a[i].owner;
+		auto_free char *ours = NULL;
+
+		if (a[i].state != JOURNAL_TAKEN)
+			continue;
+		ours = call_handle(c->conf->name, o->container_id, o->ifname);
+		if (strcmp(ours, o->handle) == 0 && !has(&g->valid, ours))
+			vec_push(&gone.v, take_ptr(ours));
+	}
+	vec_for_each (&gone.v, handle) {
+		give_back_one(c, *handle, g);
+		free(*handle);
+	}
+	vec_done(&gone.v);
+}
+
 /* *ret_all: every block could be read. */
 static int find_garbage(struct call *c, struct garbage *g, bool *ret_all, struct err *err)
 {
@@ -164,7 +212,9 @@ static int find_garbage(struct call *c, struct garbage *g, bool *ret_all, struct
 		vec_for_each (&b->attrs, a) {
 			if (a->handle)
 				vec_push(&g->used.v, mem_strdup(a->handle));
-			if (is_ours(c, a) && !has(&g->valid, a->handle))
+			/* What waits in the journal is given back by it. */
+			if (is_ours(c, a) && !has(&g->valid, a->handle) &&
+				!(c->journal && journal_is_pending(c->journal, a->handle, NULL)))
 				add_gone(c, a, g);
 		}
 	}
@@ -298,6 +348,8 @@ int call_gc(struct call *c, struct err *err)
 		return CNI_E_CONF;
 	}
 	find_valid(c, &g);
+	if (c->journal)
+		give_back_gone(c, &g);
 	r = call_heed_lock(c, NULL, err);
 	if (r == 0)
 		r = find_garbage(c, &g, &all, err);

@@ -50,7 +50,7 @@ static char *dup_or_null(const char *s)
 	return s ? mem_strdup(s) : NULL;
 }
 
-static void owner_done(struct journal_owner *o)
+void journal_owner_done(struct journal_owner *o)
 {
 	free(o->handle);
 	free(o->container_id);
@@ -61,7 +61,7 @@ static void owner_done(struct journal_owner *o)
 	*o = (struct journal_owner){0};
 }
 
-static struct journal_owner owner_dup(const struct journal_owner *o)
+struct journal_owner journal_owner_dup(const struct journal_owner *o)
 {
 	return (struct journal_owner){.handle = mem_strdup(o->handle),
 		.container_id = mem_strdup(o->container_id),
@@ -75,7 +75,7 @@ void journal_op_free(struct journal_op *op)
 {
 	struct ipam_attr *a;
 
-	owner_done(&op->owner);
+	journal_owner_done(&op->owner);
 	vec_for_each (&op->attrs, a) {
 		free((char *)(uintptr_t)a->name);
 		free((char *)(uintptr_t)a->value);
@@ -94,7 +94,7 @@ struct journal_op *journal_op_dup(const struct journal_op *op)
 
 	d->n = op->n;
 	d->kind = op->kind;
-	d->owner = owner_dup(&op->owner);
+	d->owner = journal_owner_dup(&op->owner);
 	vec_for_each (&op->addrs, a)
 		vec_push(&d->addrs, *a);
 	vec_for_each (&op->attrs, t)
@@ -109,7 +109,7 @@ static void forget_all(struct journal *j)
 	struct journal_op **op;
 
 	vec_for_each (&j->addrs, a)
-		owner_done(&a->owner);
+		journal_owner_done(&a->owner);
 	vec_done(&j->addrs);
 	vec_for_each (&j->ops, op)
 		journal_op_free(*op);
@@ -134,7 +134,7 @@ static void remove_addr(struct journal *j, struct journal_addr *a)
 {
 	size_t i = (size_t)(a - j->addrs.v);
 
-	owner_done(&a->owner);
+	journal_owner_done(&a->owner);
 	memmove(a, a + 1, (j->addrs.n - i - 1) * sizeof(*a));
 	j->addrs.n--;
 }
@@ -147,7 +147,7 @@ static void put_addr(struct journal *j, const struct ipam_addr *addr, enum journ
 	struct journal_addr a = {.addr = *addr, .state = state};
 
 	if (owner)
-		a.owner = owner_dup(owner);
+		a.owner = journal_owner_dup(owner);
 	if (old)
 		remove_addr(j, old);
 	vec_push(&j->addrs, a);
@@ -244,7 +244,7 @@ static bool owner_parse(const json_t *j, struct journal_owner *o)
 		.key = text_of(j, "key")};
 	if (o->handle && o->container_id && o->ifname && o->namespace)
 		return true;
-	owner_done(o);
+	journal_owner_done(o);
 	return false;
 }
 
@@ -352,7 +352,7 @@ static bool apply(struct journal *j, const json_t *r)
 			remove_addr(j, find(j, &a.ip));
 	} else if (strcmp(what, "taken") == 0 && owner_parse(r, &o)) {
 		put_addr(j, &a, JOURNAL_TAKEN, &o);
-		owner_done(&o);
+		journal_owner_done(&o);
 	} else {
 		return false;
 	}

@@ -37,6 +37,9 @@ struct journal_owner {
 	char *key;	       /* of its endpoint; NULL: not known */
 };
 
+struct journal_owner journal_owner_dup(const struct journal_owner *o);
+void journal_owner_done(struct journal_owner *o);
+
 enum journal_state { JOURNAL_FREE, JOURNAL_TAKEN, JOURNAL_LEAVING };
 
 struct journal_addr {

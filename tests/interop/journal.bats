@@ -192,6 +192,30 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	exact
 }
 
+@test "GC: what the runtime does not have any more, with etcd there and away" {
+	for p in a b c; do
+		pod $p
+		cni ADD $p >/dev/null
+	done
+	exact a b c
+	jq '. + {"cni.dev/valid-attachments": [{"containerID": "c-b", "ifname": "eth0"}, {"containerID": "c-c", "ifname": "eth0"}]}' conf >gc
+	CNI_COMMAND=GC CNI_PATH=/nowhere "$BIN/margay" <gc
+	exact b c
+	within 2 eval '! ip -n a link show eth0 2>/dev/null'
+	end "$ETCD" -KILL
+	jq '."cni.dev/valid-attachments" |= .[:1]' gc >gc2
+	rc=0
+	CNI_COMMAND=GC CNI_PATH=/nowhere "$BIN/margay" <gc2 >out || rc=$?
+	[ "$rc" = 1 ] # the rest is asked for again
+	jq -e '.code == 11' out
+	within 2 eval '! ip -n c link show eth0 2>/dev/null'
+	etcd_start
+	exact b
+	CNI_COMMAND=GC CNI_PATH=/nowhere "$BIN/margay" <gc2
+	exact b
+	ip netns exec b ping -c1 -W2 192.0.2.1
+}
+
 @test "health and metrics" {
 	ready() { curl -sf 127.0.0.1:9097/readyz >ready; }
 	value() { curl -s 127.0.0.1:9097/metrics | awk -v n="$1" '$1 == n { print $2 }'; }
