@@ -16,6 +16,7 @@ setup_file() {
 }
 
 setup() {
+	export APISERVER
 	APISERVER=$("$BATS_TEST_DIRNAME/kube-apiserver" 2>&1)
 	cd "$BATS_TEST_TMPDIR" || exit
 	export SERVERS=$PWD CNI_PATH=/nowhere DATASTORE_TYPE=kubernetes KUBECONFIG=$PWD/kubeconfig
@@ -127,5 +128,5 @@ handles() { # N
 	# And again, for the same Pod.
 	cni ADD a >/dev/null
 	within 30 owns a 1
-	[ -z "$(grep ERROR serve.log)" ]
+	run ! grep " error " serve.log
 }
