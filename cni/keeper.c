@@ -205,15 +205,18 @@ static bool is_in_use_here(const struct ip *ip)
 	return s.found;
 }
 
-static int give_to_pool(struct keeper *k, const struct ip *ip, struct err *err)
+static int release(struct keeper *k, const struct ip *ip, struct err *err)
 {
 	struct ipam_request *rq = ipam_release_ip_new(ip, k->rp.reserve, clock_real_ns());
 	int r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
 
 	ipam_request_free(rq);
-	if (r < 0 && r != -ENOENT && r != -ESTALE)
-		return r;
-	return journal_drop(k->j, ip, err);
+	return r == -ENOENT || r == -ESTALE ? 0 : r;
+}
+
+static int give_to_pool(struct keeper *k, const struct ip *ip, struct err *err)
+{
+	return release(k, ip, err) ?: journal_drop(k->j, ip, err);
 }
 
 static bool has(const struct ipam_addr *v, size_t n, const struct ip *ip)
@@ -304,8 +307,14 @@ static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 	struct ipam_request *rq = ipam_assign_new(&a);
 	int r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
 
-	if (r == 0)
-		r = journal_hold(k->j, ipam_request_addr(rq, family), err);
+	if (r == 0) {
+		const struct ipam_addr got = *ipam_request_addr(rq, family);
+
+		r = journal_hold(k->j, &got, err);
+		/* A disk that is full is not to empty the pool. */
+		if (r < 0)
+			(void)release(k, &got.ip, NULL);
+	}
 	ipam_request_free(rq);
 	return r;
 }

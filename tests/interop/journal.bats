@@ -216,6 +216,37 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	ip netns exec b ping -c1 -W2 192.0.2.1
 }
 
+@test "a disk that is full: nothing is told as done that is not on it" {
+	pod a
+	unserve
+	mkdir small
+	mount -t tmpfs -o size=64k none small
+	cp state/* small
+	export MARGAY_CNI_STATE_DIR=$PWD/small
+	dd if=/dev/zero of=small/fill bs=1k 2>/dev/null || true
+	# The last page of the journal may have room for some lines: until it has none.
+	serve
+	for ((n = 0; n < 300; n++)); do
+		out=$(CNI_COMMAND=DEL CNI_CONTAINERID=c-$n CNI_IFNAME=eth0 "$BIN/margay" <conf) || break
+	done
+	[ $n -lt 300 ]
+	jq -e '.code == 11 and (.msg | contains("No space left"))' <<<"$out"
+	rc=0
+	out=$(cni ADD a) || rc=$?
+	[ "$rc" = 1 ]
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	rm small/fill
+	cni ADD a >/dev/null
+	ip netns exec a ping -c1 -W2 192.0.2.1
+	within 20 owns_one
+	unserve
+	umount small
+}
+
+owns_one() {
+	[ "$(owned net.c-a)" = 1 ]
+}
+
 @test "health and metrics" {
 	ready() { curl -sf 127.0.0.1:9097/readyz >ready; }
 	value() { curl -s 127.0.0.1:9097/metrics | awk -v n="$1" '$1 == n { print $2 }'; }
