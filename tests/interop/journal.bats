@@ -44,8 +44,8 @@ teardown() {
 	done
 }
 
-serve() {
-	"$BIN/margay-cni" serve 2>>serve.log 3>&- 4>&- &
+serve() { # [COMMAND...]: which runs it
+	"$@" "$BIN/margay-cni" serve 2>>serve.log 3>&- 4>&- &
 	server=$!
 	within 10 test -S run/cni.sock
 }
@@ -173,6 +173,36 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	exact b c f g
 	for p in b c f g; do cni DEL $p; done
 	exact
+}
+
+@test "an hour without etcd: as many pods start as are held ahead, and as many stop" {
+	n=${PODS:-12} old=() new=()
+	unserve
+	export MARGAY_CNI_RESERVE=$n
+	serve
+	within 120 held "$n"
+	for ((i = 0; i < n; i++)); do
+		old+=("old-$i") new+=("new-$i")
+		pod "old-$i"
+		pod "new-$i"
+		cni ADD "old-$i" >/dev/null
+	done
+	within 120 held "$n"
+	exact "${old[@]}"
+	end "$ETCD" -KILL
+	unserve
+	serve unshare -T --boottime 3600
+	for ((i = 0; i < n; i++)); do
+		cni ADD "new-$i" >/dev/null
+		cni DEL "old-$i"
+	done
+	[ "$(ip -j route show proto 80 | jq 'map(.dst) | unique | length')" = "$n" ]
+	ip netns exec new-0 ping -c1 -W2 "$(address "new-$((n - 1))")"
+	unserve
+	etcd_start
+	serve
+	within 120 settled
+	exact "${new[@]}"
 }
 
 @test "nobody serves, and the plugin has no credentials: the reserve and the journal do" {
