@@ -68,10 +68,10 @@ static void drop_netns(int plugin, int round)
 
 static double call(const struct plugin *p, const char *verb, const char *netns, int id)
 {
-	char e_verb[32], e_ns[400], e_id[64], e_args[128], e_floor[300], out[300];
+	char e_verb[32], e_ns[400], e_id[64], e_args[128], e_floor[300], e_run[300], out[300];
 	char ifname[] = "CNI_IFNAME=eth0", path[] = "CNI_PATH=/usr/lib/cni:/opt/cni/bin";
 	char search[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv[] = {NULL, NULL};
-	char *env[] = {e_verb, e_ns, e_id, e_args, ifname, path, search, e_floor, NULL};
+	char *env[] = {e_verb, e_ns, e_id, e_args, ifname, path, search, e_floor, e_run, NULL};
 	posix_spawn_file_actions_t fa;
 	int status;
 	double start;
@@ -83,6 +83,8 @@ static double call(const struct plugin *p, const char *verb, const char *netns, 
 	snprintf(e_args, sizeof(e_args),
 		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod-%d", id);
 	snprintf(e_floor, sizeof(e_floor), "FLOOR_DIR=%s", dir);
+	/* Where bench/run has the server. */
+	snprintf(e_run, sizeof(e_run), "MARGAY_RUN_DIR=%s/run", dir);
 	snprintf(out, sizeof(out), "%s/out", dir);
 	argv[0] = strdup(p->path);
 	posix_spawn_file_actions_init(&fa);
