@@ -192,11 +192,6 @@ static int check_ipam_type(const struct call *c, struct err *err)
 	return CNI_E_CONF;
 }
 
-static bool is_set(const char *s)
-{
-	return s && s[0] != '\0';
-}
-
 /* A server has one node and one datastore. What else the netconf says of them is not its to use. */
 static int check_home(const struct call *c, const struct cni_home *home, struct err *err)
 {
@@ -210,7 +205,7 @@ static int check_home(const struct call *c, const struct cni_home *home, struct 
 			c->conf->nodename, home->node);
 		return CNI_E_CONF;
 	}
-	if ((is_set(want->type) || is_set(want->etcd_endpoints)) &&
+	if ((store_conf_is_set(want->type) || store_conf_is_set(want->etcd_endpoints)) &&
 		strcmp(store_conf_type(want), type) != 0) {
 		err_set(err, -EINVAL,
 			"netconf: datastore_type: %s, and margay-cni serve has %s: want the same, or "
@@ -218,7 +213,7 @@ static int check_home(const struct call *c, const struct cni_home *home, struct 
 			store_conf_type(want), type);
 		return CNI_E_CONF;
 	}
-	if (is_set(want->sqlite_path) && strcmp(type, "sqlite") == 0 &&
+	if (store_conf_is_set(want->sqlite_path) && strcmp(type, "sqlite") == 0 &&
 		strcmp(want->sqlite_path, have->sqlite_path) != 0) {
 		err_set(err, -EINVAL,
 			"netconf: sqlite_path: %s, and margay-cni serve has %s: want the same, or "

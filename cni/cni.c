@@ -72,16 +72,12 @@ int ctx_store(
 	return 0;
 }
 
-static bool is_set(const char *s)
-{
-	return s && s[0] != '\0';
-}
-
 /* Else it is left to whoever serves, and away from that to what he has left. */
 static bool names_store(const struct store_conf *conf)
 {
-	return is_set(conf->type) || is_set(conf->sqlite_path) || is_set(conf->etcd_endpoints) ||
-	       is_set(conf->kubeconfig) || is_set(conf->k8s_api_endpoint);
+	return store_conf_is_set(conf->type) || store_conf_is_set(conf->sqlite_path) ||
+	       store_conf_is_set(conf->etcd_endpoints) || store_conf_is_set(conf->kubeconfig) ||
+	       store_conf_is_set(conf->k8s_api_endpoint);
 }
 
 int ctx_journal(

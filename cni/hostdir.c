@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/vec.h"
 
@@ -244,21 +245,6 @@ static int sync_parent(const struct hostdir *d, const char *name, struct err *er
 			     : 0;
 }
 
-static int write_all(int fd, const char *p, size_t n)
-{
-	while (n > 0) {
-		ssize_t w = write(fd, p, n);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w < 0)
-			return -errno;
-		p += w;
-		n -= (size_t)w;
-	}
-	return 0;
-}
-
 static int write_new(const struct hostdir *d, const char *tmp, const struct hostfile *f)
 {
 	auto_close int fd = -1;
@@ -269,7 +255,7 @@ static int write_new(const struct hostdir *d, const char *tmp, const struct host
 	fd = openat(d->fd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	r = write_all(fd, f->bytes, f->n);
+	r = file_write_all(fd, f->bytes, f->n);
 	if (r == 0 && fchmod(fd, f->mode) < 0)
 		r = -errno;
 	if (r == 0 && fsync(fd) < 0)

@@ -49,8 +49,10 @@ int file_read(const char *path, size_t max, char **ret, size_t *ret_len, struct 
 	return file_read_fd(fd, path, max, ret, ret_len, err);
 }
 
-static int write_all(int fd, const char *p, size_t n)
+int file_write_all(int fd, const void *bytes, size_t n)
 {
+	const char *p = bytes;
+
 	while (n > 0) {
 		ssize_t w = write(fd, p, n);
 
@@ -104,7 +106,7 @@ int file_write_atomic(const char *path, const void *p, size_t n, mode_t mode, st
 	fd = open_temporary(tmp);
 	if (fd < 0)
 		return err_sys(err, fd, "write %s: create %s", path, tmp);
-	r = write_all(fd, p, n);
+	r = file_write_all(fd, p, n);
 	if (r == 0 && fchmod(fd, mode) < 0)
 		r = -errno;
 	if (r == 0 && fsync(fd) < 0)
@@ -125,7 +127,7 @@ int file_poke(int dir_fd, const char *path, const char *value, struct err *err)
 
 	if (fd < 0)
 		return err_sys(err, -errno, "open %s", path);
-	r = write_all(fd, value, strlen(value));
+	r = file_write_all(fd, value, strlen(value));
 	if (r < 0)
 		return err_sys(err, r, "write \"%s\" to %s", value, path);
 	return 0;

@@ -21,6 +21,9 @@ int file_read_fd(
  */
 int file_write_atomic(const char *path, const void *p, size_t n, mode_t mode, struct err *err);
 
+/* All of it, however often that takes. 0 or a negative errno. */
+int file_write_all(int fd, const void *bytes, size_t n);
+
 /* One write to an existing file, without creating it: for /proc/sys. dir_fd: AT_FDCWD or a directory. */
 int file_poke(int dir_fd, const char *path, const char *value, struct err *err);
 

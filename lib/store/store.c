@@ -79,18 +79,20 @@ void store_conf_done(struct store_conf *conf)
 	*conf = (struct store_conf){0};
 }
 
-static bool is_set(const char *s)
+bool store_conf_is_set(const char *text)
 {
-	return s && *s;
+	return text && *text;
 }
 
 /* Calico takes etcd, too, where its endpoints are all that is said. */
 const char *store_conf_type(const struct store_conf *conf)
 {
-	if (is_set(conf->type))
+	if (store_conf_is_set(conf->type))
 		return conf->type;
-	return is_set(conf->etcd_endpoints) || is_set(conf->etcd_discovery_srv) ? "etcdv3"
-										: "sqlite";
+	return store_conf_is_set(conf->etcd_endpoints) ||
+			       store_conf_is_set(conf->etcd_discovery_srv)
+		       ? "etcdv3"
+		       : "sqlite";
 }
 
 int store_open(

@@ -73,6 +73,8 @@ struct store_conf {
 void store_conf_copy(struct store_conf *ret, const struct store_conf *conf);
 bool store_conf_equal(const struct store_conf *a, const struct store_conf *b);
 void store_conf_done(struct store_conf *conf);
+/* A text of a configuration that says something: neither NULL nor "". */
+bool store_conf_is_set(const char *text);
 /* conf->type, or what stands for it where it is not set. Borrowed. */
 const char *store_conf_type(const struct store_conf *conf);
 
