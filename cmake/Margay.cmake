@@ -57,6 +57,9 @@ function(margay_musl_program name file)
 	add_custom_target(${name} ALL DEPENDS ${file})
 endfunction()
 
+# Before a test's command: in namespaces of its own.
+set(APART ${CMAKE_SOURCE_DIR}/tests/apart)
+
 # margay_test(NAME LABEL SOURCES f.c... [DEPS lib...] [LINK target...]): a program that ctest runs
 function(margay_test name label)
 	cmake_parse_arguments(A "" "" "SOURCES;DEPS;LINK" ${ARGN})

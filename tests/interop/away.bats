@@ -10,8 +10,6 @@ bats_require_minimum_version 1.5.0
 load servers.bash
 
 setup_file() {
-	mount -t tmpfs none /run
-	mkdir /run/netns
 	ip link set lo up
 }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 Whether the CNI plugins do what the specification 1.1.0 wants, as seen by a runtime that follows it
-(cni_runner.py). Run in a network and a mount namespace of its own (CMakeLists.txt); see cni_world.py.
+(cni_runner.py). Run in a network and a mount namespace of its own (tests/apart); see cni_world.py.
 """
 import concurrent.futures
 import json
@@ -11,11 +11,11 @@ import subprocess
 import unittest
 
 from cni_runner import VERSIONS, Failed, check_result
-from cni_world import BIN, ETCD, PEERS, V3, Node, eventually, ip, isolate, sh
+from cni_world import BIN, ETCD, PEERS, V3, Node, eventually, ip, host_setup, sh
 
 
 def setUpModule():
-    isolate()
+    host_setup()
 
 
 class Case(Node):
@@ -479,6 +479,7 @@ class Calico(Case):
         os.makedirs(self.dir + "/bin")
         for name, ours in ("calico", "margay"), ("calico-ipam", "margay-ipam"):
             os.symlink(f"{BIN}/{ours}", f"{self.dir}/bin/{name}")
+        os.makedirs("/var/lib/calico", exist_ok=True)
         with open("/var/lib/calico/nodename", "w") as f:
             f.write("node-1")
         with open("/var/lib/calico/mtu", "w") as f:

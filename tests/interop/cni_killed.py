@@ -13,7 +13,7 @@ import time
 import unittest
 
 from cni_runner import Failed
-from cni_world import Node, isolate, sh
+from cni_world import Node, host_setup, sh
 
 CALLS = ("sendmsg sendto write pwrite64 writev pwritev fsync fdatasync ftruncate fallocate unlink unlinkat rename "
          "renameat renameat2 mkdir mkdirat rmdir connect setns").split()
@@ -22,7 +22,7 @@ FIRST = int(os.environ.get("KILL_FIRST", time.time())) % STEP
 
 
 def setUpModule():
-    isolate()
+    host_setup()
     # a sanitizer's look for leaks stops where a tracer is already
     os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
 

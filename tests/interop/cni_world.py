@@ -104,12 +104,8 @@ class Etcd:
         self.log.close()
 
 
-def isolate():
-    """Once: what plugins of the host write to is this test's."""
-    os.makedirs("/var/lib/calico", exist_ok=True)
-    for directory in "/run", "/var/lib/calico":
-        sh("mount", "-t", "tmpfs", "none", directory)
-    os.mkdir("/run/netns")
+def host_setup():
+    """Once: what a node's interfaces and sysctls are like."""
     sh("ip", "link", "set", "lo", "up")
     sh("ip", "address", "replace", "192.0.2.1/32", "dev", "lo")
     for name in "ipv4/ip_forward", "ipv6/conf/all/forwarding":

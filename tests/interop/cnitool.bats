@@ -2,17 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The CNI plugins as the reference library runs them, by its cnitool. Run in a network and a mount namespace of
-# its own (CMakeLists.txt); BIN names the directory of the programs.
+# its own (tests/apart); BIN names the directory of the programs.
 
 bats_require_minimum_version 1.5.0
 
 setup_file() {
 	CNITOOL=$("$BATS_TEST_DIRNAME/go-program" cnitool 2>&1) || skip "$CNITOOL"
 	export CNITOOL
-	mount -t tmpfs none /run
-	mkdir /run/netns
-	mkdir -p /var/lib/cni
-	mount -t tmpfs none /var/lib/cni # the library keeps results there
 	ip link set lo up
 }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Real containers with our plugin, by containerd's CRI, in runc and in crun. Run in a network and a mount namespace
-# of its own (CMakeLists.txt); BIN names the directory of the programs.
+# of its own (tests/apart); BIN names the directory of the programs.
 
 bats_require_minimum_version 1.5.0
 
@@ -10,10 +10,6 @@ setup_file() {
 	CRICTL=$("$BATS_TEST_DIRNAME/go-program" crictl 2>&1) || skip "$CRICTL"
 	export CRICTL CGROUP=margay-test-$$ DB=$BATS_FILE_TMPDIR/db MARGAY_SQLITE_PATH=$BATS_FILE_TMPDIR/db
 	cd "$BATS_FILE_TMPDIR" || return
-	mount -t tmpfs none /run
-	mkdir /run/netns
-	mkdir -p /var/lib/cni
-	mount -t tmpfs none /var/lib/cni
 	# crun refuses to begin where both versions have controllers
 	! mountpoint -q /sys/fs/cgroup/unified || mount -t tmpfs none /sys/fs/cgroup/unified
 	ip link set lo up

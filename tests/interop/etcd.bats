@@ -3,13 +3,11 @@
 #
 # The programs on a real etcd. What stands in ../samples/*.json are values as Calico's clients store them, byte
 # by byte: ours read them, and leave the same bytes. Run in a network and a mount namespace of its own
-# (CMakeLists.txt); BIN names the directory of the programs.
+# (tests/apart); BIN names the directory of the programs.
 
 bats_require_minimum_version 1.5.0
 
 setup_file() {
-	mount -t tmpfs none /run
-	mkdir /run/netns
 	ip link set lo up
 }
 

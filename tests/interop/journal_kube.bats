@@ -8,9 +8,6 @@ bats_require_minimum_version 1.5.0
 load servers.bash
 
 setup_file() {
-	mount -t tmpfs none /run
-	mkdir /run/netns
-	mount -t tmpfs none /var/lib # nothing of a node that this machine may be
 	ip link set lo up
 	ip address add 192.0.2.1/24 dev lo
 }

@@ -4,7 +4,7 @@
 # The programs on a real kube-apiserver, with the resources in either group. There is no kubelet: the test
 # makes the Node and the Pod. The programs are the ServiceAccount margay, bound to the role that is installed,
 # and the server's audit log tells of every request that the role forbids. Run in a network and a mount
-# namespace of its own (CMakeLists.txt); BIN names the directory of the programs.
+# namespace of its own (tests/apart); BIN names the directory of the programs.
 
 bats_require_minimum_version 1.5.0
 
@@ -14,8 +14,6 @@ setup_file() {
 		MISSING=$APISERVER
 		return 0
 	}
-	mount -t tmpfs none /run
-	mkdir /run/netns
 	ip link set lo up
 	ip address add 192.0.2.1/24 dev lo
 	cd "$BATS_FILE_TMPDIR" || exit

@@ -3,7 +3,7 @@
 #
 # Two nodes of Kubernetes, each a real kubelet and containerd in namespaces of their own, and 60 pods that they start
 # and delete, on etcd and on Kubernetes as the plugin's datastore. Pods name their node: there is no scheduler. Run
-# in a network and a mount namespace of its own (CMakeLists.txt); BIN names the directory of the programs.
+# in a network and a mount namespace of its own (tests/apart); BIN names the directory of the programs.
 
 bats_require_minimum_version 1.5.0
 
@@ -17,8 +17,7 @@ setup_file() {
 		return 0
 	}
 	export SERVERS=$BATS_FILE_TMPDIR APISERVER=${paths%$'\n'*} KUBELET=${paths#*$'\n'} CGROUP=margay-kubelet-$$
-	mount -t tmpfs none /run
-	mkdir -p /run/netns /var/lib/cni
+	mkdir -p /var/lib/cni
 	! mountpoint -q /sys/fs/cgroup/unified || mount -t tmpfs none /sys/fs/cgroup/unified
 	ip link set lo up
 	ip link add br0 type bridge

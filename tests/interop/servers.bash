@@ -3,7 +3,7 @@
 #
 # For tests of what a datastore does to a node: etcd and a kube-apiserver on loopback in the directory
 # $SERVERS, the daemons of a node in this network namespace, and a look at what they say. The tests run in
-# a network and a mount namespace of their own (CMakeLists.txt); BIN names the directory of the programs.
+# a network and a mount namespace of their own (tests/apart); BIN names the directory of the programs.
 
 export IPAM=/calico/ipam/v2 V3=/calico/resources/v3/projectcalico.org
 export ETCDCTL_API=3

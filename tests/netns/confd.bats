@@ -8,8 +8,6 @@
 bats_require_minimum_version 1.5.0
 
 setup_file() {
-	mount -t tmpfs none /run
-	mkdir /run/netns
 	ip link set lo up
 	ip link add segment type bridge
 	ip link set segment up

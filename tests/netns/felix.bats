@@ -8,7 +8,6 @@
 bats_require_minimum_version 1.5.0
 
 setup_file() {
-	mount -t tmpfs none /run
 	ip link set lo up
 }
 

@@ -2,14 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # margay-cni install and uninstall: a host is a directory, HOST. Run in a network and a mount namespace
-# of its own (tests/netns/CMakeLists.txt); BIN names the directory of the programs.
+# of its own (tests/apart); BIN names the directory of the programs.
 
 bats_require_minimum_version 1.5.0
-
-setup_file() {
-	mount -t tmpfs none /run
-	mkdir /run/netns
-}
 
 setup() {
 	export HOST=$BATS_TEST_TMPDIR/host
