@@ -210,7 +210,40 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 	return r;
 }
 
-/* Of the reserve, which waits for nobody, else of the datastore. */
+/* The endpoint first, so that nobody routes to it when the address is another's. */
+static void take_back(struct call *c, const struct mac *mac, const struct assigned *a)
+{
+	if (mac && a->n > 0 && !a->v[0].held)
+		(void)endpoint_delete(c, NULL);
+	release_new(c, a);
+}
+
+static int put_in_store(struct call *c, const struct pod_wants *wants, const struct mac *mac,
+	struct assigned *a, struct err *err)
+{
+	int r = call_heed_lock(c, NULL, err) ?: assign(c, wants, a, err);
+
+	if (r != 0)
+		return r;
+	if (mac && (r = endpoint_put(c, wants, a->ips, a->n, mac, err)) < 0)
+		r = call_store_code(r);
+	if (r == 0)
+		r = call_heed_lock(c, NULL, err);
+	if (r != 0)
+		take_back(c, mac, a);
+	return r;
+}
+
+/* The endpoint, too, before there is a device: as with the reserve. */
+static int assign_in_store(struct call *c, const struct pod_wants *wants, const struct mac *mac,
+	struct assigned *a, struct err *err)
+{
+	int r = call_txn_begin(c, err);
+
+	return r != 0 ? r : call_txn_end(c, put_in_store(c, wants, mac, a, err), err);
+}
+
+/* Of the reserve, which waits for nobody, else of the datastore. mac as of take_reserved. */
 static int get_addresses(struct call *c, const struct pod_wants *wants, const struct mac *mac,
 	struct assigned *a, struct err *err)
 {
@@ -222,16 +255,18 @@ static int get_addresses(struct call *c, const struct pod_wants *wants, const st
 		r = c->journal ? reserved_settle(c, err) : 0;
 	if (r < 0)
 		return CNI_E_AGAIN;
-	return call_heed_lock(c, NULL, err) ?: assign(c, wants, a, err);
+	return assign_in_store(c, wants, mac, a, err);
 }
 
 /* But for what is an earlier ADD's. */
-static void give_up(struct call *c, const struct assigned *a)
+static void give_up(struct call *c, const struct mac *mac, const struct assigned *a)
 {
-	if (!a->reserved)
-		release_new(c, a);
-	else if (!a->v[0].held)
+	if (a->reserved && !a->v[0].held)
 		(void)reserved_give_back(c, NULL);
+	else if (!a->reserved && call_txn_begin(c, NULL) == 0) {
+		take_back(c, mac, a);
+		(void)call_txn_end(c, 0, NULL);
+	}
 }
 
 static int find_mtu(const struct call *c, uint32_t *ret, struct err *err)
@@ -310,7 +345,6 @@ static int add(struct call *c, struct pod_wants *w, struct strbuf *out, struct e
 {
 	struct device d = {0};
 	struct assigned a;
-	bool ours;
 	int r;
 
 	if (c->conf->netkit)
@@ -333,30 +367,12 @@ static int add(struct call *c, struct pod_wants *w, struct strbuf *out, struct e
 	d.ips = a.ips;
 	d.n_ips = a.n;
 	if (device_create(c, &d, err) < 0) {
-		r = CNI_E_KERNEL;
-		goto undo_address;
+		give_up(c, &d.mac, &a);
+		return CNI_E_KERNEL;
 	}
-	if (a.reserved)
-		goto done;
-	r = endpoint_put(c, w, a.ips, a.n, &d.mac, err);
-	if (r < 0) {
-		r = call_store_code(r);
-		goto undo_device;
-	}
-	r = call_heed_lock(c, NULL, err);
-	if (r != 0)
-		goto undo_endpoint;
-done:
 	wait_policy(c);
 	print_result(c, &a, &d, out);
 	return 0;
-undo_endpoint:
-	(void)endpoint_delete(c, &ours, NULL);
-undo_device:
-	(void)device_delete_on_host(c, c->veth, c->container_id, c->ifname, false, NULL);
-undo_address:
-	give_up(c, &a);
-	return r;
 }
 
 int call_add(struct call *c, struct strbuf *out, struct err *err)
@@ -378,14 +394,8 @@ int call_ipam_add(struct call *c, struct strbuf *out, struct err *err)
 	if (r == 0)
 		r = get_addresses(c, &w, NULL, &a, err);
 	pod_wants_done(&w);
-	if (r == 0 && !a.reserved)
-		r = call_heed_lock(c, NULL, err);
-	else if (r != 0)
+	if (r != 0)
 		return r;
-	if (r != 0) {
-		release_new(c, &a);
-		return r;
-	}
 	res = cni_result_new();
 	add_ips(res, &a, -1);
 	cni_result_print(res, c->conf->version, out);

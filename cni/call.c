@@ -355,6 +355,22 @@ int call_heed_lock(struct call *c, bool *ret_locked, struct err *err)
 	return r < 0 ? call_store_code(r) : r;
 }
 
+int call_txn_begin(struct call *c, struct err *err)
+{
+	int r = call_open_store(c, err);
+
+	if (r == 0)
+		r = store_txn_begin_wait(c->st, c->deadline_ms, err);
+	return r < 0 ? call_store_code(r) : r;
+}
+
+int call_txn_end(struct call *c, int code, struct err *err)
+{
+	int r = store_txn_end_wait(c->st, code == 0 ? err : NULL);
+
+	return code == 0 && r < 0 ? call_store_code(r) : code;
+}
+
 int call_open_host(struct call *c, struct err *err)
 {
 	if (!c->host && ctx_host(c->ctx, &c->host, err) < 0)

@@ -34,46 +34,55 @@ static int recall(struct call *c, struct err *err)
 	return r;
 }
 
+/* What the datastore says, and the device is found by. *ret_ours: the endpoint is this container's. */
+static int look(struct call *c, bool *ret_locked, bool *ret_ours, struct err *err)
+{
+	int code = call_heed_lock(c, ret_locked, err), r;
+
+	if (code != 0)
+		return code;
+	r = c->k8s ? 0 : recall(c, err);
+	if (r == 0)
+		r = endpoint_find(c, ret_ours, err);
+	return r < 0 ? call_store_code(r) : 0;
+}
+
+static int clear(struct call *c, struct err *err)
+{
+	struct err e = ERR_INIT;
+	int r = endpoint_delete(c, err), code = r < 0 ? call_store_code(r) : 0;
+
+	r = call_release(c, c->handle, &e);
+	if (r != 0 && code == 0) {
+		code = r;
+		if (err)
+			*err = e;
+	}
+	return code ?: call_heed_lock(c, NULL, err);
+}
+
 /*
- * Every step is tried, whatever the others say, and what is gone already is well: the runtime calls
- * again until this answers well.
+ * The device goes whatever the datastore says, and first: the address is another pod's as soon as it is free
+ * there. What is gone already is well: the runtime calls again until this answers well.
  */
 static int del(struct call *c, struct err *err)
 {
-	struct err first = ERR_INIT, e = ERR_INIT;
-	bool ours = false, locked = false, open;
-	int code, r;
+	struct err e = ERR_INIT;
+	bool ours = false, locked = false;
+	int code = call_txn_begin(c, err), r;
 
-	code = call_heed_lock(c, &locked, &first);
-	open = code == 0;
-	/* The address and the endpoint are being moved to another datastore: the pod is deleted there. */
-	if (locked) {
-		if (err)
-			*err = first;
-		return code;
-	}
-	if (open) {
-		r = c->k8s ? 0 : recall(c, &first);
-		if (r == 0)
-			r = endpoint_delete(c, &ours, &first);
-		code = r < 0 ? call_store_code(r) : 0;
-	}
-	r = delete_device(c, ours, &e);
-	if (r != 0 && code == 0) {
-		code = r;
-		first = e;
-	}
-	/* Where the lock could not be read it may be locked. */
-	r = open ? call_release(c, c->handle, &e) : 0;
-	if (r != 0 && code == 0) {
-		code = r;
-		first = e;
-	}
 	if (code == 0)
-		code = call_heed_lock(c, NULL, &first);
-	if (code != 0 && err)
-		*err = first;
-	return code;
+		code = call_txn_end(c, look(c, &locked, &ours, err), err);
+	/* The address and the endpoint are being moved to another datastore: the pod is deleted there. */
+	if (locked)
+		return code;
+	r = delete_device(c, ours, &e);
+	if (r != 0 && code == 0 && err)
+		*err = e;
+	if (code != 0 || r != 0)
+		return code ?: r;
+	code = call_txn_begin(c, err);
+	return code != 0 ? code : call_txn_end(c, clear(c, err), err);
 }
 
 /*

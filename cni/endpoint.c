@@ -250,13 +250,31 @@ int endpoint_put(struct call *c, const struct pod_wants *wants, const struct ip 
 	return endpoint_write(c->st, c->wep_key, json, c->deadline_ms, err);
 }
 
-/* veth: what the endpoint calls the device, where it said that it is this container's. */
-static int remove_own(struct store *st, const char *key, const char *container_id,
-	int64_t deadline_ms, bool *ret_ours, char veth[static WEP_VETH_SIZE], struct err *err)
+static bool is_of(const struct wep *w, const char *container_id)
+{
+	return w->container_id && strcmp(w->container_id, container_id) == 0;
+}
+
+int endpoint_find(struct call *c, bool *ret_ours, struct err *err)
+{
+	auto_(wep) struct wep *w = NULL;
+	struct err e = ERR_INIT;
+	int64_t rev;
+	int r = endpoint_get(c, &w, &rev, &e);
+
+	*ret_ours = r == 0 && is_of(w, c->container_id);
+	if (*ret_ours && w->interface && strncmp(w->interface, "cali", 4) == 0)
+		snprintf(c->veth, WEP_VETH_SIZE, "%s", w->interface);
+	if (r == -ENOENT || r == -EINVAL)
+		return 0;
+	return r < 0 ? err_wrap(err, r, "%s", err_text(&e)) : 0;
+}
+
+int endpoint_remove(struct store *st, const char *key, const char *container_id,
+	int64_t deadline_ms, struct err *err)
 {
 	int r = -ESTALE;
 
-	*ret_ours = false;
 	for (int i = 0; i < MAX_TRIES && r == -ESTALE; i++) {
 		auto_(wep) struct wep *w = NULL;
 		struct err e = ERR_INIT;
@@ -272,11 +290,8 @@ static int remove_own(struct store *st, const char *key, const char *container_i
 				*err = e;
 			break;
 		}
-		*ret_ours = w->container_id && strcmp(w->container_id, container_id) == 0;
-		if (w->container_id && !*ret_ours)
+		if (w->container_id && !is_of(w, container_id))
 			return 0;
-		if (*ret_ours && w->interface && strncmp(w->interface, "cali", 4) == 0)
-			snprintf(veth, WEP_VETH_SIZE, "%s", w->interface);
 		r = store_delete_wait(st, key, rev, NULL, deadline_ms, err);
 	}
 	if (r == -ENOENT)
@@ -284,20 +299,8 @@ static int remove_own(struct store *st, const char *key, const char *container_i
 	return r < 0 ? err_wrap(err, r, "deleting %s", key) : 0;
 }
 
-int endpoint_delete(struct call *c, bool *ret_ours, struct err *err)
+int endpoint_delete(struct call *c, struct err *err)
 {
-	*ret_ours = false;
-	if (!c->wep_key)
-		return 0;
-	return remove_own(
-		c->st, c->wep_key, c->container_id, c->deadline_ms, ret_ours, c->veth, err);
-}
-
-int endpoint_remove(struct store *st, const char *key, const char *container_id,
-	int64_t deadline_ms, struct err *err)
-{
-	char veth[WEP_VETH_SIZE];
-	bool ours;
-
-	return remove_own(st, key, container_id, deadline_ms, &ours, veth, err);
+	return c->wep_key ? endpoint_remove(c->st, c->wep_key, c->container_id, c->deadline_ms, err)
+			  : 0;
 }

@@ -27,11 +27,15 @@ char *endpoint_json(const struct call *c, const struct pod_wants *wants, const s
 int endpoint_put(struct call *c, const struct pod_wants *wants, const struct ip *ips, size_t n_ips,
 	const struct mac *mac, struct err *err);
 /*
- * Deletes it unless it says that it is another container's, or cannot be decoded: whose it is, is not
- * known then. *ret_ours: it said that it is this container's, and c->veth is the device that it names.
- * Returns 0 or a negative errno.
+ * *ret_ours: there is one that says that it is this container's, and c->veth is the device that it names.
+ * Returns 0 or a negative errno; that there is none, or that it cannot be decoded, is none.
  */
-int endpoint_delete(struct call *c, bool *ret_ours, struct err *err);
+int endpoint_find(struct call *c, bool *ret_ours, struct err *err);
+/*
+ * Deletes it unless it says that it is another container's, or cannot be decoded: whose it is, is not
+ * known then. Returns 0 or a negative errno.
+ */
+int endpoint_delete(struct call *c, struct err *err);
 
 /*
  * Writes an endpoint that was made before (endpoint_json()), over what others have put there. ENOENT: the Pod
@@ -39,6 +43,6 @@ int endpoint_delete(struct call *c, bool *ret_ours, struct err *err);
  */
 int endpoint_write(
 	struct store *st, const char *key, const char *json, int64_t deadline_ms, struct err *err);
-/* As endpoint_delete(), by its key. What is not this container's stays, and is success. */
+/* As endpoint_delete(), by its key. */
 int endpoint_remove(struct store *st, const char *key, const char *container_id,
 	int64_t deadline_ms, struct err *err);

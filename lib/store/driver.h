@@ -59,6 +59,9 @@ struct store_ops {
 	/* May not call back before it returns. */
 	void (*watch_start)(struct store_watch *w);
 	void (*watch_stop)(struct store_watch *w);
+	/* Of one that has transactions, else NULL; of stores without an event base alone. */
+	int (*txn_begin)(struct store *st, int64_t deadline_ms, struct err *err);
+	int (*txn_end)(struct store *st, struct err *err);
 	/* Of one that has other roots than Calico's and Margay's, or advice to give; else NULL. */
 	const struct store_root *(*roots)(size_t *ret_n);
 	struct store_advice *(*advise)(struct store *st, store_advice_fn *done, void *arg);

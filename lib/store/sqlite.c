@@ -13,6 +13,7 @@
  */
 #include "store/sqlite.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@
 #include <event2/event.h>
 #include <sqlite3.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "store/sqlite_watch.h"
@@ -496,12 +498,19 @@ static int op_get(struct sq *sq, struct store_op *op, struct err *err)
 	return r < 0 ? r : sq_fail(sq, rc, err);
 }
 
+/* What an operation has begun for itself. */
+static void end_alone(struct sq *sq)
+{
+	if (!sq->in_txn)
+		sq_rollback(sq);
+}
+
 static int op_list(struct sq *sq, struct store_op *op, struct err *err)
 {
 	auto_free char *end = store_prefix_end(op->req.key);
 	size_t limit = op->req.limit, n = 0;
 	int64_t rev = 0;
-	int rc = sq_run(sq, Q_BEGIN);
+	int rc = sq->in_txn ? SQLITE_OK : sq_run(sq, Q_BEGIN);
 	sqlite3_stmt *s = NULL;
 	struct store_kv kv;
 
@@ -510,7 +519,7 @@ static int op_list(struct sq *sq, struct store_op *op, struct err *err)
 	if (rc == SQLITE_OK)
 		s = sq_query(sq, Q_LIST, &rc);
 	if (!s) {
-		sq_rollback(sq);
+		end_alone(sq);
 		return sq_fail(sq, rc, err);
 	}
 	bind_text(s, 1, op->req.key);
@@ -525,7 +534,7 @@ static int op_list(struct sq *sq, struct store_op *op, struct err *err)
 		}
 	}
 	rc = sqlite3_reset(s);
-	sq_rollback(sq);
+	end_alone(sq);
 	if (!op)
 		return 0;
 	if (rc != SQLITE_OK)
@@ -615,19 +624,26 @@ static int prune(struct sq *sq, int64_t rev)
 	return SQLITE_OK;
 }
 
-static int op_write(struct sq *sq, struct store_op *op, struct err *err)
+static int begin_write(struct sq *sq)
 {
-	int64_t create_rev = 0, rev = 0;
-	int rc = sq_run(sq, Q_BEGIN_WRITE), r;
+	int rc = sq_run(sq, Q_BEGIN_WRITE);
 
 	/* It would only read, and tell of a write that finds nothing that there is nothing. */
 	if (rc == SQLITE_OK && sqlite3_db_readonly(sq->db, "main") == 1)
 		rc = SQLITE_READONLY;
+	return rc;
+}
+
+static int op_write(struct sq *sq, struct store_op *op, struct err *err)
+{
+	int64_t create_rev = 0, rev = 0;
+	int rc = sq->in_txn ? SQLITE_OK : begin_write(sq), r;
+
 	if (rc != SQLITE_OK)
 		return sq_fail(sq, rc, err);
 	r = check_present(sq, &op->req, &create_rev, err);
 	if (r < 0) {
-		sq_rollback(sq);
+		end_alone(sq);
 		return r;
 	}
 	rc = sq_get_int64(sq, Q_REV, 0, &rev);
@@ -635,15 +651,69 @@ static int op_write(struct sq *sq, struct store_op *op, struct err *err)
 		rc = write_row(sq, &op->req, ++rev, create_rev);
 	if (rc == SQLITE_OK && rev % PRUNE_EVERY == 0)
 		rc = prune(sq, rev);
-	if (rc == SQLITE_OK)
+	if (rc == SQLITE_OK && !sq->in_txn)
 		rc = sq_run(sq, Q_COMMIT);
 	if (rc != SQLITE_OK) {
 		r = sq_fail(sq, rc, err);
-		sq_rollback(sq);
+		end_alone(sq);
 		return r;
 	}
 	store_op_done(op, &(struct store_res){.rev = rev});
 	return 0;
+}
+
+/* Else a write would go to a file that nobody can read any more. */
+static int connect_to_current(struct sq *sq, struct err *err)
+{
+	if (sq->db && sq_file_replaced(sq))
+		sq_disconnect(sq);
+	return sq_connect(sq, err);
+}
+
+static int txn_begin(struct sq *sq, struct err *err)
+{
+	int r = connect_to_current(sq, err);
+	int rc = r < 0 ? SQLITE_OK : begin_write(sq);
+
+	return rc == SQLITE_OK ? r : sq_fail(sq, rc, err);
+}
+
+static int sq_txn_begin(struct store *st, int64_t deadline_ms, struct err *err)
+{
+	struct sq *sq = to_sq(st);
+	int r;
+
+	assert(!sq->in_txn);
+	do {
+		r = txn_begin(sq, err);
+	} while (r == -EAGAIN && clock_mono_ms() < deadline_ms);
+	sq->in_txn = r == 0;
+	return r == -EAGAIN ? err_wrap(err, -ETIMEDOUT, "no turn in time") : r;
+}
+
+/* In a transaction, all of which went with the connection. */
+static int lost(struct sq *sq, struct err *err)
+{
+	return err_set(err, -EHOSTUNREACH,
+		"datastore %s: nothing of this transaction was written, since a part of it failed",
+		sq->path);
+}
+
+static int sq_txn_end(struct store *st, struct err *err)
+{
+	struct sq *sq = to_sq(st);
+	int rc, r;
+
+	assert(sq->in_txn);
+	sq->in_txn = false;
+	if (!sq->db)
+		return lost(sq, err);
+	rc = sq_run(sq, Q_COMMIT);
+	if (rc == SQLITE_OK)
+		return 0;
+	r = sq_fail(sq, rc, err);
+	sq_rollback(sq);
+	return r;
 }
 
 static void op_attempt(evutil_socket_t fd, short what, void *arg)
@@ -655,10 +725,10 @@ static void op_attempt(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	/* Else a write would go to a file that nobody can read any more. */
-	if (sq->db && sq_file_replaced(sq))
-		sq_disconnect(sq);
-	r = sq_connect(sq, &err);
+	if (!sq->in_txn)
+		r = connect_to_current(sq, &err);
+	else
+		r = sq->db ? 0 : lost(sq, &err);
 	if (so->retry) {
 		event_free(so->retry);
 		so->retry = NULL;
@@ -722,6 +792,8 @@ static const struct store_ops sqlite_ops = {
 	.op_stop = sq_op_stop,
 	.watch_start = sq_watch_start,
 	.watch_stop = sq_watch_stop,
+	.txn_begin = sq_txn_begin,
+	.txn_end = sq_txn_end,
 	.close = sq_close,
 };
 

@@ -46,6 +46,7 @@ struct sq {
 	struct event *tail_event; /* a timer: read under the write lock */
 	int tail_retry_ms;
 	int wal_pages;	  /* after our last commit */
+	bool in_txn;	  /* of store_txn_begin_wait; without a connection it has failed */
 	struct stat file; /* what path was when it was opened */
 };
 

@@ -502,6 +502,20 @@ void store_watch_end(struct store_watch *w, int r, const struct err *err)
 
 /* ---- blocking forms ---- */
 
+int store_txn_begin_wait(struct store *st, int64_t deadline_ms, struct err *err)
+{
+	assert(st->own_base);
+	if (!st->ops->txn_begin)
+		return 0;
+	return st->ops->txn_begin(
+		st, deadline_ms ? deadline_ms : clock_mono_ms() + STORE_TIMEOUT_MS, err);
+}
+
+int store_txn_end_wait(struct store *st, struct err *err)
+{
+	return st->ops->txn_end ? st->ops->txn_end(st, err) : 0;
+}
+
 struct wait {
 	bool done;
 	int r;
@@ -530,9 +544,13 @@ static void wait_done(void *arg, const struct store_res *res)
 
 static int call_wait(struct store *st, const struct store_req *req, struct wait *w, struct err *err)
 {
+	struct store_op *op;
+
 	assert(st->own_base); /* a running event loop never waits */
 	*w = (struct wait){.err = err};
-	store_start(st, req, wait_done, w);
+	op = store_start(st, req, wait_done, w);
+	/* At once: SQLite is done then. */
+	op_timer(-1, 0, op);
 	while (!w->done)
 		event_base_loop(st->base, EVLOOP_ONCE);
 	if (w->r < 0) {

@@ -17,8 +17,9 @@
  * key or value, or an open of something that is no datastore: permanent); EOPNOTSUPP (this datastore
  * cannot do it: permanent); ETIMEDOUT (the outcome of a write is then unknown: read again).
  *
- * A write is of one object: there are no transactions of several, which Kubernetes has not. Whoever
- * writes several orders them such that any that are done alone do no harm.
+ * A write is of one object. Kubernetes has no transactions of several, so whoever writes several orders them
+ * such that any that are done alone do no harm; a datastore that has them does them at once where it is
+ * told which belong together (store_txn_begin_wait).
  */
 #pragma once
 
@@ -237,6 +238,15 @@ struct store_list {
 	int64_t rev;
 };
 void store_list_done(struct store_list *l);
+
+/*
+ * What is asked for from here to store_txn_end_wait is one transaction, on SQLite: it costs one commit, all
+ * that it reads is of one moment, and others see of it everything or nothing. Nobody else writes meanwhile:
+ * keep it short. On other datastores nothing changes. A write may turn out at the end not to have been done.
+ */
+int store_txn_begin_wait(struct store *st, int64_t deadline_ms, struct err *err);
+/* EHOSTUNREACH, ENOSPC: none of it was written. */
+int store_txn_end_wait(struct store *st, struct err *err);
 
 /*
  * deadline_ms: CLOCK_MONOTONIC, 0 = STORE_TIMEOUT_MS from now. What is returned is the caller's to

@@ -694,6 +694,67 @@ START_TEST(a_file_that_cannot_be_used_is_named_with_the_reason)
 }
 END_TEST
 
+static int get_a(struct store *st)
+{
+	struct store_kv kv = {0};
+	int r = store_get_wait(st, "/t/a", 0, &kv, &err);
+
+	store_kv_done(&kv);
+	return r;
+}
+
+START_TEST(a_transaction_is_seen_whole_or_not_at_all)
+{
+	auto_(store) struct store *st = open_sqlite(NULL), *other = open_sqlite(NULL);
+	struct store_list l = {0};
+	int64_t rev = 0;
+
+	ok(store_txn_begin_wait(st, 0, &err));
+	ok(store_create_wait(st, "/t/a", "1", 0, &rev, &err));
+	ok(store_update_wait(st, "/t/a", "2", rev, 0, &rev, &err));
+	/* What does not succeed ends nothing. */
+	fails(store_create_wait(st, "/t/a", "3", 0, NULL, &err), -EEXIST);
+	ok(store_create_wait(st, "/t/b", "1", 0, NULL, &err));
+	ok(store_list_wait(st, "/t/", 0, &l, &err));
+	ck_assert_uint_eq(l.n, 2);
+	store_list_done(&l);
+	fails(get_a(other), -ENOENT);
+	fails(store_txn_begin_wait(other, clock_mono_ms() + 50, &err), -ETIMEDOUT);
+	ok(store_txn_end_wait(st, &err));
+	ok(store_list_wait(other, "/t/", 0, &l, &err));
+	ck_assert_uint_eq(l.n, 2);
+	ck_assert_str_eq(l.v[0].value, "2");
+	ck_assert_int_eq(l.v[0].rev, rev);
+	store_list_done(&l);
+	ok(store_txn_begin_wait(other, 0, &err));
+	ok(store_delete_wait(other, "/t/a", rev, NULL, 0, &err));
+	ok(store_txn_end_wait(other, &err));
+	fails(get_a(st), -ENOENT);
+}
+END_TEST
+
+START_TEST(a_transaction_goes_with_its_process)
+{
+	auto_(store) struct store *st = open_sqlite(NULL);
+	int status;
+	pid_t pid;
+
+	fails(get_a(st), -ENOENT); /* makes the file */
+	pid = fork();
+	if (pid == 0) {
+		struct store *own = open_sqlite(NULL);
+
+		ok(store_txn_begin_wait(own, 0, &err));
+		ok(store_create_wait(own, "/t/a", "1", 0, NULL, &err));
+		raise(SIGKILL);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFSIGNALED(status));
+	fails(get_a(st), -ENOENT);
+	ok(store_create_wait(st, "/t/a", "1", 0, NULL, &err));
+}
+END_TEST
+
 START_TEST(a_damaged_file_is_reported)
 {
 	auto_(store) struct store *st = open_sqlite(NULL);
@@ -788,6 +849,39 @@ START_TEST(a_file_limit_is_reported_and_survived)
 	signal(SIGXFSZ, SIG_IGN);
 	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	fill(-EHOSTUNREACH, "a write failed: a quota, a limit on file sizes", lift_limit);
+}
+END_TEST
+
+START_TEST(of_a_transaction_that_fails_nothing_is_written)
+{
+	struct rlimit limit = {.rlim_cur = 300 * 1000, .rlim_max = RLIM_INFINITY};
+	auto_(store) struct store *st = open_sqlite(NULL);
+	auto_free char *value = mem_zalloc(900 * 1000 + 1);
+
+	memset(value, '1', 900 * 1000);
+	fails(get_a(st), -ENOENT); /* makes the file */
+	signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	for (int i = 0; i < 2; i++) {
+		/* The second value does not fit into the cache, so its write fails; the first one at the end. */
+		int r, end;
+
+		ok(store_txn_begin_wait(st, 0, &err));
+		ok(store_create_wait(st, "/t/a", "1", 0, NULL, &err));
+		value[i == 0 ? 350 * 1000 : 900 * 1000] = '\0';
+		r = store_create_wait(st, "/t/b", value, 0, NULL, &err);
+		value[i == 0 ? 350 * 1000 : 900 * 1000] = '1';
+		if (r < 0)
+			fails(get_a(st), -EHOSTUNREACH);
+		end = store_txn_end_wait(st, &err);
+		ck_assert_int_eq(end, -EHOSTUNREACH);
+		ck_assert_int_eq(r < 0, i == 1);
+		said(i == 0 ? "a write failed" : "nothing of this transaction was written");
+		fails(get_a(st), -ENOENT);
+	}
+	lift_limit();
+	ok(store_create_wait(st, "/t/a", "1", 0, NULL, &err));
+	ck_assert_int_eq(sql_int("PRAGMA integrity_check"), 0);
 }
 END_TEST
 
@@ -1558,6 +1652,9 @@ int main(void)
 	tcase_add_test(sqlite, followers_see_what_several_processes_write);
 	tcase_add_test(sqlite, compare_and_swap_counts_exactly_and_the_wal_stays_small);
 	tcase_add_test(sqlite, killed_writers_leave_it_whole);
+	tcase_add_test(sqlite, a_transaction_is_seen_whole_or_not_at_all);
+	tcase_add_test(sqlite, a_transaction_goes_with_its_process);
+	tcase_add_test(sqlite, of_a_transaction_that_fails_nothing_is_written);
 	tcase_add_test(sqlite, a_watcher_sleeps_and_wakes);
 	tcase_add_test(sqlite, nodes_with_mounts_of_their_own_share_a_file);
 	tcase_add_test(sqlite, a_commit_that_is_published_late_is_seen);
