@@ -106,33 +106,43 @@ static void put_ratio(const struct series *s, const struct series *ours)
 	printf(" (%.2f-%.2f)", min, max);
 }
 
+double median(const struct series *s)
+{
+	return s->n > 0 ? percentile(s->v, s->n, 50) : 0;
+}
+
 void report(const char *title, const char *unit, struct series *s, size_t n, double goal)
 {
 	double mine;
 
-	printf("%-42s %9s %9s %9s %9s %8s\n", title, "min", "p50", "p90", "max", "x ours");
+	printf("%-42s %9s %9s %9s %9s %9s%s %8s\n", title, "min", "p50", "p90", "p99", "max",
+		s[0].rate > 0 ? "  a second" : "", "x ours");
 	for (size_t i = 0; i < n; i++) {
 		if (s[i].n == 0)
 			continue;
-		printf("  %-40s %9.1f %9.1f %9.1f %9.1f", s[i].name, percentile(s[i].v, s[i].n, 0),
-			percentile(s[i].v, s[i].n, 50), percentile(s[i].v, s[i].n, 90),
+		printf("  %-40s %9.1f %9.1f %9.1f %9.1f %9.1f", s[i].name,
+			percentile(s[i].v, s[i].n, 0), median(&s[i]),
+			percentile(s[i].v, s[i].n, 90), percentile(s[i].v, s[i].n, 99),
 			percentile(s[i].v, s[i].n, 100));
+		if (s[i].rate > 0)
+			printf(" %9.0f", s[i].rate);
 		if (i > 0 && s[0].n > 0)
 			put_ratio(&s[i], &s[0]);
 		putchar('\n');
 	}
-	mine = s[0].n > 0 ? percentile(s[0].v, s[0].n, 50) : 0;
+	mine = median(&s[0]);
 	if (goal > 0 && s[0].n > 0)
-		printf("  in %s, %zu rounds; goal %g: %s, %.2f of it\n", unit, s[0].n, goal,
+		printf("  in %s, %zu values; goal %g: %s, %.2f of it\n", unit, s[0].n, goal,
 			mine <= goal ? "met" : "MISSED", mine / goal);
 	else
-		printf("  in %s, %zu rounds\n", unit, s[0].n);
+		printf("  in %s, %zu values\n", unit, s[0].n);
 	putchar('\n');
 	fflush(stdout);
 	for (size_t i = 0; i < n; i++) {
 		free(s[i].v);
 		s[i].v = NULL;
 		s[i].n = 0;
+		s[i].rate = 0;
 	}
 }
 

@@ -26,9 +26,12 @@ struct series {
 	const char *name;
 	double *v;
 	size_t n;
+	double rate; /* of them in a second, where several go on at once; 0: it is not shown */
 };
 
 void series_add(struct series *s, double value);
+/* 0: it has no values. */
+double median(const struct series *s);
 /*
  * One table: minimum and percentiles of each series, and its median as a multiple of that of the first
  * series, which is ours; in brackets the least and the greatest such ratio in a third of the rounds, as a

@@ -4,6 +4,10 @@
  * file and a result, with nothing else: no datastore, no checks, no error texts, and libc alone. bench_cni runs it
  * in the same loop as Margay, so that a figure can be read as a distance from what the kernel asks.
  *
+ * ADD makes a veth pair with one queue in one batch of messages for each of its ends. DEL does what must be
+ * done before a runtime is answered: the link is down, and its route with it. It is left in group
+ * FLOOR_GROUP, which bench_cni deletes, since the kernel ends a deletion in its own time.
+ *
  * Environment: CNI_COMMAND, CNI_NETNS, CNI_IFNAME, CNI_CONTAINERID; FLOOR_DIR holds the counter.
  */
 #include <arpa/inet.h>
@@ -25,8 +29,10 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "floor_cni.h"
+
 static char buf[16384];
-static size_t len;
+static size_t len, last;
 static uint32_t seq;
 static const uint8_t host_mac[6] = {0xee, 0xee, 0xee, 0xee, 0xee, 0xee};
 
@@ -51,7 +57,7 @@ static struct nlmsghdr *message(uint16_t type, uint16_t flags, size_t extra, voi
 
 	nlh->nlmsg_len = sizeof(*nlh);
 	nlh->nlmsg_type = type;
-	nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
+	nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
 	nlh->nlmsg_seq = ++seq;
 	*ret_extra = put(nlh, extra);
 	return nlh;
@@ -91,15 +97,17 @@ static void nest_end(const struct nlmsghdr *nlh, struct nlattr *a)
 
 static void done(const struct nlmsghdr *nlh)
 {
+	last = len;
 	len += NLMSG_ALIGN(nlh->nlmsg_len);
 }
 
-/* Sends what has been built and reads its acknowledgements. */
+/* Sends what has been built, and reads the acknowledgement of its last message, or the first error. */
 static void flush(int fd, const char *what)
 {
+	struct nlmsghdr *end = (struct nlmsghdr *)(void *)(buf + last);
 	char in[8192];
-	uint32_t last = seq;
 
+	end->nlmsg_flags |= NLM_F_ACK;
 	if (send(fd, buf, len, 0) < 0)
 		die(what);
 	memset(buf, 0, len);
@@ -120,7 +128,7 @@ static void flush(int fd, const char *what)
 				errno = -e->error;
 				die(what);
 			}
-			if (nlh->nlmsg_seq == last)
+			if (nlh->nlmsg_seq == seq)
 				return;
 		}
 	}
@@ -219,19 +227,28 @@ static uint32_t next_number(void)
 	return n;
 }
 
-static void add(int netns, const char *ifname)
+/* By which DEL finds it again. */
+static void host_name(char name[static IFNAMSIZ])
+{
+	snprintf(name, IFNAMSIZ, "fl%s", getenv("CNI_CONTAINERID"));
+}
+
+static void add(const char *ifname)
 {
 	uint32_t n = next_number(), ip = htonl(0xac100000u + n), gw = htonl(0xa9fe0101u);
 	uint32_t host_index = 1000000 + 2 * n, pod_index = host_index + 1;
 	uint8_t pod_mac[6] = {
 		0x02, 0, (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n};
 	int host = rtnl(), pod, self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	int netns = open(getenv("CNI_NETNS"), O_RDONLY | O_CLOEXEC);
 	struct nlattr *info, *data, *peer;
 	struct ifinfomsg *ifi;
 	struct nlmsghdr *nlh;
 	char name[IFNAMSIZ];
 
-	snprintf(name, sizeof(name), "floor%u", n);
+	if (netns < 0)
+		die(getenv("CNI_NETNS"));
+	host_name(name);
 	nlh = message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(*ifi), (void **)&ifi);
 	ifi->ifi_index = (int)host_index;
 	put_text(nlh, IFLA_IFNAME, name);
@@ -254,6 +271,8 @@ static void add(int netns, const char *ifname)
 	nest_end(nlh, info);
 	done(nlh);
 	put_settings_and_up(host_index, true);
+	put_route(32, ip, 0, host_index, RT_SCOPE_LINK);
+	put_neigh(ip, pod_mac, host_index);
 	flush(host, "create the veth pair");
 
 	if (setns(netns, CLONE_NEWNET) < 0)
@@ -274,47 +293,40 @@ static void add(int netns, const char *ifname)
 	put_route(0, 0, gw, pod_index, RT_SCOPE_UNIVERSE);
 	put_neigh(gw, host_mac, pod_index);
 	flush(pod, "set the pod's end up");
-	put_route(32, ip, 0, host_index, RT_SCOPE_LINK);
-	put_neigh(ip, pod_mac, host_index);
-	flush(host, "set the host's end up");
 	printf("{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"172.16.%u.%u/32\"}]}\n",
 		n >> 8 & 255, n & 255);
 }
 
-static void del(int netns, const char *ifname)
+static void del(void)
 {
+	int fd = rtnl();
 	struct ifinfomsg *ifi;
-	struct nlmsghdr *nlh;
-	int fd;
+	struct nlmsghdr *nlh = message(RTM_NEWLINK, 0, sizeof(*ifi), (void **)&ifi);
+	char name[IFNAMSIZ];
 
-	if (setns(netns, CLONE_NEWNET) < 0)
-		die("enter the pod's namespace");
-	fd = rtnl();
-	nlh = message(RTM_DELLINK, 0, sizeof(*ifi), (void **)&ifi);
-	put_text(nlh, IFLA_IFNAME, ifname);
+	host_name(name);
+	ifi->ifi_change = IFF_UP;
+	put_text(nlh, IFLA_IFNAME, name);
+	put_u32(nlh, IFLA_GROUP, FLOOR_GROUP);
 	done(nlh);
-	flush(fd, "delete the interface");
+	flush(fd, "set the host's end down");
 }
 
 int main(void)
 {
-	const char *verb = getenv("CNI_COMMAND"), *ns = getenv("CNI_NETNS"),
-		   *ifname = getenv("CNI_IFNAME");
+	const char *verb = getenv("CNI_COMMAND"), *ifname = getenv("CNI_IFNAME");
 	char netconf[65536];
-	int netns;
 
-	if (!verb || !ns || !ifname || !getenv("FLOOR_DIR")) {
+	if (!verb || !ifname || !getenv("CNI_NETNS") || !getenv("CNI_CONTAINERID") ||
+		!getenv("FLOOR_DIR")) {
 		fputs("floor_cni: run by bench_cni\n", stderr);
 		return 1;
 	}
 	while (read(STDIN_FILENO, netconf, sizeof(netconf)) > 0)
 		;
-	netns = open(ns, O_RDONLY | O_CLOEXEC);
-	if (netns < 0)
-		die(ns);
 	if (strcmp(verb, "ADD") == 0)
-		add(netns, ifname);
+		add(ifname);
 	else
-		del(netns, ifname);
+		del();
 	return 0;
 }
