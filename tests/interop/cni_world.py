@@ -4,7 +4,8 @@ A node for tests of the CNI plugins: this network and mount namespace, in which 
 whose contents are read by Calico's layout alone, without our programs.
 
 BIN names the directory of the programs, STORE the datastore: sqlite or etcd. Where CNI_SERVE is set, it is a
-command that each node starts beside it and ends.
+command that each node starts beside it and ends; on etcd verbs are then done by its journal first, and what is
+read of the datastore here is what it has when nothing of that waits.
 """
 import base64
 import json
@@ -25,6 +26,8 @@ BIN = os.environ["BIN"]
 STORE = os.environ.get("STORE", "sqlite")
 PEERS = "/usr/lib/cni"
 ETCD = "http://127.0.0.1:2379"
+SERVE = shlex.split(os.environ.get("CNI_SERVE", ""))
+RESERVE, N_RESERVE = "margay-reserve-node-1", 8
 IPAM, V3 = "/calico/ipam/v2", "/calico/resources/v3/projectcalico.org"
 
 
@@ -128,15 +131,63 @@ class Node(unittest.TestCase):
         for name, spec in self.pools.items():
             self.apply("IPPool", name, spec)
         self.pods = []
+        self.server = None
+        self.journal = None
         self.addCleanup(self.remove_pods)
-        if "CNI_SERVE" in os.environ:
-            self.serve(shlex.split(os.environ["CNI_SERVE"]))
+        if SERVE:
+            self.make_served()
+            self.serve()
         self.before = self.look()
 
-    def serve(self, command):
-        server = subprocess.Popen(command, env={**os.environ, **self.store.env, "NODENAME": "node-1"})
-        self.addCleanup(server.wait)
-        self.addCleanup(server.send_signal, signal.SIGTERM)
+    # ---- a server ----
+
+    def make_served(self):
+        """The node is in the datastore, and the server's files are of this test."""
+        self.apply("Node", "node-1", {})
+        os.environ["MARGAY_RUN_DIR"] = self.dir + "/run"
+        os.environ["MARGAY_CNI_STATE_DIR"] = self.dir + "/state"
+        if self.store_kind == "etcd":
+            self.journal = self.dir + "/state/journal"
+        self.addCleanup(self.unserve)
+
+    def serve(self):
+        """It answers when this returns, and has its reserve."""
+        with open(self.dir + "/serve.log", "a") as log:
+            self.server = subprocess.Popen(SERVE, stderr=log, env={**os.environ, **self.store.env, "NODENAME": "node-1"})
+        eventually(lambda: os.path.exists(self.dir + "/run/cni.sock"))
+        if self.journal:
+            eventually(lambda: self.reserved() >= N_RESERVE * len(self.pools), 30)
+
+    def unserve(self, sig=signal.SIGTERM):
+        """Ends it; what it said that a sanitizer says is a failure."""
+        if not self.server:
+            return
+        self.server.send_signal(sig)
+        self.server.wait()
+        self.server = None
+        with open(self.dir + "/serve.log") as log:
+            said = log.read()
+        self.assertNotRegex(said, "Sanitizer|runtime error")
+
+    def waiting(self):
+        """Operations that wait for the datastore: of lines "CHECKSUM JSON", the last of which may not be whole."""
+        waits = {}
+        if self.journal and os.path.exists(self.journal):
+            with open(self.journal) as f:
+                records = [json.loads(line.split(" ", 1)[1]) for line in f.read().split("\n")[:-1]]
+            for r in records:
+                if r["do"] == "done":
+                    waits.pop(r["n"], None)
+                elif r["do"].endswith(("take", "give-back")):
+                    waits[r["n"]] = r
+        return list(waits.values())
+
+    def settle(self, seconds=20):
+        eventually(lambda: not self.waiting(), seconds)
+
+    def reserved(self):
+        """How many addresses of all families the node holds ahead."""
+        return list(self.assigned().values()).count(RESERVE)
 
     def apply(self, kind, name, spec):
         sh(BIN + "/margayctl", "apply", "-f", "-", env=self.store.env, stdin=json.dumps(
@@ -183,7 +234,7 @@ class Node(unittest.TestCase):
     def objects(self, prefix):
         return {k: json.loads(v) for k, v in self.store.all().items() if k.startswith(prefix)}
 
-    def addresses(self):
+    def assigned(self):
         """{ordinal's place in its block: handle} of every address in use; the block's own lists agree with it."""
         used = {}
         for key, block in self.objects(IPAM + "/assignment/").items():
@@ -194,10 +245,15 @@ class Node(unittest.TestCase):
                     used[block["cidr"], ordinal] = block["attributes"][attribute]["handle_id"]
         return used
 
+    def addresses(self):
+        """Those that the node does not only hold ahead, when nothing waits."""
+        self.settle()
+        return {place: handle for place, handle in self.assigned().items() if handle != RESERVE}
+
     def leftovers(self):
         return {
             "addresses": self.addresses(),
-            "handles": sorted(self.objects(IPAM + "/handle/")),
+            "handles": sorted(k for k in self.objects(IPAM + "/handle/") if not k.endswith(RESERVE)),
             "endpoints": sorted(self.objects(V3 + "/workloadendpoints/")),
         }
 
@@ -250,6 +306,7 @@ class Node(unittest.TestCase):
         for e in result["ips"]:
             self.assertEqual(e["interface"], 1)
             self.reach(e["address"].split("/")[0])
+        self.settle()
         handles = self.objects(IPAM + "/handle/")
         name = f"{network.conf['name']}.{attachment.container_id}"
         if attachment.ifname != "eth0":
