@@ -27,7 +27,7 @@ STORE = os.environ.get("STORE", "sqlite")
 PEERS = "/usr/lib/cni"
 ETCD = "http://127.0.0.1:2379"
 SERVE = shlex.split(os.environ.get("CNI_SERVE", ""))
-RESERVE, N_RESERVE = "margay-reserve-node-1", 8
+RESERVE = "margay-reserve-node-1"
 IPAM, V3 = "/calico/ipam/v2", "/calico/resources/v3/projectcalico.org"
 
 
@@ -120,6 +120,7 @@ class Node(unittest.TestCase):
     """A new datastore with a pool of IPv4, and one of IPv6; pods are made and removed by name."""
 
     store_kind = STORE
+    n_reserve = 8  # of each family
     pools = {"four": {"cidr": "10.244.0.0/24", "blockSize": 26},
              "six": {"cidr": "fd00:10::/64", "blockSize": 122}}
 
@@ -150,13 +151,20 @@ class Node(unittest.TestCase):
             self.journal = self.dir + "/state/journal"
         self.addCleanup(self.unserve)
 
-    def serve(self):
-        """It answers when this returns, and has its reserve."""
+    def start_server(self, *tracer):
         with open(self.dir + "/serve.log", "a") as log:
-            self.server = subprocess.Popen(SERVE, stderr=log, env={**os.environ, **self.store.env, "NODENAME": "node-1"})
+            self.server = subprocess.Popen([*tracer, *SERVE], stderr=log, env={
+                **os.environ, **self.store.env, "NODENAME": "node-1", "MARGAY_CNI_RESERVE": str(self.n_reserve)})
+
+    def await_served(self):
+        """It answers, and has its reserve."""
         eventually(lambda: os.path.exists(self.dir + "/run/cni.sock"))
         if self.journal:
-            eventually(lambda: self.reserved() >= N_RESERVE * len(self.pools), 30)
+            eventually(lambda: self.reserved() >= self.n_reserve * len(self.pools), 30)
+
+    def serve(self):
+        self.start_server()
+        self.await_served()
 
     def unserve(self, sig=signal.SIGTERM):
         """Ends it; what it said that a sanitizer says is a failure."""
