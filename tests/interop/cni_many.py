@@ -17,7 +17,8 @@ from cni_world import BIN, IPAM, V3, Attachment, Node, eventually, host_setup, i
 
 CYCLES = int(os.environ.get("CYCLES", "300"))
 PODS = int(os.environ.get("PODS", "40"))
-GROWTH_KB = 1024  # a leak of 200 bytes a verb is as much, of 10 000 pods among four workers
+# with AddressSanitizer's allocator the keeper grew by 1.7 MB in 10 000 pods; with glibc's no process by 0.1 MB
+GROWTH_KB = 768 + CYCLES // 5
 
 
 def setUpModule():
