@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -18,6 +17,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "base/strbuf.h"
+#include "cni/boot.h"
 #include "model/json.h"
 
 enum {
@@ -37,7 +37,7 @@ struct journal {
 	struct {
 		bool there;
 		int64_t wall_s, boot_s;
-		char boot[40]; /* which boot, of boot_s */
+		char boot[BOOT_ID_SIZE]; /* which boot, of boot_s */
 		char *guid;
 	} seen;
 };
@@ -657,32 +657,15 @@ const char *journal_guid(const struct journal *j)
 /*
  * Verbs.
  */
-static int64_t uptime_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_BOOTTIME, &t);
-	return t.tv_sec;
-}
-
-static void this_boot(char ret[static 40])
-{
-	auto_free char *text = NULL;
-
-	ret[0] = '\0';
-	if (file_read("/proc/sys/kernel/random/boot_id", 64, &text, NULL, NULL) == 0)
-		snprintf(ret, 40, "%.36s", text);
-}
-
 /* In the same boot by the clock that nobody sets; in another one it is the wall's, unless that was set back. */
 static int check_seen(const struct journal *j, struct err *err)
 {
 	int64_t age = clock_real_ns() / 1000000000 - j->seen.wall_s;
-	char boot[40];
+	char boot[BOOT_ID_SIZE];
 
-	this_boot(boot);
+	boot_id(boot);
 	if (boot[0] != '\0' && strcmp(boot, j->seen.boot) == 0)
-		age = uptime_s() - j->seen.boot_s;
+		age = boot_uptime_s() - j->seen.boot_s;
 	if (!j->seen.there)
 		return err_set(err, -ENOENT,
 			"the datastore does not have this node: nothing is given from the reserve");
@@ -692,6 +675,11 @@ static int check_seen(const struct journal *j, struct err *err)
 			"have taken what it held for this node",
 			(intmax_t)age, JOURNAL_AWAY_MAX_S);
 	return 0;
+}
+
+bool journal_is_seen(const struct journal *j)
+{
+	return check_seen(j, NULL) == 0;
 }
 
 bool journal_is_usable(const struct journal *j)
@@ -868,11 +856,11 @@ static json_t *record_seen(
 
 int journal_seen(struct journal *j, bool there, const char *guid, struct err *err)
 {
-	char boot[40];
+	char boot[BOOT_ID_SIZE];
 
-	this_boot(boot);
-	return append_locked(
-		j, record_seen(there, clock_real_ns() / 1000000000, uptime_s(), boot, guid), err);
+	boot_id(boot);
+	return append_locked(j,
+		record_seen(there, clock_real_ns() / 1000000000, boot_uptime_s(), boot, guid), err);
 }
 
 static void add_op(struct strbuf *out, const struct journal_op *op)

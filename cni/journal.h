@@ -80,6 +80,8 @@ const struct journal_op *journal_next(const struct journal *j, uint64_t n);
 bool journal_is_pending(const struct journal *j, const char *handle, const char *key);
 size_t journal_n_pending(const struct journal *j);
 size_t journal_n_free(const struct journal *j, enum ip_family family);
+/* The datastore had this node, and that was not too long ago. */
+bool journal_is_seen(const struct journal *j);
 /* There is a free one, and it may be given. */
 bool journal_is_usable(const struct journal *j);
 /* The first address that the handle has taken, or NULL. */

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cni/cni.h"
+#include "cni/gone.h"
 #include "cni/journal.h"
 #include "cni/replay.h"
 #include "cni/shared.h"
@@ -37,10 +38,12 @@ struct keeper {
 	const struct cni_home *home;
 	struct replay rp;
 	struct journal *j;
+	struct gone *gone;
 	int notify_fd;
 	bool adopted; /* what the datastore holds for this node was compared with the journal */
 	bool wrong_cluster, no_node;
 	int64_t seen_due_ms, refill_due_ms[2], blocked_until_ms;
+	int64_t back_ms; /* it was thought to be gone, and is not taken for there before; 0: it was not */
 };
 
 static bool is_away(int r)
@@ -68,6 +71,34 @@ static int read_guid(struct keeper *k, char **ret, struct err *err)
 	}
 	store_kv_done(&kv);
 	return 0;
+}
+
+/*
+ * Others may have taken it for gone, and be about to give back what it held, which they have done, or not, when
+ * it is taken for there.
+ */
+static bool comes_back(struct keeper *k)
+{
+	const int64_t now = clock_mono_ms();
+	size_t n;
+
+	if (journal_is_seen(k->j))
+		return false;
+	(void)journal_addrs(k->j, &n);
+	if (k->back_ms == 0) {
+		k->adopted = false;
+		k->back_ms = now + REPLAY_BACK_MS;
+		if (n > 0)
+			log_warn(
+				"this node was not seen in the datastore for long: nothing is given from "
+				"the reserve for another %d s",
+				REPLAY_BACK_MS / 1000);
+	}
+	/* Without an address there is nothing that could be given too soon. */
+	if (n == 0 || now >= k->back_ms)
+		return false;
+	k->seen_due_ms = k->back_ms;
+	return true;
 }
 
 static int see_node(struct keeper *k, struct err *err)
@@ -103,10 +134,16 @@ static int see_node(struct keeper *k, struct err *err)
 	k->no_node = !there;
 	if (there)
 		store_kv_done(&kv);
-	else
+	if (there && comes_back(k))
+		return 0;
+	if (!there) {
+		k->adopted = false;
+		k->back_ms = 0;
 		log_warn(
-			"the datastore has no node %s: nothing is given from the reserve until it has",
+			"the datastore has no node %s: nothing is given from the reserve until it has, "
+			"and in some hours others give back what this node holds",
 			k->home->node);
+	}
 	k->seen_due_ms = clock_mono_ms() + (there ? SEEN_EVERY_MS : AGAIN_MAX_MS);
 	return journal_seen(k->j, there, guid, err);
 }
@@ -275,13 +312,17 @@ static int adopt(struct keeper *k, struct err *err)
 	size_t n = 0;
 	int r;
 
-	if (k->adopted)
+	if (k->adopted || k->no_node)
 		return 0;
 	rq = ipam_lookup_handle_new(k->rp.reserve);
 	r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
 	held = ipam_request_addrs(rq, &n);
 	if (r == -ENOENT)
 		r = 0;
+	if (r == 0 && n > 0 && clock_mono_ms() < k->back_ms) {
+		ipam_request_free(rq);
+		return 0;
+	}
 	for (size_t i = 0; r == 0 && i < n; i++)
 		if (!journal_find(k->j, &held[i].ip) && !is_in_use_here(&held[i].ip))
 			r = journal_hold(k->j, &held[i], err);
@@ -359,8 +400,9 @@ static int work(struct keeper *k, struct err *err)
 	if (r < 0)
 		return r;
 	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
-	if (clock_mono_ms() < k->seen_due_ms && !journal_next(k->j, 0) &&
-		journal_n_free(k->j, IP_V4) >= k->rp.n_reserve && k->adopted)
+	if (clock_mono_ms() < k->seen_due_ms && clock_mono_ms() < gone_due_ms(k->gone) &&
+		!journal_next(k->j, 0) && journal_n_free(k->j, IP_V4) >= k->rp.n_reserve &&
+		k->adopted)
 		return 0;
 	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
 	if (r == 0)
@@ -371,10 +413,10 @@ static int work(struct keeper *k, struct err *err)
 		r = replay_all(k, err);
 	if (r == 0)
 		r = adopt(k, err);
-	if (r == 0)
-		r = level(k, IP_V4, err);
-	if (r == 0)
-		r = level(k, IP_V6, err);
+	if (r == 0 && k->adopted)
+		r = level(k, IP_V4, err) ?: level(k, IP_V6, err);
+	if (r == 0 && !k->no_node)
+		r = gone_work(k->gone, k->rp.st, err);
 	return r < 0 ? r : journal_compact(k->j, err);
 }
 
@@ -391,6 +433,24 @@ static void tell(struct keeper *k, enum keeper_state state)
 	shared_set(&s->keeper, state);
 	if (write(k->home->state_fd, &one, sizeof(one)) < 0)
 		log_warn("waking the monitor: %s", strerror(errno));
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Until something is due, but for a change of the journal. */
+static int64_t wait_ms(const struct keeper *k)
+{
+	const int64_t now = clock_mono_ms();
+	int64_t due = earlier(k->seen_due_ms, gone_due_ms(k->gone));
+
+	if (k->blocked_until_ms || journal_n_free(k->j, IP_V4) < k->rp.n_reserve)
+		due = earlier(due, now + PUT_OFF_MS);
+	if (!k->adopted && !k->no_node && k->back_ms > now)
+		due = earlier(due, k->back_ms);
+	return due > now ? due - now : 0;
 }
 
 /* Until the journal's file or its directory has changed, at most so long. */
@@ -420,7 +480,7 @@ static int open_all(struct keeper *k, struct err *err)
 	return 0;
 }
 
-_Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve)
+_Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve, uint32_t gone_after_s)
 {
 	struct keeper k = {.home = home};
 	struct err err = ERR_INIT;
@@ -434,6 +494,7 @@ _Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve)
 		log_error("%s", err_text(&err));
 		_exit(EXIT_FAILURE);
 	}
+	k.gone = gone_new(home, gone_after_s);
 	for (;;) {
 		r = work(&k, &err);
 		if (r < 0 && again_ms == 0)
@@ -452,8 +513,6 @@ _Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve)
 		if (r < 0)
 			usleep((useconds_t)again_ms * 1000);
 		else
-			wait_change(&k, k.blocked_until_ms || journal_n_free(k.j, IP_V4) < n_reserve
-						? PUT_OFF_MS
-						: SEEN_EVERY_MS);
+			wait_change(&k, wait_ms(&k));
 	}
 }

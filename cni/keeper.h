@@ -9,5 +9,8 @@
 
 struct cni_home;
 
-/* Never returns. n_reserve: how many addresses of each family the node holds ahead. */
-_Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve);
+/*
+ * Never returns. n_reserve: how many addresses of each family the node holds ahead; gone_after_s: how long
+ * another node has to be absent until what it held is given back.
+ */
+_Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve, uint32_t gone_after_s);

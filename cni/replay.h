@@ -12,6 +12,9 @@ struct journal;
 struct journal_op;
 struct store;
 
+/* How long a node that was thought to be gone waits when it is there again: writes may be under way. */
+#define REPLAY_BACK_MS 60000
+
 struct replay {
 	struct store *st;
 	struct journal *journal;

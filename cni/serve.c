@@ -51,7 +51,7 @@ enum {
 
 static struct store_conf store_conf = {.must_exist = true};
 static struct common_params common;
-static uint32_t n_workers, n_reserve;
+static uint32_t n_workers, n_reserve, gone_after_s;
 static char *state_dir;
 
 static const struct param table[] = {
@@ -71,6 +71,14 @@ static const struct param table[] = {
 		.unit = "addresses",
 		.doc = "How many of each family this node holds ahead, for pods that start while the "
 		       "datastore (etcdv3, kubernetes) is away"},
+	{.name = "MARGAY_CNI_GONE_AFTER",
+		.type = PARAM_U32,
+		.u32 = &gone_after_s,
+		.min = JOURNAL_AWAY_MAX_S + JOURNAL_AWAY_MAX_S / 16,
+		.max = 365 * 86400,
+		.def = "18000",
+		.unit = "seconds",
+		.doc = "How long a node is not in the datastore until others give back what it held"},
 	{.name = "MARGAY_CNI_STATE_DIR",
 		.type = PARAM_STRING,
 		.str = &state_dir,
@@ -152,7 +160,7 @@ static _Noreturn void child_main(struct server *s, size_t i, pid_t parent)
 	if (role == MONITOR)
 		monitor_run(&s->home, &common, s->answer_fds, n_workers);
 	if (role == KEEPER)
-		keeper_run(&s->home, n_reserve);
+		keeper_run(&s->home, n_reserve, gone_after_s);
 	reaper_run(s->home.reap_fd);
 }
 

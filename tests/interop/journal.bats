@@ -384,3 +384,98 @@ owns_one() {
 	serve
 	exact b
 }
+
+second() { # COMMAND...: as node-2
+	NODENAME=node-2 MARGAY_RUN_DIR=$PWD/run-2 MARGAY_CNI_STATE_DIR=$PWD/state-2 "$@"
+}
+
+looked() { # SECONDS: so long after the machine's start, who is absent was written down
+	awk -v t="$1" 'NR > 1 && $2 >= t { found = 1 } END { exit !found }' state/absent
+}
+
+holds() { # of node-2, its pod's and its reserve's
+	[ "$(owned net.c-x)$(owned margay-reserve-node-2)" = "$1" ]
+}
+
+has_endpoint() {
+	[ -n "$(etcdctl get "$V3/workloadendpoints/ns/node--2-k8s-x-eth0")" ]
+}
+
+holds_nothing() { # of node-2
+	holds 00 &&
+		[ -z "$(etcdctl get --prefix "$IPAM"/host/node-2/ --keys-only)" ] &&
+		[ -z "$(etcdctl get "$IPAM"/handle/margay-reserve-node-2)$(etcdctl get "$IPAM"/handle/net.c-x)" ]
+}
+
+@test "a node that is gone: what it held is given back after hours, by who has seen it absent for so long" {
+	pod x
+	pod a
+	cni ADD a >/dev/null
+	"$BIN/margayctl" apply -f - >/dev/null <<<'{kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: node-2}}'
+	second "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
+	other=$!
+	within 10 test -S run-2/cni.sock
+	within 10 holds 04
+	jq -c '.nodename = "node-2"' conf >conf-2
+	CONF=conf-2 second cni ADD x >/dev/null
+	within 10 holds 14
+	within 10 has_endpoint
+	end "$other" -KILL
+	etcdctl del "$V3/nodes/node-2" >/dev/null
+	now=$(cut -d. -f1 /proc/uptime)
+	# A look in every hour; and one that is there in between begins the time anew.
+	for t in 0 3000 6000 9000 back 12000 15000 18000 21000 24000 27000; do
+		unserve
+		if [ $t = back ]; then
+			"$BIN/margayctl" apply -f - >/dev/null <<<'{kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: node-2}}'
+			serve unshare -T --boottime 9500
+			within 10 eval '! grep -q node-2 state/absent'
+			etcdctl del "$V3/nodes/node-2" >/dev/null
+			continue
+		fi
+		serve unshare -T --boottime $t
+		within 10 looked $((now + t))
+		holds 14
+	done
+	# Who has not looked for more than an hour does not know what was in between.
+	unserve
+	serve unshare -T --boottime 90000
+	within 10 looked $((now + 90000))
+	holds 14
+	for t in 93000 96000 99000 102000 105000; do
+		unserve
+		serve unshare -T --boottime $t
+		within 10 looked $((now + t))
+		holds 14
+	done
+	unserve
+	serve unshare -T --boottime 108100
+	within 20 holds_nothing
+	run ! has_endpoint
+	[ "$(owned net.c-a)" = 1 ]
+	grep -q 'node node-2 is not in the datastore for' serve.log
+}
+
+seen() { # SECONDS: so long after the machine's start the node was seen in etcd
+	sed 's/^[0-9a-f]* //' state/journal | jq -se --argjson t "$1" 'map(select(.do == "seen")) | last | .there and .uptime >= $t' >/dev/null
+}
+
+@test "a node that was not seen for long waits before it gives what it held" {
+	pod a
+	pod b
+	reserved=$(blocks | jq -r '.cidr as $c | .allocations | to_entries[] | select(.value != null) | .key')
+	unserve
+	now=$(cut -d. -f1 /proc/uptime)
+	serve unshare -T --boottime 20000
+	within 10 grep -q 'not seen in the datastore for long: nothing is given from the reserve' serve.log
+	cni ADD a >/dev/null # of the pool
+	held 4
+	base=$(blocks | jq -r '.cidr | split("/")[0] | split(".")[3]')
+	a=$(address a)
+	run ! grep -qx $((${a##*.} - base)) <<<"$reserved"
+	# Then it does.
+	within 80 seen $((now + 20000))
+	cni ADD b >/dev/null
+	b=$(address b)
+	grep -qx $((${b##*.} - base)) <<<"$reserved"
+}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * cni/journal.c: what processes that share a file see of each other, against a naive model; a file cut
- * off at every byte, and damaged; compacted while others have it open; processes that are killed.
+ * off at every byte, and damaged; compacted while others have it open; processes that are killed. And
+ * cni/absent.c: for how long a node is known to be absent.
  */
 #include <check.h>
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "cni/absent.h"
 #include "cni/journal.h"
 #include "unit/test_dir.h"
 
@@ -388,6 +390,51 @@ START_TEST(modelled)
 }
 END_TEST
 
+static int64_t see(struct absent *a, uint64_t n, int64_t now_s)
+{
+	return absent_see(a, "n1", &(struct absent_holds){n, 7}, now_s);
+}
+
+START_TEST(absent_since)
+{
+	struct absent a = {0};
+
+	ck_assert_int_eq(see(&a, 3, 100), 0);
+	ck_assert_int_eq(see(&a, 3, 100 + ABSENT_GAP_S), ABSENT_GAP_S);
+	/* It gives, or gives back: it lives. */
+	ck_assert_int_eq(see(&a, 4, 200 + ABSENT_GAP_S), 0);
+	ck_assert_int_eq(see(&a, 4, 500 + ABSENT_GAP_S), 300);
+	/* Nobody has looked for too long. */
+	ck_assert_int_eq(see(&a, 4, 501 + 2 * ABSENT_GAP_S), 0);
+	/* It was there. */
+	absent_forget(&a, 600 + 2 * ABSENT_GAP_S);
+	ck_assert_uint_eq(a.v.n, 0);
+	ck_assert_int_eq(see(&a, 4, 700 + 2 * ABSENT_GAP_S), 0);
+	absent_done(&a);
+}
+END_TEST
+
+START_TEST(absent_is_kept)
+{
+	auto_free char *path = mem_printf("%s/absent", test_dir());
+	struct absent a = {0}, b;
+
+	see(&a, 3, 100);
+	OK(absent_save(&a, path, "boot-1", &err_));
+	absent_load(&b, path, "boot-1");
+	ck_assert_int_eq(see(&b, 3, 160), 60);
+	absent_done(&b);
+	absent_load(&b, path, "boot-2");
+	ck_assert_uint_eq(b.v.n, 0);
+	absent_load(&b, path, "");
+	ck_assert_uint_eq(b.v.n, 0);
+	ck_assert_int_ge(file_write_atomic(path, "boot-1\n100 99 1 1 n1\n", 22, 0600, NULL), 0);
+	absent_load(&b, path, "boot-1");
+	ck_assert_uint_eq(b.v.n, 0);
+	absent_done(&a);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("journal");
@@ -404,6 +451,8 @@ int main(void)
 	tcase_add_test(tc, compacted);
 	tcase_add_test(tc, killed);
 	tcase_add_test(tc, modelled);
+	tcase_add_test(tc, absent_since);
+	tcase_add_test(tc, absent_is_kept);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
