@@ -15,12 +15,13 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cni/cni.h"
+#include "cni/garbage.h"
 #include "cni/gone.h"
 #include "cni/journal.h"
 #include "cni/replay.h"
+#include "cni/routed.h"
 #include "cni/shared.h"
 #include "ipam/run.h"
-#include "kern/rt.h"
 #include "model/cluster.h"
 #include "model/key.h"
 #include "store/lock.h"
@@ -39,6 +40,7 @@ struct keeper {
 	struct replay rp;
 	struct journal *j;
 	struct gone *gone;
+	struct garbage *garbage;
 	int notify_fd;
 	bool adopted; /* what the datastore holds for this node was compared with the journal */
 	bool wrong_cluster, no_node;
@@ -215,33 +217,6 @@ static int replay_all(struct keeper *k, struct err *err)
 /*
  * The reserve.
  */
-struct routed {
-	const struct ip *ip;
-	bool found;
-};
-
-static void see_route(void *arg, const struct rt_route *r)
-{
-	struct routed *s = arg;
-
-	s->found |= r->oif != 0 && r->dst.plen == ip_bits(s->ip) && ip_equal(&r->dst.addr, s->ip);
-}
-
-/* A pod has it, whatever the journal says: its file may have been lost. */
-static bool is_in_use_here(const struct ip *ip)
-{
-	struct routed s = {.ip = ip};
-	struct rt *rt;
-
-	if (rt_open(&rt, NULL) < 0)
-		return true;
-	if (rt_route_dump(rt, (enum ip_family)ip->family, RT_TABLE_MAIN_ID, 0, see_route, NULL, &s,
-		    NULL) < 0)
-		s.found = true;
-	rt_close(rt);
-	return s.found;
-}
-
 static int release(struct keeper *k, const struct ip *ip, struct err *err)
 {
 	struct ipam_request *rq = ipam_release_ip_new(ip, k->rp.reserve, clock_real_ns());
@@ -309,6 +284,7 @@ static int adopt(struct keeper *k, struct err *err)
 {
 	struct ipam_request *rq;
 	const struct ipam_addr *held;
+	struct routed routed;
 	size_t n = 0;
 	int r;
 
@@ -323,11 +299,19 @@ static int adopt(struct keeper *k, struct err *err)
 		ipam_request_free(rq);
 		return 0;
 	}
+	if (r == 0)
+		r = routed_load(&routed, err);
+	if (r < 0) {
+		ipam_request_free(rq);
+		return r;
+	}
+	/* A pod has it, whatever the journal says: its file may have been lost. */
 	for (size_t i = 0; r == 0 && i < n; i++)
-		if (!journal_find(k->j, &held[i].ip) && !is_in_use_here(&held[i].ip))
+		if (!journal_find(k->j, &held[i].ip) && !routed_has(&routed, &held[i].ip))
 			r = journal_hold(k->j, &held[i], err);
 	if (r == 0)
 		r = drop_lost(k, held, n, err);
+	routed_done(&routed);
 	ipam_request_free(rq);
 	k->adopted = r == 0;
 	return r;
@@ -401,8 +385,8 @@ static int work(struct keeper *k, struct err *err)
 		return r;
 	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
 	if (clock_mono_ms() < k->seen_due_ms && clock_mono_ms() < gone_due_ms(k->gone) &&
-		!journal_next(k->j, 0) && journal_n_free(k->j, IP_V4) >= k->rp.n_reserve &&
-		k->adopted)
+		clock_mono_ms() < garbage_due_ms(k->garbage) && !journal_next(k->j, 0) &&
+		journal_n_free(k->j, IP_V4) >= k->rp.n_reserve && k->adopted)
 		return 0;
 	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
 	if (r == 0)
@@ -416,7 +400,7 @@ static int work(struct keeper *k, struct err *err)
 	if (r == 0 && k->adopted)
 		r = level(k, IP_V4, err) ?: level(k, IP_V6, err);
 	if (r == 0 && !k->no_node)
-		r = gone_work(k->gone, k->rp.st, err);
+		r = gone_work(k->gone, k->rp.st, err) ?: garbage_work(k->garbage, k->rp.st, err);
 	return r < 0 ? r : journal_compact(k->j, err);
 }
 
@@ -444,7 +428,8 @@ static int64_t earlier(int64_t a, int64_t b)
 static int64_t wait_ms(const struct keeper *k)
 {
 	const int64_t now = clock_mono_ms();
-	int64_t due = earlier(k->seen_due_ms, gone_due_ms(k->gone));
+	int64_t due =
+		earlier(k->seen_due_ms, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
 
 	if (k->blocked_until_ms || journal_n_free(k->j, IP_V4) < k->rp.n_reserve)
 		due = earlier(due, now + PUT_OFF_MS);
@@ -480,7 +465,7 @@ static int open_all(struct keeper *k, struct err *err)
 	return 0;
 }
 
-_Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve, uint32_t gone_after_s)
+_Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf *conf)
 {
 	struct keeper k = {.home = home};
 	struct err err = ERR_INIT;
@@ -489,12 +474,13 @@ _Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve, uint3
 
 	k.rp.node = home->node;
 	k.rp.reserve = replay_reserve_handle(home->node);
-	k.rp.n_reserve = n_reserve;
+	k.rp.n_reserve = conf->n_reserve;
 	if (open_all(&k, &err) < 0) {
 		log_error("%s", err_text(&err));
 		_exit(EXIT_FAILURE);
 	}
-	k.gone = gone_new(home, gone_after_s);
+	k.gone = gone_new(home, conf->gone_after_s);
+	k.garbage = garbage_new(home, k.j, conf->garbage_after_s);
 	for (;;) {
 		r = work(&k, &err);
 		if (r < 0 && again_ms == 0)

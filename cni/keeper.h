@@ -9,8 +9,12 @@
 
 struct cni_home;
 
-/*
- * Never returns. n_reserve: how many addresses of each family the node holds ahead; gone_after_s: how long
- * another node has to be absent until what it held is given back.
- */
-_Noreturn void keeper_run(const struct cni_home *home, uint32_t n_reserve, uint32_t gone_after_s);
+struct keeper_conf {
+	uint32_t n_reserve; /* how many addresses of each family the node holds ahead */
+	uint32_t
+		gone_after_s; /* how long another node is absent until what it held is given back */
+	uint32_t garbage_after_s; /* how long an address is nobody's until it is given back */
+};
+
+/* Never returns. */
+_Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf *conf);

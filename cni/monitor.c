@@ -62,6 +62,8 @@ static void add_metrics(struct metrics *m, const struct cni_shared *s)
 		"Processes of margay-cni serve that ended and were started again", &s->restarts);
 	metrics_counter(m, "margay_cni_released_total", "of=\"gone node\"",
 		"Addresses that were given back since nobody had them any more", &s->freed_gone);
+	metrics_counter(m, "margay_cni_released_total", "of=\"pod without DEL\"",
+		"Addresses that were given back since nobody had them any more", &s->freed_garbage);
 	metrics_gauge(m, "margay_cni_journal_waiting", "",
 		"Operations that wait to be carried out in the datastore", &s->waiting);
 	metrics_gauge(m, "margay_cni_reserve_free", "family=\"4\"",

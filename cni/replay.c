@@ -67,23 +67,33 @@ static int take_again(const struct replay *rp, const struct journal_op *op,
 	return run(rp, ipam_assign_new(&as), err);
 }
 
-/* Kubernetes has none of this name on this node: its endpoint is a part of it. */
-static bool is_gone(const struct replay *rp, const struct journal_owner *o)
+int replay_pod_is_gone(struct store *st, const char *node, const char *namespace, const char *name,
+	int64_t deadline_ms, struct err *err)
 {
 	auto_(pod) struct pod *pod = NULL;
 	char key[KEY_SIZE];
 	struct store_kv kv;
 	int r;
 
-	if (!store_is_managed(rp->st) || !o->pod)
-		return false;
-	r = store_get_wait(rp->st, key_format(KIND_POD, o->namespace, o->pod, key), rp->deadline_ms,
-		&kv, NULL);
+	if (!key_name_ok(name) || strlen(name) >= KEY_NAME_SIZE || !key_name_ok(namespace) ||
+		strlen(namespace) >= KEY_NAMESPACE_SIZE)
+		return 0;
+	r = store_get_wait(st, key_format(KIND_POD, namespace, name, key), deadline_ms, &kv, err);
 	if (r < 0)
-		return r == -ENOENT;
-	r = pod_decode(kv.key, kv.value, kv.len, &pod, NULL);
+		return r == -ENOENT ? 1 : r;
+	r = pod_decode(kv.key, kv.value, kv.len, &pod, err);
 	store_kv_done(&kv);
-	return r == 0 && (!pod->node || strcmp(pod->node, rp->node) != 0);
+	if (r < 0)
+		return r;
+	return !pod->node || strcmp(pod->node, node) != 0 || pod_is_finished(pod);
+}
+
+/* Its endpoint is a part of it. */
+static bool is_gone(const struct replay *rp, const struct journal_owner *o)
+{
+	return store_is_managed(rp->st) && o->pod &&
+	       replay_pod_is_gone(rp->st, rp->node, o->namespace, o->pod, rp->deadline_ms, NULL) >
+		       0;
 }
 
 static int replay_take(const struct replay *rp, const struct journal_op *op, struct err *err)

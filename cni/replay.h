@@ -40,3 +40,7 @@ char *replay_reserve_handle(const char *node);
  * now is told in the log, and not touched.
  */
 int replay_op(const struct replay *rp, const struct journal_op *op, struct err *err);
+
+/* 1: Kubernetes has no Pod of this name on the node, or one that has ended. 0, or a negative errno. */
+int replay_pod_is_gone(struct store *st, const char *node, const char *namespace, const char *name,
+	int64_t deadline_ms, struct err *err);

@@ -51,7 +51,7 @@ enum {
 
 static struct store_conf store_conf = {.must_exist = true};
 static struct common_params common;
-static uint32_t n_workers, n_reserve, gone_after_s;
+static uint32_t n_workers, n_reserve, gone_after_s, garbage_after_s;
 static char *state_dir;
 
 static const struct param table[] = {
@@ -79,6 +79,15 @@ static const struct param table[] = {
 		.def = "18000",
 		.unit = "seconds",
 		.doc = "How long a node is not in the datastore until others give back what it held"},
+	{.name = "MARGAY_CNI_GARBAGE_AFTER",
+		.type = PARAM_U32,
+		.u32 = &garbage_after_s,
+		.min = PIPE_TIMEOUT_S,
+		.max = 365 * 86400,
+		.def = "600",
+		.unit = "seconds",
+		.doc = "How long an address of this node's pods has neither route nor Pod until it is "
+		       "given back (kubernetes)"},
 	{.name = "MARGAY_CNI_STATE_DIR",
 		.type = PARAM_STRING,
 		.str = &state_dir,
@@ -160,7 +169,8 @@ static _Noreturn void child_main(struct server *s, size_t i, pid_t parent)
 	if (role == MONITOR)
 		monitor_run(&s->home, &common, s->answer_fds, n_workers);
 	if (role == KEEPER)
-		keeper_run(&s->home, n_reserve, gone_after_s);
+		keeper_run(
+			&s->home, &(struct keeper_conf){n_reserve, gone_after_s, garbage_after_s});
 	reaper_run(s->home.reap_fd);
 }
 

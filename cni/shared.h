@@ -19,10 +19,11 @@ enum shared_verb { SHARED_ADD, SHARED_DEL, SHARED_CHECK, SHARED_STATUS, SHARED_G
 
 struct cni_shared {
 	uint64_t done[SHARED_N_VERBS], failed[SHARED_N_VERBS];
-	uint64_t restarts;    /* of children */
-	uint64_t freed_gone;  /* addresses of nodes that are gone */
-	int64_t waiting;      /* operations of the journal */
-	int64_t free4, free6; /* addresses of the reserve */
+	uint64_t restarts;	/* of children */
+	uint64_t freed_gone;	/* addresses of nodes that are gone */
+	uint64_t freed_garbage; /* addresses of pods whose DEL never came */
+	int64_t waiting;	/* operations of the journal */
+	int64_t free4, free6;	/* addresses of the reserve */
 	enum keeper_state keeper;
 };
 

@@ -18,7 +18,7 @@ setup() {
 	cd "$BATS_TEST_TMPDIR" || exit
 	export SERVERS=$PWD CNI_PATH=/nowhere DATASTORE_TYPE=kubernetes KUBECONFIG=$PWD/kubeconfig
 	node_env
-	export MARGAY_CNI_STATE_DIR=$PWD/state MARGAY_CNI_RESERVE=3
+	export MARGAY_CNI_STATE_DIR=$PWD/state MARGAY_CNI_RESERVE=3 MARGAY_CNI_GARBAGE_AFTER=60
 	etcd_start
 	api_prepare
 	api_up
@@ -32,7 +32,7 @@ setup() {
 	"$BIN/margay-cni" serve 2>serve.log 3>&- 4>&- &
 	server=$!
 	within 20 held 3
-	for p in a b; do
+	for p in a b c d; do
 		ip netns add $p
 		post /api/v1/namespaces/default/pods '{"metadata":{"name":"'$p'"},"spec":{"nodeName":"node-1","containers":[{"name":"c","image":"i"}]}}'
 	done
@@ -43,7 +43,7 @@ teardown() {
 	for pid in api.pid etcd.pid; do
 		[ ! -f $pid ] || end "$(cat $pid)" -KILL
 	done
-	for ns in a b; do
+	for ns in a b c d; do
 		ip netns del $ns
 	done
 	! grep -E 'Sanitizer|runtime error' serve.log
@@ -53,9 +53,9 @@ api_up() {
 	api_start --disable-admission-plugins=ServiceAccount
 }
 
-cni() { # VERB POD
+cni() { # VERB POD [ADDRESS]
 	CNI_COMMAND=$1 CNI_CONTAINERID=c-$2 CNI_NETNS=/run/netns/$2 CNI_IFNAME=eth0 \
-		CNI_ARGS="K8S_POD_NAMESPACE=default;K8S_POD_NAME=$2" "$BIN/margay" <conf
+		CNI_ARGS="K8S_POD_NAMESPACE=default;K8S_POD_NAME=$2${3:+;IP=$3}" "$BIN/margay" <conf
 }
 
 owned() { # HANDLE: how many addresses
@@ -65,6 +65,10 @@ owned() { # HANDLE: how many addresses
 
 held() { # N
 	[ "$(owned margay-reserve-node-1)" = "$1" ]
+}
+
+pod_delete() { # POD: it is gone at once
+	api -X DELETE -H 'Content-Type: application/json' --data '{"gracePeriodSeconds":0}' "/api/v1/namespaces/default/pods/$1" >/dev/null
 }
 
 says() { # POD ADDRESS: its annotations do
@@ -117,7 +121,7 @@ handles() { # N
 	within 30 owns b 0
 	# A Pod that is gone before its ADD is carried out, and its DEL: nothing of it is left.
 	cni ADD b >/dev/null
-	api -X DELETE -H 'Content-Type: application/json' --data '{"gracePeriodSeconds":0}' /api/v1/namespaces/default/pods/b >/dev/null
+	pod_delete b
 	cni DEL b
 	within 30 owns b 0
 	within 30 handles 1
@@ -126,4 +130,25 @@ handles() { # N
 	cni ADD a >/dev/null
 	within 30 owns a 1
 	run ! grep " error " serve.log
+}
+
+@test "a pod whose DEL never came: its address is free when it has neither a route nor a Pod for a while" {
+	base=$(api /apis/crd.projectcalico.org/v1/ipamblocks | jq -r '.items[0].spec.cidr | split("/")[0]')
+	cni ADD a >/dev/null
+	cni ADD b "${base%.*}.$((${base##*.} + 40))" >/dev/null # of the pool
+	cni ADD c >/dev/null
+	cni ADD d >/dev/null
+	for p in a b c d; do within 30 owns $p 1; done
+	for p in a b c; do pod_delete $p; done
+	SECONDS=0
+	for p in a b d; do ip -n $p link del eth0; done
+	within 150 owns a 0
+	[ $SECONDS -ge 55 ]
+	within 30 owns b 0
+	# It has a route still, and it has a Pod.
+	owns c 1
+	owns d 1
+	within 10 held 3
+	within 10 handles 3
+	[ "$(grep -c 'which is not there any more, and is free' serve.log)" = 2 ]
 }
