@@ -428,9 +428,11 @@ static int64_t earlier(int64_t a, int64_t b)
 static int64_t wait_ms(const struct keeper *k)
 {
 	const int64_t now = clock_mono_ms();
-	int64_t due =
-		earlier(k->seen_due_ms, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
+	int64_t due = k->seen_due_ms;
 
+	/* Without its Node, and in another cluster, nothing else is done. */
+	if (!k->no_node && !k->wrong_cluster)
+		due = earlier(due, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
 	if (k->blocked_until_ms || journal_n_free(k->j, IP_V4) < k->rp.n_reserve)
 		due = earlier(due, now + PUT_OFF_MS);
 	if (!k->adopted && !k->no_node && k->back_ms > now)

@@ -317,6 +317,14 @@ owns_one() {
 	exact
 }
 
+keeper() { # the process that has the journal's directory watched
+	local pid
+
+	for pid in $(pgrep -P "$server"); do
+		! ls -l "/proc/$pid/fd" | grep -q inotify || echo "$pid"
+	done
+}
+
 @test "a node that etcd does not have gives nothing of what it held" {
 	pod a
 	etcdctl del "$V3/nodes/node-1" >/dev/null
@@ -326,6 +334,9 @@ owns_one() {
 	cni ADD a >/dev/null # of the pool
 	[ "$(owned net.c-a)" = 1 ]
 	[ "$(owned margay-reserve-node-1)" = 4 ]
+	used=$(awk '{ print $14 + $15 }' "/proc/$(keeper)/stat")
+	sleep 2
+	[ $(($(awk '{ print $14 + $15 }' "/proc/$(keeper)/stat") - used)) -lt 20 ] # hundredths of a second: it waits
 	end "$ETCD" -KILL
 	pod b
 	rc=0
