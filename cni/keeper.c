@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cni/cni.h"
+#include "cni/full.h"
 #include "cni/garbage.h"
 #include "cni/gone.h"
 #include "cni/journal.h"
@@ -39,6 +40,8 @@ struct keeper {
 	const struct cni_home *home;
 	struct replay rp;
 	struct journal *j;
+	size_t n_reserve; /* as configured; rp.n_reserve: at the moment */
+	struct full full;
 	struct gone *gone;
 	struct garbage *garbage;
 	int notify_fd;
@@ -344,6 +347,16 @@ static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 	return r;
 }
 
+/* Nothing is held ahead of what others have not got. */
+static void set_size(struct keeper *k)
+{
+	const size_t n = full_is_told(&k->full) ? 0 : k->n_reserve;
+
+	if (n < k->rp.n_reserve)
+		log_warn("the pools are full: no address is held ahead for a while");
+	k->rp.n_reserve = n;
+}
+
 /* Up to n_reserve, and not beyond twice as many. */
 static int level(struct keeper *k, enum ip_family family, struct err *err)
 {
@@ -362,7 +375,9 @@ static int level(struct keeper *k, enum ip_family family, struct err *err)
 			if (r == -ENOSPC)
 				log_warn("the reserve of addresses: %s", err_text(&e));
 			*due = clock_mono_ms() + PUT_OFF_MS;
-			r = 0;
+			r = r == -ENOSPC ? full_tell(&k->full, k->rp.st, k->rp.deadline_ms, err)
+					 : 0;
+			set_size(k);
 		} else if (r < 0 && err) {
 			*err = e;
 		}
@@ -377,6 +392,23 @@ static int level(struct keeper *k, enum ip_family family, struct err *err)
 	return r;
 }
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* When the datastore has to be asked, whatever the journal says. */
+static int64_t due_ms(const struct keeper *k)
+{
+	int64_t due = k->seen_due_ms;
+
+	/* Without its Node, and in another cluster, nothing else is done. */
+	if (k->no_node || k->wrong_cluster)
+		return due;
+	due = earlier(due, k->full.due_ms);
+	return earlier(due, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
+}
+
 static int work(struct keeper *k, struct err *err)
 {
 	int r = journal_refresh(k->j, err);
@@ -384,8 +416,7 @@ static int work(struct keeper *k, struct err *err)
 	if (r < 0)
 		return r;
 	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
-	if (clock_mono_ms() < k->seen_due_ms && clock_mono_ms() < gone_due_ms(k->gone) &&
-		clock_mono_ms() < garbage_due_ms(k->garbage) && !journal_next(k->j, 0) &&
+	if (clock_mono_ms() < due_ms(k) && !journal_next(k->j, 0) &&
 		journal_n_free(k->j, IP_V4) >= k->rp.n_reserve && k->adopted)
 		return 0;
 	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
@@ -397,6 +428,9 @@ static int work(struct keeper *k, struct err *err)
 		r = replay_all(k, err);
 	if (r == 0)
 		r = adopt(k, err);
+	if (r == 0 && !k->no_node)
+		r = full_look(&k->full, k->rp.st, k->rp.deadline_ms, err);
+	set_size(k);
 	if (r == 0 && k->adopted)
 		r = level(k, IP_V4, err) ?: level(k, IP_V6, err);
 	if (r == 0 && !k->no_node)
@@ -419,20 +453,12 @@ static void tell(struct keeper *k, enum keeper_state state)
 		log_warn("waking the monitor: %s", strerror(errno));
 }
 
-static int64_t earlier(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* Until something is due, but for a change of the journal. */
 static int64_t wait_ms(const struct keeper *k)
 {
 	const int64_t now = clock_mono_ms();
-	int64_t due = k->seen_due_ms;
+	int64_t due = due_ms(k);
 
-	/* Without its Node, and in another cluster, nothing else is done. */
-	if (!k->no_node && !k->wrong_cluster)
-		due = earlier(due, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
 	if (k->blocked_until_ms || journal_n_free(k->j, IP_V4) < k->rp.n_reserve)
 		due = earlier(due, now + PUT_OFF_MS);
 	if (!k->adopted && !k->no_node && k->back_ms > now)
@@ -476,7 +502,7 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 
 	k.rp.node = home->node;
 	k.rp.reserve = replay_reserve_handle(home->node);
-	k.rp.n_reserve = conf->n_reserve;
+	k.n_reserve = k.rp.n_reserve = conf->n_reserve;
 	if (open_all(&k, &err) < 0) {
 		log_error("%s", err_text(&err));
 		_exit(EXIT_FAILURE);

@@ -16,6 +16,7 @@
 #include "store/store.h"
 
 #define WINDOWS_HANDLE "windows-reserved-ipam-handle"
+#define FULL_HANDLE "margay-pool-full"	 /* of no address: nodes tell each other by it */
 #define RESERVE_HANDLE "margay-reserve-" /* and the node: what it holds ahead for its pods */
 
 /* How many addresses of a block a handle has, as the one or as the other says. */
@@ -169,6 +170,8 @@ static void add_handle(struct work *w, const struct store_kv *kv)
 	auto_(ipam_handle) struct ipam_handle *h = NULL;
 	struct err err = ERR_INIT;
 
+	if (strcmp(name, FULL_HANDLE) == 0)
+		return;
 	w->out->n_handles++;
 	vec_push(&w->handles, (struct handle){mem_strdup(name), kv->rev});
 	if (ipam_handle_decode(kv->value, kv->len, &h, &err) < 0) {

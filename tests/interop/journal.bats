@@ -321,7 +321,7 @@ keeper() { # the process that has the journal's directory watched
 	local pid
 
 	for pid in $(pgrep -P "$server"); do
-		! ls -l "/proc/$pid/fd" | grep -q inotify || echo "$pid"
+		[ -z "$(find "/proc/$pid/fd" -lname '*inotify')" ] || echo "$pid"
 	done
 }
 
@@ -489,4 +489,40 @@ seen() { # SECONDS: so long after the machine's start the node was seen in etcd
 	cni ADD b >/dev/null
 	b=$(address b)
 	grep -qx $((${b##*.} - base)) <<<"$reserved"
+}
+
+used() { # N: addresses of all blocks
+	[ "$(blocks | jq -s '[.[].allocations[] | select(. != null)] | length')" = "$1" ]
+}
+
+@test "the pools are full: what nodes hold ahead is given back, and serves who has not got one" {
+	"$BIN/margayctl" apply -f - >/dev/null <<-Y
+		apiVersion: projectcalico.org/v3
+		kind: List
+		items:
+		- {kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: node-2}}
+		- {kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: q}, spec: {cidr: 10.245.0.0/29, blockSize: 29}}
+		- {kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/22, blockSize: 26, disabled: true}}
+	Y
+	unserve
+	etcdctl del --prefix "$IPAM"/ >/dev/null
+	rm -r state
+	serve
+	within 10 held 4
+	second "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
+	other=$!
+	within 10 holds 04
+	used 8
+	jq -c '.nodename = "node-2"' conf >conf-2
+	for n in 1 2 3 4 5 6 7 8; do pod "x$n"; done
+	CONF=conf-2 second cni ADD x1 >/dev/null
+	within 80 used 1
+	for n in 2 3 4 5 6 7 8; do CONF=conf-2 second cni ADD "x$n" >/dev/null; done
+	used 8
+	# Nobody takes what a DEL gives back.
+	CONF=conf-2 second cni DEL x8
+	within 10 used 7
+	"$BIN/margayctl" ipam check >check.txt
+	grep -q 'the pools are full' serve.log serve-2.log
+	end "$other"
 }
