@@ -29,8 +29,7 @@ setup() {
 		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/22, blockSize: 26}}
 	Y
 	echo '{"cniVersion":"1.1.0","name":"net","type":"margay","nodename":"node-1","ipam":{"type":"margay-ipam"}}' >conf
-	"$BIN/margay-cni" serve 2>serve.log 3>&- 4>&- &
-	server=$!
+	serve
 	within 20 held 3
 	for p in a b c d; do
 		ip netns add $p
@@ -47,6 +46,11 @@ teardown() {
 		ip netns del $ns
 	done
 	! grep -E 'Sanitizer|runtime error' serve.log
+}
+
+serve() { # [COMMAND...]: which runs it
+	"$@" "$BIN/margay-cni" serve 2>>serve.log 3>&- 4>&- &
+	server=$!
 }
 
 api_up() {
@@ -151,4 +155,39 @@ handles() { # N
 	within 10 held 3
 	within 10 handles 3
 	[ "$(grep -c 'which is not there any more, and is free' serve.log)" = 2 ]
+}
+
+looked() { # SECONDS: so long after the machine's start, who is absent was written down
+	awk -v t="$1" 'NR > 1 && $2 >= t && $5 == "node-2" { found = 1 } END { exit !found }' state/absent
+}
+
+holds() { # N: node-2, ahead
+	[ "$(owned margay-reserve-node-2)" = "$1" ]
+}
+
+affinities() { # N, of node-2
+	[ "$(api /apis/crd.projectcalico.org/v1/blockaffinities | jq '[.items[].spec | select(.node == "node-2")] | length')" = "$1" ]
+}
+
+@test "a node that is gone: what it held is given back after hours" {
+	post /api/v1/nodes '{"kind":"Node","apiVersion":"v1","metadata":{"name":"node-2"},"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.2"}]}}'
+	NODENAME=node-2 MARGAY_RUN_DIR=$PWD/run-2 MARGAY_CNI_STATE_DIR=$PWD/state-2 "$BIN/margay-cni" serve 2>serve-2.log 3>&- 4>&- &
+	other=$!
+	within 20 holds 3
+	affinities 1
+	end "$other" -KILL
+	api -X DELETE /api/v1/nodes/node-2 >/dev/null
+	now=$(cut -d. -f1 /proc/uptime)
+	for t in 0 3000 6000 9000 12000 15000; do
+		end "$server"
+		serve unshare -T --boottime $t
+		within 20 looked $((now + t))
+		holds 3
+	done
+	end "$server"
+	serve unshare -T --boottime 18010
+	within 30 holds 0
+	within 10 handles 1
+	within 10 affinities 0
+	held 3
 }
