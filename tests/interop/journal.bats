@@ -397,7 +397,7 @@ keeper() { # the process that has the journal's directory watched
 }
 
 second() { # COMMAND...: as node-2
-	NODENAME=node-2 MARGAY_RUN_DIR=$PWD/run-2 MARGAY_CNI_STATE_DIR=$PWD/state-2 "$@"
+	NODENAME=node-2 MARGAY_RUN_DIR=$PWD/run-2 MARGAY_CNI_STATE_DIR=$PWD/state-2 MARGAY_CNI_HEALTH_PORT=9098 "$@"
 }
 
 looked() { # SECONDS: so long after the machine's start, who is absent was written down

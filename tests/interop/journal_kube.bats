@@ -171,7 +171,8 @@ affinities() { # N, of node-2
 
 @test "a node that is gone: what it held is given back after hours" {
 	post /api/v1/nodes '{"kind":"Node","apiVersion":"v1","metadata":{"name":"node-2"},"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.2"}]}}'
-	NODENAME=node-2 MARGAY_RUN_DIR=$PWD/run-2 MARGAY_CNI_STATE_DIR=$PWD/state-2 "$BIN/margay-cni" serve 2>serve-2.log 3>&- 4>&- &
+	NODENAME=node-2 MARGAY_RUN_DIR=$PWD/run-2 MARGAY_CNI_STATE_DIR=$PWD/state-2 MARGAY_CNI_HEALTH_PORT=9098 \
+		"$BIN/margay-cni" serve 2>serve-2.log 3>&- 4>&- &
 	other=$!
 	within 20 holds 3
 	affinities 1
