@@ -86,30 +86,17 @@ static void mark(const char *container_id, const char *ifname, char ret[static R
 	snprintf(ret, RT_ALIAS_SIZE, "margay %s %s", container_id, ifname);
 }
 
-/* What the host's end needs before it may be up. */
-static int prepare_host(struct call *c, const struct device *d, uint32_t index, struct err *err)
+/* What is set by name, and before the host's end is up. */
+static int poke_host(struct call *c, const struct device *d, struct err *err)
 {
-	const struct rt_link_conf conf = {.index = index,
-		.proxy_arp = true,
-		.forwarding = true,
-		.route_localnet = true,
-		.rp_filter = -1,
-		.no_addr_gen = true};
 	auto_free char *base = mem_printf("/proc/sys/net/ipv6/conf/%s/", c->veth);
 	auto_free char *ra = mem_printf("%saccept_ra", base);
 	auto_free char *forwarding = mem_printf("%sforwarding", base);
 	auto_free char *disable = mem_printf("%sdisable_ipv6", base);
-	char alias[RT_ALIAS_SIZE];
-	int r;
-
-	mark(c->container_id, c->ifname, alias);
-	rt_begin(c->host, NULL, NULL);
-	rt_link_set(c->host, &(struct rt_link_change){.index = index, .alias = alias}, 0);
-	rt_link_configure(c->host, &conf, 0);
-	rt_proxy_delay_set(c->host, IP_V4, index, 0, 0);
-	r = rt_commit(c->host, err);
 	/* A pod may not tell the host routes. No IPv6 in the kernel is as good. */
-	if (r == 0 && (r = file_poke(AT_FDCWD, ra, "0", err)) == -ENOENT)
+	int r = file_poke(AT_FDCWD, ra, "0", err);
+
+	if (r == -ENOENT)
 		r = 0;
 	if (r == 0 && has_family(d, IP_V6))
 		r = file_poke(AT_FDCWD, disable, "0", err)
@@ -117,8 +104,21 @@ static int prepare_host(struct call *c, const struct device *d, uint32_t index, 
 	return r < 0 ? err_wrap(err, r, "setting up interface %s", c->veth) : 0;
 }
 
+/* What the host's end needs before it may be up, and that. */
 static void host_up(struct call *c, const struct device *d, uint32_t index)
 {
+	const struct rt_link_conf conf = {.index = index,
+		.proxy_arp = true,
+		.forwarding = true,
+		.route_localnet = true,
+		.rp_filter = -1,
+		.no_addr_gen = true};
+	char alias[RT_ALIAS_SIZE];
+
+	mark(c->container_id, c->ifname, alias);
+	rt_link_set(c->host, &(struct rt_link_change){.index = index, .alias = alias}, 0);
+	rt_link_configure(c->host, &conf, 0);
+	rt_proxy_delay_set(c->host, IP_V4, index, 0, 0);
 	rt_link_set(
 		c->host, &(struct rt_link_change){.index = index, .set_up = true, .up = true}, 0);
 	if (has_family(d, IP_V6)) {
@@ -132,11 +132,13 @@ static void host_up(struct call *c, const struct device *d, uint32_t index)
 	}
 }
 
-/* The host's routes and neighbours: with them the pod is reachable. */
-static int finish_host(struct call *c, const struct device *d, uint32_t index, struct err *err)
+/* With the host's routes and neighbours the pod is reachable. */
+static int set_up_host(struct call *c, const struct device *d, uint32_t index, struct err *err)
 {
-	int r;
+	int r = poke_host(c, d, err);
 
+	if (r < 0)
+		return r;
 	rt_begin(c->host, NULL, NULL);
 	host_up(c, d, index);
 	for (size_t i = 0; i < d->n_ips; i++) {
@@ -156,7 +158,7 @@ static int finish_host(struct call *c, const struct device *d, uint32_t index, s
 		rt_route_set(c->host, &route, 0);
 	}
 	r = rt_commit(c->host, err);
-	return r < 0 ? err_wrap(err, r, "the host's route by %s", c->veth) : 0;
+	return r < 0 ? err_wrap(err, r, "setting up interface %s and its routes", c->veth) : 0;
 }
 
 /*
@@ -242,7 +244,8 @@ static void set_pod_routes(struct call *c, enum ip_family family, uint32_t table
 			set_pod_route(c, p, table, index);
 }
 
-static int pod_family(struct call *c, const struct ip *ip, uint32_t index, struct err *err)
+/* other: there is a default route by another interface. */
+static void set_pod_family(struct call *c, const struct ip *ip, uint32_t index, bool other)
 {
 	enum ip_family family = (enum ip_family)ip->family;
 	uint32_t table = RT_TABLE_MAIN_ID;
@@ -250,12 +253,7 @@ static int pod_family(struct call *c, const struct ip *ip, uint32_t index, struc
 		.prefix = prefix_host(ip),
 		.scope = RT_SCOPED_UNIVERSE,
 		.flags = family == IP_V6 ? IFA_F_NODAD : 0};
-	bool other;
-	int r = has_other_default(c, family, index, &other, err);
 
-	if (r < 0)
-		return r;
-	rt_begin(c->pod, NULL, NULL);
 	if (other) {
 		struct rt_rule rule = {.family = (uint8_t)family,
 			.priority = POD_RULE_PRIORITY,
@@ -273,13 +271,10 @@ static int pod_family(struct call *c, const struct ip *ip, uint32_t index, struc
 	rt_addr_set(c->pod, &a, 0);
 	set_gateway(c, family, table, index);
 	set_pod_routes(c, family, table, index);
-	r = rt_commit(c->pod, err);
-	return r < 0 ? err_wrap(err, r, "addresses and routes of the pod's %s", c->ifname) : 0;
 }
 
-static int prepare_pod(struct call *c, const struct device *d, uint32_t index, struct err *err)
+static int poke_pod_families(struct call *c, const struct device *d, struct err *err)
 {
-	const struct rt_link_conf conf = {.index = index, .rp_filter = -1, .no_addr_gen = true};
 	int r = 0;
 
 	if (has_family(d, IP_V4))
@@ -297,12 +292,26 @@ static int prepare_pod(struct call *c, const struct device *d, uint32_t index, s
 			r = poke_pod(c, IP_V6, "conf/all/forwarding",
 				c->conf->allow_ip_forwarding ? "1" : "0", err);
 	}
+	return r;
+}
+
+static int set_up_pod(struct call *c, const struct device *d, uint32_t index, struct err *err)
+{
+	const struct rt_link_conf conf = {.index = index, .rp_filter = -1, .no_addr_gen = true};
+	bool other[2] = {0}; /* by family: IPv6 or not */
+	int r = poke_pod_families(c, d, err);
+
+	for (size_t i = 0; i < d->n_ips && r == 0; i++)
+		r = has_other_default(c, (enum ip_family)d->ips[i].family, index,
+			&other[d->ips[i].family == IP_V6], err);
 	if (r < 0)
 		return r;
 	rt_begin(c->pod, NULL, NULL);
 	rt_link_configure(c->pod, &conf, 0);
 	rt_link_set(
 		c->pod, &(struct rt_link_change){.index = index, .set_up = true, .up = true}, 0);
+	for (size_t i = 0; i < d->n_ips; i++)
+		set_pod_family(c, &d->ips[i], index, other[d->ips[i].family == IP_V6]);
 	r = rt_commit(c->pod, err);
 	return r < 0 ? err_wrap(err, r, "setting up the pod's %s", c->ifname) : 0;
 }
@@ -354,10 +363,8 @@ static int clear_name(struct call *c, struct err *err)
 {
 	char alias[RT_ALIAS_SIZE];
 	struct rt_link link;
-	int r = rt_link_get(c->host, c->veth, 0, &link, err);
+	int r = rt_link_get_alias(c->host, c->veth, 0, &link, alias, err);
 
-	if (r == 0)
-		r = rt_link_alias(c->host, link.index, alias, err);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	if (strcmp(link.kind, "veth") != 0 ||
@@ -370,55 +377,32 @@ static int clear_name(struct call *c, struct err *err)
 	return delete_link(c->host, link.index, c->veth, err);
 }
 
-/* The pod's interface of that name is the reaper's already: 1 once it is gone, 0: it is not. */
+/* The pod's interface of that name, where it is the reaper's already. */
 static int clear_reaped(struct call *c, struct err *err)
 {
 	struct rt_link pod, host;
-	int r = rt_link_get(c->pod, c->ifname, 0, &pod, NULL);
 
-	if (r == -ENOENT)
-		return 1;
-	if (r < 0 || strcmp(pod.kind, "veth") != 0 || pod.link == 0 ||
-		rt_link_get(c->host, NULL, pod.link, &host, NULL) < 0 ||
+	if (rt_link_get(c->pod, c->ifname, 0, &pod, NULL) < 0 || strcmp(pod.kind, "veth") != 0 ||
+		pod.link == 0 || rt_link_get(c->host, NULL, pod.link, &host, NULL) < 0 ||
 		host.group != REAPER_GROUP || host.link != pod.index)
 		return 0;
-	return delete_link(c->host, host.index, host.name, err) ?: 1;
+	return delete_link(c->host, host.index, host.name, err);
 }
 
 int device_create(struct call *c, const struct device *d, struct err *err)
 {
-	struct rt_link host, pod;
-	struct err e = ERR_INIT;
-	int r, gone;
+	struct rt_link host;
+	int r = make_pair(c, d, err);
 
-	r = clear_name(c, err);
+	if (r == -EEXIST)
+		r = clear_name(c, err) ?: clear_reaped(c, err) ?: make_pair(c, d, err);
+	if (r == 0)
+		r = rt_link_get(c->host, c->veth, 0, &host, err);
 	if (r < 0)
 		return r;
-	r = make_pair(c, d, err);
-	if (r == -EEXIST && (gone = clear_reaped(c, &e)) != 0)
-		r = gone < 0 ? gone : make_pair(c, d, err);
+	r = set_up_pod(c, d, host.link, err) ?: set_up_host(c, d, host.index, err);
 	if (r < 0)
-		return r;
-	r = rt_link_get(c->host, c->veth, 0, &host, err);
-	if (r < 0)
-		return r;
-	r = rt_link_get(c->pod, c->ifname, 0, &pod, err);
-	if (r < 0)
-		goto undo;
-	r = prepare_host(c, d, host.index, err);
-	if (r < 0)
-		goto undo;
-	r = prepare_pod(c, d, pod.index, err);
-	for (size_t i = 0; i < d->n_ips && r == 0; i++)
-		r = pod_family(c, &d->ips[i], pod.index, err);
-	if (r < 0)
-		goto undo;
-	r = finish_host(c, d, host.index, err);
-	if (r < 0)
-		goto undo;
-	return 0;
-undo:
-	(void)delete_link(c->host, host.index, c->veth, NULL);
+		(void)delete_link(c->host, host.index, c->veth, NULL);
 	return r;
 }
 
@@ -427,10 +411,8 @@ int device_delete_on_host(struct call *c, const char *veth, const char *containe
 {
 	char have[RT_ALIAS_SIZE], ours[RT_ALIAS_SIZE];
 	struct rt_link link;
-	int r = rt_link_get(c->host, veth, 0, &link, err);
+	int r = rt_link_get_alias(c->host, veth, 0, &link, have, err);
 
-	if (r == 0)
-		r = rt_link_alias(c->host, link.index, have, err);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	mark(container_id, ifname, ours);
@@ -454,12 +436,14 @@ static void delete_rules(struct call *c, uint32_t index)
 }
 
 /* The host's end of the pair by its name, or by what the pod's says: somebody may have renamed it. */
-static int find_host_end(
-	struct call *c, const struct rt_link *pod, struct rt_link *ret, struct err *err)
+static int find_host_end(struct call *c, const struct rt_link *pod, struct rt_link *ret,
+	char ret_alias[static RT_ALIAS_SIZE], struct err *err)
 {
-	int r = rt_link_get(c->host, c->veth, 0, ret, err);
+	int r = rt_link_get_alias(c->host, c->veth, 0, ret, ret_alias, err);
 
-	return r == -ENOENT && pod->link != 0 ? rt_link_get(c->host, NULL, pod->link, ret, err) : r;
+	return r == -ENOENT && pod->link != 0
+		       ? rt_link_get_alias(c->host, NULL, pod->link, ret, ret_alias, err)
+		       : r;
 }
 
 /*
@@ -471,12 +455,10 @@ static int is_own_in_pod(struct call *c, const struct rt_link *pod, bool recorde
 {
 	char have[RT_ALIAS_SIZE], ours[RT_ALIAS_SIZE];
 	struct rt_link host;
-	int r = find_host_end(c, pod, &host, err);
+	int r = find_host_end(c, pod, &host, have, err);
 
 	*ret_host = r == 0 ? host : (struct rt_link){0};
 	*ret = r == -ENOENT && recorded;
-	if (r == 0)
-		r = rt_link_alias(c->host, host.index, have, err);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	mark(c->container_id, c->ifname, ours);

@@ -162,8 +162,9 @@ int rt_rule_dump(struct rt *rt, enum ip_family family, rt_rule_fn *fn, rt_restar
 /* One link, by name or (name NULL) index. ENOENT: there is none. */
 int rt_link_get(
 	struct rt *rt, const char *name, uint32_t index, struct rt_link *ret, struct err *err);
-/* The link's alias, "" where it has none. ENOENT: there is no such link. */
-int rt_link_alias(struct rt *rt, uint32_t index, char ret[static RT_ALIAS_SIZE], struct err *err);
+/* Likewise, with its alias, "" where it has none. */
+int rt_link_get_alias(struct rt *rt, const char *name, uint32_t index, struct rt_link *ret,
+	char ret_alias[static RT_ALIAS_SIZE], struct err *err);
 /* The route that the kernel would take to dst. ENOENT: none (unreachable). */
 int rt_route_lookup(struct rt *rt, const struct ip *dst, struct rt_route *ret, struct err *err);
 

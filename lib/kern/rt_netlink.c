@@ -224,16 +224,32 @@ int rt_rule_dump(struct rt *rt, enum ip_family family, rt_rule_fn *fn, rt_restar
 	return run_dump(rt, &d, "rules", err);
 }
 
+struct got_link {
+	struct rt_link link;
+	char *alias; /* Not in rt_link: those who keep many of these want none of it. NULL: not asked for */
+};
+
 static void keep_link(void *arg, const struct rt_link *l)
 {
-	*(struct rt_link *)arg = *l;
+	((struct got_link *)arg)->link = *l;
 }
 
-int rt_link_get(
-	struct rt *rt, const char *name, uint32_t index, struct rt_link *ret, struct err *err)
+static int take_link(void *arg, const struct nlmsghdr *nlh, struct err *err)
 {
-	struct rt_link found = {0};
-	struct dump d = {.type = RTM_NEWLINK, .fn.link = keep_link, .arg = &found};
+	const struct dump *d = arg;
+	char *alias = ((struct got_link *)d->arg)->alias;
+	const struct nlattr *tb[IFLA_MAX + 1];
+
+	if (alias && nlh->nlmsg_type == RTM_NEWLINK &&
+		nl_parse(nlh, sizeof(struct ifinfomsg), tb, IFLA_MAX) == 0)
+		(void)nl_str(tb[IFLA_IFALIAS], alias, RT_ALIAS_SIZE);
+	return take_object(arg, nlh, err);
+}
+
+static int get_link(
+	struct rt *rt, const char *name, uint32_t index, struct got_link *ret, struct err *err)
+{
+	struct dump d = {.type = RTM_NEWLINK, .fn.link = keep_link, .arg = ret};
 	struct nlmsghdr *nlh = nl_msg(rt->nl, RTM_GETLINK, 0);
 	struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
 	int r;
@@ -245,39 +261,37 @@ int rt_link_get(
 	else
 		ifi->ifi_index = (int)index;
 	mnl_attr_put_u32(nlh, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-	r = nl_ask(rt->nl, take_object, &d, err);
-	if (r == -ENODEV || (r == 0 && found.index == 0))
+	r = nl_ask(rt->nl, take_link, &d, err);
+	if (r == -ENODEV || (r == 0 && ret->link.index == 0))
 		r = err_set(err, -ENOENT, "there is no such link");
 	if (r < 0)
 		return name ? err_wrap(err, r, "link %s", name)
 			    : err_wrap(err, r, "link %u", index);
-	*ret = found;
 	return 0;
 }
 
-static int take_alias(void *arg, const struct nlmsghdr *nlh, struct err *err)
+int rt_link_get(
+	struct rt *rt, const char *name, uint32_t index, struct rt_link *ret, struct err *err)
 {
-	const struct nlattr *tb[IFLA_MAX + 1];
+	struct got_link got = {0};
+	int r = get_link(rt, name, index, &got, err);
 
-	(void)err;
-	/* Not in rt_link: those who keep many of these want none of it. */
-	if (nlh->nlmsg_type == RTM_NEWLINK &&
-		nl_parse(nlh, sizeof(struct ifinfomsg), tb, IFLA_MAX) == 0)
-		(void)nl_str(tb[IFLA_IFALIAS], arg, RT_ALIAS_SIZE);
-	return 0;
+	if (r == 0)
+		*ret = got.link;
+	return r;
 }
 
-int rt_link_alias(struct rt *rt, uint32_t index, char ret[static RT_ALIAS_SIZE], struct err *err)
+int rt_link_get_alias(struct rt *rt, const char *name, uint32_t index, struct rt_link *ret,
+	char ret_alias[static RT_ALIAS_SIZE], struct err *err)
 {
-	struct nlmsghdr *nlh = nl_msg(rt->nl, RTM_GETLINK, 0);
-	struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
+	struct got_link got = {.alias = ret_alias};
 	int r;
 
-	ret[0] = '\0';
-	ifi->ifi_index = (int)index;
-	mnl_attr_put_u32(nlh, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-	r = nl_ask(rt->nl, take_alias, ret, err);
-	return r < 0 ? err_wrap(err, r == -ENODEV ? -ENOENT : r, "link %u: its alias", index) : 0;
+	ret_alias[0] = '\0';
+	r = get_link(rt, name, index, &got, err);
+	if (r == 0)
+		*ret = got.link;
+	return r;
 }
 
 static void keep_route(void *arg, const struct rt_route *r)

@@ -162,6 +162,7 @@ START_TEST(test_verbs)
 		.mark_mask = 0xf0,
 		.protocol = 80};
 	struct rt_route found;
+	struct rt_link link;
 
 	ck_assert_int_ge(other, 0);
 	ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
@@ -185,11 +186,12 @@ START_TEST(test_verbs)
 	expect("ip -d link show cali1", "mtu 1480");
 	expect("ip -d link show cali1", "group 77");
 	expect("ip link show cali1", "alias of a pod");
-	ok(rt_link_alias(rt, 4000, alias, &err));
+	ok(rt_link_get_alias(rt, "cali1", 0, &link, alias, &err));
 	ck_assert_str_eq(alias, "of a pod");
-	ok(rt_link_alias(rt, 1, alias, &err));
+	ck_assert_uint_eq(link.index, 4000);
+	ok(rt_link_get_alias(rt, NULL, 1, &link, alias, &err));
 	ck_assert_str_eq(alias, "");
-	ck_assert_int_eq(rt_link_alias(rt, 4321, alias, &err), -ENOENT);
+	ck_assert_int_eq(rt_link_get_alias(rt, NULL, 4321, &link, alias, &err), -ENOENT);
 	expect("ip -d link show cali1", "ee:ee:ee:ee:ee:ee");
 	expect("ip -d link show cali1", "numtxqueues 1");
 	expect("ip -d link show cali1", "addrgenmode none");
