@@ -282,6 +282,16 @@ static int drop_lost(struct keeper *k, const struct ipam_addr *held, size_t n_he
 	return r;
 }
 
+/* A keeper that died between its handle and a block has left it counting too many. */
+static int recount(struct keeper *k, struct err *err)
+{
+	struct ipam_request *rq = ipam_recount_handle_new(k->rp.reserve, NULL, 0, clock_real_ns());
+	int r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
+
+	ipam_request_free(rq);
+	return r;
+}
+
 /* Once after a start: a keeper may have died between the datastore and the journal. */
 static int adopt(struct keeper *k, struct err *err)
 {
@@ -313,7 +323,7 @@ static int adopt(struct keeper *k, struct err *err)
 		if (!journal_find(k->j, &held[i].ip) && !routed_has(&routed, &held[i].ip))
 			r = journal_hold(k->j, &held[i], err);
 	if (r == 0)
-		r = drop_lost(k, held, n, err);
+		r = drop_lost(k, held, n, err) ?: recount(k, err);
 	routed_done(&routed);
 	ipam_request_free(rq);
 	k->adopted = r == 0;

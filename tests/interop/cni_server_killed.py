@@ -10,7 +10,6 @@ KILL_ROUNDS: how often the parent is killed while eight verbs run; SEED says whe
 import concurrent.futures
 import os
 import random
-import re
 import signal
 import subprocess
 import time
@@ -18,7 +17,7 @@ import unittest
 
 import cni_killed
 from cni_runner import Failed
-from cni_world import BIN, RESERVE, STORE, Node, eventually, host_setup, sh
+from cni_world import BIN, STORE, Node, eventually, host_setup
 
 STEP = cni_killed.STEP
 ANSWER_S = 10  # of a verb whose worker dies, or that waits for another one
@@ -47,19 +46,11 @@ def is_traced(pid):
 
 class Consistent:
     def assert_consistent(self):
-        """But for the reserve's handle, which counts too much where a keeper has died over it: it never goes, as a
-        pod's does, and so is counted anew."""
+        """At the end, that is: the keeper counts its own handle when it starts."""
         self.settle()
         check = [BIN + "/margayctl", "ipam", "check"]
-        said = subprocess.run(check, env={**os.environ, **self.store.env}, capture_output=True, text=True, check=False)
-        problems = re.findall(r"^  handle .*", said.stdout, re.MULTILINE)
-        self.assertIn(f"found {len(problems)} problems", said.stdout)
-        for problem in problems:
-            m = re.fullmatch(r"  handle (\S+) counts (\d+) addresses of block \S+, which has (\d+) of it", problem)
-            self.assertEqual(m and m[1], RESERVE, problem)
-            self.assertGreater(int(m[2]), int(m[3]), problem)
-        if problems:
-            sh(*check, "--repair", "--quarantine", "1", env=self.store.env)
+        env = {**os.environ, **self.store.env}
+        eventually(lambda: subprocess.run(check, env=env, capture_output=True, check=False).returncode == 0)
 
 
 class Child(cni_killed.Killed, Consistent):
