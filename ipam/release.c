@@ -22,7 +22,8 @@ static int put_freed(
 	rq->freeing_handle = handle ? mem_strdup(handle) : NULL;
 	rq->after = AFTER_RELEASED;
 	rq->after_cidr = b->cidr;
-	if (!b->affinity && block_is_empty(b))
+	rq->emptied = block_is_empty(b);
+	if (!b->affinity && rq->emptied)
 		return view_delete(&rq->view, bs);
 	return plan_update_block(rq, bs, b);
 }

@@ -289,7 +289,8 @@ static void achieved(struct ipam_request *rq)
 			vec_push(
 				&rq->addrs, (struct ipam_addr){.ip = *ip, .block = rq->after_cidr});
 		vec_push(&rq->handled, rq->after_cidr);
-		rq->tidy_cidr = rq->after_cidr;
+		if (rq->emptied)
+			rq->tidy_cidr = rq->after_cidr;
 		break;
 	case AFTER_SWEPT:
 		vec_push(&rq->swept, rq->after_cidr);

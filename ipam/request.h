@@ -91,7 +91,8 @@ struct ipam_request {
 	struct slot *after_slot;
 	struct prefix after_cidr;
 	struct ip after_ip;
-	VEC(struct ip) freeing; /* of one block */
+	VEC(struct ip) freeing; /* of one block, */
+	bool emptied;		/* which has no address then */
 	char *freeing_handle;
 
 	/* For ipam/run.c. */
