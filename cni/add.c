@@ -53,6 +53,7 @@ struct assigned {
 	struct ipam_addr v[2];
 	struct ip ips[2];
 	size_t n;
+	bool foreign;  /* they are of no pool */
 	bool reserved; /* they are of the node's reserve, and the endpoint is in its journal */
 };
 
@@ -103,10 +104,34 @@ static void release_new(struct call *c, const struct assigned *a)
 /* Addresses that no pool has: whoever asked for them answers for their being free. */
 static void use_as_they_are(const struct pod_wants *w, struct assigned *ret)
 {
+	ret->foreign = true;
 	for (size_t i = 0; i < w->ips.n; i++) {
 		ret->ips[ret->n] = w->ips.v[i];
 		ret->v[ret->n++] = (struct ipam_addr){.ip = w->ips.v[i], .held = true};
 	}
+}
+
+static int use_given(struct call *c, struct assigned *ret, struct err *err)
+{
+	const struct cni_ip *ip;
+
+	ret->foreign = true;
+	vec_for_each (&c->given->ips, ip) {
+		if (ret->n == array_size(ret->v) ||
+			(ret->n > 0 && ret->ips[0].family == ip->address.addr.family)) {
+			err_set(err, -EINVAL,
+				"the IPAM plugin %s gave more than one address of a family: want at most "
+				"one of IPv4 and one of IPv6",
+				c->conf->ipam_type);
+			return CNI_E_CONF;
+		}
+		ret->ips[ret->n] = ip->address.addr;
+		ret->v[ret->n++] = (struct ipam_addr){.ip = ip->address.addr, .held = true};
+	}
+	if (ret->n > 0)
+		return 0;
+	err_set(err, -EINVAL, "the IPAM plugin %s gave no address", c->conf->ipam_type);
+	return CNI_E_CONF;
 }
 
 /* Addresses by name, or one of each family that is wanted. */
@@ -116,6 +141,8 @@ static int assign(struct call *c, const struct pod_wants *w, struct assigned *re
 	int r = 0;
 
 	*ret = (struct assigned){0};
+	if (c->given)
+		return use_given(c, ret, err);
 	if (w->no_ipam) {
 		use_as_they_are(w, ret);
 		return 0;
@@ -198,7 +225,7 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 		w.v4 = w.ip.family == IP_V4;
 		w.v6 = !w.v4;
 	}
-	if (wants->no_ipam || wants->ips.n > 1 || (!w.v4 && !w.v6) ||
+	if (c->given || wants->no_ipam || wants->ips.n > 1 || (!w.v4 && !w.v6) ||
 		!get_nets(&wants->pools_v4, &w, nets, array_size(nets)) ||
 		!get_nets(&wants->pools_v6, &w, nets, array_size(nets)))
 		return -ENOENT;
@@ -213,7 +240,7 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 /* The endpoint first, so that nobody routes to it when the address is another's. */
 static void take_back(struct call *c, const struct mac *mac, const struct assigned *a)
 {
-	if (mac && a->n > 0 && !a->v[0].held)
+	if (mac && a->n > 0 && (a->foreign || !a->v[0].held))
 		(void)endpoint_delete(c, NULL);
 	release_new(c, a);
 }

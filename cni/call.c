@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cni/ctx.h"
+#include "cni/delegate.h"
 #include "cni/endpoint.h"
 #include "cni/logfile.h"
+#include "cni/result.h"
 #include "ipam/alloc.h"
 #include "ipam/run.h"
 #include "kern/rt.h"
@@ -175,21 +178,35 @@ static int check_env(struct call *c, bool needs_netns, struct err *err)
 	return cni_args_parse(call_env(c->rq, "CNI_ARGS"), &c->args, err);
 }
 
-static int check_ipam_type(const struct call *c, struct err *err)
+static int take_given(struct call *c, const char *text, struct err *err)
 {
-	const char *type = c->conf->ipam_type;
+	json_t *j = json_loads(text, 0, NULL);
+	int r = cni_result_decode(j, &c->given, err);
+
+	json_decref(j);
+	if (r != 0)
+		err_wrap(err, -EINVAL, "what the IPAM plugin %s gave", c->conf->ipam_type);
+	return r;
+}
+
+static int check_ipam_type(struct call *c, struct err *err)
+{
+	const char *type = c->conf->ipam_type, *given = call_env(c->rq, DELEGATE_RESULT);
 
 	if (!type) {
 		err_set(err, -EINVAL, "netconf: ipam.type is missing: want \"margay-ipam\"");
 		return CNI_E_CONF;
 	}
-	if (strcmp(type, "margay-ipam") == 0 || strcmp(type, "calico-ipam") == 0)
+	if (cni_ipam_is_own(type))
 		return 0;
-	err_set(err, -EINVAL,
-		"netconf: ipam.type: \"%s\" is another plugin, and none is run from here: want "
-		"\"margay-ipam\" (or \"calico-ipam\")",
-		type);
-	return CNI_E_CONF;
+	if (c->rq->ipam_only) {
+		err_set(err, -EINVAL,
+			"netconf: ipam.type: \"%s\", and this is margay-ipam (or calico-ipam): want "
+			"that",
+			type);
+		return CNI_E_CONF;
+	}
+	return given ? take_given(c, given, err) : CALL_DELEGATES;
 }
 
 /* A server has one node and one datastore. What else the netconf says of them is not its to use. */
@@ -311,6 +328,7 @@ void call_done(struct call *c)
 {
 	logfile_close();
 	rt_close(c->pod);
+	cni_result_free(c->given);
 	cni_conf_free(c->conf);
 	cni_args_done(&c->args);
 	free(c->node);

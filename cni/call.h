@@ -39,6 +39,9 @@ struct call {
 	const char *namespace;
 	char veth[WEP_VETH_SIZE]; /* the host's end */
 
+	struct cni_result
+		*given; /* by another IPAM plugin (delegate.h); NULL: addresses are ours to give */
+
 	struct journal *journal; /* NULL: verbs write to the datastore themselves */
 	struct store *st;	 /* borrowed from the context */
 	struct rt *host;	 /* likewise */
@@ -48,7 +51,10 @@ struct call {
 /* NULL where it is not set. */
 const char *call_env(const struct cni_request *rq, const char *name);
 
-/* Parses and checks what the verb needs. call_done() in any case. */
+/* The configuration delegates, and the other plugin has not been asked yet: `margay-cni run` is to. */
+#define CALL_DELEGATES (-1)
+
+/* Parses and checks what the verb needs. 0, a code, or CALL_DELEGATES. call_done() in any case. */
 int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
 	struct err *err);
 void call_done(struct call *c);

@@ -104,11 +104,11 @@ static int check_taken(struct call *c, const struct device *d, struct err *err)
 static int check_addresses(struct call *c, struct err *err)
 {
 	struct pod_wants w = {0};
-	int r = c->conf->ip_addrs_no_ipam ? pod_learn(c, &w, err) : 0;
+	int r = c->given ? 0 : c->conf->ip_addrs_no_ipam ? pod_learn(c, &w, err) : 0;
 	bool no_ipam = w.no_ipam;
 
 	pod_wants_done(&w);
-	return r != 0 || no_ipam ? r : call_ipam_check(c, err);
+	return r != 0 || no_ipam || c->given ? r : call_ipam_check(c, err);
 }
 
 int call_check(struct call *c, struct err *err)
@@ -243,7 +243,7 @@ int call_status(struct call *c, struct err *err)
 	int r;
 
 	/* For a pod more than one the reserve does, whatever the datastore does. */
-	if (c->journal && journal_is_usable(c->journal))
+	if (c->journal && !c->given && journal_is_usable(c->journal))
 		return 0;
 	r = call_open_store(c, err);
 
@@ -253,6 +253,6 @@ int call_status(struct call *c, struct err *err)
 		return CNI_E_UNAVAILABLE;
 	r = store_delete_wait(c->st, IPAM_KEY_HANDLES "none", 1, NULL, c->deadline_ms, err);
 	if (r == -ENOENT || r == -ESTALE)
-		r = check_pools(c, err);
+		r = c->given ? 0 : check_pools(c, err);
 	return r < 0 ? CNI_E_UNAVAILABLE : 0;
 }

@@ -175,7 +175,8 @@ void cni_run(struct cni_ctx *ctx, const struct cni_request *rq, struct cni_reply
 		cni_versions_print(version_of(rq->conf, rq->conf_len), &out);
 	else
 		r = run(ctx, rq, verb, &out, &err);
-	if (r != 0) {
+	ret->delegates = r == CALL_DELEGATES;
+	if (r != 0 && !ret->delegates) {
 		strbuf_reset(&out);
 		cni_error_print(version_of(rq->conf, rq->conf_len), r, err_text(&err), NULL, &out);
 		ret->log = mem_printf("%s %s %s: %s", verb ?: "?",

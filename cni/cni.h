@@ -38,7 +38,8 @@ struct cni_request {
 struct cni_reply {
 	char *json; /* for stdout; "" where there is nothing to say */
 	int exit_code;
-	char *log; /* one line for stderr, without its end; NULL: none */
+	char *log;	/* one line for stderr, without its end; NULL: none */
+	bool delegates; /* nothing was done: another plugin is to be executed (delegate.h) */
 };
 
 /* Where a server runs verbs, and as whom: netconfs that say otherwise are refused. */

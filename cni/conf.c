@@ -541,6 +541,11 @@ void cni_texts_done(struct cni_texts *t)
 	vec_done(t);
 }
 
+bool cni_ipam_is_own(const char *type)
+{
+	return strcmp(type, "margay-ipam") == 0 || strcmp(type, "calico-ipam") == 0;
+}
+
 void cni_conf_free(struct cni_conf *c)
 {
 	struct cni_attachment *at;

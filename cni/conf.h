@@ -97,3 +97,6 @@ struct cni_conf {
 int cni_conf_parse(
 	const char *text, size_t len, bool with_prev, struct cni_conf **ret, struct err *err);
 void cni_conf_free(struct cni_conf *c);
+
+/* Of an ipam.type: it names one of ours. */
+bool cni_ipam_is_own(const char *type);

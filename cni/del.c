@@ -52,7 +52,7 @@ static int clear(struct call *c, struct err *err)
 	struct err e = ERR_INIT;
 	int r = endpoint_delete(c, err), code = r < 0 ? call_store_code(r) : 0;
 
-	r = call_release(c, c->handle, &e);
+	r = c->given ? 0 : call_release(c, c->handle, &e);
 	if (r != 0 && code == 0) {
 		code = r;
 		if (err)

@@ -93,6 +93,7 @@ static const char *exec_margay_cni(void)
 
 	if (n < 0)
 		return "/proc/self/exe";
+	(void)setenv(PIPE_SELF, dir, 1);
 	*strrchr(dir, '/') = '\0';
 	snprintf(program, sizeof(program), "%s/" LAYOUT_LINK, dir);
 	if (readlink(program, release, sizeof(release) - 1) < 0) {

@@ -16,6 +16,8 @@
 
 #define PIPE_SOCKET "cni.sock" /* in $MARGAY_RUN_DIR */
 #define PIPE_RUN_DIR "/run/margay"
+/* In the environment of the margay-cni that the plugin becomes: where the plugin is. */
+#define PIPE_SELF "CNI_MARGAY_PLUGIN"
 #define PIPE_MAGIC 0x6d726779u
 #define PIPE_VERSION 1
 #define PIPE_PACKET_MAX 65536

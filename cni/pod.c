@@ -241,7 +241,7 @@ static bool is_delegated(const struct call *c)
 {
 	const char *type = c->conf->ipam_type;
 
-	return type && strcmp(type, "margay-ipam") != 0 && strcmp(type, "calico-ipam") != 0;
+	return type && !cni_ipam_is_own(type);
 }
 
 /* These in place of the configuration's. */

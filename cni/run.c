@@ -24,6 +24,7 @@
 #include "base/vec.h"
 #include "cni/cni.h"
 #include "cni/conf.h"
+#include "cni/delegate.h"
 #include "cni/main.h"
 #include "cni/result.h"
 
@@ -118,10 +119,14 @@ static int run(const struct cni_request *rq, const char *self)
 	int r;
 
 	cni_run(ctx, rq, &reply);
-	fputs(reply.json, stdout);
-	if (reply.log)
-		fprintf(stderr, "%s: %s\n", self, reply.log);
-	r = fflush(stdout) == 0 ? reply.exit_code : 1;
+	if (reply.delegates) {
+		r = delegate_run(rq, getenv("CNI_COMMAND"));
+	} else {
+		fputs(reply.json, stdout);
+		if (reply.log)
+			fprintf(stderr, "%s: %s\n", self, reply.log);
+		r = fflush(stdout) == 0 ? reply.exit_code : 1;
+	}
 	cni_reply_done(&reply);
 	cni_ctx_free(ctx);
 	return r;

@@ -258,10 +258,11 @@ static void serve_one(
 
 		/* The runtime may delete the namespace as soon as it has the answer. */
 		close_fds(a);
-		count(home, &reply, verb);
+		if (!reply.delegates)
+			count(home, &reply, verb);
 		if (reply.log)
 			log_warn("%s", reply.log);
-		r = answer(s, PIPE_DONE, &reply);
+		r = reply.delegates ? answer(s, PIPE_RUN_SELF, NULL) : answer(s, PIPE_DONE, &reply);
 		if (r < 0)
 			err_sys(&err, r, "a plugin that has not taken its answer");
 		cni_reply_done(&reply);

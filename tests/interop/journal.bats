@@ -540,3 +540,27 @@ used() { # N: addresses of all blocks
 	counted() { [ "$(etcdctl get "$key" --print-value-only | jq -c .block)" = "$was" ]; }
 	within 10 counted
 }
+
+@test "what another IPAM plugin gives is in the datastore, which is asked, and leaves the reserve alone" {
+	jq --arg d "$PWD/local" '.cniVersion = "1.0.0" | del(.nodename) | .ipam = {type: "host-local", dataDir: $d,
+		ranges: [[{subnet: "10.99.0.0/24"}]]}' conf >conf-local
+	export CNI_PATH=/usr/lib/cni CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a'
+	pod a
+	CONF=conf-local cni ADD a >result
+	[[ $(address a) == 10.99.0.* ]]
+	endpoint a | jq -e --arg a "$(address a)/32" '.spec.ipNetworks == [$a]'
+	held 4
+	CONF=conf-local cni DEL a
+	exact
+	[ -z "$(find local -name '10.*')" ]
+	# DEL does not wait for it; ADD does, and what it was given goes back.
+	CONF=conf-local cni ADD a >result
+	end "$(cat etcd.pid)" -KILL
+	CONF=conf-local cni DEL a
+	[ -z "$(find local -name '10.*')" ]
+	run -1 env CONF=conf-local timeout 100 bash -c "$(declare -f cni); cni ADD a"
+	[[ $output == *'"code": 11'* ]]
+	[ -z "$(find local -name '10.*')" ]
+	etcd_start
+	exact
+}

@@ -1296,3 +1296,111 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		[ -z "$(find /proc/"$pid"/fd -lname 'net:*')" ]
 	done
 }
+
+# delegating TYPE [MORE [VERSION]]: a configuration with another IPAM plugin
+delegating() {
+	local more='{}'
+
+	conf "${3:-1.0.0}" | jq --arg t "$1" --argjson more "${2:-$more}" '.ipam = {type: $t} + $more' \
+		>"$BATS_TEST_TMPDIR/delegating"
+	export CONF=$BATS_TEST_TMPDIR/delegating CNI_PATH=$BATS_TEST_TMPDIR/plugins:/usr/lib/cni
+}
+
+# plugin NAME: a plugin with the script on stdin, after a note of the verb in NAME.log
+plugin() {
+	mkdir -p "$BATS_TEST_TMPDIR/plugins"
+	{
+		echo "#!/bin/sh"
+		echo "echo \"\$CNI_COMMAND\" >>\"$BATS_TEST_TMPDIR/$1.log\""
+		cat
+	} >"$BATS_TEST_TMPDIR/plugins/$1"
+	chmod +x "$BATS_TEST_TMPDIR/plugins/$1"
+}
+
+@test "host-local gives the address, and has it back" {
+	local dir=$BATS_TEST_TMPDIR/host-local
+
+	delegating host-local "{\"dataDir\":\"$dir\",\"ranges\":[[{\"subnet\":\"10.99.0.0/24\"}],[{\"subnet\":\"fd99::/64\"}]]}"
+	# as kubelet has it; host-local wants it
+	export CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a'
+	pod a
+	pod b
+	result=$(cni ADD a)
+	CNI_ARGS=${CNI_ARGS%a}b cni ADD b
+	a=$(address a) b=$(address b)
+	[[ $a == 10.99.0.* && $b == 10.99.0.* && $a != "$b" ]]
+	reaches a "$b"
+	reaches host "$a"
+	[ "$(jq -r '[.ips[].address] | sort | join(" ")' <<<"$result")" = "$a/32 fd99::2/128" ]
+	value /calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-a-eth0 |
+		jq -e --arg a "$a/32" '.spec.ipNetworks == [$a, "fd99::2/128"]'
+	[ "$(count /calico/ipam/v2/handle/)" = 0 ]
+	[ -e "$dir/net/$a" ]
+	jq --argjson prev "$result" '.prevResult = $prev' "$CONF" >"$BATS_TEST_TMPDIR/prev"
+	CONF=$BATS_TEST_TMPDIR/prev cni CHECK a
+	cni DEL a
+	[ ! -e "$dir/net/$a" ]
+	run ! ip -n a link show eth0
+	[ -z "$(ip route show "$a")" ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 1 ]
+	cni DEL a
+	CNI_ARGS=${CNI_ARGS%a}b NETNS='' cni DEL b
+	[ ! -e "$dir/net/$b" ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+	# What cannot be used goes back.
+	code 4 ADD nowhere
+	[ -z "$(find "$dir/net" -name "10.*")" ]
+}
+
+@test "an IPAM plugin that is not there, fails, talks too much, or gives what makes no sense" {
+	pod a
+	delegating nobody
+	code 7 ADD a
+	[[ $msg == *'"nobody"'*CNI_PATH* ]]
+	delegating ../plugins/loud
+	code 7 ADD a
+	plugin failing <<-'S'
+		echo '{"cniVersion":"1.0.0","code":111,"msg":"out of addresses"}'
+		exit 1
+	S
+	delegating failing
+	run cni ADD a
+	[ "$status" = 1 ]
+	[ "$(jq -c '[.code, .msg]' <<<"$output")" = '[111,"out of addresses"]' ]
+	[ "$(tr '\n' ' ' <"$BATS_TEST_TMPDIR/failing.log")" = "ADD DEL " ]
+	plugin loud <<-'S'
+		exec yes
+	S
+	delegating loud
+	run cni ADD a
+	[ "$status" = 1 ]
+	[[ $output == *'"code": 11,'*'says more than'* ]]
+	plugin empty <<-'S'
+		echo '{"cniVersion":"1.0.0","ips":[]}'
+	S
+	delegating empty
+	run cni ADD a
+	[ "$status" = 1 ]
+	[[ $output == *'"code": 7,'*'gave no address'* ]]
+	[ "$(tr '\n' ' ' <"$BATS_TEST_TMPDIR/empty.log")" = "ADD DEL " ]
+	run ! ip -n a link show eth0
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+}
+
+@test "STATUS and GC are another IPAM plugin's, too" {
+	plugin asked <<-'S'
+		[ "$CNI_COMMAND" != STATUS ] || [ ! -e "$(dirname "$0")/sick" ] || {
+			echo '{"cniVersion":"1.1.0","code":50,"msg":"I am sick"}'
+			exit 1
+		}
+	S
+	delegating asked '{}' 1.1.0
+	cni STATUS -
+	jq '."cni.dev/valid-attachments" = []' "$CONF" >"$BATS_TEST_TMPDIR/gc"
+	CONF=$BATS_TEST_TMPDIR/gc cni GC -
+	touch "$BATS_TEST_TMPDIR/plugins/sick"
+	run cni STATUS -
+	[ "$status" = 1 ]
+	[[ $output == *"I am sick"* ]]
+	[ "$(tr '\n' ' ' <"$BATS_TEST_TMPDIR/asked.log")" = "STATUS GC STATUS " ]
+}

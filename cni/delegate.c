@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cni/delegate.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/strbuf.h"
+#include "cni/call.h"
+#include "cni/cni.h"
+#include "cni/pipe.h"
+#include "cni/result.h"
+
+enum { FORGET_MS = 5000 };
+
+extern char **environ;
+
+/* What a program has said on stdout, and how it ended. */
+struct said {
+	struct strbuf out;
+	int exit_code;
+	char *log; /* what we say in its place; NULL: nothing */
+};
+
+static void said_done(struct said *s)
+{
+	strbuf_done(&s->out);
+	free(s->log);
+}
+
+/* As a failing plugin says it. */
+static void say(struct said *s, enum cni_version v, int code, const struct err *err)
+{
+	strbuf_reset(&s->out);
+	cni_error_print(v, code, err_text(err), NULL, &s->out);
+	s->log = mem_strdup(err_text(err));
+	s->exit_code = 1;
+}
+
+static int stdin_of(const struct cni_request *rq, struct err *err)
+{
+	int fd = memfd_create("netconf", MFD_CLOEXEC);
+
+	if (fd >= 0 && write(fd, rq->conf, rq->conf_len) == (ssize_t)rq->conf_len &&
+		lseek(fd, 0, SEEK_SET) == 0)
+		return fd;
+	err_sys(err, -errno, "handing the configuration on");
+	if (fd >= 0)
+		close(fd);
+	return err->code;
+}
+
+/* All that it says until it ends, or is ended at the deadline. */
+static int listen_to(pid_t pid, int fd, int64_t deadline_ms, struct said *ret, struct err *err)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	int64_t left;
+	char buf[4096];
+	ssize_t n = 1;
+	int status, r = 0;
+
+	while (r == 0 && n > 0) {
+		left = deadline_ms - clock_mono_ms();
+		if (left <= 0 || (poll(&p, 1, (int)left) == 0))
+			r = err_set(err, -ETIMEDOUT, "it did not end in time, and was ended");
+		else if ((n = read(fd, buf, sizeof(buf))) > 0)
+			strbuf_addn(&ret->out, buf, (size_t)n);
+		if (ret->out.len > DELEGATE_RESULT_MAX)
+			r = err_set(err, -EFBIG, "it says more than %d bytes, and was ended",
+				DELEGATE_RESULT_MAX);
+	}
+	if (r < 0)
+		kill(pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (r == 0 && WIFSIGNALED(status))
+		r = err_set(err, -EPROTO, "it was ended by signal %d", WTERMSIG(status));
+	ret->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+	return r;
+}
+
+/* name: what it takes itself for. */
+static int execute(const struct cni_request *rq, const char *path, const char *name,
+	int64_t deadline_ms, struct said *ret, struct err *err)
+{
+	char *argv[] = {(char *)(uintptr_t)name, NULL};
+	posix_spawn_file_actions_t fa;
+	int pipes[2], in = stdin_of(rq, err), r;
+	pid_t pid;
+
+	if (in < 0)
+		return in;
+	if (pipe2(pipes, O_CLOEXEC) < 0) {
+		r = err_sys(err, -errno, "%s", path);
+		close(in);
+		return r;
+	}
+	posix_spawn_file_actions_init(&fa);
+	posix_spawn_file_actions_adddup2(&fa, in, STDIN_FILENO);
+	posix_spawn_file_actions_adddup2(&fa, pipes[1], STDOUT_FILENO);
+	r = -posix_spawn(&pid, path, &fa, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&fa);
+	close(pipes[1]);
+	close(in);
+	if (r == 0)
+		r = listen_to(pid, pipes[0], deadline_ms, ret, err);
+	else
+		err_sys(err, r, "executing it");
+	close(pipes[0]);
+	return r < 0 ? err_wrap(err, r, "%s", path) : 0;
+}
+
+/* In CNI_PATH, by its name alone. The caller's; NULL: there is none. */
+static char *find_plugin(const char *type)
+{
+	auto_free char *dirs = mem_strdup(getenv("CNI_PATH") ?: "");
+	char *at = dirs, *dir;
+
+	if (type[0] == '\0' || type[0] == '.' || strchr(type, '/'))
+		return NULL;
+	while ((dir = strsep(&at, ":"))) {
+		auto_free char *path = mem_printf("%s/%s", dir, type);
+
+		if (dir[0] == '/' && access(path, X_OK) == 0)
+			return take_ptr(path);
+	}
+	return NULL;
+}
+
+struct delegation {
+	const struct cni_request *rq;
+	enum cni_version version;
+	char *type;
+	int64_t deadline_ms;
+};
+
+static void ask_ipam(const struct delegation *d, const char *verb, struct said *ret)
+{
+	auto_free char *path = find_plugin(d->type);
+	struct err err = ERR_INIT;
+
+	*ret = (struct said){.out = STRBUF_INIT};
+	setenv("CNI_COMMAND", verb, 1);
+	if (!path) {
+		err_set(&err, -ENOENT,
+			"netconf: ipam.type: \"%s\": there is no such plugin in CNI_PATH (%s): want one "
+			"that is installed there, or \"margay-ipam\"",
+			d->type, getenv("CNI_PATH") ?: "");
+		say(ret, d->version, CNI_E_CONF, &err);
+	} else if (execute(d->rq, path, d->type, d->deadline_ms, ret, &err) < 0) {
+		say(ret, d->version, CNI_E_AGAIN, &err);
+	}
+}
+
+static void ask_margay(
+	const struct delegation *d, const char *verb, const char *result, struct said *ret)
+{
+	const char *path = getenv(PIPE_SELF), *slash = path ? strrchr(path, '/') : NULL;
+	struct err err = ERR_INIT;
+
+	*ret = (struct said){.out = STRBUF_INIT};
+	setenv("CNI_COMMAND", verb, 1);
+	setenv(DELEGATE_RESULT, result, 1);
+	if (!slash) {
+		err_set(&err, -EINVAL,
+			"netconf: ipam.type: \"%s\": call the plugin margay: margay-cni run does not "
+			"know where it is",
+			d->type);
+		say(ret, d->version, CNI_E_ENV, &err);
+	} else if (execute(d->rq, path, slash + 1,
+			   d->deadline_ms + 1000 * (PIPE_TIMEOUT_S - CALL_TIMEOUT_MS / 1000), ret,
+			   &err) < 0) {
+		say(ret, d->version, CNI_E_AGAIN, &err);
+	}
+	unsetenv(DELEGATE_RESULT);
+}
+
+static int finish(const struct said *s)
+{
+	fputs(strbuf_str(&s->out), stdout);
+	if (s->log)
+		fprintf(stderr, "margay: %s\n", s->log);
+	return fflush(stdout) == 0 ? s->exit_code : 1;
+}
+
+/* With time of its own: it may have been used up. */
+static void forget(const struct delegation *d)
+{
+	struct delegation last = *d;
+	struct said s;
+
+	last.deadline_ms = clock_mono_ms() + FORGET_MS;
+	ask_ipam(&last, "DEL", &s);
+	said_done(&s);
+}
+
+/* Whoever fails, what the other plugin gave goes back. */
+static int add(const struct delegation *d)
+{
+	struct said given, done;
+	int r;
+
+	ask_ipam(d, "ADD", &given);
+	if (given.exit_code != 0) {
+		r = finish(&given);
+		forget(d);
+		said_done(&given);
+		return r;
+	}
+	ask_margay(d, "ADD", strbuf_str(&given.out), &done);
+	r = finish(&done);
+	if (r != 0)
+		forget(d);
+	said_done(&given);
+	said_done(&done);
+	return r;
+}
+
+/* Ours first: what uses an address goes before the address. Both are asked; the first failure is told. */
+static int both(const struct delegation *d, const char *verb)
+{
+	struct said ours, theirs;
+	int r;
+
+	ask_margay(d, verb, "{}", &ours);
+	ask_ipam(d, verb, &theirs);
+	r = finish(ours.exit_code != 0 ? &ours : &theirs);
+	said_done(&ours);
+	said_done(&theirs);
+	return r;
+}
+
+int delegate_run(const struct cni_request *rq, const char *verb)
+{
+	struct delegation d = {.rq = rq, .deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS};
+	json_t *conf = json_loadb(rq->conf, rq->conf_len, 0, NULL);
+	const char *type =
+		json_string_value(json_object_get(json_object_get(conf, "ipam"), "type"));
+	const char *version = json_string_value(json_object_get(conf, "cniVersion"));
+	int r;
+
+	d.type = mem_strdup(type ?: "");
+	d.version = CNI_1_1_0;
+	if (version)
+		(void)cni_version_parse(version, &d.version, NULL);
+	r = strcmp(verb, "ADD") == 0 ? add(&d) : both(&d, verb);
+	free(d.type);
+	json_decref(conf);
+	return r;
+}
