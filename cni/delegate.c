@@ -206,7 +206,10 @@ static void forget(const struct delegation *d)
 	said_done(&s);
 }
 
-/* Whoever fails, what the other plugin gave goes back. */
+/*
+ * What the other plugin gave goes back when ours fails. What it refused itself does not: its DEL would free
+ * the address of a pod whose ADD is repeated, which host-local refuses.
+ */
 static int add(const struct delegation *d)
 {
 	struct said given, done;
@@ -215,7 +218,8 @@ static int add(const struct delegation *d)
 	ask_ipam(d, "ADD", &given);
 	if (given.exit_code != 0) {
 		r = finish(&given);
-		forget(d);
+		if (given.log) /* it was ended, and may have given something */
+			forget(d);
 		said_done(&given);
 		return r;
 	}
