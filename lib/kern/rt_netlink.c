@@ -226,7 +226,7 @@ int rt_rule_dump(struct rt *rt, enum ip_family family, rt_rule_fn *fn, rt_restar
 
 struct got_link {
 	struct rt_link link;
-	char *alias; /* Not in rt_link: those who keep many of these want none of it. NULL: not asked for */
+	char *alias; /* not in rt_link: those who keep many of these want none of it. NULL: not asked for */
 };
 
 static void keep_link(void *arg, const struct rt_link *l)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The CNI plugins on the real kernel: a host and pods as network namespaces. Run in a network and a
-# mount namespace of its own (tests/netns/CMakeLists.txt); BIN names the directory of the programs. With
+# mount namespace of its own (tests/apart); BIN names the directory of the programs. With
 # SERVED=1 margay-cni serve runs, else the plugin has it run each verb; a test that is for one of these has
 # the tag served or alone.
 
