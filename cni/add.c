@@ -21,6 +21,8 @@
 #include "cni/reserved.h"
 #include "cni/wait.h"
 #include "ipam/alloc.h"
+#include "model/ipam.h"
+#include "store/store.h"
 
 #define MTU_FILE "/var/lib/margay/mtu"
 #define MTU_FILE_CALICO "/var/lib/calico/mtu"
@@ -237,37 +239,46 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 	return r;
 }
 
+struct putting {
+	const struct pod_wants *wants;
+	const struct mac *mac;
+	struct assigned *a;
+};
+
 /* The endpoint first, so that nobody routes to it when the address is another's. */
-static void take_back(struct call *c, const struct mac *mac, const struct assigned *a)
+static int take_back(struct call *c, void *arg, struct err *err)
 {
-	if (mac && a->n > 0 && (a->foreign || !a->v[0].held))
+	const struct putting *p = arg;
+	const struct assigned *a = p->a;
+
+	(void)err;
+	if (p->mac && a->n > 0 && (a->foreign || !a->v[0].held))
 		(void)endpoint_delete(c, NULL);
 	release_new(c, a);
+	return 0;
 }
 
-static int put_in_store(struct call *c, const struct pod_wants *wants, const struct mac *mac,
-	struct assigned *a, struct err *err)
+/* The endpoint, too, before there is a device: as with the reserve. */
+static int put_in_store(struct call *c, void *arg, struct err *err)
 {
-	int r = call_heed_lock(c, NULL, err) ?: assign(c, wants, a, err);
+	const struct putting *p = arg;
+	struct assigned *a = p->a;
+	char key[IPAM_KEY_SIZE];
+	int r;
 
+	store_txn_expect_new(c->st, ipam_key_handle(c->handle, key));
+	if (p->mac)
+		store_txn_expect_new(c->st, c->wep_key);
+	r = call_heed_lock(c, NULL, err) ?: assign(c, p->wants, a, err);
 	if (r != 0)
 		return r;
-	if (mac && (r = endpoint_put(c, wants, a->ips, a->n, mac, err)) < 0)
+	if (p->mac && (r = endpoint_put(c, p->wants, a->ips, a->n, p->mac, err)) < 0)
 		r = call_store_code(r);
 	if (r == 0)
 		r = call_heed_lock(c, NULL, err);
 	if (r != 0)
-		take_back(c, mac, a);
+		(void)take_back(c, arg, NULL);
 	return r;
-}
-
-/* The endpoint, too, before there is a device: as with the reserve. */
-static int assign_in_store(struct call *c, const struct pod_wants *wants, const struct mac *mac,
-	struct assigned *a, struct err *err)
-{
-	int r = call_txn_begin(c, err);
-
-	return r != 0 ? r : call_txn_end(c, put_in_store(c, wants, mac, a, err), err);
 }
 
 /* Of the reserve, which waits for nobody, else of the datastore. mac as of take_reserved. */
@@ -282,18 +293,16 @@ static int get_addresses(struct call *c, const struct pod_wants *wants, const st
 		r = c->journal ? reserved_settle(c, err) : 0;
 	if (r < 0)
 		return CNI_E_AGAIN;
-	return assign_in_store(c, wants, mac, a, err);
+	return call_txn(c, put_in_store, &(struct putting){wants, mac, a}, err);
 }
 
 /* But for what is an earlier ADD's. */
-static void give_up(struct call *c, const struct mac *mac, const struct assigned *a)
+static void give_up(struct call *c, const struct mac *mac, struct assigned *a)
 {
 	if (a->reserved && !a->v[0].held)
 		(void)reserved_give_back(c, NULL);
-	else if (!a->reserved && call_txn_begin(c, NULL) == 0) {
-		take_back(c, mac, a);
-		(void)call_txn_end(c, 0, NULL);
-	}
+	else if (!a->reserved)
+		(void)call_txn(c, take_back, &(struct putting){NULL, mac, a}, NULL);
 }
 
 static int find_mtu(const struct call *c, uint32_t *ret, struct err *err)

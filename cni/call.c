@@ -373,19 +373,19 @@ int call_heed_lock(struct call *c, bool *ret_locked, struct err *err)
 	return r < 0 ? call_store_code(r) : r;
 }
 
-int call_txn_begin(struct call *c, struct err *err)
+int call_txn(struct call *c, call_txn_fn *fn, void *arg, struct err *err)
 {
-	int r = call_open_store(c, err);
+	int code, r = call_open_store(c, err);
 
-	if (r == 0)
+	if (r != 0)
+		return r;
+	do {
 		r = store_txn_begin_wait(c->st, c->deadline_ms, err);
-	return r < 0 ? call_store_code(r) : r;
-}
-
-int call_txn_end(struct call *c, int code, struct err *err)
-{
-	int r = store_txn_end_wait(c->st, code == 0 ? err : NULL);
-
+		if (r < 0)
+			return call_store_code(r);
+		code = fn(c, arg, err);
+		r = store_txn_end_wait(c->st, c->deadline_ms, code == 0 ? err : NULL);
+	} while ((r == -ESTALE || r == -ETIMEDOUT) && clock_mono_ms() < c->deadline_ms);
 	return code == 0 && r < 0 ? call_store_code(r) : code;
 }
 

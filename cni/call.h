@@ -76,10 +76,12 @@ int call_open_store(struct call *c, struct err *err);
  * it is locked (store/lock.h).
  */
 int call_heed_lock(struct call *c, bool *ret_locked, struct err *err);
-/* One transaction of the datastore, where it has them (store_txn_begin_wait). Opens it first; 0, or a code. */
-int call_txn_begin(struct call *c, struct err *err);
-/* code: of what was done in it, which is returned unless it is 0 and the end fails. */
-int call_txn_end(struct call *c, int code, struct err *err);
+/*
+ * fn, which returns 0 or a code, as one transaction of the datastore, where it has them (store_txn_begin_wait); it may
+ * be done again, from the beginning. Opens the datastore first.
+ */
+typedef int call_txn_fn(struct call *c, void *arg, struct err *err);
+int call_txn(struct call *c, call_txn_fn *fn, void *arg, struct err *err);
 int call_open_host(struct call *c, struct err *err);
 int call_open_pod(struct call *c, struct err *err);
 

@@ -34,22 +34,30 @@ static int recall(struct call *c, struct err *err)
 	return r;
 }
 
-/* What the datastore says, and the device is found by. *ret_ours: the endpoint is this container's. */
-static int look(struct call *c, bool *ret_locked, bool *ret_ours, struct err *err)
+struct seen {
+	bool locked;
+	bool ours; /* the endpoint is this container's */
+};
+
+/* What the datastore says, and the device is found by. */
+static int look(struct call *c, void *arg, struct err *err)
 {
-	int code = call_heed_lock(c, ret_locked, err), r;
+	struct seen *s = arg;
+	int code = call_heed_lock(c, &s->locked, err), r;
 
 	if (code != 0)
 		return code;
 	r = c->k8s ? 0 : recall(c, err);
 	if (r == 0)
-		r = endpoint_find(c, ret_ours, err);
+		r = endpoint_find(c, &s->ours, err);
 	return r < 0 ? call_store_code(r) : 0;
 }
 
-static int clear(struct call *c, struct err *err)
+static int clear(struct call *c, void *arg, struct err *err)
 {
 	struct err e = ERR_INIT;
+
+	(void)arg;
 	int r = endpoint_delete(c, err), code = r < 0 ? call_store_code(r) : 0;
 
 	r = c->given ? 0 : call_release(c, c->handle, &e);
@@ -68,21 +76,16 @@ static int clear(struct call *c, struct err *err)
 static int del(struct call *c, struct err *err)
 {
 	struct err e = ERR_INIT;
-	bool ours = false, locked = false;
-	int code = call_txn_begin(c, err), r;
+	struct seen seen = {0};
+	int code = call_txn(c, look, &seen, err), r;
 
-	if (code == 0)
-		code = call_txn_end(c, look(c, &locked, &ours, err), err);
 	/* The address and the endpoint are being moved to another datastore: the pod is deleted there. */
-	if (locked)
+	if (seen.locked)
 		return code;
-	r = delete_device(c, ours, &e);
+	r = delete_device(c, seen.ours, &e);
 	if (r != 0 && code == 0 && err)
 		*err = e;
-	if (code != 0 || r != 0)
-		return code ?: r;
-	code = call_txn_begin(c, err);
-	return code != 0 ? code : call_txn_end(c, clear(c, err), err);
+	return code ?: r ?: call_txn(c, clear, NULL, err);
 }
 
 /*

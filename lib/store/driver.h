@@ -18,6 +18,7 @@
 #include "store/store.h"
 
 struct event;
+struct store_txn;
 
 struct store_op {
 	struct list node; /* in store.ops */
@@ -62,6 +63,9 @@ struct store_ops {
 	/* Of one that has transactions, else NULL; of stores without an event base alone. */
 	int (*txn_begin)(struct store *st, int64_t deadline_ms, struct err *err);
 	int (*txn_end)(struct store *st, struct err *err);
+	/* Of one whose transaction is one request (txn.h), else NULL; likewise. */
+	int (*txn_commit)(
+		struct store *st, struct store_txn *t, int64_t deadline_ms, struct err *err);
 	/* Of one that has other roots than Calico's and Margay's, or advice to give; else NULL. */
 	const struct store_root *(*roots)(size_t *ret_n);
 	struct store_advice *(*advise)(struct store *st, store_advice_fn *done, void *arg);
@@ -95,6 +99,7 @@ struct store {
 	struct list ops_list;
 	struct list watches;
 	struct store_stats stats;
+	struct store_txn *txn; /* NULL: there was none yet */
 };
 
 /* Fills in the common part; name is taken. base NULL = a private one is made. */
@@ -109,6 +114,12 @@ uint32_t store_random(uint32_t below);
 
 /* The smallest string that is greater than all that begin with prefix; "" = none. The caller's. */
 char *store_prefix_end(const char *prefix);
+
+/* Whether it makes sense: EINVAL, EOPNOTSUPP. */
+int store_check_req(const struct store *st, const struct store_req *req, struct err *err);
+
+/* Of one that was started and waits for the event loop's next turn: now. */
+void store_op_begin(struct store_op *op);
 
 /* Whether the object that was read is the one that the request names by revision or uid. ESTALE. */
 int store_check_before(const struct store_req *req, const struct store_kv *kv, struct err *err);

@@ -66,13 +66,6 @@ static void op_call(struct etcd_op *o, const char *path, bool write, etcd_answer
 	etcd_call_start(&o->call);
 }
 
-static void add_key(struct strbuf *b, const char *key)
-{
-	strbuf_add(b, "\"key\":\"");
-	base64_add(b, key, strlen(key));
-	strbuf_addc(b, '"');
-}
-
 /* ---- GET, and what DELETE with a uid reads first ---- */
 
 static void get_start(struct etcd_op *o, etcd_answer_fn *answer)
@@ -80,7 +73,7 @@ static void get_start(struct etcd_op *o, etcd_answer_fn *answer)
 	auto_strbuf b = STRBUF_INIT;
 
 	strbuf_addc(&b, '{');
-	add_key(&b, o->op.req.key);
+	etcd_add_key(&b, o->op.req.key);
 	strbuf_addc(&b, '}');
 	op_call(o, "/v3/kv/range", false, answer, &b);
 }
@@ -139,26 +132,6 @@ static void list_page(struct etcd_op *o)
 	op_call(o, "/v3/kv/range", false, on_list, &b);
 }
 
-/* To go on without one that cannot be decoded would tell that it is gone. */
-static int read_kvs(const json_t *kvs, struct store_list *ret, struct err *err)
-{
-	const json_t *item;
-	size_t i;
-
-	*ret = (struct store_list){
-		.v = mem_realloc_array(NULL, json_array_size(kvs), sizeof(*ret->v))};
-	json_array_foreach (kvs, i, item) {
-		int r = etcd_kv(item, &ret->v[ret->n], err);
-
-		if (r < 0) {
-			store_list_done(ret);
-			return r;
-		}
-		ret->n += (size_t)r;
-	}
-	return 0;
-}
-
 static void on_list(struct etcd_call *c, int r, const json_t *answer, const struct err *err)
 {
 	struct etcd_op *o = from_call(c);
@@ -174,7 +147,7 @@ static void on_list(struct etcd_call *c, int r, const json_t *answer, const stru
 		return;
 	}
 	if (r == 0)
-		r = read_kvs(kvs, &page, &why);
+		r = etcd_kvs(kvs, &page, &why);
 	if (r < 0) {
 		op_fail(o, r, &why);
 		return;
@@ -218,7 +191,7 @@ static void write_start(struct etcd_op *o)
 		return;
 	}
 	strbuf_add(&b, "{\"compare\":[{");
-	add_key(&b, req->key);
+	etcd_add_key(&b, req->key);
 	if (req->verb == STORE_CREATE)
 		strbuf_add(&b, ",\"target\":\"VERSION\",\"result\":\"EQUAL\",\"version\":\"0\"");
 	else if (rev)
@@ -229,7 +202,7 @@ static void write_start(struct etcd_op *o)
 		strbuf_add(&b, ",\"target\":\"VERSION\",\"result\":\"GREATER\",\"version\":\"0\"");
 	strbuf_add(&b, req->verb == STORE_DELETE ? "}],\"success\":[{\"request_delete_range\":{"
 						 : "}],\"success\":[{\"request_put\":{");
-	add_key(&b, req->key);
+	etcd_add_key(&b, req->key);
 	if (req->verb != STORE_DELETE) {
 		strbuf_add(&b, ",\"value\":\"");
 		base64_add(&b, req->value, req->len);
@@ -238,7 +211,7 @@ static void write_start(struct etcd_op *o)
 	if (o->lease)
 		strbuf_addf(&b, ",\"lease\":\"%lld\"", (long long)o->lease);
 	strbuf_add(&b, "}}],\"failure\":[{\"request_range\":{");
-	add_key(&b, req->key);
+	etcd_add_key(&b, req->key);
 	strbuf_add(&b, ",\"keys_only\":true}}]}");
 	op_call(o, "/v3/kv/txn", true, on_write, &b);
 }
@@ -381,6 +354,7 @@ static const struct store_ops etcd_ops = {
 	.op_stop = etcd_op_stop,
 	.watch_start = etcd_watch_start,
 	.watch_stop = stream_stop,
+	.txn_commit = etcd_txn_commit,
 	.close = etcd_close,
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the files of the etcd driver share: etcd.c does operations, etcd_watch.c watches, etcd_lease.c keeps
- * leases, and all go through etcd_call.c, which knows endpoints, tokens and etcd's errors. etcd_json.c is the encoding.
+ * leases, etcd_txn.c has transactions of several objects, and all go through etcd_call.c, which knows endpoints, tokens and etcd's errors. etcd_json.c is the encoding.
  */
 #pragma once
 
@@ -77,6 +77,10 @@ int etcd_check_cluster(struct etcd_call *c, const json_t *header, struct err *er
 
 /* {"key":"...","range_end":"..." without the closing brace. */
 void etcd_add_range(struct strbuf *to, const char *prefix);
+/* "key":"..." */
+void etcd_add_key(struct strbuf *to, const char *key);
+/* The objects of a range's answer. To go on without one that cannot be decoded would tell that it is gone. */
+int etcd_kvs(const json_t *kvs, struct store_list *ret, struct err *err);
 /* Numbers are decimal strings; what is absent is 0. */
 int64_t etcd_int(const json_t *object, const char *name);
 /* An object's key as it is in etcd. */
@@ -94,6 +98,10 @@ void etcd_lease_keep(struct etcd *et, unsigned ttl_s, const json_t *grant);
 /* etcd does not know it any more. */
 void etcd_lease_lost(struct etcd *et, int64_t id);
 void etcd_leases_free(struct etcd *et);
+
+/* ---- etcd_txn.c ---- */
+
+int etcd_txn_commit(struct store *st, struct store_txn *t, int64_t deadline_ms, struct err *err);
 
 /* ---- etcd_watch.c ---- */
 

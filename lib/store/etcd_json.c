@@ -20,6 +20,13 @@ void etcd_add_range(struct strbuf *to, const char *prefix)
 	strbuf_addc(to, '"');
 }
 
+void etcd_add_key(struct strbuf *to, const char *key)
+{
+	strbuf_add(to, "\"key\":\"");
+	base64_add(to, key, strlen(key));
+	strbuf_addc(to, '"');
+}
+
 int64_t etcd_int(const json_t *object, const char *name)
 {
 	const json_t *v = json_object_get(object, name);
@@ -65,4 +72,23 @@ int etcd_kv(const json_t *kv, struct store_kv *ret, struct err *err)
 	ret->key = strbuf_take(&key);
 	ret->value = strbuf_take(&value);
 	return 1;
+}
+
+int etcd_kvs(const json_t *kvs, struct store_list *ret, struct err *err)
+{
+	const json_t *item;
+	size_t i;
+
+	*ret = (struct store_list){
+		.v = mem_realloc_array(NULL, json_array_size(kvs), sizeof(*ret->v))};
+	json_array_foreach (kvs, i, item) {
+		int r = etcd_kv(item, &ret->v[ret->n], err);
+
+		if (r < 0) {
+			store_list_done(ret);
+			return r;
+		}
+		ret->n += (size_t)r;
+	}
+	return 0;
 }

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The part of a store that is the same for every driver: operations with their deadlines, the life
- * of watches, and the blocking forms. An operation begins with a timer of zero, so that a callback
- * never runs before store_start() has returned; the same timer then is its deadline.
+ * The part of a store that is the same for every driver: operations with their deadlines, and the life
+ * of watches. An operation begins with a timer of zero, so that a callback never runs before store_start()
+ * has returned; the same timer then is its deadline.
  */
 #include "store/store.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +14,9 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/vec.h"
 #include "model/json.h"
 #include "store/driver.h"
-
-#define ADVICE_MS 3000 /* what a user waits for it */
+#include "store/txn.h"
 
 static const size_t conf_texts[] = {
 	offsetof(struct store_conf, type),
@@ -162,6 +159,7 @@ void store_close(struct store *st)
 		store_watch_cancel(list_entry(st->watches.next, struct store_watch, node));
 	own = st->own_base ? st->base : NULL;
 	free(st->name);
+	txn_free(st->txn);
 	st->ops->close(st);
 	if (own)
 		event_base_free(own);
@@ -253,7 +251,7 @@ static int check_key(const char *key, struct err *err)
 	return 0;
 }
 
-static int check_req(const struct store *st, const struct store_req *req, struct err *err)
+int store_check_req(const struct store *st, const struct store_req *req, struct err *err)
 {
 	int r = check_key(req->key, err);
 
@@ -368,7 +366,7 @@ static void op_timer(evutil_socket_t fd, short what, void *arg)
 		store_op_fail(op, r, &err);
 		return;
 	}
-	r = check_req(op->st, &op->req, &err);
+	r = store_check_req(op->st, &op->req, &err);
 	if (r < 0) {
 		store_op_fail(op, r, &err);
 		return;
@@ -380,6 +378,11 @@ static void op_timer(evutil_socket_t fd, short what, void *arg)
 	op->started = true;
 	store_arm(op->timer, op->patience_ms);
 	op->st->ops->op_start(op);
+}
+
+void store_op_begin(struct store_op *op)
+{
+	op_timer(-1, 0, op);
 }
 
 struct store_op *store_start(
@@ -498,200 +501,4 @@ void store_watch_end(struct store_watch *w, int r, const struct err *err)
 	count_failure(w->st, r);
 	watch_free(w);
 	end(arg, r, err);
-}
-
-/* ---- blocking forms ---- */
-
-int store_txn_begin_wait(struct store *st, int64_t deadline_ms, struct err *err)
-{
-	assert(st->own_base);
-	if (!st->ops->txn_begin)
-		return 0;
-	return st->ops->txn_begin(
-		st, deadline_ms ? deadline_ms : clock_mono_ms() + STORE_TIMEOUT_MS, err);
-}
-
-int store_txn_end_wait(struct store *st, struct err *err)
-{
-	return st->ops->txn_end ? st->ops->txn_end(st, err) : 0;
-}
-
-struct wait {
-	bool done;
-	int r;
-	struct err *err;
-	int64_t rev;
-	VEC(struct store_kv) kvs;
-};
-
-static void wait_done(void *arg, const struct store_res *res)
-{
-	struct wait *w = arg;
-
-	w->done = !res->more;
-	w->r = res->r;
-	w->rev = res->rev;
-	if (res->r < 0 && w->err && res->err)
-		*w->err = *res->err;
-	for (size_t i = 0; i < res->n; i++) {
-		struct store_kv kv = res->kvs[i];
-
-		kv.key = mem_strdup(kv.key);
-		kv.value = mem_strndup(kv.value, kv.len);
-		vec_push(&w->kvs, kv);
-	}
-}
-
-static int call_wait(struct store *st, const struct store_req *req, struct wait *w, struct err *err)
-{
-	struct store_op *op;
-
-	assert(st->own_base); /* a running event loop never waits */
-	*w = (struct wait){.err = err};
-	op = store_start(st, req, wait_done, w);
-	/* At once: SQLite is done then. */
-	op_timer(-1, 0, op);
-	while (!w->done)
-		event_base_loop(st->base, EVLOOP_ONCE);
-	if (w->r < 0) {
-		for (size_t i = 0; i < w->kvs.n; i++)
-			store_kv_done(&w->kvs.v[i]);
-		vec_done(&w->kvs);
-	}
-	return w->r;
-}
-
-int store_get_wait(struct store *st, const char *key, int64_t deadline_ms, struct store_kv *ret,
-	struct err *err)
-{
-	struct wait w;
-	int r = call_wait(st,
-		&(struct store_req){.verb = STORE_GET, .key = key, .deadline_ms = deadline_ms}, &w,
-		err);
-
-	if (r < 0)
-		return r;
-	*ret = w.kvs.v[0];
-	vec_done(&w.kvs);
-	return 0;
-}
-
-static int list_wait(
-	struct store *st, const struct store_req *req, struct store_list *ret, struct err *err)
-{
-	struct wait w;
-	int r = call_wait(st, req, &w, err);
-
-	if (r < 0)
-		return r;
-	*ret = (struct store_list){.v = w.kvs.v, .n = w.kvs.n, .rev = w.rev};
-	return 0;
-}
-
-int store_list_wait(struct store *st, const char *prefix, int64_t deadline_ms,
-	struct store_list *ret, struct err *err)
-{
-	return list_wait(st,
-		&(struct store_req){.verb = STORE_LIST, .key = prefix, .deadline_ms = deadline_ms},
-		ret, err);
-}
-
-int store_list_unindexed_wait(struct store *st, const char *prefix, int64_t deadline_ms,
-	struct store_list *ret, struct err *err)
-{
-	return list_wait(st,
-		&(struct store_req){.verb = STORE_LIST,
-			.key = prefix,
-			.unindexed = true,
-			.deadline_ms = deadline_ms},
-		ret, err);
-}
-
-struct advice_wait {
-	bool done;
-	char *text;
-};
-
-static void advice_done(void *arg, const char *text)
-{
-	struct advice_wait *w = arg;
-
-	w->done = true;
-	w->text = text ? mem_strdup(text) : NULL;
-}
-
-static void advice_late(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	*(bool *)arg = true;
-}
-
-char *store_advise_wait(struct store *st)
-{
-	struct advice_wait w = {0};
-	bool late = false;
-	struct store_advice *a;
-	struct event *timer;
-
-	assert(st->own_base);
-	a = store_advise(st, advice_done, &w);
-	if (!a)
-		return NULL;
-	timer = evtimer_new(st->base, advice_late, &late);
-	if (!timer)
-		abort();
-	store_arm(timer, ADVICE_MS);
-	while (!w.done && !late)
-		event_base_loop(st->base, EVLOOP_ONCE);
-	event_free(timer);
-	if (!w.done)
-		store_advice_cancel(a);
-	return w.text;
-}
-
-static int write_wait(
-	struct store *st, const struct store_req *req, int64_t *ret_rev, struct err *err)
-{
-	struct wait w;
-	int r = call_wait(st, req, &w, err);
-
-	if (r >= 0 && ret_rev)
-		*ret_rev = w.rev;
-	return r;
-}
-
-int store_create_wait(struct store *st, const char *key, const char *value, int64_t deadline_ms,
-	int64_t *ret_rev, struct err *err)
-{
-	return write_wait(st,
-		&(struct store_req){.verb = STORE_CREATE,
-			.key = key,
-			.value = value,
-			.deadline_ms = deadline_ms},
-		ret_rev, err);
-}
-
-int store_update_wait(struct store *st, const char *key, const char *value, int64_t rev,
-	int64_t deadline_ms, int64_t *ret_rev, struct err *err)
-{
-	return write_wait(st,
-		&(struct store_req){.verb = STORE_UPDATE,
-			.key = key,
-			.value = value,
-			.rev = rev,
-			.deadline_ms = deadline_ms},
-		ret_rev, err);
-}
-
-int store_delete_wait(struct store *st, const char *key, int64_t rev, const char *uid,
-	int64_t deadline_ms, struct err *err)
-{
-	return write_wait(st,
-		&(struct store_req){.verb = STORE_DELETE,
-			.key = key,
-			.rev = rev,
-			.uid = uid,
-			.deadline_ms = deadline_ms},
-		NULL, err);
 }

@@ -240,13 +240,20 @@ struct store_list {
 void store_list_done(struct store_list *l);
 
 /*
- * What is asked for from here to store_txn_end_wait is one transaction, on SQLite: it costs one commit, all
- * that it reads is of one moment, and others see of it everything or nothing. Nobody else writes meanwhile:
- * keep it short. On other datastores nothing changes. A write may turn out at the end not to have been done.
+ * What is asked for from here to store_txn_end_wait is one transaction, on SQLite and etcd: it costs one write, all
+ * that it reads is of one moment, and others see of it everything or nothing. On SQLite nobody else writes
+ * meanwhile: keep it short. On etcd what is read may be what an earlier transaction has left here, until the end
+ * says that it was not so, and a revision that it gives to a write means nothing after it. On Kubernetes nothing changes.
+ * A write may turn out at the end not to have been done.
  */
 int store_txn_begin_wait(struct store *st, int64_t deadline_ms, struct err *err);
-/* EHOSTUNREACH, ENOSPC: none of it was written. */
-int store_txn_end_wait(struct store *st, struct err *err);
+/* There is most likely no such object, so that it need not be asked for before the end. */
+void store_txn_expect_new(struct store *st, const char *key);
+/*
+ * EHOSTUNREACH, ENOSPC: none of it was written. ESTALE: neither, and what was read was not so, what failed for it
+ * included: do all of it again. ETIMEDOUT: likewise, and it may have been written.
+ */
+int store_txn_end_wait(struct store *st, int64_t deadline_ms, struct err *err);
 
 /*
  * deadline_ms: CLOCK_MONOTONIC, 0 = STORE_TIMEOUT_MS from now. What is returned is the caller's to

@@ -325,6 +325,41 @@ keeper() { # the process that has the journal's directory watched
 	done
 }
 
+ranges() { # what etcd was asked to read
+	curl -s http://127.0.0.1:2379/metrics | awk '/^grpc_server_started_total.*grpc_method="Range"/ { print $2 }'
+}
+
+pool_disabled() { # true or false
+	"$BIN/margayctl" get ippool p -o json | jq ".spec.disabled = $1" | "$BIN/margayctl" apply -f - >/dev/null
+}
+
+@test "nothing is held ahead: an ADD is one transaction, and what it needs to know is there from the last one" {
+	unserve
+	export MARGAY_CNI_RESERVE=0
+	MARGAY_CNI_WORKERS=1 serve
+	within 10 held 0
+	pod p1
+	cni ADD p1 >/dev/null
+	for p in p2 p3; do
+		pod "$p"
+		n=$(ranges)
+		cni ADD "$p" >/dev/null
+		[ "$(ranges)" = "$n" ]
+		# Handle, block and endpoint at once.
+		rev=$(etcdctl get "$V3/workloadendpoints/ns/node--1-k8s-$p-eth0" -w json | jq '.kvs[0].mod_revision')
+		[ "$(etcdctl get --prefix "$IPAM"/handle/net.c-$p -w json | jq '.kvs[0].mod_revision')" = "$rev" ]
+		[ "$(etcdctl get --prefix "$IPAM"/assignment/ -w json | jq '[.kvs[].mod_revision] | max')" = "$rev" ]
+	done
+	# What somebody else has changed meanwhile counts.
+	pool_disabled true
+	pod p4
+	run ! cni ADD p4
+	[[ $output == *'"code": 101'* ]] || { echo "$output"; false; }
+	pool_disabled false
+	cni ADD p4 >/dev/null
+	exact p1 p2 p3 p4
+}
+
 @test "a node that etcd does not have gives nothing of what it held" {
 	pod a
 	etcdctl del "$V3/nodes/node-1" >/dev/null

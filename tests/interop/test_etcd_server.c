@@ -703,6 +703,302 @@ START_TEST(tls_with_client_certificates)
 }
 END_TEST
 
+/* ---- transactions ---- */
+
+static int get_value(struct store *st, const char *key, char *ret_first)
+{
+	struct store_kv kv = {0};
+	int r = store_get_wait(st, key, 0, &kv, &err);
+
+	if (r == 0)
+		*ret_first = kv.value[0];
+	store_kv_done(&kv);
+	return r;
+}
+
+/* The objects under /t/, as "a1 b2 ". */
+static const char *all(struct store *st)
+{
+	static char text[1024];
+	struct store_list l = {0};
+	size_t n = 0;
+
+	ok(store_list_wait(st, "/t/", 0, &l, &err));
+	text[0] = '\0';
+	for (size_t i = 0; i < l.n; i++)
+		n += (size_t)snprintf(
+			text + n, sizeof(text) - n, "%s%s ", l.v[i].key + 3, l.v[i].value);
+	store_list_done(&l);
+	return text;
+}
+
+START_TEST(a_transaction_is_seen_whole_or_not_at_all)
+{
+	auto_(store) struct store *st = open_etcd(NULL), *other = open_etcd(NULL);
+	struct store_list l = {0};
+	int64_t rev = 0;
+
+	ok(store_create_wait(other, "/t/b", "1", 0, NULL, &err));
+	ok(store_create_wait(other, "/t/d", "1", 0, NULL, &err));
+	ok(store_txn_begin_wait(st, 0, &err));
+	ok(store_create_wait(st, "/t/c", "1", 0, &rev, &err));
+	ok(store_update_wait(st, "/t/c", "2", rev, 0, NULL, &err));
+	fails(store_update_wait(st, "/t/c", "3", rev, 0, NULL, &err), -ESTALE);
+	fails(store_create_wait(st, "/t/b", "3", 0, NULL, &err), -EEXIST);
+	fails(store_delete_wait(st, "/t/none", 0, NULL, 0, &err), -ENOENT);
+	fails(store_create_wait(st, "/t/e", "", 0, NULL, &err), -EINVAL);
+	ok(store_create_wait(st, "/t/a", "1", 0, NULL, &err));
+	ok(store_delete_wait(st, "/t/d", 0, NULL, 0, &err));
+	ok(store_delete_wait(st, "/t/b", 0, NULL, 0, &err));
+	ok(store_create_wait(st, "/t/b", "2", 0, NULL, &err));
+	ck_assert_str_eq(all(st), "a1 b2 c2 ");
+	ck_assert_str_eq(all(other), "b1 d1 ");
+	ok(store_txn_end_wait(st, 0, &err));
+	ck_assert_str_eq(all(other), "a1 b2 c2 ");
+	ok(store_list_wait(other, "/t/", 0, &l, &err));
+	for (size_t i = 0; i < l.n; i++)
+		ck_assert_int_eq(l.v[i].rev, l.rev);
+	store_list_done(&l);
+	ck_assert_str_eq(etcdctl("get /t/d"), "");
+}
+END_TEST
+
+/* What others may do between what a transaction reads and its end, and what it then sees. */
+static const struct {
+	const char *theirs, *then;
+} races[] = {
+	{"put /t/a 2", "a2 b1 "},
+	{"del /t/a", "b1 "},
+	{"put /t/aa 1", "a1 aa1 b1 "},
+	{"put /t/z 1", "a1 b1 z1 "},
+	{"put /t/c 2", "a1 b1 c2 "},
+};
+
+START_TEST(what_others_change_has_it_done_again)
+{
+	auto_(store) struct store *st = open_etcd(NULL);
+	int r;
+
+	etcdctl("put /t/a 1");
+	etcdctl("put /t/b 1");
+	/* As it begins, and with what an earlier one has left. */
+	for (int again = 0; again < 2; again++) {
+		ok(store_txn_begin_wait(st, 0, &err));
+		ck_assert_str_eq(all(st), "a1 b1 ");
+		fails(store_delete_wait(st, "/t/c", 0, NULL, 0, &err), -ENOENT);
+		if (again == 0)
+			ok(store_txn_end_wait(st, 0, &err));
+	}
+	etcdctl(races[_i].theirs);
+	r = store_create_wait(st, "/t/c", "1", 0, NULL, &err);
+	ck_assert_int_eq(r, 0);
+	fails(store_txn_end_wait(st, 0, &err), -ESTALE);
+	ok(store_txn_begin_wait(st, 0, &err));
+	ck_assert_str_eq(all(st), races[_i].then);
+	r = store_create_wait(st, "/t/c", "1", 0, NULL, &err);
+	ck_assert_int_eq(r, strstr(races[_i].then, "c2") ? -EEXIST : 0);
+	ok(store_txn_end_wait(st, 0, &err));
+	ck_assert_str_eq(etcdctl("get /t/c --print-value-only"), r == 0 ? "1\n" : "2\n");
+}
+END_TEST
+
+START_TEST(what_an_earlier_transaction_has_left_is_not_asked_for)
+{
+	auto_(store) struct store *st = open_etcd(NULL);
+	char v;
+
+	ok(store_txn_begin_wait(st, 0, &err));
+	ck_assert_str_eq(all(st), "");
+	ok(store_create_wait(st, "/t/a", "1", 0, NULL, &err));
+	ok(store_txn_end_wait(st, 0, &err));
+	ck_assert_int_eq(kill(members[0].pid, SIGSTOP), 0);
+	ok(store_txn_begin_wait(st, 0, &err));
+	ck_assert_str_eq(all(st), "a1 ");
+	ok(get_value(st, "/t/a", &v));
+	ck_assert_int_eq(v, '1');
+	ok(store_update_wait(st, "/t/a", "2", 0, 0, NULL, &err));
+	fails(store_txn_end_wait(st, clock_mono_ms() + 200, &err), -ETIMEDOUT);
+	ck_assert_int_eq(kill(members[0].pid, SIGCONT), 0);
+	/* Whether that was written: it may be now. */
+	ok(store_txn_begin_wait(st, 0, &err));
+	ok(store_update_wait(st, "/t/a", "3", 0, 0, NULL, &err));
+	while (store_txn_end_wait(st, 0, &err) == -ESTALE) {
+		ok(store_txn_begin_wait(st, 0, &err));
+		ok(store_update_wait(st, "/t/a", "3", 0, 0, NULL, &err));
+	}
+	ck_assert_str_eq(etcdctl("get /t/a --print-value-only"), "3\n");
+	/* What only reads is checked as well, and a server that is away has said nothing. */
+	ok(store_txn_begin_wait(st, 0, &err));
+	ok(get_value(st, "/t/a", &v));
+	server_stop();
+	fails(store_txn_end_wait(st, 0, &err), -EHOSTUNREACH);
+	ok(store_txn_begin_wait(st, 0, &err));
+	fails(get_value(st, "/t/a", &v), -EHOSTUNREACH);
+	ok(store_txn_end_wait(st, 0, &err));
+}
+END_TEST
+
+START_TEST(a_revision_may_be_newer_than_what_was_left)
+{
+	auto_(store) struct store *st = open_etcd(NULL);
+	struct store_kv kv;
+	char v;
+
+	etcdctl("put /t/a 1");
+	ok(store_txn_begin_wait(st, 0, &err));
+	ok(get_value(st, "/t/a", &v));
+	ok(store_txn_end_wait(st, 0, &err));
+	etcdctl("put /t/a 2");
+	ok(store_get_wait(st, "/t/a", 0, &kv, &err));
+	ok(store_txn_begin_wait(st, 0, &err));
+	ok(store_update_wait(st, "/t/a", "3", kv.rev, 0, NULL, &err));
+	fails(store_update_wait(st, "/t/a", "4", kv.rev, 0, NULL, &err), -ESTALE);
+	ok(store_txn_end_wait(st, 0, &err));
+	ck_assert_str_eq(etcdctl("get /t/a --print-value-only"), "3\n");
+	store_kv_done(&kv);
+}
+END_TEST
+
+START_TEST(an_object_may_be_expected_to_be_new)
+{
+	auto_(store) struct store *st = open_etcd(NULL);
+	char v;
+
+	ok(store_txn_begin_wait(st, 0, &err));
+	store_txn_expect_new(st, "/t/a");
+	ck_assert_int_eq(kill(members[0].pid, SIGSTOP), 0);
+	fails(get_value(st, "/t/a", &v), -ENOENT);
+	ok(store_create_wait(st, "/t/a", "1", 0, NULL, &err));
+	ck_assert_int_eq(kill(members[0].pid, SIGCONT), 0);
+	ok(store_txn_end_wait(st, 0, &err));
+	etcdctl("put /t/b 2");
+	for (int again = 0; again < 2; again++) {
+		ok(store_txn_begin_wait(st, 0, &err));
+		store_txn_expect_new(st, "/t/b");
+		if (again == 0)
+			ok(store_create_wait(st, "/t/b", "1", 0, NULL, &err));
+		else
+			ok(get_value(st, "/t/b", &v));
+		ck_assert_int_eq(store_txn_end_wait(st, 0, &err), again == 0 ? -ESTALE : 0);
+	}
+	ck_assert_int_eq(v, '2');
+}
+END_TEST
+
+/* More than etcd takes conditions. */
+START_TEST(a_transaction_may_read_much)
+{
+	auto_(store) struct store *st = open_etcd(NULL);
+	struct store_list l = {0};
+	char key[32], v;
+	int r = 0;
+
+	for (int i = 0; i < 150; i++) {
+		snprintf(key, sizeof(key), "/m/%03d", i);
+		ok(store_create_wait(st, key, "1", 0, NULL, &err));
+	}
+	for (int i = 0; i < 3; i++) {
+		int tries = 0;
+
+		do {
+			ck_assert_int_lt(tries++, 2);
+			ok(store_txn_begin_wait(st, 0, &err));
+			store_txn_expect_new(st, "/m/001");
+			ck_assert_int_eq(
+				get_value(st, "/m/001", &v), i == 0 && tries == 1 ? -ENOENT : 0);
+			ok(store_list_wait(st, "/m/", 0, &l, &err));
+			ck_assert_uint_eq(l.n, 150 + (size_t)i);
+			store_list_done(&l);
+			snprintf(key, sizeof(key), "/m/%03d", 150 + i);
+			ok(store_create_wait(st, key, "1", 0, NULL, &err));
+			r = store_txn_end_wait(st, 0, &err);
+		} while (r == -ESTALE);
+		ck_assert_msg(r == 0, "%s", err_text(&err));
+	}
+	ok(store_txn_begin_wait(st, 0, &err));
+	for (int i = 0; i < 130; i++) {
+		snprintf(key, sizeof(key), "/n/%03d", i);
+		ok(store_create_wait(st, key, "1", 0, NULL, &err));
+	}
+	fails(store_txn_end_wait(st, 0, &err), -EFBIG);
+	ck_assert_str_eq(etcdctl("get /n/ --prefix"), "");
+}
+END_TEST
+
+/* One that goes on and on keeps no more than the last ones have needed. */
+START_TEST(what_is_kept_is_bounded)
+{
+	auto_(store) struct store *st = open_etcd(NULL);
+	char key[32], v;
+
+	etcdctl("put /t/first 1");
+	for (int i = 0; i < 200; i++) {
+		ok(store_txn_begin_wait(st, 0, &err));
+		ok(get_value(st, "/t/first", &v));
+		snprintf(key, sizeof(key), "/k/%d", i);
+		ok(store_create_wait(st, key, "1", 0, NULL, &err));
+		ok(store_txn_end_wait(st, 0, &err));
+	}
+	ck_assert_int_eq(kill(members[0].pid, SIGSTOP), 0);
+	ok(store_txn_begin_wait(st, 0, &err));
+	ok(get_value(st, "/t/first", &v));
+	ok(get_value(st, "/k/199", &v));
+	ck_assert_int_lt(
+		store_update_wait(st, "/k/0", "2", 0, clock_mono_ms() + 100, NULL, &err), 0);
+	(void)store_txn_end_wait(st, clock_mono_ms() + 100, &err);
+	ck_assert_int_eq(kill(members[0].pid, SIGCONT), 0);
+}
+END_TEST
+
+/* Each adds one to both counters, which are the same whoever looks. */
+static void count_up(int times)
+{
+	struct store *st = open_etcd(NULL);
+
+	for (int done = 0; done < times;) {
+		struct store_kv a = {0}, b = {0};
+		auto_free char *text = NULL;
+
+		ok(store_txn_begin_wait(st, 0, &err));
+		ok(store_get_wait(st, "/t/a", 0, &a, &err));
+		ok(store_get_wait(st, "/t/b", 0, &b, &err));
+		text = mem_printf("%d", atoi(a.value) + 1);
+		ok(store_update_wait(st, "/t/a", text, a.rev, 0, NULL, &err));
+		ok(store_update_wait(st, "/t/b", text, b.rev, 0, NULL, &err));
+		if (store_txn_end_wait(st, 0, &err) == 0) {
+			ck_assert_str_eq(a.value, b.value);
+			done++;
+		}
+		store_kv_done(&a);
+		store_kv_done(&b);
+	}
+	store_close(st);
+}
+
+START_TEST(transactions_of_several_lose_nothing)
+{
+	enum { WRITERS = 4, TIMES = 50 };
+	pid_t pids[WRITERS];
+
+	etcdctl("put /t/a 0");
+	etcdctl("put /t/b 0");
+	for (int i = 0; i < WRITERS; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			count_up(TIMES);
+			_exit(0);
+		}
+	}
+	for (int i = 0; i < WRITERS; i++) {
+		int status;
+
+		ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
+		ck_assert_int_eq(status, 0);
+	}
+	ck_assert_str_eq(etcdctl("get /t/ --prefix --print-value-only"), "200\n200\n");
+}
+END_TEST
+
 START_TEST(bad_parameters)
 {
 	static const struct {
@@ -736,7 +1032,7 @@ int main(void)
 {
 	Suite *s = suite_create("etcd");
 	TCase *started = tcase_create("etcd"), *own = tcase_create("etcd with options"),
-	      *cluster = tcase_create("three members");
+	      *txn = tcase_create("transactions"), *cluster = tcase_create("three members");
 	SRunner *sr;
 	int failed;
 
@@ -752,6 +1048,18 @@ int main(void)
 	tcase_add_test(started, another_cluster_is_refused);
 	tcase_add_test(started, a_long_history_comes_in_fragments);
 	suite_add_tcase(s, started);
+
+	tcase_add_checked_fixture(txn, setup_started, teardown);
+	tcase_set_timeout(txn, 60);
+	tcase_add_test(txn, a_transaction_is_seen_whole_or_not_at_all);
+	tcase_add_loop_test(txn, what_others_change_has_it_done_again, 0, array_size(races));
+	tcase_add_test(txn, what_an_earlier_transaction_has_left_is_not_asked_for);
+	tcase_add_test(txn, a_revision_may_be_newer_than_what_was_left);
+	tcase_add_test(txn, an_object_may_be_expected_to_be_new);
+	tcase_add_test(txn, a_transaction_may_read_much);
+	tcase_add_test(txn, what_is_kept_is_bounded);
+	tcase_add_test(txn, transactions_of_several_lose_nothing);
+	suite_add_tcase(s, txn);
 
 	tcase_add_checked_fixture(cluster, setup_cluster, teardown);
 	tcase_set_timeout(cluster, 120);

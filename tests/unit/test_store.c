@@ -720,7 +720,7 @@ START_TEST(a_transaction_is_seen_whole_or_not_at_all)
 	store_list_done(&l);
 	fails(get_a(other), -ENOENT);
 	fails(store_txn_begin_wait(other, clock_mono_ms() + 50, &err), -ETIMEDOUT);
-	ok(store_txn_end_wait(st, &err));
+	ok(store_txn_end_wait(st, 0, &err));
 	ok(store_list_wait(other, "/t/", 0, &l, &err));
 	ck_assert_uint_eq(l.n, 2);
 	ck_assert_str_eq(l.v[0].value, "2");
@@ -728,7 +728,7 @@ START_TEST(a_transaction_is_seen_whole_or_not_at_all)
 	store_list_done(&l);
 	ok(store_txn_begin_wait(other, 0, &err));
 	ok(store_delete_wait(other, "/t/a", rev, NULL, 0, &err));
-	ok(store_txn_end_wait(other, &err));
+	ok(store_txn_end_wait(other, 0, &err));
 	fails(get_a(st), -ENOENT);
 }
 END_TEST
@@ -873,7 +873,7 @@ START_TEST(of_a_transaction_that_fails_nothing_is_written)
 		value[i == 0 ? 350 * 1000 : 900 * 1000] = '1';
 		if (r < 0)
 			fails(get_a(st), -EHOSTUNREACH);
-		end = store_txn_end_wait(st, &err);
+		end = store_txn_end_wait(st, 0, &err);
 		ck_assert_int_eq(end, -EHOSTUNREACH);
 		ck_assert_int_eq(r < 0, i == 1);
 		said(i == 0 ? "a write failed" : "nothing of this transaction was written");
