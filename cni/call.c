@@ -326,7 +326,6 @@ void call_set_pod(struct call *c, const char *namespace, const char *pod)
 
 void call_done(struct call *c)
 {
-	logfile_close();
 	rt_close(c->pod);
 	cni_result_free(c->given);
 	cni_conf_free(c->conf);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "cni"
 #include "cni/cni.h"
 
 #include <errno.h>
@@ -8,11 +9,13 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "cni/call.h"
 #include "cni/ctx.h"
 #include "cni/journal.h"
+#include "cni/logfile.h"
 #include "kern/rt.h"
 #include "store/store.h"
 
@@ -182,8 +185,11 @@ void cni_run(struct cni_ctx *ctx, const struct cni_request *rq, struct cni_reply
 		ret->log = mem_printf("%s %s %s: %s", verb ?: "?",
 			call_env(rq, "CNI_CONTAINERID") ?: "-", call_env(rq, "CNI_IFNAME") ?: "-",
 			err_text(&err));
+		if (!ctx->home)
+			log_error("%s", ret->log);
 		ret->exit_code = 1;
 	}
+	logfile_close();
 	ret->json = strbuf_take(&out);
 }
 

@@ -38,7 +38,7 @@ struct cni_request {
 struct cni_reply {
 	char *json; /* for stdout; "" where there is nothing to say */
 	int exit_code;
-	char *log;	/* one line for stderr, without its end; NULL: none */
+	char *log;	/* what failed, in one line without its end; NULL: nothing */
 	bool delegates; /* nothing was done: another plugin is to be executed (delegate.h) */
 };
 
@@ -58,6 +58,6 @@ struct cni_ctx;
 struct cni_ctx *cni_ctx_new(const struct cni_home *home);
 void cni_ctx_free(struct cni_ctx *ctx);
 
-/* ret is the caller's to cni_reply_done(). */
+/* ret is the caller's to cni_reply_done(). What failed was logged where no server runs the verb. */
 void cni_run(struct cni_ctx *ctx, const struct cni_request *rq, struct cni_reply *ret);
 void cni_reply_done(struct cni_reply *r);

@@ -112,7 +112,7 @@ static int fail(int code, const struct err *err)
 	return 1;
 }
 
-static int run(const struct cni_request *rq, const char *self)
+static int run(const struct cni_request *rq)
 {
 	struct cni_ctx *ctx = cni_ctx_new(NULL);
 	struct cni_reply reply;
@@ -123,8 +123,6 @@ static int run(const struct cni_request *rq, const char *self)
 		r = delegate_run(rq, getenv("CNI_COMMAND"));
 	} else {
 		fputs(reply.json, stdout);
-		if (reply.log)
-			fprintf(stderr, "%s: %s\n", self, reply.log);
 		r = fflush(stdout) == 0 ? reply.exit_code : 1;
 	}
 	cni_reply_done(&reply);
@@ -157,7 +155,7 @@ int run_main(int argc, char **argv)
 	read_env(&rq);
 	if (needs_netns(verb) && netns && netns[0] != '\0' && !rq.ipam_only)
 		r = open_netns(&rq, netns, &err);
-	r = r < 0 ? fail(CNI_E_KERNEL, &err) : run(&rq, self);
+	r = r < 0 ? fail(CNI_E_KERNEL, &err) : run(&rq);
 	for (size_t i = 0; i < rq.n_env; i++)
 		free((char *)(uintptr_t)rq.env[i].name);
 	free((struct cni_env *)(uintptr_t)rq.env);

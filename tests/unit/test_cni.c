@@ -564,6 +564,35 @@ START_TEST(a_log_that_is_long_begins_anew)
 }
 END_TEST
 
+START_TEST(the_log_says_which_verb_failed)
+{
+	static const struct cni_env env[] = {
+		{"CNI_COMMAND", "DEL"}, {"CNI_CONTAINERID", "c1"}, {"CNI_IFNAME", "eth0"}};
+	auto_free char *path = mem_printf("%s/log", dir), *text = NULL;
+	auto_free char *conf =
+		mem_printf("{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"nodename\":\"n1\","
+			   "\"datastore_type\":\"sqlite\",\"sqlite_path\":\"%s/none\","
+			   "\"log_file_path\":\"%s\",\"ipam\":{\"type\":\"margay-ipam\"}}",
+			dir, path);
+	struct cni_request rq = {.env = env,
+		.n_env = array_size(env),
+		.conf = conf,
+		.conf_len = strlen(conf),
+		.netns_fd = -1,
+		.nl_fd = -1};
+	struct cni_ctx *ctx = cni_ctx_new(NULL);
+	struct cni_reply reply;
+
+	cni_run(ctx, &rq, &reply);
+	ck_assert_int_eq(reply.exit_code, 1);
+	ck_assert_int_eq(file_read(path, 1000, &text, NULL, NULL), 0);
+	ck_assert_ptr_nonnull(strstr(text, "error cni: DEL c1 eth0: "));
+	ck_assert_ptr_nonnull(strstr(text, "/none"));
+	cni_reply_done(&reply);
+	cni_ctx_free(ctx);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("cni");
@@ -589,6 +618,7 @@ int main(void)
 	tcase_add_test(files, the_policy_of_an_endpoint_is_waited_for);
 	tcase_add_test(files, a_gate_that_stays_shut_is_named);
 	tcase_add_test(files, a_log_that_is_long_begins_anew);
+	tcase_add_test(files, the_log_says_which_verb_failed);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);
