@@ -192,18 +192,6 @@ static char *json_of_taken(void *arg, const struct ip *ips, size_t n)
 	return endpoint_json(t->c, t->wants, ips, n, t->mac);
 }
 
-/* What the netconf asks for that the reserve can be asked, too: a pool's name says nothing without its pool. */
-static bool get_nets(
-	const struct cni_texts *pools, struct journal_want *w, struct prefix *nets, size_t max)
-{
-	for (size_t i = 0; i < pools->n; i++) {
-		if (w->n_nets == max || prefix_parse(pools->v[i], &nets[w->n_nets], NULL) < 0)
-			return false;
-		w->n_nets++;
-	}
-	return true;
-}
-
 /* -ENOENT: the datastore is to be asked. mac NULL: without a device and so without an endpoint. */
 static int take_reserved(struct call *c, const struct pod_wants *wants, const struct mac *mac,
 	struct assigned *ret, struct err *err)
@@ -211,10 +199,9 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 	char timestamp[64];
 	const struct ipam_attr attrs[] = ATTRS(c, timestamp);
 	struct taking t = {c, wants, mac};
-	struct prefix nets[16];
+	struct prefix nets[RESERVED_NETS_MAX];
 	struct journal_want w = {.v4 = wants->v4,
 		.v6 = wants->v6,
-		.nets = nets,
 		.attrs = attrs,
 		.n_attrs = c->k8s ? 4 : 2,
 		.endpoint = mac ? json_of_taken : NULL,
@@ -228,8 +215,8 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 		w.v6 = !w.v4;
 	}
 	if (c->given || wants->no_ipam || wants->ips.n > 1 || (!w.v4 && !w.v6) ||
-		!get_nets(&wants->pools_v4, &w, nets, array_size(nets)) ||
-		!get_nets(&wants->pools_v6, &w, nets, array_size(nets)))
+		!reserved_want_pools(&wants->pools_v4, nets, &w) ||
+		!reserved_want_pools(&wants->pools_v6, nets, &w))
 		return -ENOENT;
 	format_timestamp(clock_real_ns(), timestamp, sizeof(timestamp));
 	r = reserved_take(c, &w, ret->v, &ret->n, err);

@@ -9,6 +9,7 @@
 #include "cni/endpoint.h"
 #include "cni/journal.h"
 #include "cni/pod.h"
+#include "cni/reserved.h"
 #include "ipam/alloc.h"
 #include "ipam/pools.h"
 #include "model/ipam.h"
@@ -233,6 +234,17 @@ static int check_pools(struct call *c, struct err *err)
 	return r;
 }
 
+/* A pod more has its addresses of it, whatever the datastore does. */
+static bool reserve_has(const struct call *c)
+{
+	const struct cni_conf *conf = c->conf;
+	struct prefix nets[RESERVED_NETS_MAX];
+	struct journal_want w = {.v4 = conf->assign_v4, .v6 = conf->assign_v6};
+
+	return c->journal && !c->given && reserved_want_pools(&conf->pools_v4, nets, &w) &&
+	       reserved_want_pools(&conf->pools_v6, nets, &w) && journal_has(c->journal, &w);
+}
+
 /*
  * Ready for ADD: the node has its name (call_init), the datastore takes writes, and there are the pools.
  * The handle that is deleted is nobody's, which a driver finds only where it may write: of no handle is this
@@ -242,8 +254,7 @@ int call_status(struct call *c, struct err *err)
 {
 	int r;
 
-	/* For a pod more than one the reserve does, whatever the datastore does. */
-	if (c->journal && !c->given && journal_is_usable(c->journal))
+	if (reserve_has(c))
 		return 0;
 	r = call_open_store(c, err);
 

@@ -682,12 +682,6 @@ bool journal_is_seen(const struct journal *j)
 	return check_seen(j, NULL) == 0;
 }
 
-bool journal_is_usable(const struct journal *j)
-{
-	return check_seen(j, NULL) == 0 &&
-	       (journal_n_free(j, IP_V4) > 0 || journal_n_free(j, IP_V6) > 0);
-}
-
 static bool fits(const struct journal_addr *a, enum ip_family family, const struct journal_want *w)
 {
 	if (a->state != JOURNAL_FREE || a->addr.ip.family != family)
@@ -726,6 +720,14 @@ static bool pick_all(const struct journal *j, const struct journal_want *w, bool
 	if (w->v6 && pick(j, IP_V6, w, free_ones, &ret[*ret_n]))
 		(*ret_n)++;
 	return *ret_n == (size_t)w->v4 + w->v6;
+}
+
+bool journal_has(const struct journal *j, const struct journal_want *w)
+{
+	struct ipam_addr addrs[2];
+	size_t n;
+
+	return check_seen(j, NULL) == 0 && pick_all(j, w, true, addrs, &n);
 }
 
 static int take(struct journal *j, const struct journal_want *w, const struct ipam_addr *addrs,

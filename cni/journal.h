@@ -82,8 +82,6 @@ size_t journal_n_pending(const struct journal *j);
 size_t journal_n_free(const struct journal *j, enum ip_family family);
 /* The datastore had this node, and that was not too long ago. */
 bool journal_is_seen(const struct journal *j);
-/* There is a free one, and it may be given. */
-bool journal_is_usable(const struct journal *j);
 /* The first address that the handle has taken, or NULL. */
 const struct journal_addr *journal_taken_by(const struct journal *j, const char *handle);
 
@@ -102,6 +100,8 @@ struct journal_want {
 	void *arg;
 };
 
+/* There are free ones that are fit, and may be given. */
+bool journal_has(const struct journal *j, const struct journal_want *w);
 /*
  * What the handle has taken already, or free ones, the longest free first. ENOENT: there are none that
  * are fit, or the node has not been seen in the datastore for too long.

@@ -19,6 +19,19 @@ static struct journal_owner owner(const struct call *c)
 		.key = c->wep_key};
 }
 
+bool reserved_want_pools(const struct cni_texts *pools,
+	struct prefix nets[static RESERVED_NETS_MAX], struct journal_want *w)
+{
+	w->nets = nets;
+	for (size_t i = 0; i < pools->n; i++) {
+		if (w->n_nets == RESERVED_NETS_MAX ||
+			prefix_parse(pools->v[i], &nets[w->n_nets], NULL) < 0)
+			return false;
+		w->n_nets++;
+	}
+	return true;
+}
+
 int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr ret[static 2],
 	size_t *ret_n, struct err *err)
 {

@@ -8,7 +8,18 @@
 #include "cni/journal.h"
 
 struct call;
+struct cni_texts;
 struct err;
+struct prefix;
+
+#define RESERVED_NETS_MAX 16
+
+/*
+ * Addresses of these pools, too: adds to w->nets, which are nets from now on. false: the reserve cannot be
+ * asked for them, as for a pool's name, which says nothing without its pool.
+ */
+bool reserved_want_pools(const struct cni_texts *pools,
+	struct prefix nets[static RESERVED_NETS_MAX], struct journal_want *w);
 
 /*
  * The addresses that c's attachment gets of the reserve, with its endpoint in the journal. want->owner is

@@ -16,6 +16,7 @@
 #include "cni/call.h"
 #include "cni/ctx.h"
 #include "cni/endpoint.h"
+#include "cni/journal.h"
 #include "cni/logfile.h"
 #include "cni/pod.h"
 #include "cni/wait.h"
@@ -564,6 +565,43 @@ START_TEST(a_log_that_is_long_begins_anew)
 }
 END_TEST
 
+static int status(struct call *c, const char *pool)
+{
+	char *names[] = {(char *)(uintptr_t)pool};
+
+	c->conf->pools_v4.v = names;
+	c->conf->pools_v4.n = pool ? 1 : 0;
+	return call_status(c, NULL);
+}
+
+/* It answers for what it can give, and for nothing else. */
+START_TEST(the_status_of_a_reserve)
+{
+	static const struct ipam_addr addr = {.ip = {.family = IP_V4, .b = {10, 1, 0, 2}},
+		.block = {{.family = IP_V4, .b = {10, 1, 0, 0}}, 30}};
+	struct cni_conf conf = {.name = (char *)(uintptr_t) "net", .assign_v4 = true};
+	struct store *st = filled();
+	struct call c = call_of(&conf, st);
+
+	ck_assert_int_eq(journal_open(dir, true, &c.journal, NULL), 0);
+	ck_assert_int_eq(journal_seen(c.journal, true, "", NULL), 0);
+	ck_assert_int_eq(journal_hold(c.journal, &addr, NULL), 0);
+	store_fake_away(st, true);
+	ck_assert_int_eq(status(&c, NULL), 0);
+	ck_assert_int_eq(status(&c, "10.1.0.0/30"), 0);
+	ck_assert_int_eq(status(&c, "p"), CNI_E_UNAVAILABLE);
+	conf.assign_v6 = true;
+	ck_assert_int_eq(status(&c, NULL), CNI_E_UNAVAILABLE);
+	conf.assign_v6 = false;
+	store_fake_away(st, false);
+	ck_assert_int_eq(status(&c, "p"), 0);
+	ck_assert_int_eq(status(&c, "q"), CNI_E_UNAVAILABLE);
+	ck_assert_int_eq(status(&c, "10.2.0.0/30"), CNI_E_UNAVAILABLE);
+	journal_close(c.journal);
+	store_close(st);
+}
+END_TEST
+
 START_TEST(the_log_says_which_verb_failed)
 {
 	static const struct cni_env env[] = {
@@ -618,6 +656,7 @@ int main(void)
 	tcase_add_test(files, the_policy_of_an_endpoint_is_waited_for);
 	tcase_add_test(files, a_gate_that_stays_shut_is_named);
 	tcase_add_test(files, a_log_that_is_long_begins_anew);
+	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
