@@ -68,7 +68,8 @@ struct journal_owner journal_owner_dup(const struct journal_owner *o)
 		.ifname = mem_strdup(o->ifname),
 		.namespace = mem_strdup(o->namespace),
 		.pod = dup_or_null(o->pod),
-		.key = dup_or_null(o->key)};
+		.key = dup_or_null(o->key),
+		.ipam_only = o->ipam_only};
 }
 
 void journal_op_free(struct journal_op *op)
@@ -196,6 +197,8 @@ static void add_owner(json_t *j, const struct journal_owner *o)
 	set_text(j, "namespace", o->namespace);
 	set_text(j, "pod", o->pod);
 	set_text(j, "key", o->key);
+	if (o->ipam_only)
+		json_object_set_new(j, "ipam", json_true());
 }
 
 static json_t *record_op(const char *what, uint64_t n, const struct journal_owner *o,
@@ -241,7 +244,8 @@ static bool owner_parse(const json_t *j, struct journal_owner *o)
 		.ifname = text_of(j, "ifname"),
 		.namespace = text_of(j, "namespace"),
 		.pod = text_of(j, "pod"),
-		.key = text_of(j, "key")};
+		.key = text_of(j, "key"),
+		.ipam_only = json_is_true(json_object_get(j, "ipam"))};
 	if (o->handle && o->container_id && o->ifname && o->namespace)
 		return true;
 	journal_owner_done(o);
@@ -783,7 +787,8 @@ int journal_give_back(struct journal *j, const struct journal_owner *owner, stru
 	vec_for_each (&j->addrs, a)
 		if (a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, owner->handle) == 0)
 			vec_push(&addrs, a->addr);
-	if (addrs.n > 0 || !last || last->kind != JOURNAL_GIVE_BACK)
+	if (addrs.n > 0 || !last || last->kind != JOURNAL_GIVE_BACK ||
+		(last->owner.ipam_only && !owner->ipam_only))
 		r = append(j, record_op("give-back", j->next, owner, addrs.v, addrs.n), err);
 	unlock(j);
 	vec_done(&addrs);

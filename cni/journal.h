@@ -34,7 +34,8 @@ struct journal;
 struct journal_owner {
 	char *handle, *container_id, *ifname;
 	char *namespace, *pod; /* pod NULL: of no pod, or not known */
-	char *key;	       /* of its endpoint; NULL: not known */
+	char *key;	       /* of its endpoint; NULL: not known, or none */
+	bool ipam_only;	       /* its endpoint, if it has one, is another plugin's */
 };
 
 struct journal_owner journal_owner_dup(const struct journal_owner *o);

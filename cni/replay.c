@@ -135,7 +135,7 @@ static int find_key(
 	int r;
 
 	*ret = o->key ? mem_strdup(o->key) : NULL;
-	if (o->pod)
+	if (o->pod || o->ipam_only)
 		return 0;
 	/* Without the runtime's arguments what was in the journal is the container's. */
 	r = recall_pod(rp->st, o->handle, rp->deadline_ms, &namespace, &pod, err);

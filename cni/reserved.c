@@ -16,7 +16,8 @@ static struct journal_owner owner(const struct call *c)
 		.ifname = (char *)(uintptr_t)c->ifname,
 		.namespace = (char *)(uintptr_t)c->namespace,
 		.pod = c->k8s ? c->args.pod : NULL,
-		.key = c->wep_key};
+		.key = c->rq->ipam_only ? NULL : c->wep_key,
+		.ipam_only = c->rq->ipam_only};
 }
 
 bool reserved_want_pools(const struct cni_texts *pools,

@@ -19,6 +19,8 @@
 #include "cni/journal.h"
 #include "cni/logfile.h"
 #include "cni/pod.h"
+#include "cni/replay.h"
+#include "cni/reserved.h"
 #include "cni/wait.h"
 #include "fake/store_fake.h"
 #include "store/lock.h"
@@ -565,6 +567,58 @@ START_TEST(a_log_that_is_long_begins_anew)
 }
 END_TEST
 
+/* What waits, carried out. */
+static void replay_all(struct call *c)
+{
+	const struct replay rp = {.st = c->st,
+		.journal = c->journal,
+		.node = "n1",
+		.reserve = "margay-reserve-n1",
+		.deadline_ms = c->deadline_ms};
+	const struct journal_op *op;
+
+	while ((op = journal_next(c->journal, 0))) {
+		ck_assert_int_eq(replay_op(&rp, op, NULL), 0);
+		ck_assert_int_eq(journal_done(c->journal, op->n, NULL), 0);
+	}
+}
+
+/* With ADD's arguments or without; and then the plugin whose endpoint it is. */
+START_TEST(of_the_ipam_plugin_the_journal_has_addresses_alone)
+{
+	static const struct cni_request ipam = {.ipam_only = true, .nl_fd = -1, .netns_fd = -1};
+	static const char wep[] =
+		"{\"kind\":\"WorkloadEndpoint\",\"spec\":{\"containerID\":\"c1\",\"pod\":\"web\","
+		"\"node\":\"n1\",\"orchestrator\":\"k8s\",\"endpoint\":\"eth0\"}}";
+	struct cni_conf conf = {.name = (char *)(uintptr_t) "net", .assign_v4 = true};
+
+	for (int pod = 0; pod < 2; pod++) {
+		struct store *st = filled();
+		struct call c = call_of(&conf, st);
+		struct strbuf out = STRBUF_INIT;
+
+		ck_assert_int_eq(call_ipam_add(&c, &out, NULL), 0);
+		store_fake_put(st, WEP_KEY, wep);
+		ck_assert_int_eq(journal_open(dir, true, &c.journal, NULL), 0);
+		c.rq = &ipam;
+		c.k8s = pod;
+		ck_assert_int_eq(call_ipam_del(&c, NULL), 0);
+		replay_all(&c);
+		ck_assert(!is_used(store_fake_value(st, BLOCK_KEY)));
+		ck_assert_ptr_nonnull(store_fake_value(st, WEP_KEY));
+		ck_assert_int_eq(call_ipam_del(&c, NULL), 0);
+		c.rq = &request;
+		c.k8s = true;
+		ck_assert_int_eq(reserved_give_back(&c, NULL), 0);
+		replay_all(&c);
+		ck_assert_ptr_null(store_fake_value(st, WEP_KEY));
+		strbuf_done(&out);
+		journal_close(c.journal);
+		store_close(st);
+	}
+}
+END_TEST
+
 static int status(struct call *c, const char *pool)
 {
 	char *names[] = {(char *)(uintptr_t)pool};
@@ -656,6 +710,7 @@ int main(void)
 	tcase_add_test(files, the_policy_of_an_endpoint_is_waited_for);
 	tcase_add_test(files, a_gate_that_stays_shut_is_named);
 	tcase_add_test(files, a_log_that_is_long_begins_anew);
+	tcase_add_test(files, of_the_ipam_plugin_the_journal_has_addresses_alone);
 	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);
 	srunner_run_all(sr, CK_ENV);
