@@ -13,7 +13,7 @@
  * addresses are taken; block before handle when they are given back. Whoever dies between two of
  * them leaves at worst a handle that counts too many or an affinity that is not confirmed: an
  * address is never given twice and never lost to a release by its handle, which also takes away what
- * a handle counts too many.
+ * a handle counts too many, as does the next assignment to it.
  *
  *	ipam_assign_new | ipam_release_*_new | ipam_claim_new ... -> ipam_run | ipam_start
  *		-> ipam_request_addrs -> ipam_request_free

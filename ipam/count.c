@@ -6,7 +6,8 @@
  * has read a handle, and then for each of its blocks has seen that there is no address of it, and
  * has written the block, may delete that revision of the handle: an assignment that is under way has
  * either to read the block again, and so to write the handle again, or has written the handle since.
- * By the same order one block alone may be counted anew.
+ * By the same order one block alone may be counted anew, as an assignment does that finds more counted than
+ * is there.
  */
 #include <assert.h>
 #include <errno.h>
@@ -31,6 +32,40 @@ static struct ipam_handle_block *handle_block(struct ipam_handle *h, const struc
 	return NULL;
 }
 
+/* How many addresses of the block are the handle's. */
+static uint32_t count_in(const struct ipam_block *b, const char *handle)
+{
+	uint32_t n = 0, pos = 0;
+	struct ip ip;
+
+	while (b && block_next_of_handle(b, handle, &pos, &ip))
+		n++;
+	return n;
+}
+
+/* More than a block has that has been read. */
+static bool counts_too_many(const struct ipam_request *rq, const struct ipam_handle *h)
+{
+	for (size_t i = 0; h && i < h->blocks.n; i++) {
+		char key[IPAM_KEY_SIZE];
+		struct slot *bs = view_find(&rq->view, ipam_key_block(&h->blocks.v[i].cidr, key));
+
+		if (bs && slot_block(bs) &&
+			count_in(slot_block(bs), rq->handle) < h->blocks.v[i].count)
+			return true;
+	}
+	return false;
+}
+
+/* Whoever counted before may have died then: what he has counted is not to stay beside what is counted now. */
+static int count_off_others(struct ipam_request *rq, struct slot *s)
+{
+	rq->miscounted |= counts_too_many(rq, slot_handle(s));
+	if (rq->miscounted)
+		rq->miscounted = plan_recount_handle(rq, NULL) == PLAN_WAIT;
+	return rq->miscounted ? PLAN_WAIT : 0;
+}
+
 /* One more for the block, or (recount) the same once more. */
 int plan_count(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
 {
@@ -41,6 +76,8 @@ int plan_count(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 
 	if (r == 0)
 		r = slot_check(s, err);
+	if (r == 0 && !rq->counted)
+		r = count_off_others(rq, s);
 	if (r != 0)
 		return r;
 	h = slot_handle(s) ? ipam_handle_dup(slot_handle(s)) : ipam_handle_new();
@@ -162,10 +199,9 @@ int plan_recount(struct ipam_request *rq)
 {
 	const struct prefix *cidr = &rq->doubtful.block;
 	const struct ipam_handle_block *hb;
-	uint32_t n = 0, pos = 0;
 	char key[IPAM_KEY_SIZE];
 	struct slot *s, *bs;
-	struct ip ip;
+	uint32_t n;
 	int r = plan_get_handle(rq, rq->freeing_handle, &s);
 
 	hb = r == 0 && slot_handle(s) ? handle_block(slot_handle(s), cidr) : NULL;
@@ -179,9 +215,7 @@ int plan_recount(struct ipam_request *rq)
 	r = plan_get_block(rq, cidr, &bs) ?: slot_check(bs, NULL);
 	if (r != 0)
 		return r;
-	while (slot_block(bs) &&
-		block_next_of_handle(slot_block(bs), rq->freeing_handle, &pos, &ip))
-		n++;
+	n = count_in(slot_block(bs), rq->freeing_handle);
 	if (hb->count <= n)
 		return 0;
 	if (slot_block(bs) && !is_swept(rq, cidr))
@@ -202,17 +236,15 @@ static int recount_block(
 	struct ipam_request *rq, struct ipam_handle *h, const struct prefix *cidr, struct err *err)
 {
 	struct ipam_handle_block *hb = handle_block(h, cidr);
-	uint32_t n = 0, pos = 0;
 	struct slot *bs;
-	struct ip ip;
+	uint32_t n;
 	int r = plan_get_block(rq, cidr, &bs);
 
 	if (r == 0)
 		r = slot_check(bs, err);
 	if (r != 0)
 		return r;
-	while (slot_block(bs) && block_next_of_handle(slot_block(bs), rq->handle, &pos, &ip))
-		n++;
+	n = count_in(slot_block(bs), rq->handle);
 	if (hb && n < hb->count && slot_block(bs) && !is_swept(rq, cidr))
 		return guard_block(rq, bs);
 	if (!hb && n > 0)

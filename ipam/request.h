@@ -62,6 +62,7 @@ struct ipam_request {
 	uint8_t block_plen;	    /* of what is to be claimed, 0: not known yet */
 	bool counted; /* the handle counts one address of counted_cidr that is not taken yet */
 	struct prefix counted_cidr;
+	bool miscounted; /* the handle is to be counted anew before it counts one more */
 	bool recount; /* a block was read after it was counted: the handle is to be written again */
 	struct {
 		char *handle;

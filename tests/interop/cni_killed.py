@@ -107,11 +107,10 @@ class Killed(Node):
         self.sweep("add", lambda: None, self.deleted_and_added)
 
     def test_add_and_again(self):
-        """A runtime that does not delete what failed: ADD goes on where it was, and leaks nothing. The handle may
-        count an address that ADD did not come to take, until DEL, which does not go by its numbers."""
+        """A runtime that does not delete what failed: ADD goes on where it was, and leaks nothing, nor counts twice."""
         def again():
             self.net.add(self.a)
-            self.assert_well(self.net, self.a, counted=False)
+            self.assert_well(self.net, self.a)
             self.net.delete(self.a)
             self.assert_clean("a")
         self.sweep("add", lambda: None, again)

@@ -142,7 +142,7 @@ class Keeper(Child):
     def kill(self, verb, call, n):
         killed = super().kill(verb, call, n)
         if verb == "add":
-            self.assert_well(self.net, self.a, counted=False)
+            self.assert_well(self.net, self.a)
         else:
             self.assert_clean("a")
         return killed
@@ -220,9 +220,8 @@ class Parent(Node, Consistent):
                     self.await_served()
                     eventually(lambda: len(self.left()) == 1 + len(children(self.server.pid)))
                     if verb == "add":
-                        # a handle may count what ADD did not come to take, until DEL
                         for a in pods:
-                            self.assert_well(net, a, counted=False)
+                            self.assert_well(net, a)
                             net.check(a)
                         self.assertEqual(len(self.addresses()), 2 * len(pods))
                     else:

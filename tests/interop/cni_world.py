@@ -299,8 +299,8 @@ class Node(unittest.TestCase):
             self.assertNotIn("10.244.", str(inside))
             self.assertNotIn("lookup 1", inside["rules"])
 
-    def assert_well(self, network, attachment, counted=True):
-        """The attachment is as its result says, by what the kernel and the datastore have; counted: its handle, too."""
+    def assert_well(self, network, attachment):
+        """The attachment is as its result says, by what the kernel and the datastore have."""
         ns = os.path.basename(attachment.netns)
         result = attachment.result
         host, pod = result["interfaces"][:2]
@@ -320,6 +320,5 @@ class Node(unittest.TestCase):
         if attachment.ifname != "eth0":
             name += ":" + attachment.ifname
         count = sum(handles[f"{IPAM}/handle/{name}"]["block"].values())
-        self.assertGreaterEqual(count, len(result["ips"]))
-        self.assertTrue(count == len(result["ips"]) or not counted, handles)
+        self.assertEqual(count, len(result["ips"]), handles)
         self.assertEqual(list(self.addresses().values()).count(name), len(result["ips"]))

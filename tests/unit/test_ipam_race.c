@@ -393,6 +393,58 @@ START_TEST(crash_after_each_write)
 }
 END_TEST
 
+enum again { AGAIN_ASSIGN, AGAIN_TAKE_OVER, AGAIN_MOVE, N_AGAIN };
+
+static struct ipam_request *again_request(enum again kind, const struct ip *ip)
+{
+	struct ipam_assign a = assign_args("n1", "crash");
+	struct prefix block = prefix_of(ip, 30);
+	const struct ipam_move m = {.addr = {.ip = *ip, .block = block},
+		.from = "x",
+		.to = "crash",
+		.now_ns = NOW + 3600 * S};
+
+	if (kind == AGAIN_MOVE)
+		return ipam_move_new(&m);
+	a.v6 = kind == AGAIN_ASSIGN;
+	a.reuse = true;
+	a.now_ns = NOW + 3600 * S;
+	return ipam_assign_new(&a);
+}
+
+/* The same request once more, after a crash: the handle does not count what the first one counted. */
+START_TEST(again_after_a_crash)
+{
+	auto_free char *want = NULL;
+	int r = 1;
+
+	/* n 0: without a crash */
+	for (unsigned n = 0; n == 0 || r == 1; n++) {
+		struct ip ip = {0};
+		struct err err = ERR_INIT;
+		struct ipam_request *rq;
+
+		crash_setup(_i == AGAIN_TAKE_OVER ? 1 : 0);
+		put_pool("q", "fd00::/64", 122, "");
+		if (_i == AGAIN_MOVE)
+			ip = assign("n1", "x");
+		rq = again_request((enum again)_i, &ip);
+		if (n > 0)
+			r = run_until(rq, n, &err);
+		ck_assert_msg(r >= 0, "%s", err.text);
+		ipam_request_free(rq);
+		r = run_and_free(again_request((enum again)_i, &ip)) ?: r;
+		if (n == 0)
+			want = mem_strdup(key_text(IPAM_KEY_HANDLES "crash"));
+		ck_assert_msg(strcmp(key_text(IPAM_KEY_HANDLES "crash"), want) == 0,
+			"write %u: %s, want %s", n, key_text(IPAM_KEY_HANDLES "crash"), want);
+		ck_assert_uint_eq(count_in_use("crash"), _i == AGAIN_ASSIGN ? 2 : 1);
+		check_consistent();
+		ck_assert(n < 100);
+	}
+}
+END_TEST
+
 /* What a store has, into `db`. */
 static void load_db(struct store *st)
 {
@@ -807,6 +859,7 @@ int main(void)
 	tcase_add_loop_test(t, interleaved_on_one_handle, 0, 5);
 	tcase_add_test(t, recounted_while_assigned);
 	tcase_add_loop_test(t, crash_after_each_write, 0, 4);
+	tcase_add_loop_test(t, again_after_a_crash, 0, N_AGAIN);
 	tcase_add_loop_test(t, answer_is_lost, 0, N_LOSSY);
 	tcase_add_test(t, processes_on_sqlite);
 	tcase_add_test(t, killed_on_sqlite);
