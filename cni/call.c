@@ -21,6 +21,7 @@
 #include "cni/ctx.h"
 #include "cni/delegate.h"
 #include "cni/endpoint.h"
+#include "cni/home.h"
 #include "cni/logfile.h"
 #include "cni/result.h"
 #include "ipam/alloc.h"
@@ -209,38 +210,6 @@ static int check_ipam_type(struct call *c, struct err *err)
 	return given ? take_given(c, given, err) : CALL_DELEGATES;
 }
 
-/* A server has one node and one datastore. What else the netconf says of them is not its to use. */
-static int check_home(const struct call *c, const struct cni_home *home, struct err *err)
-{
-	const struct store_conf *want = &c->conf->store, *have = &home->store;
-	const char *type = store_conf_type(have);
-
-	if (c->conf->nodename && strcmp(c->conf->nodename, home->node) != 0) {
-		err_set(err, -EINVAL,
-			"netconf: nodename: \"%s\": margay-cni serve runs for node %s: want that, or "
-			"nothing",
-			c->conf->nodename, home->node);
-		return CNI_E_CONF;
-	}
-	if ((store_conf_is_set(want->type) || store_conf_is_set(want->etcd_endpoints)) &&
-		strcmp(store_conf_type(want), type) != 0) {
-		err_set(err, -EINVAL,
-			"netconf: datastore_type: %s, and margay-cni serve has %s: want the same, or "
-			"nothing",
-			store_conf_type(want), type);
-		return CNI_E_CONF;
-	}
-	if (store_conf_is_set(want->sqlite_path) && strcmp(type, "sqlite") == 0 &&
-		strcmp(want->sqlite_path, have->sqlite_path) != 0) {
-		err_set(err, -EINVAL,
-			"netconf: sqlite_path: %s, and margay-cni serve has %s: want the same, or "
-			"nothing",
-			want->sqlite_path, have->sqlite_path);
-		return CNI_E_CONF;
-	}
-	return 0;
-}
-
 static int check_version(
 	const struct call *c, const char *verb, enum cni_version least, struct err *err)
 {
@@ -291,7 +260,9 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	if (r == 0)
 		r = check_ipam_type(c, err);
 	if (r == 0 && home)
-		r = check_home(c, home, err);
+		r = home_check(home, c->conf, err);
+	if (r == 0 && home && ctx_check_cluster(ctx, &c->conf->store, err) < 0)
+		r = CNI_E_CONF;
 	if (r == 0 && home)
 		c->node = mem_strdup(home->node);
 	else if (r == 0)

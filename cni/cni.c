@@ -14,6 +14,7 @@
 #include "base/strbuf.h"
 #include "cni/call.h"
 #include "cni/ctx.h"
+#include "cni/home.h"
 #include "cni/journal.h"
 #include "cni/logfile.h"
 #include "kern/rt.h"
@@ -25,6 +26,7 @@ struct cni_ctx {
 	struct store_conf store_conf; /* of st */
 	struct rt *host;
 	struct journal *journal;
+	struct store_conf checked; /* a netconf's, of the home's cluster */
 };
 
 struct cni_ctx *cni_ctx_new(const struct cni_home *home)
@@ -47,6 +49,7 @@ void cni_ctx_free(struct cni_ctx *ctx)
 	if (ctx->st)
 		store_close(ctx->st);
 	store_conf_done(&ctx->store_conf);
+	store_conf_done(&ctx->checked);
 	rt_close(ctx->host);
 	journal_close(ctx->journal);
 	free(ctx);
@@ -72,6 +75,20 @@ int ctx_store(
 	store_conf_done(&ctx->store_conf);
 	store_conf_copy(&ctx->store_conf, conf);
 	ctx->st = *ret = st;
+	return 0;
+}
+
+int ctx_check_cluster(struct cni_ctx *ctx, const struct store_conf *conf, struct err *err)
+{
+	int r;
+
+	if (store_conf_equal(conf, &ctx->checked))
+		return 0;
+	r = home_check_cluster(ctx->home, conf, err);
+	if (r < 0)
+		return r;
+	store_conf_done(&ctx->checked);
+	store_conf_copy(&ctx->checked, conf);
 	return 0;
 }
 

@@ -25,5 +25,7 @@ int ctx_store(
  */
 int ctx_journal(
 	struct cni_ctx *ctx, const struct store_conf *conf, struct journal **ret, struct err *err);
+/* home_check_cluster() of a server's, once for each conf that comes after another one. 0 or a negative errno. */
+int ctx_check_cluster(struct cni_ctx *ctx, const struct store_conf *conf, struct err *err);
 /* Of the network namespace in which this process is. Borrowed. */
 int ctx_host(struct cni_ctx *ctx, struct rt **ret, struct err *err);

@@ -357,3 +357,55 @@ int kube_config_load(const struct store_conf *conf, struct kube_config *ret, str
 	*ret = c;
 	return 0;
 }
+
+/* ---- two of them ---- */
+
+#define CA_BEGIN "-----BEGINCERTIFICATE-----"
+#define CA_END "-----ENDCERTIFICATE-----"
+
+/* The CAs' certificates without white space, of which there may be more or less. NULL: there are none. */
+static char *ca_of(const struct kube_config *c)
+{
+	auto_free char *text = NULL;
+	char *out;
+
+	if (c->ca_pem)
+		text = mem_strdup(c->ca_pem);
+	else if (!c->ca_file || file_read(c->ca_file, FILE_MAX, &text, NULL, NULL) < 0)
+		return NULL;
+	out = text;
+	for (const char *s = text; *s; s++)
+		if (!strchr(" \t\r\n", *s))
+			*out++ = *s;
+	*out = '\0';
+	return strstr(text, CA_BEGIN) ? take_ptr(text) : NULL;
+}
+
+static bool shares_certificate(const char *a, const char *b)
+{
+	const char *to;
+
+	for (; (a = strstr(a, CA_BEGIN)) && (to = strstr(a, CA_END)); a = to) {
+		auto_free char *one = mem_strndup(a, (size_t)(to - a) + strlen(CA_END));
+
+		if (strstr(b, one))
+			return true;
+	}
+	return false;
+}
+
+static bool shares_server(const struct kube_config *a, const struct kube_config *b)
+{
+	for (size_t i = 0; i < a->servers.n; i++)
+		for (size_t k = 0; k < b->servers.n; k++)
+			if (strcmp(a->servers.v[i], b->servers.v[k]) == 0)
+				return true;
+	return false;
+}
+
+bool kube_config_is_other(const struct kube_config *a, const struct kube_config *b)
+{
+	auto_free char *a_ca = ca_of(a), *b_ca = ca_of(b);
+
+	return a_ca && b_ca && !shares_server(a, b) && !shares_certificate(a_ca, b_ca);
+}

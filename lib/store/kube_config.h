@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/mem.h"
@@ -30,3 +31,9 @@ int kube_config_parse(
 /* EINVAL: it will never do. Another code: a file cannot be read now. */
 int kube_config_load(const struct store_conf *conf, struct kube_config *ret, struct err *err);
 void kube_config_done(struct kube_config *c);
+
+/*
+ * They are of two clusters, as far as can be told: they have no server in common, and no certificate of a CA.
+ * false where one of them does not say by which CA it goes.
+ */
+bool kube_config_is_other(const struct kube_config *a, const struct kube_config *b);

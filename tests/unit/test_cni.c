@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The CNI verbs and the lock of a datastore that is being moved; what pods and configurations ask for. */
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "cni/call.h"
 #include "cni/ctx.h"
 #include "cni/endpoint.h"
+#include "cni/home.h"
 #include "cni/journal.h"
 #include "cni/logfile.h"
 #include "cni/pod.h"
@@ -567,6 +569,60 @@ START_TEST(a_log_that_is_long_begins_anew)
 }
 END_TEST
 
+static char *kubeconfig(const char *name, const char *server, const char *ca)
+{
+	char *path = mem_printf("%s/%s", dir, name);
+	auto_free char *text =
+		mem_printf("{current-context: c, contexts: [{name: c, context: {cluster: k}}], "
+			   "clusters: [{name: k, cluster: {server: '%s', "
+			   "certificate-authority-data: %s}}]}",
+			server, ca);
+
+	ck_assert_int_eq(file_write_atomic(path, text, strlen(text), 0600, NULL), 1);
+	return path;
+}
+
+/* base64 of PEM, whose certificates are AAAA and BBBB */
+#define CA_A                                                           \
+	"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBQUEKLS0tLS1FTkQgQ0VS" \
+	"VElGSUNBVEUtLS0tLQo="
+#define CA_B                                                           \
+	"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkJCQkIKLS0tLS1FTkQgQ0VS" \
+	"VElGSUNBVEUtLS0tLQo="
+
+/* What a server's datastore is not is refused by name, and not what may be its in other words. */
+START_TEST(of_another_cluster_the_configuration_is_refused)
+{
+	auto_free char *own = kubeconfig("own", "https://192.0.2.1:6443", CA_A);
+	auto_free char *other = kubeconfig("other", "https://192.0.2.9:6443", CA_B);
+	auto_free char *none = mem_printf("%s/none", dir);
+	struct cni_conf conf = {.store = {.type = "kubernetes"}};
+	const struct cni_home home = {.node = "n1",
+		.store = {.type = "kubernetes",
+			.kubeconfig = own,
+			.calico_api_group = "crd.projectcalico.org/v1"}};
+	struct cni_ctx *ctx = cni_ctx_new(&home);
+	const char *files[] = {NULL, own, none, other};
+	struct err err = ERR_INIT;
+
+	for (size_t i = 0; i < array_size(files); i++) {
+		conf.store.kubeconfig = files[i];
+		ck_assert_int_eq(home_check(&home, &conf, &err), 0);
+		ck_assert_int_eq(
+			ctx_check_cluster(ctx, &conf.store, &err), files[i] == other ? -EINVAL : 0);
+	}
+	ck_assert_ptr_nonnull(strstr(err.text, "netconf: kubernetes.kubeconfig: "));
+	ck_assert_ptr_nonnull(strstr(err.text, "https://192.0.2.9:6443"));
+	conf.store.kubeconfig = NULL;
+	conf.store.k8s_api_endpoint = "https://192.0.2.9:6443";
+	ck_assert_int_eq(ctx_check_cluster(ctx, &conf.store, &err), 0); /* whose CA is not said */
+	conf.store.calico_api_group = "projectcalico.org/v3";
+	ck_assert_int_eq(home_check(&home, &conf, &err), CNI_E_CONF);
+	ck_assert_ptr_nonnull(strstr(err.text, "netconf: calico_api_group: "));
+	cni_ctx_free(ctx);
+}
+END_TEST
+
 /* What waits, carried out. */
 static void replay_all(struct call *c)
 {
@@ -710,6 +766,7 @@ int main(void)
 	tcase_add_test(files, the_policy_of_an_endpoint_is_waited_for);
 	tcase_add_test(files, a_gate_that_stays_shut_is_named);
 	tcase_add_test(files, a_log_that_is_long_begins_anew);
+	tcase_add_test(files, of_another_cluster_the_configuration_is_refused);
 	tcase_add_test(files, of_the_ipam_plugin_the_journal_has_addresses_alone);
 	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);

@@ -1082,6 +1082,47 @@ START_TEST(kubeconfigs_are_read)
 }
 END_TEST
 
+static struct kube_config config_of(const char *server, const char *ca)
+{
+	struct kube_config c = {.ca_pem = ca ? mem_strdup(ca) : NULL};
+
+	vec_push(&c.servers, mem_strdup(server));
+	return c;
+}
+
+#define PEM(s) "-----BEGIN CERTIFICATE-----\n" s "\n-----END CERTIFICATE-----\n"
+
+START_TEST(of_another_cluster)
+{
+	static const char ours[] = PEM("AAAA\nBB==") PEM("CCCC");
+	static const struct {
+		const char *server, *ca;
+		bool is_other;
+	} cases[] = {
+		{"https://192.0.2.1:6443", ours, false},
+		/* The Service's address, and one CA of the two. */
+		{"https://10.96.0.1:443", PEM("CCCC"), false},
+		{"https://10.96.0.1:443", "# text\n" PEM("AAAABB=="), false},
+		/* A load balancer's address, and a CA that is not said. */
+		{"https://192.0.2.9:6443", NULL, false},
+		{"https://192.0.2.9:6443", "no PEM", false},
+		{"https://192.0.2.1:6443", PEM("DDDD"), false},
+		{"https://192.0.2.9:6443", PEM("DDDD"), true},
+		{"https://192.0.2.9:6443", PEM("AAAA"), true},
+	};
+	struct kube_config a = config_of("https://192.0.2.1:6443", ours);
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct kube_config b = config_of(cases[i].server, cases[i].ca);
+
+		ck_assert_msg(kube_config_is_other(&a, &b) == cases[i].is_other, "case %zu", i);
+		ck_assert_msg(kube_config_is_other(&b, &a) == cases[i].is_other, "case %zu", i);
+		kube_config_done(&b);
+	}
+	kube_config_done(&a);
+}
+END_TEST
+
 START_TEST(kubeconfigs_are_refused)
 {
 	static const struct {
@@ -1254,6 +1295,7 @@ int main(void)
 	tcase_add_test(tc, what_is_no_list);
 	tcase_add_test(tc, a_long_list_takes_no_more_memory);
 	tcase_add_test(tc, kubeconfigs_are_read);
+	tcase_add_test(tc, of_another_cluster);
 	tcase_add_test(tc, kubeconfigs_are_refused);
 	tcase_add_test(tc, parameters_in_place_of_a_kubeconfig);
 	tcase_add_test(tc, parameters_beside_a_kubeconfig);
