@@ -232,17 +232,19 @@ static int add(const struct delegation *d)
 	return r;
 }
 
-/* Ours first: what uses an address goes before the address. Both are asked; the first failure is told. */
+/* Ours first, and the other's only after its success: an address that something here uses is not to be free. */
 static int both(const struct delegation *d, const char *verb)
 {
-	struct said ours, theirs;
+	struct said s;
 	int r;
 
-	ask_margay(d, verb, "{}", &ours);
-	ask_ipam(d, verb, &theirs);
-	r = finish(ours.exit_code != 0 ? &ours : &theirs);
-	said_done(&ours);
-	said_done(&theirs);
+	ask_margay(d, verb, "{}", &s);
+	if (s.exit_code == 0) {
+		said_done(&s);
+		ask_ipam(d, verb, &s);
+	}
+	r = finish(&s);
+	said_done(&s);
 	return r;
 }
 

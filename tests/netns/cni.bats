@@ -1317,6 +1317,11 @@ plugin() {
 	chmod +x "$BATS_TEST_TMPDIR/plugins/$1"
 }
 
+# asked NAME: the verbs that it has been asked
+asked() {
+	tr '\n' ' ' <"$BATS_TEST_TMPDIR/$1.log"
+}
+
 @test "host-local gives the address, and has it back" {
 	local dir=$BATS_TEST_TMPDIR/host-local
 
@@ -1386,9 +1391,37 @@ plugin() {
 	run cni ADD a
 	[ "$status" = 1 ]
 	[[ $output == *'"code": 7,'*'gave no address'* ]]
-	[ "$(tr '\n' ' ' <"$BATS_TEST_TMPDIR/empty.log")" = "ADD DEL " ]
+	[ "$(asked empty)" = "ADD DEL " ]
 	run ! ip -n a link show eth0
 	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+}
+
+@test "an address goes back to another IPAM plugin when nothing here uses it any more, and that may fail" {
+	plugin one <<-'S'
+		[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"10.99.0.7/24"}]}'
+		[ "$CNI_COMMAND" != DEL ] || [ ! -e "$(dirname "$0")/sick" ] || {
+			echo '{"cniVersion":"1.0.0","code":123,"msg":"I am sick"}'
+			exit 1
+		}
+	S
+	delegating one
+	pod a
+	cni ADD a
+	put /calico/resources/v3/projectcalico.org/clusterinformations/default \
+		'{"kind":"ClusterInformation","spec":{"datastoreReady":true}}'
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" datastore lock
+	code 11 DEL a
+	[ "$(asked one)" = "ADD " ]
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" datastore unlock
+	touch "$BATS_TEST_TMPDIR/plugins/sick"
+	run cni DEL a
+	[ "$status" = 1 ]
+	[ "$(jq -c '[.code, .msg]' <<<"$output")" = '[123,"I am sick"]' ]
+	run ! ip -n a link show eth0
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+	rm "$BATS_TEST_TMPDIR/plugins/sick"
+	cni DEL a
+	[ "$(asked one)" = "ADD DEL DEL " ]
 }
 
 @test "STATUS and GC are another IPAM plugin's, too" {
@@ -1406,5 +1439,5 @@ plugin() {
 	run cni STATUS -
 	[ "$status" = 1 ]
 	[[ $output == *"I am sick"* ]]
-	[ "$(tr '\n' ' ' <"$BATS_TEST_TMPDIR/asked.log")" = "STATUS GC STATUS " ]
+	[ "$(asked asked)" = "STATUS GC STATUS " ]
 }
