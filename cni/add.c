@@ -240,7 +240,7 @@ static int take_back(struct call *c, void *arg, struct err *err)
 
 	(void)err;
 	if (p->mac && a->n > 0 && (a->foreign || !a->v[0].held))
-		(void)endpoint_delete(c, NULL);
+		c->unsure |= endpoint_delete(c, NULL) < 0;
 	release_new(c, a);
 	return 0;
 }
@@ -289,7 +289,7 @@ static void give_up(struct call *c, const struct mac *mac, struct assigned *a)
 	if (a->reserved && !a->v[0].held)
 		(void)reserved_give_back(c, NULL);
 	else if (!a->reserved)
-		(void)call_txn(c, take_back, &(struct putting){NULL, mac, a}, NULL);
+		c->unsure |= call_txn(c, take_back, &(struct putting){NULL, mac, a}, NULL) != 0;
 }
 
 static int find_mtu(const struct call *c, uint32_t *ret, struct err *err)

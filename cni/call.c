@@ -356,6 +356,7 @@ int call_txn(struct call *c, call_txn_fn *fn, void *arg, struct err *err)
 		code = fn(c, arg, err);
 		r = store_txn_end_wait(c->st, c->deadline_ms, code == 0 ? err : NULL);
 	} while ((r == -ESTALE || r == -ETIMEDOUT) && clock_mono_ms() < c->deadline_ms);
+	c->unsure |= r < 0;
 	return code == 0 && r < 0 ? call_store_code(r) : code;
 }
 

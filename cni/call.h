@@ -46,6 +46,8 @@ struct call {
 	struct store *st;	 /* borrowed from the context */
 	struct rt *host;	 /* likewise */
 	struct rt *pod;		 /* the pod's namespace; NULL: it is gone */
+
+	bool unsure; /* a failed ADD has left its endpoint, or may have */
 };
 
 /* NULL where it is not set. */

@@ -17,6 +17,7 @@
 #include "cni/home.h"
 #include "cni/journal.h"
 #include "cni/logfile.h"
+#include "cni/pipe.h"
 #include "kern/rt.h"
 #include "store/store.h"
 
@@ -165,7 +166,7 @@ static bool is_verb(const char *s)
 }
 
 static int run(struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
-	struct strbuf *out, struct err *err)
+	struct strbuf *out, bool *ret_unsure, struct err *err)
 {
 	struct call c;
 	int r;
@@ -179,6 +180,7 @@ static int run(struct cni_ctx *ctx, const struct cni_request *rq, const char *ve
 	r = call_init(&c, ctx, rq, verb, err);
 	if (r == 0)
 		r = run_verb(&c, verb, out, err);
+	*ret_unsure = c.unsure;
 	call_done(&c);
 	return r;
 }
@@ -188,13 +190,14 @@ void cni_run(struct cni_ctx *ctx, const struct cni_request *rq, struct cni_reply
 	const char *verb = call_env(rq, "CNI_COMMAND");
 	struct strbuf out = STRBUF_INIT;
 	struct err err = ERR_INIT;
+	bool unsure = false;
 	int r = 0;
 
 	*ret = (struct cni_reply){0};
 	if (verb && strcmp(verb, "VERSION") == 0)
 		cni_versions_print(version_of(rq->conf, rq->conf_len), &out);
 	else
-		r = run(ctx, rq, verb, &out, &err);
+		r = run(ctx, rq, verb, &out, &unsure, &err);
 	ret->delegates = r == CALL_DELEGATES;
 	if (r != 0 && !ret->delegates) {
 		strbuf_reset(&out);
@@ -204,7 +207,7 @@ void cni_run(struct cni_ctx *ctx, const struct cni_request *rq, struct cni_reply
 			err_text(&err));
 		if (!ctx->home)
 			log_error("%s", ret->log);
-		ret->exit_code = 1;
+		ret->exit_code = unsure ? PIPE_EXIT_UNSURE : PIPE_EXIT_FAILED;
 	}
 	logfile_close();
 	ret->json = strbuf_take(&out);

@@ -36,8 +36,8 @@ struct cni_request {
 };
 
 struct cni_reply {
-	char *json; /* for stdout; "" where there is nothing to say */
-	int exit_code;
+	char *json;	/* for stdout; "" where there is nothing to say */
+	int exit_code;	/* 0, or as pipe.h has it */
 	char *log;	/* what failed, in one line without its end; NULL: nothing */
 	bool delegates; /* nothing was done: another plugin is to be executed (delegate.h) */
 };

@@ -18,12 +18,16 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
-#include "cni/call.h"
 #include "cni/cni.h"
 #include "cni/pipe.h"
 #include "cni/result.h"
 
-enum { FORGET_MS = 5000 };
+/*
+ * The other plugin has 30 s, of which host-local takes milliseconds. Ours has its own time after that, which is
+ * longer than it takes to say itself that nobody answered: what is ended in the middle leaves more behind.
+ * With the DEL after a failure that is 100 s, and a kubelet waits for a sandbox for longer than these.
+ */
+enum { IPAM_MS = 30000, MARGAY_MS = (PIPE_TIMEOUT_S + 5) * 1000, FORGET_MS = 5000 };
 
 extern char **environ;
 
@@ -93,7 +97,7 @@ static int listen_to(pid_t pid, int fd, int64_t deadline_ms, struct said *ret, s
 
 /* name: what it takes itself for. */
 static int execute(const struct cni_request *rq, const char *path, const char *name,
-	int64_t deadline_ms, struct said *ret, struct err *err)
+	int64_t timeout_ms, struct said *ret, struct err *err)
 {
 	char *argv[] = {(char *)(uintptr_t)name, NULL};
 	posix_spawn_file_actions_t fa;
@@ -115,7 +119,7 @@ static int execute(const struct cni_request *rq, const char *path, const char *n
 	close(pipes[1]);
 	close(in);
 	if (r == 0)
-		r = listen_to(pid, pipes[0], deadline_ms, ret, err);
+		r = listen_to(pid, pipes[0], clock_mono_ms() + timeout_ms, ret, err);
 	else
 		err_sys(err, r, "executing it");
 	close(pipes[0]);
@@ -143,10 +147,10 @@ struct delegation {
 	const struct cni_request *rq;
 	enum cni_version version;
 	char *type;
-	int64_t deadline_ms;
 };
 
-static void ask_ipam(const struct delegation *d, const char *verb, struct said *ret)
+static void ask_ipam(
+	const struct delegation *d, const char *verb, int64_t timeout_ms, struct said *ret)
 {
 	auto_free char *path = find_plugin(d->type);
 	struct err err = ERR_INIT;
@@ -159,7 +163,7 @@ static void ask_ipam(const struct delegation *d, const char *verb, struct said *
 			"that is installed there, or \"margay-ipam\"",
 			d->type, getenv("CNI_PATH") ?: "");
 		say(ret, d->version, CNI_E_CONF, &err);
-	} else if (execute(d->rq, path, d->type, d->deadline_ms, ret, &err) < 0) {
+	} else if (execute(d->rq, path, d->type, timeout_ms, ret, &err) < 0) {
 		say(ret, d->version, CNI_E_AGAIN, &err);
 	}
 }
@@ -179,9 +183,7 @@ static void ask_margay(
 			"know where it is",
 			d->type);
 		say(ret, d->version, CNI_E_ENV, &err);
-	} else if (execute(d->rq, path, slash + 1,
-			   d->deadline_ms + 1000 * (PIPE_TIMEOUT_S - CALL_TIMEOUT_MS / 1000), ret,
-			   &err) < 0) {
+	} else if (execute(d->rq, path, slash + 1, MARGAY_MS, ret, &err) < 0) {
 		say(ret, d->version, CNI_E_AGAIN, &err);
 	}
 	unsetenv(DELEGATE_RESULT);
@@ -195,38 +197,39 @@ static int finish(const struct said *s)
 	return fflush(stdout) == 0 ? s->exit_code : 1;
 }
 
-/* With time of its own: it may have been used up. */
-static void forget(const struct delegation *d)
+/* It has said itself that it failed, and that nothing is left of it. */
+static bool has_failed_clean(const struct said *s)
 {
-	struct delegation last = *d;
-	struct said s;
+	json_t *j = json_loads(strbuf_str(&s->out), 0, NULL);
+	bool is_error = json_is_integer(json_object_get(j, "code"));
 
-	last.deadline_ms = clock_mono_ms() + FORGET_MS;
-	ask_ipam(&last, "DEL", &s);
-	said_done(&s);
+	json_decref(j);
+	return is_error && !s->log && s->exit_code == PIPE_EXIT_FAILED;
 }
 
 /*
- * What the other plugin gave goes back when ours fails. What it refused itself does not: its DEL would free
- * the address of a pod whose ADD is repeated, which host-local refuses.
+ * What the other plugin gave goes back when nothing here can have it: not after an answer that was lost, for a
+ * server may do the verb yet. Then, and where the other was ended, DEL cleans up, which a runtime calls after a
+ * failed ADD. What the other refused does not go back either: it may be the address of a living pod, whose ADD
+ * is repeated.
  */
 static int add(const struct delegation *d)
 {
-	struct said given, done;
+	struct said given, done, gone;
 	int r;
 
-	ask_ipam(d, "ADD", &given);
+	ask_ipam(d, "ADD", IPAM_MS, &given);
 	if (given.exit_code != 0) {
 		r = finish(&given);
-		if (given.log) /* it was ended, and may have given something */
-			forget(d);
 		said_done(&given);
 		return r;
 	}
 	ask_margay(d, "ADD", strbuf_str(&given.out), &done);
 	r = finish(&done);
-	if (r != 0)
-		forget(d);
+	if (has_failed_clean(&done)) {
+		ask_ipam(d, "DEL", FORGET_MS, &gone);
+		said_done(&gone);
+	}
 	said_done(&given);
 	said_done(&done);
 	return r;
@@ -241,7 +244,7 @@ static int both(const struct delegation *d, const char *verb)
 	ask_margay(d, verb, "{}", &s);
 	if (s.exit_code == 0) {
 		said_done(&s);
-		ask_ipam(d, verb, &s);
+		ask_ipam(d, verb, IPAM_MS, &s);
 	}
 	r = finish(&s);
 	said_done(&s);
@@ -250,7 +253,7 @@ static int both(const struct delegation *d, const char *verb)
 
 int delegate_run(const struct cni_request *rq, const char *verb)
 {
-	struct delegation d = {.rq = rq, .deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS};
+	struct delegation d = {.rq = rq};
 	json_t *conf = json_loadb(rq->conf, rq->conf_len, 0, NULL);
 	const char *type =
 		json_string_value(json_object_get(json_object_get(conf, "ipam"), "type"));

@@ -45,7 +45,7 @@ static int fail(int code, const char *text, const char *object, int error)
 	if (error)
 		printf(": %s", strerror(error));
 	printf("\"\n}\n");
-	return 1;
+	return PIPE_EXIT_FAILED;
 }
 
 /* The socket's path, "" where it is too long for one. */
@@ -268,10 +268,11 @@ static int lost(ssize_t n)
 {
 	bool late = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 
-	return fail(CODE_AGAIN,
+	(void)fail(CODE_AGAIN,
 		late ? "margay-cni serve does not answer: see its log; the runtime tries again: "
 		     : "margay-cni serve went away while it ran this: the runtime tries again: ",
 		socket_path(), n < 0 && !late ? errno : 0);
+	return PIPE_EXIT_UNSURE;
 }
 
 /* What is for stdout, and what is for stderr behind the plugin's name. */

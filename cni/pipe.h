@@ -26,6 +26,9 @@
 #define PIPE_ANSWER_MAX (4 * 1024 * 1024) /* bytes of stdout and stderr together */
 /* How long the plugin waits for its answer: the server gives up before. */
 #define PIPE_TIMEOUT_S 60
+/* How the plugin ends where a verb fails: all is as before; or something may be left, or be done yet. */
+#define PIPE_EXIT_FAILED 1
+#define PIPE_EXIT_UNSURE 2
 
 /* Which descriptors come along, in this order: those of the pod's network namespace. */
 enum pipe_fd {

@@ -1384,6 +1384,7 @@ asked() {
 	run cni ADD a
 	[ "$status" = 1 ]
 	[[ $output == *'"code": 11,'*'says more than'* ]]
+	[ "$(asked loud)" = "ADD " ]
 	plugin empty <<-'S'
 		echo '{"cniVersion":"1.0.0","ips":[]}'
 	S
@@ -1422,6 +1423,62 @@ asked() {
 	rm "$BATS_TEST_TMPDIR/plugins/sick"
 	cni DEL a
 	[ "$(asked one)" = "ADD DEL DEL " ]
+}
+
+@test "an address of another IPAM plugin goes back after an ADD that failed, unless the endpoint stays" {
+	plugin one <<-'S'
+		[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"10.99.0.7/24"}]}'
+	S
+	delegating one
+	pod a
+	ip -n a link add eth0 type veth peer name eth9
+	code 102 ADD a
+	[ "$(asked one)" = "ADD DEL " ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+	sqlite3 "$DB" "CREATE TRIGGER t BEFORE UPDATE ON kv WHEN new.key LIKE '%/workloadendpoints/%' AND new.value IS NULL
+		BEGIN SELECT RAISE(ABORT, 'no'); END"
+	code 102 ADD a
+	[ "$(asked one)" = "ADD DEL ADD " ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 1 ]
+	sqlite3 "$DB" "DROP TRIGGER t"
+	cni DEL a
+	[ "$(asked one)" = "ADD DEL ADD DEL " ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+}
+
+# bats test_tags=served
+@test "an address of another IPAM plugin does not go back when a server dies over its ADD: DEL cleans up" {
+	plugin one <<-'S'
+		[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"10.99.0.7/24"}]}'
+	S
+	delegating one
+	pod a
+	# Nobody else can write meanwhile.
+	mkfifo "$BATS_TEST_TMPDIR/sql"
+	sqlite3 "$DB" <"$BATS_TEST_TMPDIR/sql" >"$BATS_TEST_TMPDIR/locked" 3>&- &
+	exec 7>"$BATS_TEST_TMPDIR/sql"
+	echo 'BEGIN IMMEDIATE; SELECT 1;' >&7
+	while [ ! -s "$BATS_TEST_TMPDIR/locked" ]; do
+		sleep 0.1
+	done
+	cni ADD a >"$BATS_TEST_TMPDIR/out" 7>&- &
+	add=$!
+	while [ ! -s "$BATS_TEST_TMPDIR/one.log" ]; do
+		sleep 0.1
+	done
+	sleep 1
+	for pid in $(pgrep -P "$server"); do
+		kill -KILL "$pid"
+	done
+	if wait $add; then
+		false
+	fi
+	jq -e '.code == 11 and (.msg | test("went away"))' "$BATS_TEST_TMPDIR/out"
+	exec 7>&-
+	[ "$(asked one)" = "ADD " ]
+	cni DEL a
+	[ "$(asked one)" = "ADD DEL " ]
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
 }
 
 @test "STATUS and GC are another IPAM plugin's, too" {
