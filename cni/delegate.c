@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -66,27 +67,59 @@ static int stdin_of(const struct cni_request *rq, struct err *err)
 	return err->code;
 }
 
-/* All that it says until it ends, or is ended at the deadline. */
-static int listen_to(pid_t pid, int fd, int64_t deadline_ms, struct said *ret, struct err *err)
+/* What is there to be read. 1 = and more may come; 0 = its end; -EAGAIN; or a negative errno, as -EFBIG. */
+static int hear(int fd, struct said *ret, struct err *err)
 {
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	int64_t left;
 	char buf[4096];
-	ssize_t n = 1;
-	int status, r = 0;
+	ssize_t n = read(fd, buf, sizeof(buf));
 
-	while (r == 0 && n > 0) {
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? -EAGAIN : err_sys(err, -errno, "read");
+	strbuf_addn(&ret->out, buf, (size_t)n);
+	if (ret->out.len > DELEGATE_RESULT_MAX)
+		return err_set(err, -EFBIG, "it says more than %d bytes, and was ended",
+			DELEGATE_RESULT_MAX);
+	return n > 0;
+}
+
+/*
+ * All that it says until it ends. It may go on when it has closed its stdout; and what it has started and left
+ * behind may keep that open.
+ */
+static int listen_to(int pidfd, int fd, int64_t deadline_ms, struct said *ret, struct err *err)
+{
+	struct pollfd p[] = {{.fd = pidfd, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+	int64_t left;
+	int r;
+
+	for (;;) {
 		left = deadline_ms - clock_mono_ms();
-		if (left <= 0 || (poll(&p, 1, (int)left) == 0))
-			r = err_set(err, -ETIMEDOUT, "it did not end in time, and was ended");
-		else if ((n = read(fd, buf, sizeof(buf))) > 0)
-			strbuf_addn(&ret->out, buf, (size_t)n);
-		if (ret->out.len > DELEGATE_RESULT_MAX)
-			r = err_set(err, -EFBIG, "it says more than %d bytes, and was ended",
-				DELEGATE_RESULT_MAX);
+		if (left <= 0)
+			return err_set(err, -ETIMEDOUT, "it did not end in time, and was ended");
+		if (poll(p, array_size(p), (int)left) < 0)
+			continue;
+		do {
+			r = p[1].fd >= 0 ? hear(fd, ret, err) : -EAGAIN;
+		} while (r > 0);
+		if (r < 0 && r != -EAGAIN)
+			return r;
+		if (r == 0)
+			p[1].fd = -1;
+		if (p[0].revents)
+			return 0;
 	}
+}
+
+/* With all that it has started, where it is ended. */
+static int wait_for(pid_t pid, int fd, int64_t deadline_ms, struct said *ret, struct err *err)
+{
+	auto_close int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int r = pidfd < 0 ? err_sys(err, -errno, "pidfd_open")
+			  : listen_to(pidfd, fd, deadline_ms, ret, err);
+	int status;
+
 	if (r < 0)
-		kill(pid, SIGKILL);
+		kill(-pid, SIGKILL);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (r == 0 && WIFSIGNALED(status))
@@ -95,34 +128,53 @@ static int listen_to(pid_t pid, int fd, int64_t deadline_ms, struct said *ret, s
 	return r;
 }
 
+/* As a runtime starts one, and in a process group of its own. */
+static int spawn(const char *path, const char *name, int in, int out, pid_t *ret)
+{
+	char *argv[] = {(char *)(uintptr_t)name, NULL};
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	sigset_t signals;
+	int r;
+
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
+	posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
+	posix_spawnattr_init(&attr);
+	sigemptyset(&signals);
+	posix_spawnattr_setsigmask(&attr, &signals);
+	sigaddset(&signals, SIGPIPE);
+	posix_spawnattr_setsigdefault(&attr, &signals);
+	posix_spawnattr_setpgroup(&attr, 0);
+	posix_spawnattr_setflags(
+		&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+	r = posix_spawn(ret, path, &files, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&files);
+	return -r;
+}
+
 /* name: what it takes itself for. */
 static int execute(const struct cni_request *rq, const char *path, const char *name,
 	int64_t timeout_ms, struct said *ret, struct err *err)
 {
-	char *argv[] = {(char *)(uintptr_t)name, NULL};
-	posix_spawn_file_actions_t fa;
-	int pipes[2], in = stdin_of(rq, err), r;
+	auto_close int in = stdin_of(rq, err), hears = -1, says = -1;
+	int pipes[2], r;
 	pid_t pid;
 
 	if (in < 0)
 		return in;
-	if (pipe2(pipes, O_CLOEXEC) < 0) {
-		r = err_sys(err, -errno, "%s", path);
-		close(in);
-		return r;
-	}
-	posix_spawn_file_actions_init(&fa);
-	posix_spawn_file_actions_adddup2(&fa, in, STDIN_FILENO);
-	posix_spawn_file_actions_adddup2(&fa, pipes[1], STDOUT_FILENO);
-	r = -posix_spawn(&pid, path, &fa, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&fa);
-	close(pipes[1]);
-	close(in);
+	if (pipe2(pipes, O_CLOEXEC) < 0)
+		return err_sys(err, -errno, "%s", path);
+	hears = pipes[0];
+	says = pipes[1];
+	(void)fcntl(hears, F_SETFL, O_NONBLOCK);
+	r = spawn(path, name, in, says, &pid);
+	close(take_fd(says));
 	if (r == 0)
-		r = listen_to(pid, pipes[0], clock_mono_ms() + timeout_ms, ret, err);
+		r = wait_for(pid, hears, clock_mono_ms() + timeout_ms, ret, err);
 	else
 		err_sys(err, r, "executing it");
-	close(pipes[0]);
 	return r < 0 ? err_wrap(err, r, "%s", path) : 0;
 }
 

@@ -599,3 +599,24 @@ used() { # N: addresses of all blocks
 	etcd_start
 	exact
 }
+
+@test "an IPAM plugin that hangs is ended, in time for the runtime" {
+	mkdir plugins
+	cat >plugins/slow <<-S
+		#!/bin/sh
+		echo \$CNI_COMMAND >>$PWD/asked
+		[ \$CNI_COMMAND != ADD ] || sleep 1000
+	S
+	chmod +x plugins/slow
+	jq '.ipam = {type: "slow"}' conf >conf-slow
+	export CNI_PATH=$PWD/plugins
+	pod a
+	SECONDS=0
+	run -1 --separate-stderr env CONF=conf-slow bash -c "$(declare -f cni); cni ADD a"
+	[ $SECONDS -ge 30 ] && [ $SECONDS -lt 40 ]
+	jq -e '.code == 11 and (.msg | test("did not end in time"))' <<<"$output"
+	[ -z "$(endpoint a)" ]
+	CONF=conf-slow cni DEL a
+	[ "$(tr '\n' ' ' <asked)" = "ADD DEL " ]
+	exact
+}

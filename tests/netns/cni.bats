@@ -1385,6 +1385,20 @@ asked() {
 	[ "$status" = 1 ]
 	[[ $output == *'"code": 11,'*'says more than'* ]]
 	[ "$(asked loud)" = "ADD " ]
+	# What it has started is ended with it.
+	plugin loud <<-'S'
+		(sleep 1000; echo) &
+		echo $! >"$(dirname "$0")/child"
+		exec yes
+	S
+	code 11 ADD a
+	child=$(cat "$BATS_TEST_TMPDIR/plugins/child")
+	for ((i = 0; i < 100; i++)); do
+		# what nobody waits for is a zombie
+		grep -qs 'State:.[DRS]' "/proc/$child/status" || break
+		sleep 0.1
+	done
+	[ $i -lt 100 ]
 	plugin empty <<-'S'
 		echo '{"cniVersion":"1.0.0","ips":[]}'
 	S
@@ -1423,6 +1437,30 @@ asked() {
 	rm "$BATS_TEST_TMPDIR/plugins/sick"
 	cni DEL a
 	[ "$(asked one)" = "ADD DEL DEL " ]
+}
+
+@test "an IPAM plugin that leaves a child behind, has its stdout closed, and signals as a runtime gives them" {
+	plugin odd <<-'S'
+		[ "$CNI_COMMAND" = ADD ] || exit 0
+		sleep 1000 &
+		echo $! >"$(dirname "$0")/child"
+		grep Sig /proc/self/status >"$(dirname "$0")/signals"
+		echo '{"cniVersion":"1.0.0","ips":[{"address":"10.99.0.7/24"}]}'
+		exec >&-
+		sleep 1
+	S
+	delegating odd
+	pod a
+	SECONDS=0
+	cni ADD a
+	[ $SECONDS -lt 10 ]
+	[ "$(address a)" = 10.99.0.7 ]
+	kill "$(cat "$BATS_TEST_TMPDIR/plugins/child")"
+	blocked=$(sed -n 's/^SigBlk:.//p' "$BATS_TEST_TMPDIR/plugins/signals")
+	ignored=$(sed -n 's/^SigIgn:.//p' "$BATS_TEST_TMPDIR/plugins/signals")
+	[ $((0x$blocked)) = 0 ]
+	[ $((0x$ignored >> 12 & 1)) = 0 ] # SIGPIPE, 13
+	cni DEL a
 }
 
 @test "an address of another IPAM plugin goes back after an ADD that failed, unless the endpoint stays" {
