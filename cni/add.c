@@ -56,6 +56,7 @@ struct assigned {
 	struct ip ips[2];
 	size_t n;
 	bool foreign;  /* they are of no pool */
+	bool earlier;  /* an earlier ADD has written the endpoint of a foreign one */
 	bool reserved; /* they are of the node's reserve, and the endpoint is in its journal */
 };
 
@@ -237,10 +238,11 @@ static int take_back(struct call *c, void *arg, struct err *err)
 {
 	const struct putting *p = arg;
 	const struct assigned *a = p->a;
+	bool earlier = a->foreign ? a->earlier : a->n == 0 || a->v[0].held;
 
 	(void)err;
-	if (p->mac && a->n > 0 && (a->foreign || !a->v[0].held))
-		c->unsure |= endpoint_delete(c, NULL) < 0;
+	if (p->mac)
+		c->unsure |= earlier || endpoint_delete(c, NULL) < 0;
 	release_new(c, a);
 	return 0;
 }
@@ -259,6 +261,8 @@ static int put_in_store(struct call *c, void *arg, struct err *err)
 	r = call_heed_lock(c, NULL, err) ?: assign(c, p->wants, a, err);
 	if (r != 0)
 		return r;
+	if (p->mac && a->foreign && (r = endpoint_find(c, &a->earlier, err)) < 0)
+		return call_store_code(r);
 	if (p->mac && (r = endpoint_put(c, p->wants, a->ips, a->n, p->mac, err)) < 0)
 		r = call_store_code(r);
 	if (r == 0)

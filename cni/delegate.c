@@ -20,6 +20,8 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "cni/cni.h"
+#include "cni/conf.h"
+#include "cni/given.h"
 #include "cni/pipe.h"
 #include "cni/result.h"
 
@@ -197,14 +199,13 @@ static char *find_plugin(const char *type)
 
 struct delegation {
 	const struct cni_request *rq;
-	enum cni_version version;
-	char *type;
+	const struct cni_conf *conf;
 };
 
 static void ask_ipam(
 	const struct delegation *d, const char *verb, int64_t timeout_ms, struct said *ret)
 {
-	auto_free char *path = find_plugin(d->type);
+	auto_free char *path = find_plugin(d->conf->ipam_type);
 	struct err err = ERR_INIT;
 
 	*ret = (struct said){.out = STRBUF_INIT};
@@ -213,10 +214,10 @@ static void ask_ipam(
 		err_set(&err, -ENOENT,
 			"netconf: ipam.type: \"%s\": there is no such plugin in CNI_PATH (%s): want one "
 			"that is installed there, or \"margay-ipam\"",
-			d->type, getenv("CNI_PATH") ?: "");
-		say(ret, d->version, CNI_E_CONF, &err);
-	} else if (execute(d->rq, path, d->type, timeout_ms, ret, &err) < 0) {
-		say(ret, d->version, CNI_E_AGAIN, &err);
+			d->conf->ipam_type, getenv("CNI_PATH") ?: "");
+		say(ret, d->conf->version, CNI_E_CONF, &err);
+	} else if (execute(d->rq, path, d->conf->ipam_type, timeout_ms, ret, &err) < 0) {
+		say(ret, d->conf->version, CNI_E_AGAIN, &err);
 	}
 }
 
@@ -233,10 +234,10 @@ static void ask_margay(
 		err_set(&err, -EINVAL,
 			"netconf: ipam.type: \"%s\": call the plugin margay: margay-cni run does not "
 			"know where it is",
-			d->type);
-		say(ret, d->version, CNI_E_ENV, &err);
+			d->conf->ipam_type);
+		say(ret, d->conf->version, CNI_E_ENV, &err);
 	} else if (execute(d->rq, path, slash + 1, MARGAY_MS, ret, &err) < 0) {
-		say(ret, d->version, CNI_E_AGAIN, &err);
+		say(ret, d->conf->version, CNI_E_AGAIN, &err);
 	}
 	unsetenv(DELEGATE_RESULT);
 }
@@ -259,65 +260,134 @@ static bool has_failed_clean(const struct said *s)
 	return is_error && !s->log && s->exit_code == PIPE_EXIT_FAILED;
 }
 
+/* Of the attachment that the environment names. *ret NULL: nothing is written down. */
+static int recall_given(const struct delegation *d, struct given **ret, struct err *err)
+{
+	int r = given_read(
+		d->conf->name, getenv("CNI_CONTAINERID"), getenv("CNI_IFNAME"), ret, err);
+
+	return r == -ENOENT ? 0 : r;
+}
+
+static int forget_given(const struct delegation *d, struct err *err)
+{
+	return given_remove(d->conf->name, getenv("CNI_CONTAINERID"), getenv("CNI_IFNAME"), err);
+}
+
+static int note_given(const struct delegation *d, const char *result, struct err *err)
+{
+	const struct given g = {.network = d->conf->name,
+		.container_id = getenv("CNI_CONTAINERID"),
+		.ifname = getenv("CNI_IFNAME"),
+		.args = getenv("CNI_ARGS") ?: (char[]){""},
+		.result = (char *)(uintptr_t)result};
+
+	return given_write(&g, err);
+}
+
+static void give_back(const struct delegation *d)
+{
+	struct said s;
+
+	if (forget_given(d, NULL) < 0)
+		return;
+	ask_ipam(d, "DEL", FORGET_MS, &s);
+	said_done(&s);
+}
+
 /*
  * What the other plugin gave goes back when nothing here can have it: not after an answer that was lost, for a
  * server may do the verb yet. Then, and where the other was ended, DEL cleans up, which a runtime calls after a
- * failed ADD. What the other refused does not go back either: it may be the address of a living pod, whose ADD
- * is repeated.
+ * failed ADD. What the other refused does not go back either: it may be a living pod's.
  */
-static int add(const struct delegation *d)
+static void add_new(const struct delegation *d, struct said *ret)
 {
-	struct said given, done, gone;
-	int r;
+	struct err err = ERR_INIT;
+	struct said given;
 
 	ask_ipam(d, "ADD", IPAM_MS, &given);
 	if (given.exit_code != 0) {
-		r = finish(&given);
-		said_done(&given);
-		return r;
+		*ret = given;
+		return;
 	}
-	ask_margay(d, "ADD", strbuf_str(&given.out), &done);
-	r = finish(&done);
-	if (has_failed_clean(&done)) {
-		ask_ipam(d, "DEL", FORGET_MS, &gone);
-		said_done(&gone);
+	if (note_given(d, strbuf_str(&given.out), &err) < 0) {
+		*ret = (struct said){.out = STRBUF_INIT};
+		say(ret, d->conf->version, CNI_E_AGAIN, &err);
+		give_back(d);
+	} else {
+		ask_margay(d, "ADD", strbuf_str(&given.out), ret);
+		if (has_failed_clean(ret))
+			give_back(d);
 	}
 	said_done(&given);
-	said_done(&done);
-	return r;
+}
+
+/* A repeated one has what the first was given, and keeps it when it fails: the pod may live. */
+static void add(const struct delegation *d, struct said *ret)
+{
+	auto_(given) struct given *g = NULL;
+	struct err err = ERR_INIT;
+	int r = recall_given(d, &g, &err);
+
+	if (r < 0) {
+		*ret = (struct said){.out = STRBUF_INIT};
+		say(ret, d->conf->version, CNI_E_AGAIN, &err);
+	} else if (g) {
+		ask_margay(d, "ADD", g->result, ret);
+	} else {
+		add_new(d, ret);
+	}
 }
 
 /* Ours first, and the other's only after its success: an address that something here uses is not to be free. */
-static int both(const struct delegation *d, const char *verb)
+static void both(const struct delegation *d, const char *verb, struct said *ret)
 {
-	struct said s;
-	int r;
+	ask_margay(d, verb, "{}", ret);
+	if (ret->exit_code != 0)
+		return;
+	said_done(ret);
+	ask_ipam(d, verb, IPAM_MS, ret);
+}
 
-	ask_margay(d, verb, "{}", &s);
-	if (s.exit_code == 0) {
-		said_done(&s);
-		ask_ipam(d, verb, IPAM_MS, &s);
+/* CNI_ARGS as ADD had them, by which the endpoint and the device have their names: a runtime need not repeat them. */
+static void del(const struct delegation *d, struct said *ret)
+{
+	auto_(given) struct given *g = NULL;
+	struct err err = ERR_INIT;
+
+	if (recall_given(d, &g, NULL) == 0 && g && g->args[0] != '\0')
+		setenv("CNI_ARGS", g->args, 1);
+	ask_margay(d, "DEL", "{}", ret);
+	if (ret->exit_code != 0)
+		return;
+	said_done(ret);
+	if (forget_given(d, &err) < 0) {
+		*ret = (struct said){.out = STRBUF_INIT};
+		say(ret, d->conf->version, CNI_E_AGAIN, &err);
+	} else {
+		ask_ipam(d, "DEL", IPAM_MS, ret);
 	}
-	r = finish(&s);
-	said_done(&s);
-	return r;
 }
 
 int delegate_run(const struct cni_request *rq, const char *verb)
 {
 	struct delegation d = {.rq = rq};
-	json_t *conf = json_loadb(rq->conf, rq->conf_len, 0, NULL);
-	const char *type =
-		json_string_value(json_object_get(json_object_get(conf, "ipam"), "type"));
-	const char *version = json_string_value(json_object_get(conf, "cniVersion"));
-	int r;
+	struct err err = ERR_INIT;
+	struct cni_conf *conf = NULL;
+	struct said s = {.out = STRBUF_INIT};
+	int r = cni_conf_parse(rq->conf, rq->conf_len, false, &conf, &err);
 
-	d.type = mem_strdup(type ?: "");
-	d.version = CNI_1_1_0;
-	if (version)
-		(void)cni_version_parse(version, &d.version, NULL);
-	r = strcmp(verb, "ADD") == 0 ? add(&d) : both(&d, verb);
-	free(d.type);
-	json_decref(conf);
+	d.conf = conf;
+	if (r != 0)
+		say(&s, CNI_1_1_0, r, &err);
+	else if (strcmp(verb, "ADD") == 0)
+		add(&d, &s);
+	else if (strcmp(verb, "DEL") == 0)
+		del(&d, &s);
+	else
+		both(&d, verb, &s);
+	r = finish(&s);
+	said_done(&s);
+	cni_conf_free(conf);
 	return r;
 }

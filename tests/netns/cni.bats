@@ -14,7 +14,8 @@ setup_file() {
 }
 
 setup() {
-	export DB="$BATS_TEST_TMPDIR/db" CNI_PATH=/nowhere MARGAY_RUN_DIR="$BATS_TEST_TMPDIR/run"
+	export DB="$BATS_TEST_TMPDIR/db" CNI_PATH=/nowhere MARGAY_RUN_DIR="$BATS_TEST_TMPDIR/run" \
+		MARGAY_CNI_STATE_DIR="$BATS_TEST_TMPDIR/state"
 	conf >"$BATS_TEST_TMPDIR/conf"
 	make_store "$DB"
 	put /calico/resources/v3/projectcalico.org/ippools/p \
@@ -1341,9 +1342,10 @@ asked() {
 		jq -e --arg a "$a/32" '.spec.ipNetworks == [$a, "fd99::2/128"]'
 	[ "$(count /calico/ipam/v2/handle/)" = 0 ]
 	[ -e "$dir/net/$a" ]
-	# Which host-local refuses: the address stays the pod's.
-	run ! cni ADD a
+	# Which host-local would refuse.
+	[ "$(cni ADD a)" = "$result" ]
 	[ -e "$dir/net/$a" ]
+	[ "$(find "$dir/net" -name '10.*' | wc -l)" = 2 ]
 	reaches host "$a"
 	jq --argjson prev "$result" '.prevResult = $prev' "$CONF" >"$BATS_TEST_TMPDIR/prev"
 	CONF=$BATS_TEST_TMPDIR/prev cni CHECK a
@@ -1482,6 +1484,36 @@ asked() {
 	cni DEL a
 	[ "$(asked one)" = "ADD DEL ADD DEL " ]
 	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+}
+
+@test "a repeated ADD has what another IPAM plugin gave, which is not asked again, and keeps it when it fails" {
+	local key=/calico/resources/v3/projectcalico.org/workloadendpoints/ns/node--1-k8s-a-eth0
+
+	plugin one <<-'S'
+		[ "$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"10.99.0.7/24"}]}'
+	S
+	delegating one
+	pod a
+	result=$(cni ADD a)
+	[ "$(cni ADD a)" = "$result" ]
+	[ "$(asked one)" = "ADD " ]
+	sqlite3 "$DB" "CREATE TRIGGER t BEFORE UPDATE ON kv WHEN new.key = '$key' AND new.value IS NOT NULL
+		BEGIN SELECT RAISE(ABORT, 'no'); END"
+	run ! cni ADD a
+	sqlite3 "$DB" "DROP TRIGGER t"
+	[ "$(asked one)" = "ADD " ]
+	value $key | jq -e '.spec.ipNetworks == ["10.99.0.7/32"]'
+	[ "$(cni ADD a)" = "$result" ]
+	reaches host 10.99.0.7
+	# A runtime need not say again whose it is.
+	CNI_ARGS='' NETNS='' cni DEL a
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	[ "$(asked one)" = "ADD DEL " ]
+	cni ADD a
+	[ "$(asked one)" = "ADD DEL ADD " ]
+	cni DEL a
+	[ -z "$(ls "$MARGAY_CNI_STATE_DIR/given")" ]
 }
 
 # bats test_tags=served
