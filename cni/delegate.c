@@ -30,7 +30,7 @@
  * longer than it takes to say itself that nobody answered: what is ended in the middle leaves more behind.
  * With the DEL after a failure that is 100 s, and a kubelet waits for a sandbox for longer than these.
  */
-enum { IPAM_MS = 30000, MARGAY_MS = (PIPE_TIMEOUT_S + 5) * 1000, FORGET_MS = 5000 };
+enum { IPAM_MS = 30000, MARGAY_MS = (PIPE_TIMEOUT_S + 5) * 1000, FORGET_MS = 5000, GC_MS = 60000 };
 
 extern char **environ;
 
@@ -369,6 +369,82 @@ static void del(const struct delegation *d, struct said *ret)
 	}
 }
 
+static bool is_valid(const struct cni_conf *conf, const struct given *g)
+{
+	const struct cni_attachment *a;
+
+	vec_for_each (&conf->attachments, a)
+		if (strcmp(a->container_id, g->container_id) == 0 &&
+			strcmp(a->ifname, g->ifname) == 0)
+			return true;
+	return false;
+}
+
+/* As the runtime's DEL, which has never come. */
+static void del_gone(const struct delegation *d, const struct given *g, struct said *ret)
+{
+	setenv("CNI_CONTAINERID", g->container_id, 1);
+	setenv("CNI_IFNAME", g->ifname, 1);
+	unsetenv("CNI_ARGS");
+	unsetenv("CNI_NETNS");
+	del(d, ret);
+	unsetenv("CNI_CONTAINERID");
+	unsetenv("CNI_IFNAME");
+	unsetenv("CNI_ARGS");
+}
+
+static void del_all_gone(const struct delegation *d, const struct given_list *l, struct said *ret)
+{
+	int64_t deadline_ms = clock_mono_ms() + GC_MS;
+	struct err err = ERR_INIT;
+	struct given **g;
+
+	vec_for_each (&l->v, g) {
+		struct said s;
+
+		if (is_valid(d->conf, *g))
+			continue;
+		if (clock_mono_ms() < deadline_ms) {
+			del_gone(d, *g, &s);
+		} else {
+			err_set(&err, -ETIMEDOUT,
+				"GC: not all attachments that are gone could be deleted within %d s: run it again",
+				GC_MS / 1000);
+			s = (struct said){.out = STRBUF_INIT};
+			say(&s, d->conf->version, CNI_E_AGAIN, &err);
+		}
+		if (ret->exit_code == 0) {
+			said_done(ret);
+			*ret = s;
+		} else {
+			said_done(&s);
+		}
+	}
+}
+
+/*
+ * Attachments that the runtime does not have any more are deleted one by one, before the other plugin frees what
+ * they have: their endpoints and devices would have it still.
+ */
+static void gc(const struct delegation *d, struct said *ret)
+{
+	struct given_list l = {0};
+	struct err err = ERR_INIT;
+
+	ask_margay(d, "GC", "{}", ret);
+	if (ret->exit_code != 0)
+		return;
+	if (given_list(d->conf->name, &l, &err) < 0)
+		say(ret, d->conf->version, CNI_E_AGAIN, &err);
+	else
+		del_all_gone(d, &l, ret);
+	given_list_done(&l);
+	if (ret->exit_code != 0)
+		return;
+	said_done(ret);
+	ask_ipam(d, "GC", IPAM_MS, ret);
+}
+
 int delegate_run(const struct cni_request *rq, const char *verb)
 {
 	struct delegation d = {.rq = rq};
@@ -384,6 +460,8 @@ int delegate_run(const struct cni_request *rq, const char *verb)
 		add(&d, &s);
 	else if (strcmp(verb, "DEL") == 0)
 		del(&d, &s);
+	else if (strcmp(verb, "GC") == 0)
+		gc(&d, &s);
 	else
 		both(&d, verb, &s);
 	r = finish(&s);

@@ -1516,6 +1516,42 @@ asked() {
 	[ -z "$(ls "$MARGAY_CNI_STATE_DIR/given")" ]
 }
 
+@test "GC deletes what has another IPAM plugin's address, of its own network, before that is asked" {
+	plugin one <<-S
+		ip -j link show up type veth | jq "map(select(.ifname)) | length" >>"$BATS_TEST_TMPDIR/one.log"
+		[ "\$CNI_COMMAND" != ADD ] || echo '{"cniVersion":"1.1.0","ips":[{"address":"10.99.0.'\${CNI_CONTAINERID#c-}'/24"}]}'
+	S
+	delegating one '{}' 1.1.0
+	for p in 1 2 3; do
+		pod $p
+		cni ADD $p
+	done
+	# of another network, and of no other plugin
+	pod 4
+	jq '.name = "net2"' "$CONF" >"$BATS_TEST_TMPDIR/net2"
+	CONF=$BATS_TEST_TMPDIR/net2 cni ADD 4
+	pod own
+	conf 1.1.0 >"$BATS_TEST_TMPDIR/own"
+	CONF=$BATS_TEST_TMPDIR/own cni ADD own
+	ip netns del 3
+	rm "$BATS_TEST_TMPDIR/one.log"
+	jq '."cni.dev/valid-attachments" = [{containerID: "c-1", ifname: "eth0"}, {containerID: "c-own", ifname: "eth0"}]' \
+		"$CONF" >"$BATS_TEST_TMPDIR/gc"
+	CONF=$BATS_TEST_TMPDIR/gc cni GC -
+	settle
+	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 3 ]
+	run ! ip -n 2 link show eth0
+	for p in 1 4; do
+		reaches host 10.99.0.$p
+	done
+	reaches host "$(address own)"
+	[ "$(grep -c DEL "$BATS_TEST_TMPDIR/one.log")" = 2 ]
+	[ "$(tail -n 2 "$BATS_TEST_TMPDIR/one.log" | head -n 1)" = GC ]
+	[ "$(tail -n 1 "$BATS_TEST_TMPDIR/one.log")" = 3 ]
+	CONF=$BATS_TEST_TMPDIR/gc cni GC -
+	[ "$(grep -c DEL "$BATS_TEST_TMPDIR/one.log")" = 2 ]
+}
+
 # bats test_tags=served
 @test "an address of another IPAM plugin does not go back when a server dies over its ADD: DEL cleans up" {
 	plugin one <<-'S'
