@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #define LOG_MODULE "cni"
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -345,11 +346,23 @@ static void add_ips(struct cni_result *res, const struct assigned *a, int interf
 {
 	for (size_t i = 0; i < a->n; i++) {
 		struct cni_ip ip = {.address = prefix_host(&a->ips[i]), .interface = interface};
-		struct cni_route route = {.dst = ip.address};
 
 		vec_push(&res->ips, ip);
-		vec_push(&res->routes, route);
 	}
+}
+
+/* As Calico: another IPAM plugin's as it says them, else one for each address. */
+static void add_routes(
+	struct cni_result *res, const struct cni_result *given, const struct assigned *a)
+{
+	const struct cni_route *rt;
+
+	if (given)
+		vec_for_each (&given->routes, rt)
+			vec_push(&res->routes, *rt);
+	else
+		for (size_t i = 0; i < a->n; i++)
+			vec_push(&res->routes, (struct cni_route){.dst = prefix_host(&a->ips[i])});
 }
 
 static void print_result(
@@ -364,6 +377,8 @@ static void print_result(
 	vec_push(&res->interfaces, host);
 	vec_push(&res->interfaces, pod);
 	add_ips(res, a, 1);
+	add_routes(res, c->given, a);
+	res->dns = c->given ? json_incref(c->given->dns) : NULL;
 	cni_result_print(res, c->conf->version, out);
 	cni_result_free(res);
 }
@@ -425,6 +440,7 @@ int call_ipam_add(struct call *c, struct strbuf *out, struct err *err)
 		return r;
 	res = cni_result_new();
 	add_ips(res, &a, -1);
+	add_routes(res, NULL, &a);
 	cni_result_print(res, c->conf->version, out);
 	cni_result_free(res);
 	return 0;

@@ -52,6 +52,7 @@ void cni_result_free(struct cni_result *r)
 	vec_done(&r->interfaces);
 	vec_done(&r->ips);
 	vec_done(&r->routes);
+	json_decref(r->dns);
 	free(r);
 }
 
@@ -126,12 +127,30 @@ static int decode_route(struct cni_result *r, size_t i, const json_t *j, struct 
 	return 0;
 }
 
+static int decode_routes(struct cni_result *r, const json_t *routes, struct err *err)
+{
+	const json_t *e;
+	size_t i;
+
+	if (json_array_size(routes) > MAX_ROUTES) {
+		err_set(err, -EINVAL, "prevResult: more than %d routes", MAX_ROUTES);
+		return CNI_E_CONF;
+	}
+	json_array_foreach (routes, i, e) {
+		int rc = decode_route(r, i, e, err);
+
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
 int cni_result_decode(const struct json_t *j, struct cni_result **ret, struct err *err)
 {
 	auto_(cni_result) struct cni_result *r = cni_result_new();
 	const json_t *interfaces = json_object_get(j, "interfaces");
 	const json_t *ips = json_object_get(j, "ips");
-	const json_t *routes = json_object_get(j, "routes");
+	const json_t *dns = json_object_get(j, "dns");
 	const json_t *e;
 	size_t i;
 	int rc;
@@ -140,10 +159,9 @@ int cni_result_decode(const struct json_t *j, struct cni_result **ret, struct er
 		err_set(err, -EINVAL, "prevResult: want an object");
 		return CNI_E_CONF;
 	}
-	if (json_array_size(interfaces) > MAX_INTERFACES || json_array_size(ips) > MAX_IPS ||
-		json_array_size(routes) > MAX_ROUTES) {
-		err_set(err, -EINVAL, "prevResult: more than %d interfaces, %d ips or %d routes",
-			MAX_INTERFACES, MAX_IPS, MAX_ROUTES);
+	if (json_array_size(interfaces) > MAX_INTERFACES || json_array_size(ips) > MAX_IPS) {
+		err_set(err, -EINVAL, "prevResult: more than %d interfaces or %d ips",
+			MAX_INTERFACES, MAX_IPS);
 		return CNI_E_CONF;
 	}
 	json_array_foreach (interfaces, i, e) {
@@ -166,15 +184,16 @@ int cni_result_decode(const struct json_t *j, struct cni_result **ret, struct er
 		e = json_object_get(j, key);
 		if (!json_is_object(e))
 			continue;
-		rc = decode_ip(r, key, e, "ip", err);
+		rc = decode_ip(r, key, e, "ip", err)
+			     ?: decode_routes(r, json_object_get(e, "routes"), err);
 		if (rc != 0)
 			return rc;
 	}
-	json_array_foreach (routes, i, e) {
-		rc = decode_route(r, i, e, err);
-		if (rc != 0)
-			return rc;
-	}
+	rc = decode_routes(r, json_object_get(j, "routes"), err);
+	if (rc != 0)
+		return rc;
+	if (json_is_object(dns))
+		r->dns = json_incref((json_t *)(uintptr_t)dns);
 	*ret = take_ptr(r);
 	return 0;
 }
@@ -230,7 +249,7 @@ static void print_legacy(const struct cni_result *r, enum cni_version v, struct 
 		json_object_set_new(j, "routes", encode_routes(r, ip->address.addr.family));
 		json_object_set_new(top, v4 ? "ip4" : "ip6", j);
 	}
-	json_object_set_new(top, "dns", json_object());
+	json_object_set_new(top, "dns", r->dns ? json_incref(r->dns) : json_object());
 	json_print(top, out);
 }
 
@@ -285,7 +304,7 @@ void cni_result_print(const struct cni_result *r, enum cni_version v, struct str
 	json_object_set_new(top, "ips", ips);
 	if (r->routes.n > 0)
 		json_object_set_new(top, "routes", encode_routes(r, IP_NONE));
-	json_object_set_new(top, "dns", json_object());
+	json_object_set_new(top, "dns", r->dns ? json_incref(r->dns) : json_object());
 	json_print(top, out);
 }
 

@@ -74,6 +74,7 @@ struct cni_result {
 	VEC(struct cni_interface) interfaces;
 	VEC(struct cni_ip) ips;
 	VEC(struct cni_route) routes;
+	struct json_t *dns; /* an object, as it was said; NULL: empty */
 };
 
 struct cni_result *cni_result_new(void);

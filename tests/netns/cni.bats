@@ -1363,6 +1363,27 @@ asked() {
 	[ -z "$(find "$dir/net" -name "10.*")" ]
 }
 
+@test "the result has the routes and the dns that another IPAM plugin says" {
+	delegating static '{"addresses":[{"address":"10.99.0.9/24","gateway":"10.99.0.1"}],
+		"routes":[{"dst":"10.0.0.0/8"},{"dst":"192.0.2.0/24","gw":"10.99.0.1"}],
+		"dns":{"nameservers":["192.0.2.53"],"search":["x.test"]}}'
+	export CNI_ARGS=''
+	pod a
+	cni ADD a >"$BATS_TEST_TMPDIR/result"
+	jq -e '.ips == [{interface: 1, address: "10.99.0.9/32"}]
+		and .routes == [{dst: "10.0.0.0/8"}, {dst: "192.0.2.0/24", gw: "10.99.0.1"}]
+		and .dns == {nameservers: ["192.0.2.53"], search: ["x.test"]}' "$BATS_TEST_TMPDIR/result"
+	# In the pod all gateways are the host.
+	ip -n a -j route show | jq -e 'map(select(.gateway)) | map([.dst, .gateway])
+		== [["10.0.0.0/8", "169.254.1.1"], ["192.0.2.0/24", "169.254.1.1"]]'
+	[ "$(cni ADD a)" = "$(cat "$BATS_TEST_TMPDIR/result")" ]
+	cni DEL a
+	delegating static '{"addresses":[{"address":"10.99.0.9/24"}],"routes":[{"dst":"0.0.0.0/0"}]}' 0.2.0
+	cni ADD a >"$BATS_TEST_TMPDIR/result"
+	jq -e '.ip4 == {ip: "10.99.0.9/32", routes: [{dst: "0.0.0.0/0"}]} and .dns == {}' "$BATS_TEST_TMPDIR/result"
+	cni DEL a
+}
+
 @test "an IPAM plugin that is not there, fails, talks too much, or gives what makes no sense" {
 	pod a
 	delegating nobody
