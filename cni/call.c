@@ -24,6 +24,7 @@
 #include "cni/home.h"
 #include "cni/logfile.h"
 #include "cni/result.h"
+#include "cni/turn.h"
 #include "ipam/alloc.h"
 #include "ipam/run.h"
 #include "kern/rt.h"
@@ -234,6 +235,15 @@ static void set_log_level(const char *text)
 		log_set_level(level);
 }
 
+/* That of the plugin, which may have waited until somebody had time for it. */
+static int64_t deadline_of(const struct cni_request *rq)
+{
+	int64_t now = clock_mono_ms();
+
+	return (rq->started_ms > 0 && rq->started_ms < now ? rq->started_ms : now) +
+	       CALL_TIMEOUT_MS;
+}
+
 int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
 	struct err *err)
 {
@@ -243,7 +253,7 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	const struct cni_home *home = ctx_home(ctx);
 	int r;
 
-	*c = (struct call){.rq = rq, .ctx = ctx, .deadline_ms = clock_mono_ms() + CALL_TIMEOUT_MS};
+	*c = (struct call){.rq = rq, .ctx = ctx, .deadline_ms = deadline_of(rq)};
 	/* Only CHECK compares with it, and what a runtime kept badly must not keep a pod from its DEL. */
 	r = cni_conf_parse(rq->conf, rq->conf_len, is_check, &c->conf, err);
 	if (r == 0) {
@@ -297,6 +307,7 @@ void call_set_pod(struct call *c, const char *namespace, const char *pod)
 
 void call_done(struct call *c)
 {
+	turn_end(c);
 	rt_close(c->pod);
 	cni_result_free(c->given);
 	cni_conf_free(c->conf);
@@ -356,7 +367,7 @@ int call_txn(struct call *c, call_txn_fn *fn, void *arg, struct err *err)
 		code = fn(c, arg, err);
 		r = store_txn_end_wait(c->st, c->deadline_ms, code == 0 ? err : NULL);
 	} while ((r == -ESTALE || r == -ETIMEDOUT) && clock_mono_ms() < c->deadline_ms);
-	c->unsure |= r < 0;
+	c->unsure |= r == -ETIMEDOUT;
 	return code == 0 && r < 0 ? call_store_code(r) : code;
 }
 
@@ -397,6 +408,7 @@ int call_ipam(struct call *c, struct ipam_request *rq, int *ret_errno, struct er
 	case -ENOSPC:
 	case -ENOENT:
 	case -EEXIST:
+	case -EPERM:
 		err_wrap(err, *ret_errno, "%s", store_name(c->st));
 		return CNI_E_NO_ADDRESS;
 	default:

@@ -3,6 +3,7 @@
 #include "cni/cni.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,11 +19,13 @@
 #include "cni/journal.h"
 #include "cni/logfile.h"
 #include "cni/pipe.h"
+#include "cni/turn.h"
 #include "kern/rt.h"
 #include "store/store.h"
 
 struct cni_ctx {
 	const struct cni_home *home;
+	int turns_fd;
 	struct store *st;
 	struct store_conf store_conf; /* of st */
 	struct rt *host;
@@ -35,6 +38,9 @@ struct cni_ctx *cni_ctx_new(const struct cni_home *home)
 	struct cni_ctx *ctx = mem_new(struct cni_ctx);
 
 	ctx->home = home;
+	ctx->turns_fd = home ? open(home->turns_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
+	if (home && ctx->turns_fd < 0)
+		log_error("%s: %s", home->turns_path, strerror(errno));
 	return ctx;
 }
 
@@ -53,6 +59,8 @@ void cni_ctx_free(struct cni_ctx *ctx)
 	store_conf_done(&ctx->checked);
 	rt_close(ctx->host);
 	journal_close(ctx->journal);
+	if (ctx->turns_fd >= 0)
+		close(ctx->turns_fd);
 	free(ctx);
 }
 
@@ -118,6 +126,11 @@ int ctx_journal(
 	return r == -ENOENT && !ctx->home ? 0 : r;
 }
 
+int ctx_turns(const struct cni_ctx *ctx)
+{
+	return ctx->turns_fd;
+}
+
 int ctx_host(struct cni_ctx *ctx, struct rt **ret, struct err *err)
 {
 	int r = ctx->host ? 0 : rt_open(&ctx->host, err);
@@ -178,6 +191,8 @@ static int run(struct cni_ctx *ctx, const struct cni_request *rq, const char *ve
 		return CNI_E_ENV;
 	}
 	r = call_init(&c, ctx, rq, verb, err);
+	if (r == 0 && c.handle)
+		r = turn_take(&c, err);
 	if (r == 0)
 		r = run_verb(&c, verb, out, err);
 	*ret_unsure = c.unsure;

@@ -32,6 +32,8 @@ struct cni_request {
 	int ipv6_fd;		       /* likewise; -1 where the kernel has no IPv6 */
 	int netns_errno;	       /* why there are none, or no socket */
 	bool netns_is_own;	       /* there are none, as CNI_NETNS is the host's namespace */
+	int peer_fd;		       /* the plugin's end; -1: this process is it */
+	int64_t started_ms;	       /* CLOCK_MONOTONIC, when it began; 0: now */
 	const struct pod_source *pods; /* who has them in memory (cni/pod.h); NULL: nobody */
 };
 
@@ -46,9 +48,11 @@ struct cni_reply {
 struct cni_home {
 	const char *node;
 	struct store_conf store;
-	const char *state_dir; /* of the journal */
-	int reap_fd;	       /* an eventfd: written to when a link is to be reaped (reaper.h) */
+	const char *state_dir;	/* of the journal */
+	const char *turns_path; /* of the file by which verbs take turns */
+	int reap_fd;		/* an eventfd: written to when a link is to be reaped (reaper.h) */
 	int state_fd; /* one that is written to when shared->keeper has changed; it does not block */
+	int keeper_fd; /* likewise, when shared->pool_changes has */
 	struct cni_shared *shared;
 };
 

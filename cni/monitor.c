@@ -3,11 +3,13 @@
 #include "cni/monitor.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cni/changes.h"
 #include "cni/cni.h"
 #include "cni/shared.h"
 #include "cni/snapshot.h"
@@ -82,6 +84,7 @@ _Noreturn void monitor_run(const struct cni_home *home, const struct common_para
 	struct err err = ERR_INIT;
 	struct store_conf conf = home->store;
 	struct snapshot *snapshot = NULL;
+	struct changes *changes = NULL;
 	struct store *st = NULL;
 	struct loop_fd *state;
 	struct http *http = NULL;
@@ -92,9 +95,11 @@ _Noreturn void monitor_run(const struct cni_home *home, const struct common_para
 	show_keeper(&m);
 	state = loop_fd_new(loop_base(loop), home->state_fd, LOOP_READ, show_keeper, &m);
 	conf.own_node = home->node;
-	if (n_fds > 0 && fds[0] >= 0)
+	if (strcmp(store_conf_type(&conf), "sqlite") != 0)
 		r = store_open(&conf, loop_base(loop), &st, &err);
 	if (r == 0 && st)
+		changes = changes_new(st, home);
+	if (r == 0 && st && n_fds > 0 && fds[0] >= 0)
 		snapshot = snapshot_new(st, fds, n_fds);
 	if (r == 0)
 		r = common_params_serve(common, loop_base(loop), health, metrics, &http, &err);
@@ -105,6 +110,7 @@ _Noreturn void monitor_run(const struct cni_home *home, const struct common_para
 	(void)loop_run(loop);
 	loop_fd_free(state);
 	snapshot_free(snapshot);
+	changes_free(changes);
 	if (st)
 		store_close(st);
 	http_free(http);

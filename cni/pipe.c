@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "layout.h"
@@ -60,18 +61,36 @@ static const char *socket_path(void)
 	return path;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Until PIPE_TIMEOUT_S after the beginning, however it went until here. */
+static void set_timeout(int s, int64_t started_ms)
+{
+	int64_t left = started_ms + PIPE_TIMEOUT_S * 1000 - now_ms();
+	struct timeval t = {.tv_sec = 1};
+
+	if (left > 1000)
+		t = (struct timeval){.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
+	(void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
+	(void)setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
+}
+
 /* A connection, or -1 with errno. */
-static int connect_server(void)
+static int connect_server(int64_t started_ms)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	const struct timeval timeout = {.tv_sec = PIPE_TIMEOUT_S};
 	int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), e;
 
 	if (s < 0)
 		return -1;
 	memcpy(a.sun_path, socket_path(), sizeof(a.sun_path));
-	(void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-	(void)setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+	set_timeout(s, started_ms);
 	if (connect(s, (struct sockaddr *)&a, sizeof(a)) == 0)
 		return s;
 	e = errno;
@@ -299,10 +318,11 @@ static int print_answer(int s, const struct pipe_answer *a)
 	return a->exit_code;
 }
 
-static int run(int s, const char *verb)
+static int run(int s, const char *verb, int64_t started_ms)
 {
 	static char env[PIPE_ENV_MAX];
-	struct pipe_request rq = {.magic = PIPE_MAGIC, .version = PIPE_VERSION};
+	struct pipe_request rq = {
+		.magic = PIPE_MAGIC, .version = PIPE_VERSION, .started_ms = started_ms};
 	int fds[PIPE_N_FDS] = {-1, -1, -1, -1}, self = -1;
 	const char *netns = getenv("CNI_NETNS");
 	size_t len = strlen(self_name), env_len = read_env(env, sizeof(env)), conf_len = 0;
@@ -321,9 +341,11 @@ static int run(int s, const char *verb)
 		self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 		open_netns(netns, self, &rq, fds);
 	}
+	set_timeout(s, rq.started_ms);
 	/* Who refuses does not wait for the rest, and his answer is there to be read. */
 	if (send_request(s, &rq, env, fds) < 0 && errno != EPIPE)
 		return lost(-1);
+	set_timeout(s, rq.started_ms);
 	n = receive(s, &a, sizeof(a));
 	if (n != (ssize_t)sizeof(a) || a.magic != PIPE_MAGIC)
 		return lost(n < 0 ? n : 0);
@@ -357,6 +379,7 @@ int main(int argc, char **argv)
 {
 	const char *verb = getenv("CNI_COMMAND");
 	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+	const int64_t started_ms = now_ms();
 	int s;
 
 	self_name = slash ? slash + 1 : argc > 0 ? argv[0] : "margay";
@@ -367,9 +390,9 @@ int main(int argc, char **argv)
 	if (!verb)
 		return about(argc > 1 ? argv[1] : NULL);
 	signal(SIGPIPE, SIG_IGN);
-	s = connect_server();
+	s = connect_server(started_ms);
 	if (s >= 0)
-		return run(s, verb);
+		return run(s, verb, started_ms);
 	if (errno == EAGAIN)
 		return lost(-1);
 	return run_self(0);

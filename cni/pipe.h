@@ -19,7 +19,7 @@
 /* In the environment of the margay-cni that the plugin becomes: where the plugin is. */
 #define PIPE_SELF "CNI_MARGAY_PLUGIN"
 #define PIPE_MAGIC 0x6d726779u
-#define PIPE_VERSION 1
+#define PIPE_VERSION 2
 #define PIPE_PACKET_MAX 65536
 #define PIPE_ENV_MAX 32768		  /* bytes of environment */
 #define PIPE_CONF_MAX (1024 * 1024)	  /* bytes of configuration */
@@ -47,7 +47,10 @@ struct pipe_request {
 	uint32_t fds;	      /* 1 << enum pipe_fd for each that comes along */
 	int32_t netns_errno;  /* why others do not */
 	uint32_t env_len, conf_len;
+	int64_t started_ms; /* CLOCK_MONOTONIC: when PIPE_TIMEOUT_S began */
 };
+
+#define PIPE_HEAD 8 /* bytes of a request by which any version is known: magic and version */
 
 enum pipe_kind {
 	PIPE_DONE,     /* exit with exit_code */

@@ -132,7 +132,8 @@ static int run(const struct cni_request *rq)
 
 int run_main(int argc, char **argv)
 {
-	struct cni_request rq = {.netns_fd = -1, .nl_fd = -1, .ipv4_fd = -1, .ipv6_fd = -1};
+	struct cni_request rq = {
+		.netns_fd = -1, .nl_fd = -1, .ipv4_fd = -1, .ipv6_fd = -1, .peer_fd = -1};
 	const char *verb = getenv("CNI_COMMAND"), *netns = getenv("CNI_NETNS");
 	const char *self = argc > 1 ? argv[1] : "margay";
 	struct err err = ERR_INIT;

@@ -114,6 +114,11 @@ static bool is_kube(const struct server *s)
 	return strcmp(store_conf_type(&s->home.store), "kubernetes") == 0;
 }
 
+static bool is_sqlite(const struct server *s)
+{
+	return strcmp(store_conf_type(&s->home.store), "sqlite") == 0;
+}
+
 /* One server at a time: a second one waits, as when it is to take over. */
 static int lock(struct server *s, struct err *err)
 {
@@ -311,7 +316,8 @@ static int serve(struct server *s, struct err *err)
 		return r;
 	s->home.reap_fd = eventfd(0, EFD_CLOEXEC);
 	s->home.state_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->home.reap_fd < 0 || s->home.state_fd < 0)
+	s->home.keeper_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->home.reap_fd < 0 || s->home.state_fd < 0 || s->home.keeper_fd < 0)
 		return err_sys(err, -errno, "an eventfd");
 	s->home.shared = mmap(NULL, sizeof(struct cni_shared), PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -321,10 +327,10 @@ static int serve(struct server *s, struct err *err)
 	if (r < 0)
 		return r;
 	s->children[s->n_children++].role = REAPER;
-	if (common.health_enabled || common.metrics_enabled || is_kube(s))
+	if (common.health_enabled || common.metrics_enabled || !is_sqlite(s))
 		s->children[s->n_children++].role = MONITOR;
 	/* A datastore of this machine is there whenever a verb is. */
-	if (strcmp(store_conf_type(&s->home.store), "sqlite") == 0)
+	if (is_sqlite(s))
 		s->home.shared->keeper = KEEPER_WELL;
 	else
 		s->children[s->n_children++].role = KEEPER;
@@ -343,7 +349,7 @@ int serve_main(int argc, char **argv)
 		.about = "Runs what the CNI plugin of this node is asked to."};
 	struct server s = {.lock_fd = -1, .listener = -1};
 	struct err err = ERR_INIT;
-	auto_free char *nodename = NULL;
+	auto_free char *nodename = NULL, *turns_path = NULL;
 	int r;
 
 	store_params_add(&ps, &store_conf);
@@ -357,6 +363,8 @@ int serve_main(int argc, char **argv)
 	s.home.node = nodename;
 	s.home.store = store_conf;
 	s.home.state_dir = state_dir;
+	turns_path = mem_printf("%s/cni.turns", common.run_dir);
+	s.home.turns_path = turns_path;
 	r = node_check_name(nodename, common.nodename_file, &err);
 	if (r == 0)
 		r = serve(&s, &err);

@@ -24,6 +24,8 @@ struct cni_shared {
 	uint64_t freed_garbage; /* addresses of pods whose DEL never came */
 	int64_t waiting;	/* operations of the journal */
 	int64_t free4, free6;	/* addresses of the reserve */
+	uint64_t pool_changes;	/* of pools and reservations, that were seen */
+	uint32_t looked; /* since its start the server has looked at what it holds, or could not */
 	enum keeper_state keeper;
 };
 

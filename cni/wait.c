@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "cni/call.h"
+#include "cni/turn.h"
 #include "svc/httpc.h"
 
 enum { GATES_MS = 30000, GATE_TURN_MS = 1000, GATE_ANSWER_MS = 5000, GATE_BYTES = 1024 * 1024 };
@@ -50,7 +51,8 @@ static void on_answer(void *arg, const struct httpc_res *res)
 	event_base_loopbreak(g->base);
 }
 
-static int wait_gate(struct gate *g, struct httpc *http, const char *url, int64_t deadline_ms)
+static int wait_gate(const struct call *c, struct gate *g, struct httpc *http, const char *url,
+	int64_t deadline_ms)
 {
 	const struct httpc_req req = {.url = url,
 		.max_bytes = GATE_BYTES,
@@ -62,7 +64,8 @@ static int wait_gate(struct gate *g, struct httpc *http, const char *url, int64_
 	for (g->open = false; !g->open;) {
 		httpc_start(http, &req);
 		event_base_dispatch(g->base);
-		if (!g->open && clock_mono_ms() + GATE_TURN_MS >= deadline_ms)
+		if (!g->open &&
+			(clock_mono_ms() + GATE_TURN_MS >= deadline_ms || turn_check(c, NULL) != 0))
 			return -ETIMEDOUT;
 		if (!g->open)
 			poll(NULL, 0, GATE_TURN_MS);
@@ -85,7 +88,7 @@ int wait_ready(const struct call *c, struct err *err)
 		return CNI_E_AGAIN;
 	}
 	for (size_t i = 0; i < gates->n; i++) {
-		if (wait_gate(&g, http, gates->v[i], deadline_ms) == 0)
+		if (wait_gate(c, &g, http, gates->v[i], deadline_ms) == 0)
 			continue;
 		err_set(err, -ETIMEDOUT,
 			"netconf: readiness_gates[%zu]: %s: %s; want HTTP status 200 to 399 within %d s",
@@ -136,6 +139,8 @@ void wait_policy(const struct call *c)
 				path, c->conf->policy_setup_timeout_s);
 			return;
 		}
+		if (turn_check(c, NULL) != 0)
+			return;
 		/* The directory may come later than this, which is why a turn has an end. */
 		(void)inotify_add_watch(
 			fd, c->conf->endpoint_status_dir, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);

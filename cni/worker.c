@@ -124,13 +124,15 @@ static int receive_head(int s, struct asked *a, struct err *err)
 
 	if (n < 0)
 		return err_sys(err, -errno, "a plugin's request");
-	if ((size_t)n < sizeof(a->rq) || a->rq.magic != PIPE_MAGIC)
-		return err_set(err, -EPROTO, "a request of %zd bytes that is none", n);
+	if ((size_t)n < sizeof(a->rq))
+		a->rq.fds = 0;
 	take_fds(&m, a);
+	if ((size_t)n < PIPE_HEAD || a->rq.magic != PIPE_MAGIC)
+		return err_set(err, -EPROTO, "a request of %zd bytes that is none", n);
 	if (a->rq.version != PIPE_VERSION)
 		return 1;
-	if (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || a->rq.env_len != (size_t)n - sizeof(a->rq) ||
-		a->rq.conf_len > PIPE_CONF_MAX)
+	if ((size_t)n < sizeof(a->rq) || m.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ||
+		a->rq.env_len != (size_t)n - sizeof(a->rq) || a->rq.conf_len > PIPE_CONF_MAX)
 		return err_set(
 			err, -EPROTO, "a request of %zd bytes with lengths that are not its", n);
 	a->text[a->rq.env_len] = '\0';
@@ -201,8 +203,8 @@ static void split_env(struct asked *a, struct cni_request *rq)
 }
 
 /* Returns the verb, of a's text, or NULL. */
-static const char *run_verb(
-	struct cni_ctx *ctx, const struct pod_source *pods, struct asked *a, struct cni_reply *ret)
+static const char *run_verb(int s, struct cni_ctx *ctx, const struct pod_source *pods,
+	struct asked *a, struct cni_reply *ret)
 {
 	struct cni_request rq = {.ipam_only = a->rq.ipam_only,
 		.conf = a->conf,
@@ -213,6 +215,8 @@ static const char *run_verb(
 		.ipv6_fd = a->fds[PIPE_FD_IPV6],
 		.netns_errno = a->rq.netns_errno,
 		.netns_is_own = a->rq.netns_is_own,
+		.peer_fd = s,
+		.started_ms = a->rq.started_ms,
 		.pods = pods};
 
 	const char *verb = NULL;
@@ -254,7 +258,7 @@ static void serve_one(
 		r = receive_conf(s, a, &err);
 	if (r == 0) {
 		struct cni_reply reply;
-		const char *verb = run_verb(ctx, pods, a, &reply);
+		const char *verb = run_verb(s, ctx, pods, a, &reply);
 
 		/* The runtime may delete the namespace as soon as it has the answer. */
 		close_fds(a);
@@ -290,6 +294,8 @@ _Noreturn void worker_run(int listener, int pods_fd, const struct cni_home *home
 	const struct timeval timeout = {.tv_sec = PEER_TIMEOUT_S};
 	struct cni_ctx *ctx = cni_ctx_new(home);
 
+	/* An answer to the worker before is not this one's. */
+	mem_random(&client.n, sizeof(client.n));
 	signal(SIGTERM, on_term);
 	while (!stopping) {
 		auto_close int s = accept4(listener, NULL, NULL, SOCK_CLOEXEC);

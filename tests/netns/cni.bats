@@ -98,6 +98,13 @@ in_use() {
 		jq -s '[.[].allocations[] | select(. != null)] | length'
 }
 
+no_leftovers() {
+	settle
+	[ "$(in_use)" = 0 ]
+	[ -z "$(ip -j link show type veth | jq -r '.[].ifname')" ]
+	[ -z "$(sqlite3 "$DB" "SELECT key FROM kv WHERE key LIKE '%/workloadendpoints/%' AND value IS NOT NULL")" ]
+}
+
 pod() {
 	ip netns add "$1"
 	ip -n "$1" link set lo up
@@ -730,6 +737,52 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	wait "$!"
 }
 
+# bats test_tags=served
+@test "a plugin that is killed: its ADD does nothing more, and the pod's next verb waits for that" {
+	pod old
+	pod new
+	conf 1.0.0 ',"readiness_gates":["http://127.0.0.1:9/"]' >"$BATS_TEST_TMPDIR/gated"
+	export CNI_ARGS='K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p'
+	# It waits for its gate. SIGKILL takes the plugin alone, and the server goes on with the verb.
+	CNI_COMMAND=ADD CNI_CONTAINERID=s-old CNI_NETNS=/run/netns/old CNI_IFNAME=eth0 "$BIN/margay" \
+		<"$BATS_TEST_TMPDIR/gated" >/dev/null 2>&1 3>&- &
+	old=$!
+	sleep 0.5
+	kill -KILL "$old"
+	# The runtime deletes it, and makes the pod anew.
+	for verb in DEL ADD; do
+		[ $verb = DEL ] && id=s-old ns=old || id=s-new ns=new
+		CNI_COMMAND=$verb CNI_CONTAINERID=$id CNI_NETNS=/run/netns/$ns CNI_IFNAME=eth0 "$BIN/margay" \
+			<"$BATS_TEST_TMPDIR/conf" >/dev/null
+	done
+	grep 'the plugin has gone\|readiness_gates' "$BATS_TEST_TMPDIR/serve.log"
+	sleep 2
+	ip -n new link show eth0
+	run ! ip -n old link show eth0
+	CNI_COMMAND=CHECK CNI_CONTAINERID=s-new CNI_NETNS=/run/netns/new CNI_IFNAME=eth0 "$BIN/margay" \
+		<<<"$(jq --argjson r "$(CNI_COMMAND=ADD CNI_CONTAINERID=s-new CNI_NETNS=/run/netns/new CNI_IFNAME=eth0 \
+			"$BIN/margay" <"$BATS_TEST_TMPDIR/conf")" '.prevResult = $r' "$BATS_TEST_TMPDIR/conf")"
+	CNI_COMMAND=DEL CNI_CONTAINERID=s-new CNI_NETNS=/run/netns/new CNI_IFNAME=eth0 "$BIN/margay" <"$BATS_TEST_TMPDIR/conf"
+	no_leftovers
+}
+
+# bats test_tags=served
+@test "a plugin that is killed before anybody has time for its verb: there is none" {
+	local workers
+
+	pod a
+	workers=$(pgrep -P "$server" | tail -n 4)
+	for pid in $workers; do kill -STOP "$pid"; done
+	cni ADD a >/dev/null 2>&1 3>&- &
+	sleep 0.5
+	pkill -KILL -P "$!" margay || kill -KILL "$!"
+	wait "$!" || true
+	for pid in $workers; do kill -CONT "$pid"; done
+	sleep 0.5
+	grep -q 'the plugin has gone' "$BATS_TEST_TMPDIR/serve.log"
+	no_leftovers
+}
+
 @test "IPv6 beside IPv4" {
 	put /calico/resources/v3/projectcalico.org/ippools/six '{"spec":{"cidr":"fd00:10::/64","blockSize":122}}'
 	conf 1.0.0 '' ',"assign_ipv6":"true"' >"$BATS_TEST_TMPDIR/six"
@@ -1266,9 +1319,9 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		    except ConnectionResetError:
 		        return b""
 
-		def request(version=1, fds=0, env=b"", conf=0, env_len=None):
-		    return struct.pack("=IHBBIiII", 0x6d726779, version, 0, 0, fds, 0,
-		                       len(env) if env_len is None else env_len, conf) + env
+		def request(version=2, fds=0, env=b"", conf=0, env_len=None):
+		    return struct.pack("=IHBBIiIIq", 0x6d726779, version, 0, 0, fds, 0,
+		                       len(env) if env_len is None else env_len, conf, 0) + env
 
 		assert say(b"x") == b""
 		assert say(b"\0" * 24) == b""
@@ -1276,12 +1329,17 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		assert say(request(env_len=7)) == b""
 		assert say(request(conf=1 << 30)) == b""
 		assert say(request(fds=15), fds=[0, 1]) != None
+		for _ in range(50):
+		    say(b"x", fds=[0, 1, 2])
+		    say(request()[:30], fds=[0, 1, 2])
 		# A descriptor that is not what it is said to be.
 		assert say(request(fds=1, env=b"CNI_COMMAND=ADD\0"), fds=[0]) == b""
 		assert say(request(fds=2, env=b"CNI_COMMAND=ADD\0"), fds=[0]) == b""
 		# Another version: the plugin is to do it itself.
 		magic, version, kind, code, out, log = struct.unpack("=IHBBII", say(request(version=9)))
-		assert (version, kind) == (1, 1)
+		assert (version, kind) == (2, 1)
+		# A plugin of the first version had less to say.
+		assert struct.unpack("=IHBBII", say(request(version=1)[:28]))[2] == 1
 		# Neither environment nor configuration.
 		assert struct.unpack("=IHBBII", say(request()))[2:4] == (0, 1)
 		if os.fork() == 0:
@@ -1295,6 +1353,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	# No descriptor of the pod's stays open.
 	for pid in $(pgrep -P "$server" | tail -n +3); do
 		[ -z "$(find /proc/"$pid"/fd -lname 'net:*')" ]
+		[ "$(find /proc/"$pid"/fd | wc -l)" -lt 30 ]
 	done
 }
 

@@ -597,7 +597,9 @@ START_TEST(of_another_cluster_the_configuration_is_refused)
 	auto_free char *other = kubeconfig("other", "https://192.0.2.9:6443", CA_B);
 	auto_free char *none = mem_printf("%s/none", dir);
 	struct cni_conf conf = {.store = {.type = "kubernetes"}};
+	auto_free char *turns = mem_printf("%s/turns", dir);
 	const struct cni_home home = {.node = "n1",
+		.turns_path = turns,
 		.store = {.type = "kubernetes",
 			.kubeconfig = own,
 			.calico_api_group = "crd.projectcalico.org/v1"}};
@@ -727,7 +729,8 @@ START_TEST(the_log_says_which_verb_failed)
 		.conf = conf,
 		.conf_len = strlen(conf),
 		.netns_fd = -1,
-		.nl_fd = -1};
+		.nl_fd = -1,
+		.peer_fd = -1};
 	struct cni_ctx *ctx = cni_ctx_new(NULL);
 	struct cni_reply reply;
 
