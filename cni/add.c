@@ -20,6 +20,7 @@
 #include "cni/endpoint.h"
 #include "cni/pod.h"
 #include "cni/reserved.h"
+#include "cni/turn.h"
 #include "cni/wait.h"
 #include "ipam/alloc.h"
 #include "model/ipam.h"
@@ -228,6 +229,12 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 	return r;
 }
 
+/* The endpoint waits in the journal. */
+static bool is_patch_later(const struct call *c, const struct assigned *a)
+{
+	return c->journal && !a->foreign && store_is_managed(c->st);
+}
+
 struct putting {
 	const struct pod_wants *wants;
 	const struct mac *mac;
@@ -264,13 +271,38 @@ static int put_in_store(struct call *c, void *arg, struct err *err)
 		return r;
 	if (p->mac && a->foreign && (r = endpoint_find(c, &a->earlier, err)) < 0)
 		return call_store_code(r);
-	if (p->mac && (r = endpoint_put(c, p->wants, a->ips, a->n, p->mac, err)) < 0)
+	if (p->mac && !is_patch_later(c, a) &&
+		(r = endpoint_put(c, p->wants, a->ips, a->n, p->mac, err)) < 0)
 		r = call_store_code(r);
 	if (r == 0)
 		r = call_heed_lock(c, NULL, err);
 	if (r != 0)
 		(void)take_back(c, arg, NULL);
 	return r;
+}
+
+/*
+ * What the datastore has given is in the journal, too, before anybody is told: a repeated ADD finds it there. On
+ * Kubernetes the endpoint is a patch of the Pod, which is not waited for.
+ */
+static int adopt(struct call *c, const struct pod_wants *wants, const struct mac *mac,
+	struct assigned *a, struct err *err)
+{
+	char timestamp[64];
+	const struct ipam_attr attrs[] = ATTRS(c, timestamp);
+	struct taking t = {c, wants, mac};
+	struct journal_want w = {.attrs = attrs,
+		.n_attrs = c->k8s ? 4 : 2,
+		.endpoint = mac && is_patch_later(c, a) ? json_of_taken : NULL,
+		.arg = &t};
+
+	format_timestamp(clock_real_ns(), timestamp, sizeof(timestamp));
+	if (reserved_adopt(c, &w, a->v, a->n, err) == 0) {
+		a->reserved = true;
+		return 0;
+	}
+	(void)call_txn(c, take_back, &(struct putting){wants, mac, a}, NULL);
+	return CNI_E_AGAIN;
 }
 
 /* Of the reserve, which waits for nobody, else of the datastore. mac as of take_reserved. */
@@ -285,7 +317,8 @@ static int get_addresses(struct call *c, const struct pod_wants *wants, const st
 		r = c->journal ? reserved_settle(c, err) : 0;
 	if (r < 0)
 		return CNI_E_AGAIN;
-	return call_txn(c, put_in_store, &(struct putting){wants, mac, a}, err);
+	r = call_txn(c, put_in_store, &(struct putting){wants, mac, a}, err);
+	return r != 0 || !c->journal || a->foreign ? r : adopt(c, wants, mac, a, err);
 }
 
 /* But for what is an earlier ADD's. */
@@ -408,9 +441,12 @@ static int add(struct call *c, struct pod_wants *w, struct strbuf *out, struct e
 		return r;
 	d.ips = a.ips;
 	d.n_ips = a.n;
-	if (device_create(c, &d, err) < 0) {
+	r = turn_check(c, err);
+	if (r == 0 && device_create(c, &d, err) < 0)
+		r = CNI_E_KERNEL;
+	if (r != 0) {
 		give_up(c, &d.mac, &a);
-		return CNI_E_KERNEL;
+		return r;
 	}
 	wait_policy(c);
 	print_result(c, &a, &d, out);

@@ -116,7 +116,7 @@ const char *cni_ifname_wants(const char *s)
 	if (strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
 		return "another name than \".\" and \"..\"";
 	for (; *s != '\0'; s++)
-		if (strchr("/:%", *s) || isspace((unsigned char)*s))
-			return "a name without \"/\", \":\", \"%\" and white space";
+		if (strchr("/:%", *s) || !isgraph((unsigned char)*s))
+			return "a name of printable ASCII without \"/\", \":\", \"%\" and white space";
 	return NULL;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -24,6 +25,7 @@ enum {
 	SUM_LEN = 16, /* hexadecimal digits of the checksum before each line's JSON */
 	FILE_MAX = 256 * 1024 * 1024, /* bytes that are read */
 	COMPACT_AT = 256 * 1024,      /* bytes; below it nothing is gained */
+	LOCK_MS = 20000,	      /* how long it is waited for */
 };
 
 struct journal {
@@ -40,6 +42,10 @@ struct journal {
 		char boot[BOOT_ID_SIZE]; /* which boot, of boot_s */
 		char *guid;
 	} seen;
+	struct {
+		bool known;
+		VEC(struct prefix) in, out;
+	} scope; /* what pools give */
 };
 
 /*
@@ -119,6 +125,9 @@ static void forget_all(struct journal *j)
 	j->size = 0;
 	free(j->seen.guid);
 	memset(&j->seen, 0, sizeof(j->seen));
+	vec_done(&j->scope.in);
+	vec_done(&j->scope.out);
+	j->scope.known = false;
 }
 
 static struct journal_addr *find(const struct journal *j, const struct ip *ip)
@@ -315,6 +324,40 @@ static void apply_seen(struct journal *j, const json_t *r)
 	snprintf(j->seen.boot, sizeof(j->seen.boot), "%s", boot ?: "");
 }
 
+static json_t *prefixes_json(const struct prefix *v, size_t n)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, json_string(prefix_str(&v[i])));
+	return list;
+}
+
+static json_t *record_scope(const struct ipam_scope *scope)
+{
+	json_t *r = record_new("scope");
+
+	json_object_set_new(r, "in", prefixes_json(scope->in, scope->n_in));
+	json_object_set_new(r, "out", prefixes_json(scope->out, scope->n_out));
+	return r;
+}
+
+static void apply_scope(struct journal *j, const json_t *r)
+{
+	const json_t *v;
+	struct prefix p;
+	size_t i;
+
+	j->scope.known = true;
+	j->scope.in.n = j->scope.out.n = 0;
+	json_array_foreach (json_object_get(r, "in"), i, v)
+		if (prefix_parse(json_string_value(v) ?: "", &p, NULL) == 0)
+			vec_push(&j->scope.in, p);
+	json_array_foreach (json_object_get(r, "out"), i, v)
+		if (prefix_parse(json_string_value(v) ?: "", &p, NULL) == 0)
+			vec_push(&j->scope.out, p);
+}
+
 /* false: it is no record that is known. */
 static bool apply(struct journal *j, const json_t *r)
 {
@@ -343,6 +386,10 @@ static bool apply(struct journal *j, const json_t *r)
 	}
 	if (strcmp(what, "seen") == 0) {
 		apply_seen(j, r);
+		return true;
+	}
+	if (strcmp(what, "scope") == 0) {
+		apply_scope(j, r);
 		return true;
 	}
 	if (!addr_parse(json_object_get(r, "ip"), &a))
@@ -487,13 +534,21 @@ static int catch_up(struct journal *j, struct err *err)
 
 static int lock(struct journal *j, struct err *err)
 {
+	const struct timespec pause = {.tv_nsec = 200 * 1000};
+	const int64_t until = clock_mono_ms() + LOCK_MS;
 	int r;
 
-	do {
-		r = flock(j->lock_fd, LOCK_EX);
-	} while (r < 0 && errno == EINTR);
-	if (r < 0)
-		return err_sys(err, -errno, "%s/lock", j->dir);
+	/* Nobody has it for longer than the disk takes, but who is stopped. */
+	while (flock(j->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_sys(err, -errno, "%s/lock", j->dir);
+		if (clock_mono_ms() >= until)
+			return err_set(err, -ETIMEDOUT,
+				"%s/lock: another process has it for %d s: see which with fuser, and end "
+				"it",
+				j->dir, LOCK_MS / 1000);
+		nanosleep(&pause, NULL);
+	}
 	r = catch_up(j, err);
 	if (r < 0)
 		flock(j->lock_fd, LOCK_UN);
@@ -661,18 +716,44 @@ const char *journal_guid(const struct journal *j)
 /*
  * Verbs.
  */
-/* In the same boot by the clock that nobody sets; in another one it is the wall's, unless that was set back. */
-static int check_seen(const struct journal *j, struct err *err)
+/* What the file's JSON could not have, nobody would find again. */
+static int check_owner(const struct journal_owner *o, struct err *err)
 {
-	int64_t age = clock_real_ns() / 1000000000 - j->seen.wall_s;
+	const char *const texts[] = {
+		o->handle, o->container_id, o->ifname, o->namespace, o->pod, o->key};
+
+	for (size_t i = 0; i < array_size(texts); i++) {
+		auto_(json) json_t *j = texts[i] ? json_string(texts[i]) : NULL;
+
+		if (texts[i] && !j)
+			return err_set(err, -EINVAL, "\"%.80s\" is no text: want UTF-8", texts[i]);
+	}
+	return 0;
+}
+
+static int64_t seen_age_s(const struct journal *j, bool *ret_this_boot)
+{
 	char boot[BOOT_ID_SIZE];
 
 	boot_id(boot);
-	if (boot[0] != '\0' && strcmp(boot, j->seen.boot) == 0)
-		age = boot_uptime_s() - j->seen.boot_s;
+	*ret_this_boot = boot[0] != '\0' && strcmp(boot, j->seen.boot) == 0;
+	return *ret_this_boot ? boot_uptime_s() - j->seen.boot_s
+			      : clock_real_ns() / 1000000000 - j->seen.wall_s;
+}
+
+/* By the clock that nobody sets: a machine that was off may have been given up meanwhile. */
+static int check_seen(const struct journal *j, struct err *err)
+{
+	bool this_boot;
+	int64_t age = seen_age_s(j, &this_boot);
+
 	if (!j->seen.there)
 		return err_set(err, -ENOENT,
 			"the datastore does not have this node: nothing is given from the reserve");
+	if (!this_boot)
+		return err_set(err, -ENOENT,
+			"the datastore was not reached since this machine has started: others may "
+			"have taken what it held for this node");
 	if (age < 0 || age > JOURNAL_AWAY_MAX_S)
 		return err_set(err, -ENOENT,
 			"the datastore was reached last %jd s ago, want at most %d: by now others may "
@@ -681,14 +762,41 @@ static int check_seen(const struct journal *j, struct err *err)
 	return 0;
 }
 
-bool journal_is_seen(const struct journal *j)
+bool journal_was_seen(const struct journal *j)
 {
-	return check_seen(j, NULL) == 0;
+	bool this_boot;
+	int64_t age = seen_age_s(j, &this_boot);
+
+	return j->seen.there && age >= 0 && age <= JOURNAL_AWAY_MAX_S;
 }
 
-static bool fits(const struct journal_addr *a, enum ip_family family, const struct journal_want *w)
+static bool any_has(const struct prefix *v, size_t n, const struct ip *ip)
 {
-	if (a->state != JOURNAL_FREE || a->addr.ip.family != family)
+	for (size_t i = 0; i < n; i++)
+		if (prefix_contains(&v[i], ip))
+			return true;
+	return false;
+}
+
+bool journal_is_given(const struct journal *j, const struct ip *ip)
+{
+	return !j->scope.known || (any_has(j->scope.in.v, j->scope.in.n, ip) &&
+					  !any_has(j->scope.out.v, j->scope.out.n, ip));
+}
+
+bool journal_gives(const struct journal *j, enum ip_family family)
+{
+	for (size_t i = 0; i < j->scope.in.n; i++)
+		if (j->scope.in.v[i].addr.family == family)
+			return true;
+	return !j->scope.known;
+}
+
+static bool fits(const struct journal *j, const struct journal_addr *a, enum ip_family family,
+	const struct journal_want *w)
+{
+	if (a->state != JOURNAL_FREE || a->addr.ip.family != family ||
+		!journal_is_given(j, &a->addr.ip))
 		return false;
 	if (w->ip.family != IP_NONE)
 		return ip_equal(&w->ip, &a->addr.ip);
@@ -705,7 +813,7 @@ static bool pick(const struct journal *j, enum ip_family family, const struct jo
 	const struct journal_addr *a;
 
 	vec_for_each (&j->addrs, a)
-		if (free_ones ? fits(a, family, w)
+		if (free_ones ? fits(j, a, family, w)
 			      : a->state == JOURNAL_TAKEN && a->addr.ip.family == family &&
 					strcmp(a->owner.handle, w->owner.handle) == 0) {
 			*ret = a->addr;
@@ -753,7 +861,7 @@ static int take(struct journal *j, const struct journal_want *w, const struct ip
 int journal_take(struct journal *j, const struct journal_want *w, struct ipam_addr ret[static 2],
 	size_t *ret_n, struct err *err)
 {
-	int r = lock(j, err);
+	int r = check_owner(&w->owner, err) ?: lock(j, err);
 
 	if (r < 0)
 		return r;
@@ -772,12 +880,31 @@ int journal_take(struct journal *j, const struct journal_want *w, struct ipam_ad
 	return r;
 }
 
+int journal_adopt(struct journal *j, const struct journal_want *w, const struct ipam_addr *addrs,
+	size_t n, struct err *err)
+{
+	int r = check_owner(&w->owner, err) ?: lock(j, err);
+
+	if (r < 0)
+		return r;
+	if (w->endpoint)
+		r = take(j, w, addrs, n, err);
+	for (size_t i = 0; r == 0 && !w->endpoint && i < n; i++) {
+		json_t *record = record_addr("taken", &addrs[i]);
+
+		add_owner(record, &w->owner);
+		r = append(j, record, err);
+	}
+	unlock(j);
+	return r;
+}
+
 int journal_give_back(struct journal *j, const struct journal_owner *owner, struct err *err)
 {
 	VEC(struct ipam_addr) addrs = {0};
 	const struct journal_addr *a;
 	const struct journal_op *last = NULL;
-	int r = lock(j, err);
+	int r = check_owner(owner, err) ?: lock(j, err);
 
 	if (r < 0)
 		return r;
@@ -870,6 +997,31 @@ int journal_seen(struct journal *j, bool there, const char *guid, struct err *er
 		record_seen(there, clock_real_ns() / 1000000000, boot_uptime_s(), boot, guid), err);
 }
 
+static struct ipam_scope scope_of(const struct journal *j)
+{
+	return (struct ipam_scope){j->scope.in.v, j->scope.out.v, j->scope.in.n, j->scope.out.n};
+}
+
+static bool are_equal(const struct prefix *a, size_t n_a, const struct prefix *b, size_t n_b)
+{
+	if (n_a != n_b)
+		return false;
+	for (size_t i = 0; i < n_a; i++)
+		if (!prefix_equal(&a[i], &b[i]))
+			return false;
+	return true;
+}
+
+int journal_scope(struct journal *j, const struct ipam_scope *scope, struct err *err)
+{
+	const struct ipam_scope old = scope_of(j);
+
+	if (j->scope.known && are_equal(old.in, old.n_in, scope->in, scope->n_in) &&
+		are_equal(old.out, old.n_out, scope->out, scope->n_out))
+		return 0;
+	return append_locked(j, record_scope(scope), err);
+}
+
 static void add_op(struct strbuf *out, const struct journal_op *op)
 {
 	json_t *r = record_op(op->kind == JOURNAL_TAKE ? "wait-take" : "wait-give-back", op->n,
@@ -901,6 +1053,11 @@ static void print_all(const struct journal *j, struct strbuf *out)
 	if (j->seen.wall_s)
 		add_line(out, record_seen(j->seen.there, j->seen.wall_s, j->seen.boot_s,
 				      j->seen.boot, j->seen.guid));
+	if (j->scope.known) {
+		const struct ipam_scope scope = scope_of(j);
+
+		add_line(out, record_scope(&scope));
+	}
 	vec_for_each (&j->addrs, a)
 		add_addr(out, a);
 	for (size_t i = 0; i < j->ops.n; i++)

@@ -27,7 +27,7 @@ struct err;
 struct journal;
 
 #define JOURNAL_DIR "/var/lib/margay/cni"
-/* Longer than this after the node was last seen in the datastore nothing is given from the reserve. */
+/* Longer than this after the datastore was last seen to have the node, in this boot, nothing is given from the reserve. */
 #define JOURNAL_AWAY_MAX_S (4 * 3600)
 
 /* Which attachment: what its addresses, endpoint and device are found by. Strings are never NULL but pod's. */
@@ -81,8 +81,11 @@ const struct journal_op *journal_next(const struct journal *j, uint64_t n);
 bool journal_is_pending(const struct journal *j, const char *handle, const char *key);
 size_t journal_n_pending(const struct journal *j);
 size_t journal_n_free(const struct journal *j, enum ip_family family);
-/* The datastore had this node, and that was not too long ago. */
-bool journal_is_seen(const struct journal *j);
+/* The datastore had this node not too long ago, by the wall's clock where that was in another boot. */
+bool journal_was_seen(const struct journal *j);
+/* Pools give it, or some of the family, by what the keeper has seen of them last. */
+bool journal_is_given(const struct journal *j, const struct ip *ip);
+bool journal_gives(const struct journal *j, enum ip_family family);
 /* The first address that the handle has taken, or NULL. */
 const struct journal_addr *journal_taken_by(const struct journal *j, const char *handle);
 
@@ -105,10 +108,16 @@ struct journal_want {
 bool journal_has(const struct journal *j, const struct journal_want *w);
 /*
  * What the handle has taken already, or free ones, the longest free first. ENOENT: there are none that
- * are fit, or the node has not been seen in the datastore for too long.
+ * are fit, or the node has not been seen in the datastore for too long, or not in this boot.
  */
 int journal_take(struct journal *j, const struct journal_want *w, struct ipam_addr ret[static 2],
 	size_t *ret_n, struct err *err);
+/*
+ * These, which the datastore has given to the handle, are taken from now on; the endpoint (NULL: the datastore has
+ * it, or there is none) is written as that of others that are.
+ */
+int journal_adopt(struct journal *j, const struct journal_want *w, const struct ipam_addr *addrs,
+	size_t n, struct err *err);
 /* All that the handle has, in the datastore too. Again is success. */
 int journal_give_back(struct journal *j, const struct journal_owner *owner, struct err *err);
 
@@ -131,6 +140,8 @@ int journal_done(struct journal *j, uint64_t n, struct err *err);
  * cluster guid ("" where it does not say).
  */
 int journal_seen(struct journal *j, bool there, const char *guid, struct err *err);
+/* Addresses are given from prefixes of in, and not from those of out: only where that has changed a line is written. */
+int journal_scope(struct journal *j, const struct ipam_scope *scope, struct err *err);
 const char *journal_guid(const struct journal *j); /* the last one; "": none */
 /* Writes the file anew, without what is over, where that is most of it. */
 int journal_compact(struct journal *j, struct err *err);

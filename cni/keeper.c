@@ -46,6 +46,8 @@ struct keeper {
 	struct garbage *garbage;
 	int notify_fd;
 	bool adopted; /* what the datastore holds for this node was compared with the journal */
+	uint64_t pool_changes; /* of those that the journal's scope is after */
+	int64_t scope_due_ms;  /* a node's labels may have changed, too */
 	bool wrong_cluster, no_node;
 	int64_t seen_due_ms, refill_due_ms[2], blocked_until_ms;
 	int64_t back_ms; /* it was thought to be gone, and is not taken for there before; 0: it was not */
@@ -87,7 +89,7 @@ static bool comes_back(struct keeper *k)
 	const int64_t now = clock_mono_ms();
 	size_t n;
 
-	if (journal_is_seen(k->j))
+	if (journal_was_seen(k->j))
 		return false;
 	(void)journal_addrs(k->j, &n);
 	if (k->back_ms == 0) {
@@ -104,53 +106,6 @@ static bool comes_back(struct keeper *k)
 		return false;
 	k->seen_due_ms = k->back_ms;
 	return true;
-}
-
-static int see_node(struct keeper *k, struct err *err)
-{
-	auto_free char *guid = NULL;
-	char key[KEY_SIZE];
-	struct store_kv kv;
-	bool there;
-	int r;
-
-	if (clock_mono_ms() < k->seen_due_ms)
-		return 0;
-	r = read_guid(k, &guid, err);
-	if (r < 0)
-		return r;
-	if (journal_guid(k->j)[0] && guid[0] && strcmp(journal_guid(k->j), guid) != 0) {
-		if (!k->wrong_cluster)
-			log_error(
-				"%s is of cluster %s, and %s of %s: nothing is done with either until "
-				"the right datastore is named, or the file is moved away and the "
-				"pods of this node are deleted",
-				journal_path(k->j), journal_guid(k->j), store_name(k->rp.st), guid);
-		k->wrong_cluster = true;
-		k->seen_due_ms = clock_mono_ms() + PUT_OFF_MS;
-		return journal_seen(k->j, false, journal_guid(k->j), err);
-	}
-	k->wrong_cluster = false;
-	r = store_get_wait(k->rp.st, key_format(KIND_NODE, NULL, k->home->node, key),
-		k->rp.deadline_ms, &kv, err);
-	if (r < 0 && r != -ENOENT)
-		return r;
-	there = r == 0;
-	k->no_node = !there;
-	if (there)
-		store_kv_done(&kv);
-	if (there && comes_back(k))
-		return 0;
-	if (!there) {
-		k->adopted = false;
-		k->back_ms = 0;
-		log_warn(
-			"the datastore has no node %s: nothing is given from the reserve until it has, "
-			"and in some hours others give back what this node holds",
-			k->home->node);
-	}
-	k->seen_due_ms = clock_mono_ms() + (there ? SEEN_EVERY_MS : AGAIN_MAX_MS);
-	return journal_seen(k->j, there, guid, err);
 }
 
 /*
@@ -330,21 +285,116 @@ static int adopt(struct keeper *k, struct err *err)
 	return r;
 }
 
+static struct ipam_assign reserve_assign(
+	const struct keeper *k, const struct ipam_attr *attrs, size_t n)
+{
+	return (struct ipam_assign){.host = k->home->node,
+		.handle = k->rp.reserve,
+		.attrs = attrs,
+		.n_attrs = n,
+		.use = IPAM_USE_WORKLOAD,
+		.now_ns = clock_real_ns(),
+		.random = (uint64_t)clock_real_ns()};
+}
+
+static bool scope_is_due(const struct keeper *k)
+{
+	return k->pool_changes != shared_get(&k->home->shared->pool_changes) ||
+	       clock_mono_ms() >= k->scope_due_ms;
+}
+
+/* From which pools pods may be given what is free. */
+static int learn_scope(struct keeper *k, struct err *err)
+{
+	const uint64_t changes = shared_get(&k->home->shared->pool_changes);
+	struct ipam_assign a = reserve_assign(k, NULL, 0);
+	struct ipam_scope scope;
+	struct ipam_request *rq;
+	int r;
+
+	if (!scope_is_due(k))
+		return 0;
+	a.v4 = a.v6 = true;
+	rq = ipam_scope_new(&a);
+	r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
+	if (r == 0) {
+		scope = ipam_request_scope(rq);
+		r = journal_scope(k->j, &scope, err);
+	}
+	if (r == 0) {
+		k->pool_changes = changes;
+		k->scope_due_ms = clock_mono_ms() + SEEN_EVERY_MS;
+		k->refill_due_ms[0] = k->refill_due_ms[1] = 0;
+	}
+	ipam_request_free(rq);
+	return r;
+}
+
+static int see_node(struct keeper *k, struct err *err)
+{
+	auto_free char *guid = NULL;
+	char key[KEY_SIZE];
+	struct store_kv kv;
+	bool there;
+	int r;
+
+	if (clock_mono_ms() < k->seen_due_ms)
+		return 0;
+	r = read_guid(k, &guid, err);
+	if (r < 0)
+		return r;
+	if (journal_guid(k->j)[0] && guid[0] && strcmp(journal_guid(k->j), guid) != 0) {
+		if (!k->wrong_cluster)
+			log_error(
+				"%s is of cluster %s, and %s of %s: nothing is done with either until "
+				"the right datastore is named, or the file is moved away and the "
+				"pods of this node are deleted",
+				journal_path(k->j), journal_guid(k->j), store_name(k->rp.st), guid);
+		k->wrong_cluster = true;
+		k->seen_due_ms = clock_mono_ms() + PUT_OFF_MS;
+		return journal_seen(k->j, false, journal_guid(k->j), err);
+	}
+	k->wrong_cluster = false;
+	r = store_get_wait(k->rp.st, key_format(KIND_NODE, NULL, k->home->node, key),
+		k->rp.deadline_ms, &kv, err);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	there = r == 0;
+	k->no_node = !there;
+	if (there)
+		store_kv_done(&kv);
+	if (there && comes_back(k))
+		return 0;
+	if (!there) {
+		k->adopted = false;
+		k->back_ms = 0;
+		log_warn(
+			"the datastore has no node %s: nothing is given from the reserve until it has, "
+			"and in some hours others give back what this node holds",
+			k->home->node);
+	}
+	/* Before anything may be given by that. */
+	if (there)
+		r = adopt(k, err) ?: learn_scope(k, err);
+	if (there && r < 0)
+		return r;
+	k->seen_due_ms = clock_mono_ms() + (there ? SEEN_EVERY_MS : AGAIN_MAX_MS);
+	r = journal_seen(k->j, there, guid, err);
+	shared_set(&k->home->shared->looked, r == 0);
+	return r;
+}
+
 static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 {
 	const struct ipam_attr attrs[] = REPLAY_RESERVE_ATTRS(k->home->node);
-	const struct ipam_assign a = {.host = k->home->node,
-		.handle = k->rp.reserve,
-		.attrs = attrs,
-		.n_attrs = array_size(attrs),
-		.use = IPAM_USE_WORKLOAD,
-		.v4 = family == IP_V4,
-		.v6 = family == IP_V6,
-		.now_ns = clock_real_ns(),
-		.random = (uint64_t)clock_real_ns()};
-	struct ipam_request *rq = ipam_assign_new(&a);
-	int r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
+	struct ipam_assign a = reserve_assign(k, attrs, array_size(attrs));
+	struct ipam_request *rq;
+	int r;
 
+	a.v4 = family == IP_V4;
+	a.v6 = family == IP_V6;
+	rq = ipam_assign_new(&a);
+	r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
 	if (r == 0) {
 		const struct ipam_addr got = *ipam_request_addr(rq, family);
 
@@ -365,6 +415,32 @@ static void set_size(struct keeper *k)
 	if (n < k->rp.n_reserve)
 		log_warn("the pools are full: no address is held ahead for a while");
 	k->rp.n_reserve = n;
+}
+
+/* What no pod is given any more goes back to its pool. */
+static int leave_surplus(struct keeper *k, struct err *err)
+{
+	VEC(struct ip) surplus = {0};
+	const struct journal_addr *a;
+	struct ipam_addr gone;
+	const struct ip *ip;
+	size_t n;
+	int r = 0;
+
+	a = journal_addrs(k->j, &n);
+	for (size_t i = 0; i < n; i++)
+		if (a[i].state == JOURNAL_FREE && !journal_is_given(k->j, &a[i].addr.ip))
+			vec_push(&surplus, a[i].addr.ip);
+	vec_for_each (&surplus, ip) {
+		r = journal_leave(k->j, (enum ip_family)ip->family, ip, 0, &gone, err);
+		if (r == 0)
+			r = give_to_pool(k, ip, err);
+		if (r < 0 && r != -ENOENT)
+			break;
+		r = 0;
+	}
+	vec_done(&surplus);
+	return r;
 }
 
 /* Up to n_reserve, and not beyond twice as many. */
@@ -407,6 +483,14 @@ static int64_t earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/* More is to be held; INT64_MAX: no more, or no pool has the family. */
+static int64_t refill_due_ms(const struct keeper *k, enum ip_family family)
+{
+	if (journal_n_free(k->j, family) >= k->rp.n_reserve || !journal_gives(k->j, family))
+		return INT64_MAX;
+	return k->refill_due_ms[family == IP_V6];
+}
+
 /* When the datastore has to be asked, whatever the journal says. */
 static int64_t due_ms(const struct keeper *k)
 {
@@ -415,7 +499,10 @@ static int64_t due_ms(const struct keeper *k)
 	/* Without its Node, and in another cluster, nothing else is done. */
 	if (k->no_node || k->wrong_cluster)
 		return due;
-	due = earlier(due, k->full.due_ms);
+	if (scope_is_due(k))
+		return 0;
+	due = earlier(due, earlier(k->full.due_ms, k->scope_due_ms));
+	due = earlier(due, earlier(refill_due_ms(k, IP_V4), refill_due_ms(k, IP_V6)));
 	return earlier(due, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
 }
 
@@ -426,8 +513,7 @@ static int work(struct keeper *k, struct err *err)
 	if (r < 0)
 		return r;
 	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
-	if (clock_mono_ms() < due_ms(k) && !journal_next(k->j, 0) &&
-		journal_n_free(k->j, IP_V4) >= k->rp.n_reserve && k->adopted)
+	if (clock_mono_ms() < due_ms(k) && !journal_next(k->j, 0) && k->adopted)
 		return 0;
 	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
 	if (r == 0)
@@ -442,10 +528,13 @@ static int work(struct keeper *k, struct err *err)
 		r = full_look(&k->full, k->rp.st, k->rp.deadline_ms, err);
 	set_size(k);
 	if (r == 0 && k->adopted)
-		r = level(k, IP_V4, err) ?: level(k, IP_V6, err);
+		r = learn_scope(k, err)
+			    ?: leave_surplus(k, err)
+			    ?: level(k, IP_V4, err)
+			    ?: level(k, IP_V6, err);
 	if (r == 0 && !k->no_node)
 		r = gone_work(k->gone, k->rp.st, err) ?: garbage_work(k->garbage, k->rp.st, err);
-	return r < 0 ? r : journal_compact(k->j, err);
+	return r;
 }
 
 static void tell(struct keeper *k, enum keeper_state state)
@@ -469,20 +558,22 @@ static int64_t wait_ms(const struct keeper *k)
 	const int64_t now = clock_mono_ms();
 	int64_t due = due_ms(k);
 
-	if (k->blocked_until_ms || journal_n_free(k->j, IP_V4) < k->rp.n_reserve)
+	if (k->blocked_until_ms)
 		due = earlier(due, now + PUT_OFF_MS);
 	if (!k->adopted && !k->no_node && k->back_ms > now)
 		due = earlier(due, k->back_ms);
 	return due > now ? due - now : 0;
 }
 
-/* Until the journal's file or its directory has changed, at most so long. */
+/* Until the journal's file or its directory has changed, or a pool, at most so long. */
 static void wait_change(const struct keeper *k, int64_t ms)
 {
-	struct pollfd p = {.fd = k->notify_fd, .events = POLLIN};
+	struct pollfd p[] = {{.fd = k->notify_fd, .events = POLLIN},
+		{.fd = k->home->keeper_fd, .events = POLLIN}};
 	char buf[4096];
 
-	(void)poll(&p, 1, (int)ms);
+	(void)poll(p, array_size(p), (int)ms);
+	(void)!read(k->home->keeper_fd, buf, sizeof(buf));
 	while (read(k->notify_fd, buf, sizeof(buf)) > 0)
 		;
 }
@@ -506,7 +597,7 @@ static int open_all(struct keeper *k, struct err *err)
 _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf *conf)
 {
 	struct keeper k = {.home = home};
-	struct err err = ERR_INIT;
+	struct err err = ERR_INIT, e = ERR_INIT;
 	int64_t again_ms = 0;
 	int r;
 
@@ -521,6 +612,9 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 	k.garbage = garbage_new(home, k.j, conf->garbage_after_s);
 	for (;;) {
 		r = work(&k, &err);
+		shared_set(&home->shared->looked, 1);
+		if (journal_compact(k.j, &e) < 0)
+			log_warn("%s", err_text(&e));
 		if (r < 0 && again_ms == 0)
 			log_warn("%s: %zu operations wait", err_text(&err), journal_n_pending(k.j));
 		if (r == 0 && again_ms != 0)

@@ -107,13 +107,14 @@ static int replay_take(const struct replay *rp, const struct journal_op *op, str
 		r = move(rp, a, rp->reserve, op->owner.handle, op->attrs.v, op->attrs.n, &e);
 		if (r == -ENOENT)
 			r = take_again(rp, op, a, &e);
-		if (r == -ESTALE || r == -EEXIST || r == -ENOENT) {
+		if (r == -ESTALE || r == -EEXIST || r == -ENOENT || r == -EPERM) {
 			log_error(
 				"pod %s/%s was given %s while the datastore was away, and must be "
 				"deleted: %s",
 				op->owner.namespace, op->owner.pod ?: op->owner.container_id,
 				ip_str(&a->ip), err_text(&e));
-			r = 0;
+			/* When it is, the address is not this node's to give again. */
+			r = journal_drop(rp->journal, &a->ip, &e);
 		}
 		if (r < 0)
 			return err_wrap(err, r, "%s", err_text(&e));
@@ -160,7 +161,8 @@ static int leave(const struct replay *rp, const struct journal_op *op, const str
 	if (!have || have->state == JOURNAL_TAKEN)
 		return 0;
 	if (have->state == JOURNAL_FREE) {
-		if (journal_n_free(rp->journal, (enum ip_family)a->ip.family) <= rp->n_reserve)
+		if (journal_is_given(rp->journal, &a->ip) &&
+			journal_n_free(rp->journal, (enum ip_family)a->ip.family) <= rp->n_reserve)
 			return 0;
 		r = journal_leave(
 			rp->journal, (enum ip_family)a->ip.family, &a->ip, op->n, &gone, err);

@@ -8,14 +8,19 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cni/call.h"
+#include "cni/ctx.h"
+#include "cni/shared.h"
 
+enum { LOOK_MS = 2000 }; /* how long an ADD waits for that */
+
+/* A DEL with names that no pod can have finds the pod by the handle. */
 static struct journal_owner owner(const struct call *c)
 {
 	return (struct journal_owner){.handle = c->handle,
 		.container_id = (char *)(uintptr_t)c->container_id,
 		.ifname = (char *)(uintptr_t)c->ifname,
-		.namespace = (char *)(uintptr_t)c->namespace,
-		.pod = c->k8s ? c->args.pod : NULL,
+		.namespace = (char *)(uintptr_t)(c->wep_key ? c->namespace : "default"),
+		.pod = c->wep_key && c->k8s ? c->args.pod : NULL,
 		.key = c->rq->ipam_only ? NULL : c->wep_key,
 		.ipam_only = c->rq->ipam_only};
 }
@@ -33,11 +38,32 @@ bool reserved_want_pools(const struct cni_texts *pools,
 	return true;
 }
 
+/* What a server has from before its start may be others' by now: its keeper looks first. */
+static bool was_looked_at(const struct call *c)
+{
+	const struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
+	const struct cni_home *home = ctx_home(c->ctx);
+	int64_t until = clock_mono_ms() + LOOK_MS;
+
+	while (home && !shared_get(&home->shared->looked) && clock_mono_ms() < until)
+		nanosleep(&pause, NULL);
+	return !home || shared_get(&home->shared->looked);
+}
+
 int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr ret[static 2],
 	size_t *ret_n, struct err *err)
 {
 	want->owner = owner(c);
+	if (!was_looked_at(c))
+		return err_set(err, -ENOENT, "what this node holds was not looked at yet");
 	return journal_take(c->journal, want, ret, ret_n, err);
+}
+
+int reserved_adopt(struct call *c, struct journal_want *want, const struct ipam_addr *addrs,
+	size_t n, struct err *err)
+{
+	want->owner = owner(c);
+	return journal_adopt(c->journal, want, addrs, n, err);
 }
 
 int reserved_give_back(struct call *c, struct err *err)

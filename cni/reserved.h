@@ -27,6 +27,9 @@ bool reserved_want_pools(const struct cni_texts *pools,
  */
 int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr ret[static 2],
 	size_t *ret_n, struct err *err);
+/* What the datastore has given to c's attachment, which is the journal's from now on. want as above. */
+int reserved_adopt(struct call *c, struct journal_want *want, const struct ipam_addr *addrs,
+	size_t n, struct err *err);
 /* All of c's attachment, in the datastore as soon as that can be. */
 int reserved_give_back(struct call *c, struct err *err);
 /* Before the datastore is written by this verb: what waits for the same endpoint or handle is to be there. */

@@ -55,7 +55,7 @@ struct ipam_assign {
 	bool v4, v6; /* one address of each family asked for */
 	/*
 	 * This address and no other (IP_NONE: any), of the family that is asked for. EEXIST when it
-	 * is in use, ENOENT when no enabled pool has it, EACCES when strict affinity forbids it.
+	 * is in use, ENOENT when no enabled pool has it, EPERM when strict affinity forbids it.
 	 */
 	struct ip ip;
 	/* Names or CIDRs of pools; none of a family: every automatic pool whose selectors match. */
@@ -111,6 +111,17 @@ struct ipam_request *ipam_unclaim_new(
 
 /* The addresses that the handle holds. ENOENT when the handle does not exist. */
 struct ipam_request *ipam_lookup_handle_new(const char *handle);
+
+/*
+ * From which prefixes an assignment takes addresses, in, but for those in out: pools, and reservations. Both
+ * families, and none where no pool is allowed.
+ */
+struct ipam_request *ipam_scope_new(const struct ipam_assign *a);
+struct ipam_scope {
+	const struct prefix *in, *out; /* the request's */
+	size_t n_in, n_out;
+};
+struct ipam_scope ipam_request_scope(const struct ipam_request *rq);
 
 /* An address that is assigned to one handle, to become another's. Everything is copied. */
 struct ipam_move {

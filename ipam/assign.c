@@ -363,7 +363,7 @@ static int plan_specific(struct ipam_request *rq, struct scope *sc, struct err *
 	if (r < 0)
 		return r;
 	if (sc->config.strict_affinity && !block_affine_to(slot_block(bs), rq->host))
-		return err_set(err, -EACCES,
+		return err_set(err, -EPERM,
 			"address %s is of block %s, which belongs to %s, and strictAffinity is on",
 			ip_str(&rq->ip), prefix_str(&cidr), slot_block(bs)->affinity ?: "no node");
 	return plan_take(rq, sc, bs, &rq->ip, err);

@@ -71,6 +71,14 @@ struct ipam_request *ipam_assign_new(const struct ipam_assign *a)
 	return rq;
 }
 
+struct ipam_request *ipam_scope_new(const struct ipam_assign *a)
+{
+	struct ipam_request *rq = ipam_assign_new(a);
+
+	rq->kind = REQUEST_SCOPE;
+	return rq;
+}
+
 struct ipam_request *ipam_release_handle_new(const char *handle, int64_t now_ns)
 {
 	return request_new(REQUEST_RELEASE_HANDLE, NULL, handle, now_ns);
@@ -166,6 +174,8 @@ void ipam_request_free(struct ipam_request *rq)
 		free(*s);
 	vec_done(&rq->pools);
 	vec_done(&rq->addrs);
+	vec_done(&rq->in);
+	vec_done(&rq->out);
 	vec_done(&rq->handled);
 	vec_done(&rq->swept);
 	free(rq->host);
@@ -192,6 +202,11 @@ const struct ipam_addr *ipam_request_addr(const struct ipam_request *rq, enum ip
 	return NULL;
 }
 
+struct ipam_scope ipam_request_scope(const struct ipam_request *rq)
+{
+	return (struct ipam_scope){rq->in.v, rq->out.v, rq->in.n, rq->out.n};
+}
+
 static int plan(struct ipam_request *rq, struct err *err)
 {
 	int r = plan_uncount(rq);
@@ -215,6 +230,8 @@ static int plan(struct ipam_request *rq, struct err *err)
 		return plan_lookup(rq, err);
 	case REQUEST_MOVE:
 		return plan_move(rq, err);
+	case REQUEST_SCOPE:
+		return plan_scope(rq);
 	}
 	return -EINVAL;
 }

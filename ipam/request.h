@@ -22,6 +22,7 @@ enum request_kind {
 	REQUEST_UNCLAIM,
 	REQUEST_LOOKUP,
 	REQUEST_MOVE,
+	REQUEST_SCOPE,
 };
 
 /* What a write means for the request once it has succeeded. */
@@ -57,6 +58,7 @@ struct ipam_request {
 	/* What is known, and what has been achieved. */
 	struct view view;
 	VEC(struct ipam_addr) addrs;
+	VEC(struct prefix) in, out; /* of a scope */
 	VEC(struct prefix) handled; /* blocks that are done with; to be unclaimed, recounted: all */
 	uint64_t cursor;	    /* of the blocks to be claimed or unclaimed, the next */
 	uint8_t block_plen;	    /* of what is to be claimed, 0: not known yet */

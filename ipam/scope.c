@@ -141,3 +141,26 @@ int plan_scope_reservations(struct ipam_request *rq, struct scope *sc)
 	sc->reserved = (struct block_reserved){v.v, v.n};
 	return 0;
 }
+
+/* Planned from the top each time: nothing is noted before everything is known. */
+int plan_scope(struct ipam_request *rq)
+{
+	struct scope sc[2] = {{.family = IP_V4}, {.family = IP_V6}};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < array_size(sc); i++) {
+		r = plan_scope_pools(rq, &sc[i], NULL);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	if (r == 0)
+		r = plan_scope_reservations(rq, &sc[0]);
+	for (size_t i = 0; r == 0 && i < array_size(sc); i++)
+		for (size_t k = 0; k < sc[i].pools.n; k++)
+			vec_push(&rq->in, sc[i].pools.v[k]->cidr);
+	for (size_t i = 0; r == 0 && i < sc[0].reserved.n; i++)
+		vec_push(&rq->out, sc[0].reserved.v[i]);
+	scope_done(&sc[0]);
+	scope_done(&sc[1]);
+	return r;
+}

@@ -12,7 +12,7 @@ bool key_name_ok(const char *s)
 	if (n == 0 || n >= KEY_NAME_SIZE || strcmp(s, ".") == 0 || strcmp(s, "..") == 0)
 		return false;
 	for (const char *p = s; *p != '\0'; p++)
-		if (*p == '/' || (unsigned char)*p <= ' ' || *p == 0x7f)
+		if (*p == '/' || (unsigned char)*p <= ' ' || (unsigned char)*p >= 0x7f)
 			return false;
 	return true;
 }

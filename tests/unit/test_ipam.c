@@ -118,7 +118,7 @@ START_TEST(blocks_limits_and_borrowing)
 	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
 	a.host = "n2";
 	a.ip = ip; /* of n3's */
-	ck_assert_int_eq(assign_with(&a, &ip, &err), -EACCES);
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -EPERM);
 	ck_assert_msg(strstr(err.text, "strictAffinity"), "%s", err.text);
 	/* Automatic blocks off: the own ones only. */
 	db_put(IPAM_KEY_CONFIG, "{}");
