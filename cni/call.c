@@ -208,7 +208,8 @@ static int check_ipam_type(struct call *c, struct err *err)
 			type);
 		return CNI_E_CONF;
 	}
-	return given ? take_given(c, given, err) : CALL_DELEGATES;
+	c->delegates = !given;
+	return given ? take_given(c, given, err) : 0;
 }
 
 static int check_version(
@@ -281,7 +282,7 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 		r = CNI_E_UNAVAILABLE;
 	if (r == 0 && ctx_journal(ctx, &c->conf->store, &c->journal, err) < 0)
 		r = CNI_E_AGAIN;
-	if (r != 0 || !per_pod)
+	if (r != 0 || !per_pod || c->delegates)
 		return r;
 	c->k8s = c->args.pod && c->args.namespace;
 	c->namespace = c->k8s ? c->args.namespace : "default";

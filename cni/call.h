@@ -39,6 +39,7 @@ struct call {
 	const char *namespace;
 	char veth[WEP_VETH_SIZE]; /* the host's end */
 
+	bool delegates; /* another IPAM plugin is to be asked first: nothing is done */
 	struct cni_result
 		*given; /* by another IPAM plugin (delegate.h); NULL: addresses are ours to give */
 
@@ -53,13 +54,7 @@ struct call {
 /* NULL where it is not set. */
 const char *call_env(const struct cni_request *rq, const char *name);
 
-/* The configuration delegates, and the other plugin has not been asked yet: `margay-cni run` is to. */
-#define CALL_DELEGATES (-1)
-
-/*
- * Parses and checks what the verb needs, and opens the log's file (logfile.h). 0, a code, or
- * CALL_DELEGATES. call_done() in any case.
- */
+/* Parses and checks what the verb needs, and opens the log's file (logfile.h). 0, or a code. call_done() in any case. */
 int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
 	struct err *err);
 void call_done(struct call *c);

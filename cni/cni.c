@@ -19,6 +19,7 @@
 #include "cni/journal.h"
 #include "cni/logfile.h"
 #include "cni/pipe.h"
+#include "cni/podcidr.h"
 #include "cni/turn.h"
 #include "kern/rt.h"
 #include "store/store.h"
@@ -178,8 +179,21 @@ static bool is_verb(const char *s)
 	return false;
 }
 
+/* What the other IPAM plugin needs of the datastore. */
+static int prepare(struct call *c, const char *verb, struct strbuf *out, struct err *err)
+{
+	auto_free char *cidrs = NULL;
+	int r = 0;
+
+	if (strcmp(verb, "ADD") == 0 && (c->conf->pod_cidr_v4 || c->conf->pod_cidr_v6))
+		r = podcidr_find(c, &cidrs, err);
+	if (r == 0)
+		strbuf_add(out, cidrs ?: "");
+	return r;
+}
+
 static int run(struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
-	struct strbuf *out, bool *ret_unsure, struct err *err)
+	struct strbuf *out, struct cni_reply *ret, struct err *err)
 {
 	struct call c;
 	int r;
@@ -188,14 +202,17 @@ static int run(struct cni_ctx *ctx, const struct cni_request *rq, const char *ve
 		err_set(err, -EINVAL,
 			"CNI_COMMAND: \"%s\": want ADD, DEL, CHECK, STATUS, GC or VERSION",
 			verb ?: "");
+		ret->exit_code = PIPE_EXIT_FAILED;
 		return CNI_E_ENV;
 	}
 	r = call_init(&c, ctx, rq, verb, err);
 	if (r == 0 && c.handle)
 		r = turn_take(&c, err);
 	if (r == 0)
-		r = run_verb(&c, verb, out, err);
-	*ret_unsure = c.unsure;
+		r = c.delegates ? prepare(&c, verb, out, err) : run_verb(&c, verb, out, err);
+	ret->delegates = r == 0 && c.delegates;
+	if (r != 0)
+		ret->exit_code = c.unsure ? PIPE_EXIT_UNSURE : PIPE_EXIT_FAILED;
 	call_done(&c);
 	return r;
 }
@@ -205,16 +222,14 @@ void cni_run(struct cni_ctx *ctx, const struct cni_request *rq, struct cni_reply
 	const char *verb = call_env(rq, "CNI_COMMAND");
 	struct strbuf out = STRBUF_INIT;
 	struct err err = ERR_INIT;
-	bool unsure = false;
 	int r = 0;
 
 	*ret = (struct cni_reply){0};
 	if (verb && strcmp(verb, "VERSION") == 0)
 		cni_versions_print(version_of(rq->conf, rq->conf_len), &out);
 	else
-		r = run(ctx, rq, verb, &out, &unsure, &err);
-	ret->delegates = r == CALL_DELEGATES;
-	if (r != 0 && !ret->delegates) {
+		r = run(ctx, rq, verb, &out, ret, &err);
+	if (r != 0) {
 		strbuf_reset(&out);
 		cni_error_print(version_of(rq->conf, rq->conf_len), r, err_text(&err), NULL, &out);
 		ret->log = mem_printf("%s %s %s: %s", verb ?: "?",
@@ -222,7 +237,6 @@ void cni_run(struct cni_ctx *ctx, const struct cni_request *rq, struct cni_reply
 			err_text(&err));
 		if (!ctx->home)
 			log_error("%s", ret->log);
-		ret->exit_code = unsure ? PIPE_EXIT_UNSURE : PIPE_EXIT_FAILED;
 	}
 	logfile_close();
 	ret->json = strbuf_take(&out);

@@ -38,10 +38,11 @@ struct cni_request {
 };
 
 struct cni_reply {
-	char *json;	/* for stdout; "" where there is nothing to say */
-	int exit_code;	/* 0, or as pipe.h has it */
-	char *log;	/* what failed, in one line without its end; NULL: nothing */
-	bool delegates; /* nothing was done: another plugin is to be executed (delegate.h) */
+	char *json;    /* for stdout; "" where there is nothing to say */
+	int exit_code; /* 0, or as pipe.h has it */
+	char *log;     /* what failed, in one line without its end; NULL: nothing */
+	/* Nothing was done: another plugin is to be executed (delegate.h), and json has the podCIDRs. */
+	bool delegates;
 };
 
 /* Where a server runs verbs, and as whom: netconfs that say otherwise are refused. */

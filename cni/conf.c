@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "cni/podcidr.h"
 #include "model/meta.h"
 
 enum { MAX_LIST = 1024, MAX_QUEUES = 4096, MTU_MIN = 68, MTU_MAX = 65535, MAX_WAIT_S = 3600 };
@@ -462,6 +463,7 @@ static void get_addresses(struct reader *rd, struct cni_conf *c)
 	get_pools(rd, "ipam.ipv4_pools", &c->pools_v4);
 	get_pools(rd, "ipam.ipv6_pools", &c->pools_v6);
 	get_routes(rd, c);
+	podcidr_wanted(get(rd, "ipam"), &c->pod_cidr_v4, &c->pod_cidr_v6);
 	c->ip_addrs_no_ipam = get_bool(rd, "feature_control.ip_addrs_no_ipam");
 	c->floating_ips = get_bool(rd, "feature_control.floating_ips");
 }

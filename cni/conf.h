@@ -68,6 +68,7 @@ struct cni_conf {
 	/* Addresses. */
 	char *ipam_type;
 	bool assign_v4, assign_v6;
+	bool pod_cidr_v4, pod_cidr_v6; /* podcidr.h */
 	struct cni_texts pools_v4, pools_v6;
 	VEC(struct prefix) routes;	     /* ipam.routes: these instead of the default route */
 	bool ip_addrs_no_ipam, floating_ips; /* feature_control: what pods may ask for */

@@ -23,12 +23,14 @@
 #include "cni/conf.h"
 #include "cni/given.h"
 #include "cni/pipe.h"
+#include "cni/podcidr.h"
 #include "cni/result.h"
+#include "model/json.h"
 
 /*
  * The other plugin has 30 s, of which host-local takes milliseconds. Ours has its own time after that, which is
  * longer than it takes to say itself that nobody answered: what is ended in the middle leaves more behind.
- * With the DEL after a failure that is 100 s, and a kubelet waits for a sandbox for longer than these.
+ * With the DEL after a failure that is 100 s; a kubelet waits for a runtime's answer for two minutes and more.
  */
 enum { IPAM_MS = 30000, MARGAY_MS = (PIPE_TIMEOUT_S + 5) * 1000, FORGET_MS = 5000, GC_MS = 60000 };
 
@@ -53,15 +55,15 @@ static void say(struct said *s, enum cni_version v, int code, const struct err *
 	strbuf_reset(&s->out);
 	cni_error_print(v, code, err_text(err), NULL, &s->out);
 	s->log = mem_strdup(err_text(err));
-	s->exit_code = 1;
+	s->exit_code = PIPE_EXIT_FAILED;
 }
 
-static int stdin_of(const struct cni_request *rq, struct err *err)
+static int stdin_of(const char *conf, struct err *err)
 {
+	size_t len = strlen(conf);
 	int fd = memfd_create("netconf", MFD_CLOEXEC);
 
-	if (fd >= 0 && write(fd, rq->conf, rq->conf_len) == (ssize_t)rq->conf_len &&
-		lseek(fd, 0, SEEK_SET) == 0)
+	if (fd >= 0 && write(fd, conf, len) == (ssize_t)len && lseek(fd, 0, SEEK_SET) == 0)
 		return fd;
 	err_sys(err, -errno, "handing the configuration on");
 	if (fd >= 0)
@@ -156,11 +158,11 @@ static int spawn(const char *path, const char *name, int in, int out, pid_t *ret
 	return -r;
 }
 
-/* name: what it takes itself for. */
-static int execute(const struct cni_request *rq, const char *path, const char *name,
-	int64_t timeout_ms, struct said *ret, struct err *err)
+/* name: what it takes itself for. conf: its stdin. */
+static int execute(const char *path, const char *name, const char *conf, int64_t timeout_ms,
+	struct said *ret, struct err *err)
 {
-	auto_close int in = stdin_of(rq, err), hears = -1, says = -1;
+	auto_close int in = stdin_of(conf, err), hears = -1, says = -1;
 	int pipes[2], r;
 	pid_t pid;
 
@@ -198,8 +200,9 @@ static char *find_plugin(const char *type)
 }
 
 struct delegation {
-	const struct cni_request *rq;
 	const struct cni_conf *conf;
+	const char *netconf;	  /* of which that was made */
+	const char *ipam_netconf; /* what the other plugin gets of it */
 };
 
 static void ask_ipam(
@@ -216,7 +219,7 @@ static void ask_ipam(
 			"that is installed there, or \"margay-ipam\"",
 			d->conf->ipam_type, getenv("CNI_PATH") ?: "");
 		say(ret, d->conf->version, CNI_E_CONF, &err);
-	} else if (execute(d->rq, path, d->conf->ipam_type, timeout_ms, ret, &err) < 0) {
+	} else if (execute(path, d->conf->ipam_type, d->ipam_netconf, timeout_ms, ret, &err) < 0) {
 		say(ret, d->conf->version, CNI_E_AGAIN, &err);
 	}
 }
@@ -236,7 +239,7 @@ static void ask_margay(
 			"know where it is",
 			d->conf->ipam_type);
 		say(ret, d->conf->version, CNI_E_ENV, &err);
-	} else if (execute(d->rq, path, slash + 1, MARGAY_MS, ret, &err) < 0) {
+	} else if (execute(path, slash + 1, d->netconf, MARGAY_MS, ret, &err) < 0) {
 		say(ret, d->conf->version, CNI_E_AGAIN, &err);
 	}
 	unsetenv(DELEGATE_RESULT);
@@ -445,25 +448,45 @@ static void gc(const struct delegation *d, struct said *ret)
 	ask_ipam(d, "GC", IPAM_MS, ret);
 }
 
-int delegate_run(const struct cni_request *rq, const char *verb)
+/* With the podCIDRs in it; the caller's. */
+static char *ipam_netconf(const struct cni_conf *conf, const char *netconf, const char *pod_cidrs)
 {
-	struct delegation d = {.rq = rq};
+	auto_(json) json_t *j = NULL;
+
+	if (!conf->pod_cidr_v4 && !conf->pod_cidr_v6)
+		return mem_strdup(netconf);
+	j = json_loads(netconf, 0, NULL);
+	podcidr_replace(json_object_get(j, "ipam"), pod_cidrs);
+	return json_dumps(j, JSON_COMPACT);
+}
+
+static void run_verb(const struct delegation *d, const char *verb, struct said *ret)
+{
+	if (strcmp(verb, "ADD") == 0)
+		add(d, ret);
+	else if (strcmp(verb, "DEL") == 0)
+		del(d, ret);
+	else if (strcmp(verb, "GC") == 0)
+		gc(d, ret);
+	else
+		both(d, verb, ret);
+}
+
+int delegate_run(const struct cni_request *rq, const char *verb, const char *pod_cidrs)
+{
+	auto_free char *for_ipam = NULL;
 	struct err err = ERR_INIT;
 	struct cni_conf *conf = NULL;
 	struct said s = {.out = STRBUF_INIT};
 	int r = cni_conf_parse(rq->conf, rq->conf_len, false, &conf, &err);
 
-	d.conf = conf;
-	if (r != 0)
+	if (r == 0) {
+		for_ipam = ipam_netconf(conf, rq->conf, pod_cidrs);
+		unsetenv(DELEGATE_POD_CIDRS);
+		run_verb(&(struct delegation){conf, rq->conf, for_ipam}, verb, &s);
+	} else {
 		say(&s, CNI_1_1_0, r, &err);
-	else if (strcmp(verb, "ADD") == 0)
-		add(&d, &s);
-	else if (strcmp(verb, "DEL") == 0)
-		del(&d, &s);
-	else if (strcmp(verb, "GC") == 0)
-		gc(&d, &s);
-	else
-		both(&d, verb, &s);
+	}
 	r = finish(&s);
 	said_done(&s);
 	cni_conf_free(conf);

@@ -12,5 +12,8 @@ struct cni_request;
 #define DELEGATE_RESULT "CNI_MARGAY_IPAM_RESULT"
 #define DELEGATE_RESULT_MAX 16384
 
-/* Does the verb, and prints what is to be printed. Returns the exit status. */
-int delegate_run(const struct cni_request *rq, const char *verb);
+/* In that of `margay-cni run`: the verb delegates, and a server has looked at what it needs: podcidr_find()'s. */
+#define DELEGATE_POD_CIDRS "CNI_MARGAY_POD_CIDRS"
+
+/* Does the verb, and prints what is to be printed. pod_cidrs: podcidr_find()'s. Returns the exit status. */
+int delegate_run(const struct cni_request *rq, const char *verb, const char *pod_cidrs);

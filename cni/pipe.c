@@ -294,13 +294,15 @@ static int lost(ssize_t n)
 	return PIPE_EXIT_UNSURE;
 }
 
-/* What is for stdout, and what is for stderr behind the plugin's name. */
-static int print_answer(int s, const struct pipe_answer *a)
+/* Into answer_text; 0, or what is to be returned. */
+static int receive_answer(int s, const struct pipe_answer *a)
 {
 	static char buf[PIPE_PACKET_MAX];
 	size_t len = (size_t)a->out_len + a->log_len;
 	ssize_t n;
 
+	if (a->out_len > PIPE_ANSWER_MAX || a->log_len > PIPE_ANSWER_MAX - a->out_len)
+		return fail(CODE_IO, "margay-cni serve gave an answer of more than 4 MiB", "", 0);
 	answer_text = malloc(len + 1);
 	for (size_t done = 0; answer_text && done < len; done += (size_t)n) {
 		n = receive(s, buf, sizeof(buf));
@@ -311,10 +313,16 @@ static int print_answer(int s, const struct pipe_answer *a)
 	if (!answer_text)
 		return fail(CODE_IO, "the answer of margay-cni serve", "", ENOMEM);
 	answer_text[len] = '\0';
+	return 0;
+}
+
+/* What is for stdout, and what is for stderr behind the plugin's name. */
+static int print_answer(const struct pipe_answer *a)
+{
 	if (a->log_len > 0)
 		fprintf(stderr, "%s: %s\n", self_name, answer_text + a->out_len);
 	if (fwrite(answer_text, 1, a->out_len, stdout) != a->out_len || fflush(stdout) != 0)
-		return 1;
+		return PIPE_EXIT_UNSURE;
 	return a->exit_code;
 }
 
@@ -328,6 +336,7 @@ static int run(int s, const char *verb, int64_t started_ms)
 	size_t len = strlen(self_name), env_len = read_env(env, sizeof(env)), conf_len = 0;
 	struct pipe_answer a;
 	ssize_t n;
+	int r;
 
 	rq.ipam_only = len > 5 && strcmp(self_name + len - 5, "-ipam") == 0;
 	if (env_len == SIZE_MAX)
@@ -349,14 +358,16 @@ static int run(int s, const char *verb, int64_t started_ms)
 	n = receive(s, &a, sizeof(a));
 	if (n != (ssize_t)sizeof(a) || a.magic != PIPE_MAGIC)
 		return lost(n < 0 ? n : 0);
-	if (a.version != PIPE_VERSION || a.kind == PIPE_RUN_SELF) {
-		if (fds[PIPE_FD_NETNS] >= 0 && setns(self, CLONE_NEWNET) < 0)
-			return fail(CODE_OTHER, "back to the host's network namespace", "", errno);
-		return run_self(conf_len);
-	}
-	if (a.out_len > PIPE_ANSWER_MAX || a.log_len > PIPE_ANSWER_MAX - a.out_len)
-		return fail(CODE_IO, "margay-cni serve gave an answer of more than 4 MiB", "", 0);
-	return print_answer(s, &a);
+	r = a.version == PIPE_VERSION ? receive_answer(s, &a) : 0;
+	if (r != 0)
+		return r;
+	if (a.version == PIPE_VERSION && a.kind == PIPE_DONE)
+		return print_answer(&a);
+	if (answer_text && strchr(answer_text, '='))
+		(void)putenv(answer_text);
+	if (fds[PIPE_FD_NETNS] >= 0 && setns(self, CLONE_NEWNET) < 0)
+		return fail(CODE_OTHER, "back to the host's network namespace", "", errno);
+	return run_self(conf_len);
 }
 
 static int about(const char *argument)

@@ -53,8 +53,12 @@ struct pipe_request {
 #define PIPE_HEAD 8 /* bytes of a request by which any version is known: magic and version */
 
 enum pipe_kind {
-	PIPE_DONE,     /* exit with exit_code */
-	PIPE_RUN_SELF, /* not of this version, or not for a server: run margay-cni */
+	PIPE_DONE, /* exit with exit_code */
+	/*
+	 * Not of this version, or not for a server: run margay-cni. What is for stdout is for its environment
+	 * then: "NAME=VALUE", or nothing.
+	 */
+	PIPE_RUN_SELF,
 };
 
 struct pipe_answer {

@@ -26,6 +26,7 @@
 #include "cni/conf.h"
 #include "cni/delegate.h"
 #include "cni/main.h"
+#include "cni/pipe.h"
 #include "cni/result.h"
 
 extern char **environ;
@@ -112,18 +113,27 @@ static int fail(int code, const struct err *err)
 	return 1;
 }
 
+/* A server has run it so far that another plugin is to be executed. */
+static bool is_looked_at(void)
+{
+	return getenv(DELEGATE_POD_CIDRS) && !getenv(DELEGATE_RESULT);
+}
+
 static int run(const struct cni_request *rq)
 {
-	struct cni_ctx *ctx = cni_ctx_new(NULL);
+	struct cni_ctx *ctx;
 	struct cni_reply reply;
 	int r;
 
+	if (is_looked_at())
+		return delegate_run(rq, getenv("CNI_COMMAND"), getenv(DELEGATE_POD_CIDRS));
+	ctx = cni_ctx_new(NULL);
 	cni_run(ctx, rq, &reply);
 	if (reply.delegates) {
-		r = delegate_run(rq, getenv("CNI_COMMAND"));
+		r = delegate_run(rq, getenv("CNI_COMMAND"), reply.json);
 	} else {
 		fputs(reply.json, stdout);
-		r = fflush(stdout) == 0 ? reply.exit_code : 1;
+		r = fflush(stdout) == 0 ? reply.exit_code : PIPE_EXIT_UNSURE;
 	}
 	cni_reply_done(&reply);
 	cni_ctx_free(ctx);

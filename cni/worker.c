@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cni/cni.h"
+#include "cni/delegate.h"
 #include "cni/pipe.h"
 #include "cni/shared.h"
 #include "cni/snapshot.h"
@@ -244,6 +245,14 @@ static void count(const struct cni_home *home, const struct cni_reply *reply, co
 						    : &home->shared->done[i]);
 }
 
+/* What delegate_run() takes from the environment. */
+static void set_env(struct cni_reply *r)
+{
+	auto_free char *cidrs = r->json;
+
+	r->json = mem_printf("%s=%s", DELEGATE_POD_CIDRS, cidrs);
+}
+
 static void serve_one(
 	int s, struct cni_ctx *ctx, const struct pod_source *pods, const struct cni_home *home)
 {
@@ -262,11 +271,13 @@ static void serve_one(
 
 		/* The runtime may delete the namespace as soon as it has the answer. */
 		close_fds(a);
-		if (!reply.delegates)
+		if (reply.delegates)
+			set_env(&reply);
+		else
 			count(home, &reply, verb);
 		if (reply.log)
 			log_warn("%s", reply.log);
-		r = reply.delegates ? answer(s, PIPE_RUN_SELF, NULL) : answer(s, PIPE_DONE, &reply);
+		r = answer(s, reply.delegates ? PIPE_RUN_SELF : PIPE_DONE, &reply);
 		if (r < 0)
 			err_sys(&err, r, "a plugin that has not taken its answer");
 		cni_reply_done(&reply);

@@ -192,3 +192,29 @@ affinities() { # N, of node-2
 	within 10 affinities 0
 	held 3
 }
+
+@test "host-local with the node's podCIDRs, which the server has of Kubernetes" {
+	jq --arg d "$PWD/local" '.cniVersion = "1.0.0" | .ipam = {type: "host-local", dataDir: $d,
+		ranges: [[{subnet: "usePodCidr"}], [{subnet: "usePodCidrIPv6"}]]}' conf >conf-local
+	local_cni() {
+		CNI_COMMAND=$1 CNI_CONTAINERID=c-a CNI_NETNS=/run/netns/a CNI_IFNAME=eth0 CNI_PATH=/usr/lib/cni \
+			CNI_ARGS="IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=a" env -u KUBECONFIG -u DATASTORE_TYPE \
+			"$BIN/margay" <conf-local
+	}
+	run -1 --separate-stderr local_cni ADD
+	jq -e '.code == 11 and (.msg | test("usePodCidr: Node node-1 has no podCIDR of IPv4"))' <<<"$output"
+	merge /api/v1/nodes/node-1 '{"spec":{"podCIDR":"10.9.0.0/24","podCIDRs":["10.9.0.0/24","fd00:9::/64"]}}'
+	local_cni ADD >result
+	jq -e '[.ips[].address] == ["10.9.0.2/32", "fd00:9::2/128"]' result
+	[ "$(local_cni ADD)" = "$(cat result)" ]
+	within 20 says a 10.9.0.2/32,fd00:9::2/128
+	ping -c1 -W2 -I 192.0.2.1 10.9.0.2
+	local_cni DEL
+	within 20 says a ""
+	[ -z "$(find local -name '10.*' -o -name 'fd*')" ]
+	# Without a server nobody here knows them.
+	end "$server"
+	run -1 --separate-stderr local_cni ADD
+	jq -e .code <<<"$output"
+	local_cni DEL
+}

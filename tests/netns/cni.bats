@@ -908,7 +908,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		7|{"cniVersion":"1.0.0","name":"n","mtu":"1500"}|netconf: mtu: got "1500", want a whole number
 		7|{"cniVersion":"1.0.0","name":"n","mtu":-1}|mtu: got -1, want
 		7|{"cniVersion":"1.0.0","name":"n","ipam":{}}|ipam.type
-		7|{"cniVersion":"1.0.0","name":"n","ipam":{"type":"host-local"}}|host-local
+		7|{"cniVersion":"1.0.0","name":"n","nodename":"node-1","ipam":{"type":"host-local"}}|host-local
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"floppy"}|floppy
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"etcdv3"}|netconf: the datastore's keys: ETCD_ENDPOINTS is not set
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"etcd_discovery_srv":"example.org"}|ETCD_DISCOVERY_SRV is set
@@ -1665,6 +1665,19 @@ asked() {
 	cni DEL a
 	[ "$(asked one)" = "ADD DEL " ]
 	[ "$(count /calico/resources/v3/projectcalico.org/workloadendpoints/)" = 0 ]
+}
+
+@test "usePodCidr wants Kubernetes, for ADD alone" {
+	for ipam in '{"subnet":"usePodCidr"}' '{"ranges":[[{"subnet":"10.99.0.0/24"}],[{"subnet":"usepodcidripv6"}]]}'; do
+		delegating host-local "$(jq --arg d "$BATS_TEST_TMPDIR/local" '.dataDir = $d' <<<"$ipam")"
+		export CNI_ARGS='IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a'
+		[ -e /run/netns/a ] || pod a
+		code 7 ADD a
+		[[ $msg == *"usePodCidr: datastore sqlite:$DB is no Kubernetes"* ]]
+		[ ! -e "$BATS_TEST_TMPDIR/local" ]
+		cni DEL a
+		rm -r "$BATS_TEST_TMPDIR/local"
+	done
 }
 
 @test "STATUS and GC are another IPAM plugin's, too" {
