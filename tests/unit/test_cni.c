@@ -19,6 +19,7 @@
 #include "cni/endpoint.h"
 #include "cni/home.h"
 #include "cni/journal.h"
+#include "cni/given.h"
 #include "cni/logfile.h"
 #include "cni/pod.h"
 #include "cni/replay.h"
@@ -492,6 +493,34 @@ START_TEST(the_configuration_of_calico_is_taken)
 }
 END_TEST
 
+START_TEST(pod_cidrs_are_asked_for_by_name)
+{
+	static const struct {
+		const char *ipam;
+		bool v4, v6;
+	} cases[] = {
+		{"{\"type\":\"host-local\",\"subnet\":\"10.0.0.0/24\"}", false, false},
+		{"{\"type\":\"host-local\",\"subnet\":\"usePodCidr\"}", true, false},
+		{"{\"type\":\"host-local\",\"subnet\":\"USEPODCIDRIPV6\"}", false, true},
+		{"{\"type\":\"host-local\",\"ranges\":[[{\"subnet\":\"usePodCidr\"}],"
+		 "[{\"subnet\":\"usePodCidrIPv6\"}]]}",
+			true, true},
+		{"{\"ranges\":{\"subnet\":\"usePodCidr\"},\"subnet\":[\"usePodCidr\"]}", false,
+			false},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		auto_free char *text = mem_printf("{\"name\":\"n\",\"ipam\":%s}", cases[i].ipam);
+		struct cni_conf *c;
+
+		ck_assert_int_eq(cni_conf_parse(text, strlen(text), false, &c, NULL), 0);
+		ck_assert_int_eq(c->pod_cidr_v4, cases[i].v4);
+		ck_assert_int_eq(c->pod_cidr_v6, cases[i].v6);
+		cni_conf_free(c);
+	}
+}
+END_TEST
+
 static char dir[] = "/tmp/margay-test-cni-XXXXXX";
 
 static void make_dir(void)
@@ -539,6 +568,48 @@ START_TEST(a_gate_that_stays_shut_is_named)
 	ck_assert_int_eq(wait_ready(&c, &err), CNI_E_AGAIN);
 	ck_assert_ptr_nonnull(strstr(err.text, "readiness_gates[0]: http://127.0.0.1:1/ready: "));
 	cni_conf_free(conf);
+}
+END_TEST
+
+static void write_given(const char *network, const char *container_id, const char *result)
+{
+	const struct given g = {(char *)(uintptr_t)network, (char *)(uintptr_t)container_id,
+		(char[]){"eth0"}, (char[]){"A=b"}, (char *)(uintptr_t)result};
+
+	ck_assert_int_eq(given_write(&g, NULL), 0);
+}
+
+START_TEST(what_another_ipam_plugin_gave_is_found_again)
+{
+	auto_free char *damaged =
+		mem_printf("%s/given/0123456789012345678901234567890123456789", dir);
+	struct given bad = {(char[]){"n"}, (char[]){"c"}, (char[]){"eth0"}, (char[]){""}, NULL};
+	struct given_list l;
+	struct given *g;
+
+	setenv("MARGAY_CNI_STATE_DIR", dir, 1);
+	ck_assert_int_eq(given_read("n", "a", "eth0", &g, NULL), -ENOENT);
+	ck_assert_int_eq(given_remove("n", "a", "eth0", NULL), 0);
+	ck_assert_int_eq(given_list("n", &l, NULL), 0);
+	ck_assert_uint_eq(l.v.n, 0);
+	write_given("n", "a", "{\"ips\":[]}");
+	write_given("n", "a", "{\"ips\":\"\n\"}");
+	write_given("n", "b", "{}");
+	write_given("n.a", "b", "{}");
+	ck_assert_int_gt(file_write_atomic(damaged, "{}", 2, 0600, NULL), 0);
+	ck_assert_int_eq(given_read("n", "a", "eth0", &g, NULL), 0);
+	ck_assert_str_eq(g->result, "{\"ips\":\"\n\"}");
+	ck_assert_str_eq(g->args, "A=b");
+	given_free(g);
+	ck_assert_int_eq(given_read("n", "a", "eth1", &g, NULL), -ENOENT);
+	ck_assert_int_eq(given_list("n", &l, NULL), 0);
+	ck_assert_uint_eq(l.v.n, 2);
+	given_list_done(&l);
+	ck_assert_int_eq(given_remove("n", "a", "eth0", NULL), 0);
+	ck_assert_int_eq(given_read("n", "a", "eth0", &g, NULL), -ENOENT);
+	bad.result = (char[]){"\xff"};
+	ck_assert_int_eq(given_write(&bad, NULL), -EINVAL);
+	unsetenv("MARGAY_CNI_STATE_DIR");
 }
 END_TEST
 
@@ -763,11 +834,13 @@ int main(void)
 	tcase_add_test(tc, a_pod_that_cannot_be_read_is_waited_for);
 	tcase_add_test(tc, an_endpoint_has_what_its_pod_has);
 	tcase_add_test(tc, the_configuration_of_calico_is_taken);
+	tcase_add_test(tc, pod_cidrs_are_asked_for_by_name);
 	suite_add_tcase(s, files);
 	tcase_set_timeout(files, 60);
 	tcase_add_checked_fixture(files, make_dir, drop_dir);
 	tcase_add_test(files, the_policy_of_an_endpoint_is_waited_for);
 	tcase_add_test(files, a_gate_that_stays_shut_is_named);
+	tcase_add_test(files, what_another_ipam_plugin_gave_is_found_again);
 	tcase_add_test(files, a_log_that_is_long_begins_anew);
 	tcase_add_test(files, of_another_cluster_the_configuration_is_refused);
 	tcase_add_test(files, of_the_ipam_plugin_the_journal_has_addresses_alone);
