@@ -87,8 +87,11 @@ int given_write(const struct given *g, struct err *err)
 	auto_free char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	int r;
 
-	if (!text)
-		return err_set(err, -EINVAL, "%s: what is to be written down is no text", path);
+	if (!text || strlen(text) > GIVEN_MAX)
+		return err_set(err, -EINVAL,
+			"%s: what another IPAM plugin gave is no text, or more than %d bytes with "
+			"CNI_ARGS",
+			path, GIVEN_MAX);
 	r = file_mkdirs(dir, 0700, err) ?: file_write_atomic(path, text, strlen(text), 0600, err);
 	return r < 0 ? r : 0;
 }
