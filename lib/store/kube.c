@@ -468,6 +468,27 @@ char *kube_selector(const struct kube *k, const struct kube_key *prefix, bool fe
 		prefix->virtual ? "virtual" : "host", kube_host_hash(prefix->host, hash));
 }
 
+/* The first ones of the server are the first ones of the list: their names are the last part of their keys. */
+static bool is_in_order(const struct kube_op *o)
+{
+	return o->op.req.feed || o->key.kind->form == KUBE_RESOURCE ||
+	       o->key.kind->form == KUBE_NODE;
+}
+
+static bool is_enough(const struct kube_op *o)
+{
+	size_t limit = o->op.req.limit;
+
+	return limit && is_in_order(o) && o->n + o->kvs.n >= limit;
+}
+
+static size_t page_size(const struct kube_op *o)
+{
+	size_t limit = o->op.req.limit;
+
+	return limit && limit < PAGE && is_in_order(o) ? limit : PAGE;
+}
+
 static int by_key(const void *a, const void *b)
 {
 	return strcmp(((const struct store_kv *)a)->key, ((const struct store_kv *)b)->key);
@@ -590,7 +611,7 @@ static void on_list(struct kube_call *c, int r, const char *body, size_t len, co
 		return;
 	}
 	o->rev = o->rev ?: o->list.rev;
-	if (o->list.cont)
+	if (o->list.cont && !is_enough(o))
 		list_page(o);
 	else
 		list_end(o);
@@ -617,7 +638,7 @@ static void list_page(struct kube_op *o)
 	kube_list_begin(&o->list, on_item, o);
 	kube_call_stop(&o->call);
 	o->call = (struct kube_call){.k = k,
-		.path = mem_printf("%s?limit=%d%s%s", path, PAGE, from, selector),
+		.path = mem_printf("%s?limit=%zu%s%s", path, page_size(o), from, selector),
 		.on_data = on_list_data,
 		.answer = on_list};
 	kube_call_start(&o->call);

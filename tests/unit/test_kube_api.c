@@ -420,6 +420,48 @@ START_TEST(a_list_that_a_watch_follows)
 }
 END_TEST
 
+static void start_limited(const char *key, size_t limit)
+{
+	const struct store_req rq = {.verb = STORE_LIST, .key = key, .limit = limit};
+
+	calls = n_kvs = ended = 0;
+	store_start(st, &rq, on_done, NULL);
+}
+
+START_TEST(of_a_limited_list_no_more_is_asked_for)
+{
+	start_limited("/calico/resources/v3/projectcalico.org/nodes/", 2);
+	next("/api/v1/nodes?limit=2");
+	data("{\"metadata\":{\"resourceVersion\":\"20\",\"continue\":\"x\"},\"items\":[{" META(
+		"a", "1") "},{" META("b", "2") "}]}");
+	answer(200, "");
+	ck_assert_int_eq(ended, 1);
+	ck_assert_int_eq(n_kvs, 2);
+	/* what is no object is none of them */
+	start_limited(POOLS, 2);
+	next(V1 "?limit=2");
+	data("{\"metadata\":{\"resourceVersion\":\"20\",\"continue\":\"x\"},\"items\":[" POOL(
+		"a", "3") ",{\"no\":\"object\"}]}");
+	answer(200, "");
+	next(V1 "?limit=2&continue=x");
+	data("{\"metadata\":{\"resourceVersion\":\"20\"},\"items\":[" POOL("b", "3") "]}");
+	answer(200, "");
+	ck_assert_int_eq(ended, 1);
+	ck_assert_int_eq(n_kvs, 2);
+	/* the server's order is another one */
+	start_limited("/calico/ipam/v2/assignment/", 1);
+	next("/ipamblocks?limit=500");
+	data("{\"metadata\":{\"resourceVersion\":\"20\",\"continue\":\"x\"},\"items\":[{" META(
+		"10-0-0-0-26", "1") ",\"spec\":{\"cidr\":\"10.0.0.0/26\"}}]}");
+	answer(200, "");
+	next("/ipamblocks?limit=500&continue=x");
+	data("{\"metadata\":{\"resourceVersion\":\"20\"},\"items\":[]}");
+	answer(200, "");
+	ck_assert_int_eq(ended, 1);
+	ck_assert_int_eq(n_kvs, 1);
+}
+END_TEST
+
 /* It is told as what no one can read, and is not taken for gone. */
 START_TEST(an_object_that_cannot_be_read)
 {
@@ -863,6 +905,7 @@ int main(void)
 	tcase_add_test(tc, a_busy_server_is_asked_again_when_it_says);
 	tcase_add_loop_test(tc, a_server_that_hangs_is_left, 0, 2);
 	tcase_add_test(tc, a_list_that_a_watch_follows);
+	tcase_add_test(tc, of_a_limited_list_no_more_is_asked_for);
 	tcase_add_test(tc, an_object_that_cannot_be_read);
 	tcase_add_test(tc, a_handle_that_cannot_be_read_is_found_by_its_id);
 	tcase_add_test(tc, a_list_that_goes_on_is_not_ended);
