@@ -278,38 +278,69 @@ const char *key_text(const char *key)
 	return kv ? kv->value : NULL;
 }
 
-void check_consistent(void)
+static void check_affinity(const struct mem_kv *kv, const struct prefix *cidr, const char *when)
+{
+	struct ipam_affinity a;
+	char key[IPAM_KEY_SIZE];
+
+	ck_assert_int_eq(ipam_affinity_decode(kv->value, strlen(kv->value), &a, NULL), 0);
+	ck_assert_msg(a.state != IPAM_CONFIRMED || key_text(ipam_key_block(cidr, key)),
+		"%s: %s: confirmed, and no block", when, kv->key);
+}
+
+static void check_owner(const struct ipam_block *b, bool confirmed, const char *when)
+{
+	char key[IPAM_KEY_SIZE];
+	const char *text = key_text(ipam_key_affinity(block_host(b), &b->cidr, key));
+	struct ipam_affinity a;
+
+	ck_assert_msg(text, "%s: %s: none, and the block is there", when, key);
+	ck_assert_int_eq(ipam_affinity_decode(text, strlen(text), &a, NULL), 0);
+	ck_assert_msg(!confirmed || a.state == IPAM_CONFIRMED, "%s: %s: %s", when, key, text);
+}
+
+static void check_handles(const struct ipam_block *b, const char *when)
+{
+	const struct ipam_block_attr *a;
+	char key[IPAM_KEY_SIZE];
+
+	vec_for_each (&b->attrs, a) {
+		const char *text = a->handle ? key_text(ipam_key_handle(a->handle, key)) : "";
+
+		ck_assert_msg(text && (!a->handle || strstr(text, prefix_str(&b->cidr))),
+			"%s: %s does not have block %s: %s", when, key, prefix_str(&b->cidr),
+			text ?: "(gone)");
+	}
+}
+
+static void check(bool confirmed, bool empty_too, const char *when)
 {
 	struct mem_kv *kv;
 
 	vec_for_each (&db.v, kv) {
-		char host[IPAM_KEY_SIZE], key[IPAM_KEY_SIZE];
-		struct ipam_affinity a;
-		struct ipam_block *b;
+		auto_(ipam_block) struct ipam_block *b = NULL;
+		char host[IPAM_KEY_SIZE];
 		struct prefix cidr;
-		const char *text;
 
-		if (ipam_key_parse_affinity(kv->key, host, &cidr)) {
-			ck_assert_int_eq(
-				ipam_affinity_decode(kv->value, strlen(kv->value), &a, NULL), 0);
-			text = key_text(ipam_key_block(&cidr, key));
-			ck_assert_msg(text || a.state != IPAM_CONFIRMED, "%s: no block", kv->key);
-		}
+		if (ipam_key_parse_affinity(kv->key, host, &cidr))
+			check_affinity(kv, &cidr, when);
 		if (!ipam_key_parse_block(kv->key, &cidr))
 			continue;
 		ck_assert_int_eq(ipam_block_decode(kv->value, strlen(kv->value), &b, NULL), 0);
-		if (block_host(b))
-			ck_assert_msg(key_text(ipam_key_affinity(block_host(b), &cidr, key)),
-				"%s: no affinity of %s", kv->key, block_host(b));
-		for (size_t i = 0; i < b->attrs.n; i++) {
-			if (!b->attrs.v[i].handle)
-				continue;
-			text = key_text(ipam_key_handle(b->attrs.v[i].handle, key));
-			ck_assert_msg(text && strstr(text, prefix_str(&cidr)),
-				"%s: %s does not have it: %s", kv->key, key, text ?: "(gone)");
-		}
-		ipam_block_free(b);
+		if (block_host(b) && (empty_too || !block_is_empty(b)))
+			check_owner(b, confirmed, when);
+		check_handles(b, when);
 	}
+}
+
+void check_instant(bool confirmed, const char *when)
+{
+	check(confirmed, false, when);
+}
+
+void check_consistent(void)
+{
+	check(false, true, "at rest");
 }
 
 size_t count_keys(const char *prefix)

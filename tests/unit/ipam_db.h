@@ -69,5 +69,10 @@ struct ip assign(const char *host, const char *handle);
 
 /* Addresses that are in use (handle NULL: by whomever); fails when a block is inconsistent. */
 size_t count_in_use(const char *handle);
-/* What holds at every instant, whoever has died where. */
+/*
+ * What holds at every instant, whoever has died where: a confirmed affinity has its block, a block with addresses
+ * its affinity (confirmed: which is that), and each address its handle. when: for messages.
+ */
+void check_instant(bool confirmed, const char *when);
+/* And, while no block is taken from its node, an empty one has its affinity, too. */
 void check_consistent(void);

@@ -178,39 +178,6 @@ START_TEST(recounted_while_assigned)
 }
 END_TEST
 
-/* A block with addresses has its affinity at every instant, and one that is confirmed its block. */
-static void check_owned(bool confirmed, const char *when)
-{
-	struct mem_kv *kv;
-
-	vec_for_each (&db.v, kv) {
-		char host[IPAM_KEY_SIZE], key[IPAM_KEY_SIZE];
-		struct ipam_affinity a = {0};
-		struct ipam_block *b;
-		struct prefix cidr;
-		const char *text;
-
-		if (ipam_key_parse_affinity(kv->key, host, &cidr)) {
-			ck_assert_int_eq(
-				ipam_affinity_decode(kv->value, strlen(kv->value), &a, NULL), 0);
-			text = key_text(ipam_key_block(&cidr, key));
-			ck_assert_msg(text || a.state != IPAM_CONFIRMED, "%s: %s: no block", when,
-				kv->key);
-		}
-		if (!ipam_key_parse_block(kv->key, &cidr))
-			continue;
-		ck_assert_int_eq(ipam_block_decode(kv->value, strlen(kv->value), &b, NULL), 0);
-		if (block_host(b) && !block_is_empty(b)) {
-			text = key_text(ipam_key_affinity(block_host(b), &cidr, key));
-			ck_assert_msg(text, "%s: %s: no affinity", when, kv->key);
-			ck_assert_int_eq(ipam_affinity_decode(text, strlen(text), &a, NULL), 0);
-			ck_assert_msg(!confirmed || a.state == IPAM_CONFIRMED, "%s: %s: %s", when,
-				kv->key, text);
-		}
-		ipam_block_free(b);
-	}
-}
-
 /* What takes the only block from n1. */
 static struct ipam_request *releaser(int kind)
 {
@@ -287,7 +254,7 @@ static void take_turns(int kind, bool stale, const char *turns)
 	if (!is_new(hash_bytes(told, sizeof(told))))
 		return;
 	ck_assert_msg(strlen(turns) < 100, "%s: no end", when);
-	check_owned(done[0] && done[1], when);
+	check_instant(done[0] && done[1], when);
 	if (done[0] && done[1]) {
 		check_consistent();
 		ck_assert_uint_eq(count_in_use("h"), 1);
@@ -621,7 +588,7 @@ static bool lose_answers(enum lossy kind, unsigned n, unsigned m)
 	ck_assert(!assigns || ip.family == IP_NONE || ip_equal(&ip, &again));
 	load_db(st);
 	check_consistent();
-	check_owned(true, when);
+	check_instant(true, when);
 	used = kind == LOSSY_ASSIGN ? 2 : assigns || kind == LOSSY_UNCLAIM_USED ? 1 : 0;
 	ck_assert_msg(count_in_use("h") == used, "%s: %zu in use", when, count_in_use("h"));
 	ck_assert_uint_eq(count_in_use(NULL) - used, others);
