@@ -146,7 +146,9 @@ static int set_up_host(struct call *c, const struct device *d, uint32_t index, s
 			.ip = d->ips[i],
 			.has_mac = true,
 			.mac = d->mac,
-			.state = NUD_PERMANENT};
+			/* Used at once; and when the pod tells another MAC, as of a plugin after us, that. */
+			.state = NUD_STALE,
+			.kept = true};
 		struct rt_route route = {.dst = prefix_host(&d->ips[i]),
 			.table = RT_TABLE_MAIN_ID,
 			.protocol = RT_PROTO_MARGAY,
@@ -283,11 +285,14 @@ static int poke_pod_families(struct call *c, const struct device *d, struct err 
 		static const char *const paths[] = {"conf/all/disable_ipv6",
 			"conf/default/disable_ipv6", "conf/lo/disable_ipv6"};
 		auto_free char *own = mem_printf("conf/%s/disable_ipv6", c->ifname);
+		auto_free char *notify = mem_printf("conf/%s/ndisc_notify", c->ifname);
 
 		for (size_t i = 0; i < array_size(paths) && r == 0; i++)
 			r = poke_pod(c, IP_V6, paths[i], "0", err);
 		if (r == 0)
 			r = poke_pod(c, IP_V6, own, "0", err);
+		if (r == 0)
+			r = poke_pod(c, IP_V6, notify, "1", err);
 		if (r == 0)
 			r = poke_pod(c, IP_V6, "conf/all/forwarding",
 				c->conf->allow_ip_forwarding ? "1" : "0", err);
@@ -297,7 +302,9 @@ static int poke_pod_families(struct call *c, const struct device *d, struct err 
 
 static int set_up_pod(struct call *c, const struct device *d, uint32_t index, struct err *err)
 {
+	/* Apart: without IPv6 in the kernel the first one alone fails, which is as good. */
 	const struct rt_link_conf conf = {.index = index, .rp_filter = -1, .no_addr_gen = true};
+	const struct rt_link_conf notify = {.index = index, .rp_filter = -1, .arp_notify = true};
 	bool other[2] = {0}; /* by family: IPv6 or not */
 	int r = poke_pod_families(c, d, err);
 
@@ -308,6 +315,8 @@ static int set_up_pod(struct call *c, const struct device *d, uint32_t index, st
 		return r;
 	rt_begin(c->pod, NULL, NULL);
 	rt_link_configure(c->pod, &conf, 0);
+	if (has_family(d, IP_V4))
+		rt_link_configure(c->pod, &notify, 0);
 	rt_link_set(
 		c->pod, &(struct rt_link_change){.index = index, .set_up = true, .up = true}, 0);
 	for (size_t i = 0; i < d->n_ips; i++)
@@ -531,12 +540,26 @@ static void see_neigh(void *arg, const struct rt_neigh *n)
 	struct wanted *w = arg;
 
 	w->found |= n->index == w->index && ip_equal(&n->ip, &w->gateway) && n->has_mac &&
-		    n->state == NUD_PERMANENT && memcmp(&n->mac, &w->mac, sizeof(n->mac)) == 0;
+		    memcmp(&n->mac, &w->mac, sizeof(n->mac)) != 0;
 }
 
 static void unsee(void *arg)
 {
 	((struct wanted *)arg)->found = false;
+}
+
+/* One that is not there is found when it is needed, as after the pod has got another MAC. */
+static int check_neigh(struct rt *rt, const char *where, const struct ip *ip, const struct mac *mac,
+	uint32_t index, struct err *err)
+{
+	struct wanted w = {.gateway = *ip, .mac = *mac, .index = index};
+	int r = rt_neigh_dump(rt, (enum ip_family)ip->family, index, see_neigh, unsee, &w, err);
+
+	if (r < 0 || !w.found)
+		return r < 0 ? err_wrap(err, r, "%s", where) : 0;
+	return err_set(err, -ENOENT,
+		"%s: the neighbour %s has another MAC than %s: delete the pod, or run its ADD again",
+		where, ip_str(ip), mac_str(mac));
 }
 
 static int missing(struct wanted *w, int r, struct err *err, const char *what, const char *where)
@@ -553,23 +576,17 @@ static int check_pod_ip(struct call *c, const struct ip *ip, uint32_t index, str
 	struct wanted w = {.dst = prefix_host(ip), .index = index};
 	auto_free char *where = mem_printf("the pod's %s", c->ifname);
 	auto_free char *address = mem_printf("address %s", ip_str(ip));
-	auto_free char *neigh = NULL;
+	struct ip gateway = device_gateway(family);
 	int r;
 
 	r = rt_addr_dump(c->pod, family, index, see_addr, unsee, &w, err);
 	r = missing(&w, r, err, address, where);
-	if (r < 0)
-		return r;
-	w = (struct wanted){.gateway = device_gateway(family), .index = index};
-	w.mac = device_host_mac;
-	neigh = mem_printf("the permanent neighbour %s", ip_str(&w.gateway));
-	r = rt_neigh_dump(c->pod, family, index, see_neigh, unsee, &w, err);
-	r = missing(&w, r, err, neigh, where);
+	if (r == 0)
+		r = check_neigh(c->pod, where, &gateway, &device_host_mac, index, err);
 	if (r < 0 || (c->conf->routes.n > 0 && !c->conf->include_default_routes))
 		return r;
-	w = (struct wanted){.dst = {.addr = {.family = (uint8_t)family}},
-		.gateway = device_gateway(family),
-		.index = index};
+	w = (struct wanted){
+		.dst = {.addr = {.family = (uint8_t)family}}, .gateway = gateway, .index = index};
 	r = rt_route_dump(c->pod, family, 0, 0, see_route, unsee, &w, err);
 	return missing(&w, r, err, "the default route", where);
 }
@@ -585,13 +602,7 @@ static int check_host_ip(struct call *c, const struct device *d, const struct ip
 
 	r = rt_route_dump(c->host, family, RT_TABLE_MAIN_ID, 0, see_route, unsee, &w, err);
 	r = missing(&w, r, err, what, where);
-	if (r < 0)
-		return r;
-	free(what);
-	what = mem_printf("the permanent neighbour %s", ip_str(ip));
-	w = (struct wanted){.gateway = *ip, .index = index, .mac = d->mac};
-	r = rt_neigh_dump(c->host, family, index, see_neigh, unsee, &w, err);
-	return missing(&w, r, err, what, where);
+	return r < 0 ? r : check_neigh(c->host, where, ip, &d->mac, index, err);
 }
 
 static int check_link(struct rt *rt, const char *where, const char *name, const struct mac *mac,

@@ -5,7 +5,12 @@
  *
  *	pod:  <ip>/32 on eth0; 169.254.1.1 dev eth0 scope link; default via 169.254.1.1;
  *	      169.254.1.1 lladdr ee:ee:ee:ee:ee:ee PERMANENT
- *	host: <ip> dev cali... scope link proto 80; <ip> lladdr <pod> PERMANENT; proxy ARP as well
+ *	host: <ip> dev cali... scope link proto 80; <ip> lladdr <pod> extern_learn; proxy ARP as well
+ *
+ * So nothing is resolved at first. A plugin after this one may give eth0 another MAC (tuning does): the kernel
+ * forgets the pod's neighbours then, and tells the host, which learns it (arp_notify, ndisc_notify). From there on
+ * the pod resolves 169.254.1.1 by proxy ARP, as Calico's pods always do, which works where the host has a default
+ * route.
  *
  * The gateway of IPv6 is the host end's fe80::ecee:eeff:feee:eeee. Where the pod has a default route
  * already, by another interface, this one gets a table of its own, for what comes from its address.

@@ -97,8 +97,9 @@ struct rt_neigh {
 	struct ip ip;
 	bool has_mac;
 	struct mac mac;
-	uint16_t state; /* NUD_*; NUD_PERMANENT is what we write */
+	uint16_t state; /* NUD_*; 0 is written as NUD_PERMANENT */
 	bool proxy;	/* a proxy entry: no MAC */
+	bool kept;	/* by the kernel, though it is not permanent */
 };
 
 struct rt_rule {
@@ -132,9 +133,10 @@ struct rt_veth {
  */
 struct rt_link_conf {
 	uint32_t index;
-	bool proxy_arp, forwarding, route_localnet; /* IPv4: true = switch on, false = leave */
-	int rp_filter;				    /* -1 = leave */
-	bool no_addr_gen;			    /* no IPv6 link-local address */
+	/* IPv4: true = switch on, false = leave. */
+	bool proxy_arp, forwarding, route_localnet, arp_notify;
+	int rp_filter;	  /* -1 = leave */
+	bool no_addr_gen; /* no IPv6 link-local address */
 };
 
 /* ---- reading ---- */

@@ -24,6 +24,7 @@ int rt_event_decode(const struct nlmsghdr *nlh, struct rt_event *ret);
 void rt_route_encode(struct nlmsghdr *nlh, const struct rt_route *r, bool del);
 void rt_veth_encode(struct nlmsghdr *nlh, const struct rt_veth *v);
 void rt_link_change_encode(struct nlmsghdr *nlh, const struct rt_link_change *c);
+bool rt_link_conf_has_ipv4(const struct rt_link_conf *c);
 void rt_link_conf_encode(struct nlmsghdr *nlh, const struct rt_link_conf *c);
 void rt_addr_encode(struct nlmsghdr *nlh, const struct rt_addr *a);
 void rt_neigh_encode(struct nlmsghdr *nlh, const struct rt_neigh *n);

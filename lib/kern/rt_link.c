@@ -105,13 +105,19 @@ void rt_link_change_encode(struct nlmsghdr *nlh, const struct rt_link_change *c)
 		mnl_attr_put_strz(nlh, IFLA_IFALIAS, c->alias);
 }
 
+bool rt_link_conf_has_ipv4(const struct rt_link_conf *c)
+{
+	return c->proxy_arp || c->forwarding || c->route_localnet || c->arp_notify ||
+	       c->rp_filter >= 0;
+}
+
 void rt_link_conf_encode(struct nlmsghdr *nlh, const struct rt_link_conf *c)
 {
 	struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
 	struct nlattr *spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC), *af, *conf;
 
 	ifi->ifi_index = (int)c->index;
-	if (c->proxy_arp || c->forwarding || c->route_localnet || c->rp_filter >= 0) {
+	if (rt_link_conf_has_ipv4(c)) {
 		af = mnl_attr_nest_start(nlh, AF_INET);
 		conf = mnl_attr_nest_start(nlh, IFLA_INET_CONF);
 		if (c->proxy_arp)
@@ -120,6 +126,8 @@ void rt_link_conf_encode(struct nlmsghdr *nlh, const struct rt_link_conf *c)
 			mnl_attr_put_u32(nlh, IPV4_DEVCONF_FORWARDING, 1);
 		if (c->route_localnet)
 			mnl_attr_put_u32(nlh, IPV4_DEVCONF_ROUTE_LOCALNET, 1);
+		if (c->arp_notify)
+			mnl_attr_put_u32(nlh, IPV4_DEVCONF_ARP_NOTIFY, 1);
 		if (c->rp_filter >= 0)
 			mnl_attr_put_u32(nlh, IPV4_DEVCONF_RP_FILTER, (uint32_t)c->rp_filter);
 		mnl_attr_nest_end(nlh, conf);
@@ -187,6 +195,7 @@ int rt_neigh_decode(const struct nlmsghdr *nlh, struct rt_neigh *ret)
 		.ip = ip,
 		.state = ndm.ndm_state,
 		.proxy = ndm.ndm_flags & NTF_PROXY,
+		.kept = ndm.ndm_flags & NTF_EXT_LEARNED,
 	};
 	ret->has_mac = nl_bytes(tb[NDA_LLADDR], ret->mac.b, sizeof(ret->mac.b));
 	return 0;
@@ -199,7 +208,7 @@ void rt_neigh_encode(struct nlmsghdr *nlh, const struct rt_neigh *n)
 	ndm->ndm_family = (uint8_t)ip_af(&n->ip);
 	ndm->ndm_ifindex = (int)n->index;
 	ndm->ndm_state = n->state ? n->state : NUD_PERMANENT;
-	ndm->ndm_flags = n->proxy ? NTF_PROXY : 0;
+	ndm->ndm_flags = (n->proxy ? NTF_PROXY : 0) | (n->kept ? NTF_EXT_LEARNED : 0);
 	rt_ip_put(nlh, NDA_DST, &n->ip);
 	if (n->has_mac)
 		mnl_attr_put(nlh, NDA_LLADDR, sizeof(n->mac.b), n->mac.b);

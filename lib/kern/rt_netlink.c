@@ -408,7 +408,7 @@ void rt_link_set(struct rt *rt, const struct rt_link_change *c, uintptr_t cookie
 
 void rt_link_configure(struct rt *rt, const struct rt_link_conf *c, uintptr_t cookie)
 {
-	bool v4 = c->proxy_arp || c->forwarding || c->route_localnet || c->rp_filter >= 0;
+	bool v4 = rt_link_conf_has_ipv4(c);
 
 	rt_link_conf_encode(verb(rt, RTM_NEWLINK, 0, v4 ? 0 : EAFNOSUPPORT, cookie), c);
 }

@@ -199,7 +199,7 @@ class Check(Case):
             ("ip -n a address del {six}/128 dev eth0", "address {six}"),
             ("ip -n a route del default", "default route"),
             ("ip -n a -6 route del default", "default route"),
-            ("ip -n a neigh del 169.254.1.1 dev eth0", "169.254.1.1"),
+            ("ip -n a neigh replace 169.254.1.1 lladdr 02:00:00:00:00:77 dev eth0 nud permanent", "169.254.1.1"),
             ("ip -n a link set eth0 down", "eth0 is down"),
             ("ip -n a link set eth0 address 02:00:00:00:00:77", "02:00:00:00:00:77"),
             ("ip -n a link del eth0", "eth0 is missing"),
@@ -207,7 +207,7 @@ class Check(Case):
             ("ip link set {host} name gone", "{host} is missing"),
             ("ip route del {four}", "route to {four}/32"),
             ("ip -6 route del {six}", "route to {six}/128"),
-            ("ip neigh del {four} dev {host}", "neighbour {four}"),
+            ("ip neigh replace {four} lladdr 02:00:00:00:00:77 dev {host} nud permanent", "neighbour {four}"),
         ]:
             with self.subTest(broken):
                 four, six = (e["address"].split("/")[0] for e in net.add(a)["ips"])
@@ -311,6 +311,22 @@ class Chain(Case):
                 net.delete(a)
                 self.network().delete(b)
                 self.assert_clean("a", "b")
+
+    def test_mac_of_tuning(self):
+        """The pod is reached by it at once, and finds its gateway anew: by proxy ARP, for which the host has a route."""
+        net = self.network(self.plugin({"assign_ipv6": "true"}), {"type": "tuning", "mac": "02:00:00:00:00:44"},
+                           version="1.0.0")
+        a = self.attachment("a")
+        sh("ip", "route", "add", "default", "dev", "lo")
+        try:
+            result = net.add(a)
+            self.assertEqual(result["interfaces"][1]["mac"], "02:00:00:00:00:44")
+            self.assert_well(net, a)
+            net.check(a)
+        finally:
+            sh("ip", "route", "del", "default", "dev", "lo")
+        net.delete(a)
+        self.assert_clean("a")
 
     def test_failure_in_the_middle(self):
         """A runtime deletes what failed: no plugin after ours has to have been there."""

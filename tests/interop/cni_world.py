@@ -271,7 +271,7 @@ class Node(unittest.TestCase):
             "links": sorted(link["ifname"] for link in ip("link")),
             "routes": sh("ip", "route", "show", "table", "all") + sh("ip", "-6", "route", "show", "table", "all"),
             "rules": sh("ip", "rule") + sh("ip", "-6", "rule"),
-            "neighbours": sh("ip", "neigh", "show", "nud", "permanent"),
+            "neighbours": sh("ip", "neigh", "show", "nud", "all"),
             # portmap's own chains stay
             "nat": [r for r in sh("iptables", "-w", "-t", "nat", "-S").splitlines() if "10.244." in r],
             "store": self.leftovers(),

@@ -170,7 +170,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	ip -n a -j route | jq -e '.[] | select(.dst == "default" and .gateway == "169.254.1.1")'
 	ip -n a -j route | jq -e '.[] | select(.dst == "169.254.1.1" and .scope == "link")'
 	ip -n a -j neigh | jq -e '.[] | select(.dst == "169.254.1.1" and .lladdr == "ee:ee:ee:ee:ee:ee" and .state == ["PERMANENT"])'
-	ip -j neigh | jq -e --arg a "$a" '.[] | select(.dst == $a and .state == ["PERMANENT"])'
+	ip -j neigh | jq -e --arg a "$a" '.[] | select(.dst == $a and has("extern_learn"))'
 	ip -j route show "$a" | jq -e --arg v "$veth" '.[] | select(.dev == $v and .protocol == "80" and .scope == "link" and .metric == null)'
 	[ "$(cat /proc/sys/net/ipv4/conf/"$veth"/proxy_arp)" = 1 ]
 	[ "$(cat /proc/sys/net/ipv4/conf/"$veth"/forwarding)" = 1 ]
@@ -534,16 +534,15 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[[ $msg == *"route to $a/32"* ]]
 	ip route add "$a" dev "$veth" proto 80 scope link
 	cni CHECK a
-	ip neigh del "$a" dev "$veth"
+	ip neigh replace "$a" lladdr 02:00:00:00:00:01 dev "$veth" nud permanent
 	code 103 CHECK a
 	[[ $msg == *"neighbour $a"* ]]
-	mac=$(ip -n a -j link show eth0 | jq -r '.[0].address')
-	ip neigh add "$a" lladdr "$mac" dev "$veth" nud permanent
+	ip neigh del "$a" dev "$veth"
 	cni CHECK a
-	ip -n a neigh del 169.254.1.1 dev eth0
+	ip -n a neigh replace 169.254.1.1 lladdr 02:00:00:00:00:01 dev eth0 nud permanent
 	code 103 CHECK a
 	[[ $msg == *169.254.1.1* ]]
-	ip -n a neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent
+	ip -n a neigh replace 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent
 	ip -n a route del default
 	code 103 CHECK a
 	[[ $msg == *"default route"* ]]
@@ -802,6 +801,34 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	cni DEL a
 	cni DEL b
 	[ "$(in_use)" = 0 ]
+}
+
+@test "another MAC that the pod gets after ADD" {
+	put /calico/resources/v3/projectcalico.org/ippools/six '{"spec":{"cidr":"fd00:10::/64","blockSize":122}}'
+	conf 1.0.0 '' ',"assign_ipv6":"true"' >"$BATS_TEST_TMPDIR/six"
+	export CONF=$BATS_TEST_TMPDIR/six
+	ip link add wan0 type veth peer name wan1
+	ip link set wan0 up
+	ip link set wan1 up
+	ip address add 198.51.100.1/24 dev wan0
+	ip route add default via 198.51.100.2
+	echo 1 >/proc/sys/net/ipv6/conf/all/forwarding # the agent's task
+	pod a
+	pod b
+	result=$(cni ADD a)
+	cni ADD b
+	a=$(address a) b=$(address b)
+	six=$(jq -r '.ips[1].address' <<<"$result")
+	ip -n a link set eth0 address 02:00:00:00:00:77
+	reaches host "$a"
+	reaches b "$a"
+	reaches a "$b"
+	ip netns exec b ping -6 -c1 -W2 "${six%/*}"
+	prev_conf "$(jq '.interfaces[1].mac = "02:00:00:00:00:77"' <<<"$result")"
+	cni CHECK a
+	unset CONF
+	cni DEL a
+	cni DEL b
 }
 
 @test "the host's own namespace is no pod's" {
