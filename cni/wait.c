@@ -2,7 +2,6 @@
 #define LOG_MODULE "cni"
 #include "cni/wait.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <poll.h>
@@ -15,9 +14,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/strbuf.h"
 #include "cni/call.h"
 #include "cni/turn.h"
+#include "model/wep.h"
 #include "svc/httpc.h"
 
 enum { GATES_MS = 30000, GATE_TURN_MS = 1000, GATE_ANSWER_MS = 5000, GATE_BYTES = 1024 * 1024 };
@@ -98,28 +97,11 @@ int wait_ready(const struct call *c, struct err *err)
 	return 0;
 }
 
-/* As Go's url.PathEscape. */
-static void add_escaped(struct strbuf *to, const char *s)
-{
-	for (; *s; s++) {
-		if (isalnum((unsigned char)*s) || strchr("-_.~$&+=:@", *s))
-			strbuf_addc(to, *s);
-		else
-			strbuf_addf(to, "%%%02X", (unsigned char)*s);
-	}
-}
-
-/* "k8s default%2Fpod eth0" */
 static char *status_file(const struct call *c)
 {
-	auto_free char *workload = mem_printf("%s/%s", c->namespace, c->args.pod);
-	struct strbuf path = STRBUF_INIT;
+	auto_free char *name = wep_status_name(c->namespace, c->args.pod, c->ifname);
 
-	strbuf_addf(&path, "%s/k8s ", c->conf->endpoint_status_dir);
-	add_escaped(&path, workload);
-	strbuf_addc(&path, ' ');
-	add_escaped(&path, c->ifname);
-	return strbuf_take(&path);
+	return mem_printf("%s/%s", c->conf->endpoint_status_dir, name);
 }
 
 void wait_policy(const struct call *c)

@@ -19,6 +19,7 @@
 #include "felix/dp/ifaces.h"
 #include "felix/dp/nat.h"
 #include "felix/dp/routes.h"
+#include "felix/dp/status.h"
 #include "felix/dp/sysctl.h"
 #include "felix/dp/tunnels.h"
 #include "felix/pattern.h"
@@ -49,7 +50,16 @@ struct part {
 	char *why;
 };
 
-enum { PART_NODE, PART_ROUTES, PART_TUNNEL, PART_NAT, PART_SYSCTL, PART_FILES, N_PARTS };
+enum {
+	PART_NODE,
+	PART_ROUTES,
+	PART_TUNNEL,
+	PART_NAT,
+	PART_SYSCTL,
+	PART_FILES,
+	PART_STATUS,
+	N_PARTS
+};
 
 struct agent {
 	const struct agent_conf *conf;
@@ -67,6 +77,8 @@ struct agent {
 	struct tunnels *tunnels;
 	struct nat *nat;
 	struct sysctl *sysctl;
+	struct status *status;
+	char *status_dir; /* NULL = none */
 
 	struct calc *calc;
 	struct in_config given; /* by parameters */
@@ -81,7 +93,7 @@ struct agent {
 	 * decides is not removed until all of the kind was known once. After that, what cannot be
 	 * decoded is new, or its last good version stays.
 	 */
-	bool blocks_whole, wants_whole;
+	bool blocks_whole, wants_whole, weps_whole;
 	char *unknown; /* key of an object for which something is kept; NULL = none */
 
 	struct store *st;
@@ -195,8 +207,8 @@ static void on_wep(void *arg, const char *key, const void *old, const void *now)
 {
 	struct agent *a = arg;
 
-	(void)key;
 	calc_wep(a->calc, old, now);
+	status_wep(a->status, key, now);
 	schedule(a);
 }
 
@@ -332,11 +344,24 @@ static char *find_unknown(const struct agent *a, unsigned inputs)
 	return s.key;
 }
 
-/* Endpoints do not matter: without one nothing is known of its interface, and its routes stay. */
+static void allow_status_deletes(struct agent *a)
+{
+	auto_free char *wep = NULL;
+
+	if (!a->pools_known || a->weps_whole)
+		return;
+	wep = find_unknown(a, 1U << IN_WEPS);
+	a->weps_whole = !wep;
+	if (a->weps_whole)
+		status_allow_deletes(a->status);
+}
+
+/* For routes endpoints do not matter: without one nothing is known of its interface, and its routes stay. */
 static void allow_deletes(struct agent *a)
 {
 	auto_free char *block = NULL, *other = NULL;
 
+	allow_status_deletes(a);
 	if (!a->pools_known || (a->blocks_whole && a->wants_whole))
 		return;
 	if (!a->blocks_whole) {
@@ -677,6 +702,17 @@ static int apply_nat(struct agent *a, struct err *err)
 	return r < 0 ? r : nat_apply(a->nat, err);
 }
 
+static void apply_status(struct agent *a)
+{
+	struct err err = ERR_INIT;
+	int r = status_apply(a->status, &err);
+
+	if (r == -EAGAIN)
+		schedule(a);
+	else
+		set_part(a, PART_STATUS, r, &err);
+}
+
 /* Routes first: a pod may be waiting for one. */
 static void on_task(void *arg)
 {
@@ -692,6 +728,8 @@ static void on_task(void *arg)
 		return;
 	}
 	set_part(a, PART_ROUTES, r, &err);
+	if (is_due(a, PART_STATUS))
+		apply_status(a);
 	apply_mtu(a);
 	apply_wants(a);
 	if (is_due(a, PART_TUNNEL))
@@ -717,6 +755,7 @@ static void on_refresh(void *arg)
 	routes_mark_unknown(a->routes);
 	tunnels_mark_unknown(a->tunnels);
 	sysctl_mark_unknown(a->sysctl);
+	status_mark_unknown(a->status);
 	a->files_dirty = true;
 	if (a->nat)
 		nat_mark_unknown(a->nat);
@@ -811,7 +850,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	struct err *err)
 {
 	static const char *const names[N_PARTS] = {
-		"node", "routes", "tunnel", "nat", "sysctl", "files"};
+		"node", "routes", "tunnel", "nat", "sysctl", "files", "endpoint-status"};
 	struct agent *a = mem_new(struct agent);
 	int r;
 
@@ -846,6 +885,9 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 		routes_new(a->rt, a->ifaces, RT_TABLE_MAIN_ID, RT_PROTO_MARGAY, conf->pod_prefix);
 	a->tunnels = tunnels_new(a->rt, a->ifaces);
 	a->sysctl = sysctl_new(a->rt, a->ifaces, conf->sysctl_root, conf->pod_prefix);
+	if (conf->status_prefix[0])
+		a->status_dir = mem_printf("%s/endpoint-status", conf->status_prefix);
+	a->status = status_new(a->ifaces, a->status_dir);
 	calc_config(a->calc, CALC_CONFIG_GIVEN, &a->given);
 	compile_pattern(a);
 	a->start_due = a->files_dirty = true;
@@ -891,6 +933,8 @@ void agent_free(struct agent *a)
 	tunnels_free(a->tunnels);
 	nat_free(a->nat);
 	sysctl_free(a->sysctl);
+	status_free(a->status);
+	free(a->status_dir);
 	ifaces_free(a->ifaces);
 	rt_monitor_close(a->monitor);
 	nft_monitor_close(a->nft_monitor);

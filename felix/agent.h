@@ -26,6 +26,7 @@ struct agent_conf {
 	const char *pod_prefix;	   /* "cali" */
 	const char *nodename_file; /* "" = none is written */
 	const char *mtu_file;	   /* likewise */
+	const char *status_prefix; /* of endpoint-status; "" = none */
 	const char *sysctl_root;   /* "/proc/sys" */
 	int64_t refresh_ms; /* reads everything again; a backstop, since events tell. 0 = never */
 	struct start_conf start;

@@ -29,7 +29,8 @@ static struct store_conf store_conf;
 static struct common_params common;
 static struct agent_conf conf;
 static char *as_number, *cluster_type, *ip, *ip_method, *ip6, *ip6_method, *mtu_file, *sysctl_root,
-	*pod_prefix, *pool4_cidr, *pool4_selector, *pool6_cidr, *pool6_selector, *pattern;
+	*status_prefix, *pod_prefix, *pool4_cidr, *pool4_selector, *pool6_cidr, *pool6_selector,
+	*pattern;
 static int ipip_enabled;
 
 static const char *const pool_modes[] = {"Never", "Always", "CrossSubnet", "Off", NULL};
@@ -224,6 +225,13 @@ static const struct param table[] = {
 		.str = &pattern,
 		.check = pattern_check,
 		.doc = "Regular expression for the interfaces whose MTU is the host's; empty: Calico's"},
+	{.name = "FELIX_ENDPOINTSTATUSPATHPREFIX",
+		.type = PARAM_STRING,
+		.str = &status_prefix,
+		.def = "/var/run/calico",
+		.doc = "The directory in whose endpoint-status there is a file for each of this node's "
+		       "pods whose interface is up: the CNI plugin may wait for it "
+		       "(policy_setup_timeout_seconds); none: there are none"},
 	{.name = "MARGAY_MTU_FILE",
 		.type = PARAM_STRING,
 		.str = &mtu_file,
@@ -259,6 +267,7 @@ static void fill_conf(const char *nodename)
 	conf.pod_prefix = pod_prefix;
 	conf.nodename_file = common.nodename_file;
 	conf.mtu_file = mtu_file;
+	conf.status_prefix = strcmp(status_prefix, "none") == 0 ? "" : status_prefix;
 	conf.sysctl_root = sysctl_root;
 	conf.mtu_iface_pattern = pattern;
 	conf.ipip_enabled = ipip_enabled - 1;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "model/wep.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include "base/err.h"
 #include "base/sha1.h"
 #include "base/strbuf.h"
+#include "model/key.h"
 #include "model/read.h"
 #include "model/write.h"
 
@@ -231,6 +233,60 @@ int wep_name(const char *node, const char *orchestrator, const char *id, const c
 				names[i], parts[i] ? parts[i] : "");
 	*ret = strbuf_take(&sb);
 	return 0;
+}
+
+/* The next part of a name, "" where there is none, and what is behind it. */
+static char *take_part(const char **name)
+{
+	struct strbuf sb = STRBUF_INIT;
+	const char *s = *name;
+
+	for (; *s != '\0' && (*s != '-' || s[1] == '-'); s++) {
+		s += *s == '-';
+		strbuf_addc(&sb, *s);
+	}
+	*name = *s == '-' ? s + 1 : s;
+	return strbuf_take(&sb);
+}
+
+/* As Go's url.PathEscape. */
+static void add_escaped(struct strbuf *to, const char *s)
+{
+	for (; *s; s++) {
+		if (isalnum((unsigned char)*s) || strchr("-_.~$&+=:@", *s))
+			strbuf_addc(to, *s);
+		else
+			strbuf_addf(to, "%%%02X", (unsigned char)*s);
+	}
+}
+
+char *wep_status_name(const char *ns, const char *pod, const char *endpoint)
+{
+	auto_free char *workload = mem_printf("%s/%s", ns, pod);
+	struct strbuf name = STRBUF_INIT;
+
+	strbuf_add(&name, "k8s ");
+	add_escaped(&name, workload);
+	strbuf_addc(&name, ' ');
+	add_escaped(&name, endpoint);
+	return strbuf_take(&name);
+}
+
+char *wep_status_name_of(const char *key)
+{
+	struct key k;
+	const char *name = k.name;
+
+	if (!key_parse(key, &k) || k.kind != KIND_WORKLOADENDPOINT)
+		return NULL;
+	auto_free char *node = take_part(&name);
+	auto_free char *orchestrator = take_part(&name);
+	auto_free char *pod = take_part(&name);
+	auto_free char *endpoint = take_part(&name);
+
+	return *node && strcmp(orchestrator, "k8s") == 0 && *pod && *endpoint && *name == '\0'
+		       ? wep_status_name(k.ns, pod, endpoint)
+		       : NULL;
 }
 
 const char *wep_veth_name(const char *prefix, const char *of, char buf[static WEP_VETH_SIZE])

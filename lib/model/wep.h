@@ -53,5 +53,11 @@ AUTO_DEFINE(wep, struct wep *, wep_free);
  */
 int wep_name(const char *node, const char *orchestrator, const char *id, const char *endpoint,
 	char **ret, struct err *err);
+/*
+ * "k8s default%2Fweb eth0": Calico's name of the file that says that a pod's endpoint is up. The result is the
+ * caller's. Of the endpoint that has this key; NULL: it is of no pod.
+ */
+char *wep_status_name(const char *ns, const char *pod, const char *endpoint);
+char *wep_status_name_of(const char *key);
 /* prefix and the first 11 hexadecimal digits of SHA-1 of `of`; Calico's are of "ns.pod". */
 const char *wep_veth_name(const char *prefix, const char *of, char buf[static WEP_VETH_SIZE]);

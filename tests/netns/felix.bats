@@ -15,6 +15,7 @@ setup() {
 	export DB="$BATS_TEST_TMPDIR/db" PID="" LOG="$BATS_TEST_TMPDIR/log"
 	export IP=10.130.29.80/24 NODENAME=node-80 MARGAY_SQLITE_PATH="$DB" NO_DEFAULT_POOLS=true
 	export MARGAY_NODENAME_FILE="$BATS_TEST_TMPDIR/nodename" MARGAY_MTU_FILE="$BATS_TEST_TMPDIR/mtu"
+	export FELIX_ENDPOINTSTATUSPATHPREFIX="$BATS_TEST_TMPDIR/calico"
 	export FELIX_ROUTEREFRESHINTERVAL=0 FELIX_IPINIPENABLED=false MARGAY_FELIX_METRICS_ENABLED=true
 	ip link add eth0 type veth peer name wire
 	ip addr add 10.130.29.80/24 dev eth0
@@ -153,6 +154,43 @@ ready() {
 	del $V3/workloadendpoints/default/web-0
 	eventually has_no_route "10.244.0.140 dev cali123 scope link"
 	has_no_route "10.244.9.9 dev cali123 scope link"
+}
+
+@test "a file says which pods' interfaces are up" {
+	pod=$V3/workloadendpoints/default/node--80-k8s-web--0-eth0
+	files="$FELIX_ENDPOINTSTATUSPATHPREFIX/endpoint-status"
+	file="$files/k8s default%2Fweb-0 eth0"
+	endpoint() { # ADDRESS
+		put "$pod" '{"kind":"WorkloadEndpoint","spec":{"node":"node-80","interfaceName":"cali123","ipNetworks":["'"$1"'/32","fd00::1/128"]}}'
+	}
+	endpoint 10.244.0.140
+	eventually test -d "$files"
+	veth cali123
+	eventually test -e "$file"
+	jq -e '. == {"ifaceName":"cali123","ipv4Nets":["10.244.0.140/32"],"ipv6Nets":["fd00::1/128"]}' "$file"
+	ip link set pcali123 down
+	eventually test ! -e "$file"
+	ip link set pcali123 up
+	eventually test -e "$file"
+	endpoint 10.244.0.141
+	eventually grep -q 10.244.0.141 "$file"
+	# What an earlier life has left, and what is nobody's.
+	stop -KILL
+	touch "$files/k8s default%2Fgone eth0" "$files/other"
+	echo old >"$file"
+	start
+	eventually test ! -e "$files/k8s default%2Fgone eth0"
+	eventually grep -q 10.244.0.141 "$file"
+	[ -e "$files/other" ]
+	del "$pod"
+	eventually test ! -e "$file"
+	stop
+	rm -r "$FELIX_ENDPOINTSTATUSPATHPREFIX"
+	endpoint 10.244.0.142
+	FELIX_ENDPOINTSTATUSPATHPREFIX=none start
+	eventually has_route "10.244.0.142 dev cali123 scope link"
+	eventually ready
+	[ ! -e "$FELIX_ENDPOINTSTATUSPATHPREFIX" ]
 }
 
 @test "what somebody changes or removes is back within a second, and others' things stay" {

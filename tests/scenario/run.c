@@ -117,6 +117,7 @@ static struct agent_conf conf = {
 	.pod_prefix = "cali",
 	.nodename_file = "",
 	.mtu_file = "",
+	.status_prefix = "",
 	.ipip_enabled = -1,
 	.mtu_iface_pattern = "",
 	.start = {.nodename = "node-80",

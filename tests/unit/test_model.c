@@ -239,6 +239,32 @@ START_TEST(names_of_endpoints)
 }
 END_TEST
 
+START_TEST(names_of_status_files)
+{
+#define WEPS "/calico/resources/v3/projectcalico.org/workloadendpoints/"
+	static const struct {
+		const char *key, *name;
+	} cases[] = {
+		{WEPS "default/n-k8s-pod-eth0", "k8s default%2Fpod eth0"},
+		{WEPS "a-b/node--1-k8s-web--0.x-net--1", "k8s a-b%2Fweb-0.x net-1"},
+		{WEPS "default/n-cni-0123-eth0", NULL},
+		{WEPS "default/n-k8s-pod", NULL},
+		{WEPS "default/n-k8s-pod-eth0-more", NULL},
+		{WEPS "default/web-0", NULL},
+		{"/calico/resources/v3/projectcalico.org/nodes/n-k8s-pod-eth0", NULL},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		auto_free char *name = wep_status_name_of(cases[i].key);
+
+		if (cases[i].name)
+			ck_assert_str_eq(name, cases[i].name);
+		else
+			ck_assert_ptr_null(name);
+	}
+}
+END_TEST
+
 /* Labels: a=1, b=two, in=x, q=say "hi" */
 static const struct {
 	const char *text, *canonical; /* canonical NULL: refused */
@@ -1058,6 +1084,7 @@ int main(void)
 	tcase_add_test(tc, keys);
 	tcase_add_test(tc, kinds);
 	tcase_add_test(tc, names_of_endpoints);
+	tcase_add_test(tc, names_of_status_files);
 	tcase_add_test(tc, brief_reads_what_plugins_write);
 	tcase_add_test(tc, brief_never_reads_what_the_decoder_does_not);
 	tcase_add_test(tc, selector_table);
