@@ -9,7 +9,7 @@
 #include "model/ipam.h"
 #include "store/store.h"
 
-#define MARK IPAM_KEY_HANDLES "margay-pool-full"
+#define MARK IPAM_KEY_HANDLES IPAM_HANDLE_FULL
 
 enum {
 	LOOK_EVERY_MS = 60000,

@@ -19,6 +19,7 @@
 #include "cni/journal.h"
 #include "cni/recall.h"
 #include "ipam/run.h"
+#include "model/ipam.h"
 #include "model/key.h"
 #include "model/pod.h"
 #include "model/wep.h"
@@ -26,7 +27,7 @@
 
 char *replay_reserve_handle(const char *node)
 {
-	return mem_printf("margay-reserve-%s", node);
+	return mem_printf(IPAM_HANDLE_RESERVE "%s", node);
 }
 
 static int run(const struct replay *rp, struct ipam_request *rq_take, struct err *err)

@@ -15,10 +15,6 @@
 #include "model/wep.h"
 #include "store/store.h"
 
-#define WINDOWS_HANDLE "windows-reserved-ipam-handle"
-#define FULL_HANDLE "margay-pool-full"	 /* of no address: nodes tell each other by it */
-#define RESERVE_HANDLE "margay-reserve-" /* and the node: what it holds ahead for its pods */
-
 /* How many addresses of a block a handle has, as the one or as the other says. */
 struct count {
 	char *handle;
@@ -170,7 +166,7 @@ static void add_handle(struct work *w, const struct store_kv *kv)
 	auto_(ipam_handle) struct ipam_handle *h = NULL;
 	struct err err = ERR_INIT;
 
-	if (strcmp(name, FULL_HANDLE) == 0)
+	if (strcmp(name, IPAM_HANDLE_FULL) == 0)
 		return;
 	w->out->n_handles++;
 	vec_push(&w->handles, (struct handle){mem_strdup(name), kv->rev});
@@ -605,9 +601,9 @@ static void check_unused(struct work *w, struct check_alloc *a)
 
 	if (a->cooling)
 		return;
-	if (begins(handle, WINDOWS_HANDLE))
+	if (begins(handle, IPAM_HANDLE_WINDOWS))
 		vec_push(&a->owners, mem_strdup("Reserved for Windows"));
-	else if (begins(handle, RESERVE_HANDLE) && !a->pod)
+	else if (begins(handle, IPAM_HANDLE_RESERVE) && !a->pod)
 		check_of_node(w, a, "reserve", "Reserve");
 	else if (a->vmi) /* it outlives the machine's pods */
 		vec_push(&a->owners,

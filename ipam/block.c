@@ -10,8 +10,6 @@
 #include "base/mem.h"
 #include "model/key.h"
 
-#define WINDOWS_HANDLE "windows-reserved-ipam-handle"
-
 struct ipam_block *block_create(const struct prefix *cidr, const char *host, int64_t now_ns)
 {
 	struct ipam_block *b = ipam_block_new(cidr);
@@ -49,7 +47,8 @@ bool block_is_empty(const struct ipam_block *b)
 	for (uint32_t i = 0; i < b->size; i++) {
 		const char *handle = b->alloc[i] >= 0 ? b->attrs.v[b->alloc[i]].handle : NULL;
 
-		if (b->alloc[i] >= 0 && (!handle || !block_handle_equal(handle, WINDOWS_HANDLE)))
+		if (b->alloc[i] >= 0 &&
+			(!handle || !block_handle_equal(handle, IPAM_HANDLE_WINDOWS)))
 			return false;
 	}
 	return true;

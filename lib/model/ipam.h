@@ -26,6 +26,10 @@ struct err;
 #define IPAM_KEY_AFFINITIES IPAM_ROOT "host/"
 #define IPAM_KEY_HANDLES IPAM_ROOT "handle/"
 
+#define IPAM_HANDLE_WINDOWS "windows-reserved-ipam-handle" /* of what Windows wants of each block */
+#define IPAM_HANDLE_FULL "margay-pool-full"   /* of no address: nodes tell each other by it */
+#define IPAM_HANDLE_RESERVE "margay-reserve-" /* and the node: what it holds ahead for its pods */
+
 struct ipam_kv {
 	char *name, *value;
 };
