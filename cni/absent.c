@@ -2,7 +2,6 @@
 #include "cni/absent.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,26 +23,56 @@ void absent_done(struct absent *a)
 	vec_done(&a->v);
 }
 
-int64_t absent_see(
-	struct absent *a, const char *name, const struct absent_holds *holds, int64_t now_s)
+static struct absent_node *find(struct absent *a, const char *name)
 {
 	struct absent_node *n;
 
-	vec_for_each (&a->v, n) {
-		if (strcmp(n->name, name) != 0)
-			continue;
-		if (now_s < n->last_s || now_s - n->last_s > ABSENT_GAP_S ||
-			n->holds.n != holds->n || n->holds.sum != holds->sum)
-			n->since_s = now_s;
-		n->holds = *holds;
-		n->last_s = now_s;
-		return now_s - n->since_s;
+	vec_for_each (&a->v, n)
+		if (strcmp(n->name, name) == 0)
+			return n;
+	return NULL;
+}
+
+static bool is_alive(const struct absent_node *was, const struct absent_holds *holds)
+{
+	if (was->begun && holds->n < was->holds.n)
+		return false;
+	return holds->n != was->holds.n || holds->sum != was->holds.sum;
+}
+
+int64_t absent_see(
+	struct absent *a, const char *name, const struct absent_holds *holds, int64_t now_s)
+{
+	struct absent_node *n = find(a, name);
+
+	if (!n) {
+		vec_push(&a->v, (struct absent_node){.name = mem_strdup(name), .since_s = now_s});
+		n = find(a, name);
+	} else if (now_s < n->last_s || now_s - n->last_s > ABSENT_GAP_S || is_alive(n, holds)) {
+		n->since_s = now_s;
+		n->begun = false;
 	}
-	vec_push(&a->v, (struct absent_node){.name = mem_strdup(name),
-				.since_s = now_s,
-				.last_s = now_s,
-				.holds = *holds});
-	return 0;
+	n->holds = *holds;
+	n->last_s = now_s;
+	return now_s - n->since_s;
+}
+
+void absent_begin(struct absent *a, const char *name, const struct absent_holds *left)
+{
+	struct absent_node *n = find(a, name);
+
+	n->begun = true;
+	n->holds = *left;
+}
+
+void absent_drop(struct absent *a, const char *name)
+{
+	struct absent_node *n = find(a, name);
+
+	if (!n)
+		return;
+	free(n->name);
+	*n = a->v.v[--a->v.n];
 }
 
 void absent_forget(struct absent *a, int64_t now_s)
@@ -63,11 +92,13 @@ static bool load_line(struct absent *ret, const char *line)
 {
 	struct absent_node n = {0};
 	char name[KEY_NAME_SIZE];
+	int begun;
 
-	if (sscanf(line, "%" SCNd64 " %" SCNd64 " %" SCNu64 " %" SCNu64 " %511s", &n.since_s,
-		    &n.last_s, &n.holds.n, &n.holds.sum, name) != 5 ||
+	if (sscanf(line, "%" SCNd64 " %" SCNd64 " %" SCNu64 " %" SCNu64 " %d %511s", &n.since_s,
+		    &n.last_s, &n.holds.n, &n.holds.sum, &begun, name) != 6 ||
 		n.since_s < 0 || n.since_s > n.last_s)
 		return false;
+	n.begun = begun != 0;
 	n.name = mem_strdup(name);
 	vec_push(&ret->v, n);
 	return true;
@@ -101,8 +132,8 @@ int absent_save(const struct absent *a, const char *path, const char *boot, stru
 
 	strbuf_addf(&out, "%s\n", boot);
 	vec_for_each (&a->v, n)
-		strbuf_addf(&out, "%" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64 " %s\n",
-			n->since_s, n->last_s, n->holds.n, n->holds.sum, n->name);
+		strbuf_addf(&out, "%" PRId64 " %" PRId64 " %" PRIu64 " %" PRIu64 " %d %s\n",
+			n->since_s, n->last_s, n->holds.n, n->holds.sum, n->begun, n->name);
 	r = file_write_atomic(path, strbuf_str(&out), out.len, 0600, err);
 	return r < 0 ? r : 0;
 }

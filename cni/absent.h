@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/vec.h"
@@ -23,6 +24,7 @@ struct absent_node {
 	char *name;
 	int64_t since_s, last_s;
 	struct absent_holds holds;
+	bool begun; /* it is given back: that it holds less is no sign of life */
 };
 
 struct absent {
@@ -32,11 +34,15 @@ struct absent {
 void absent_done(struct absent *a);
 
 /*
- * Absent now. Returns for how long that was seen without a gap, while it held the same. Those that nobody sees
- * go with absent_forget().
+ * Absent now. Returns for how long that was seen without a gap, while it held the same (or less, once that is
+ * given back). Those that nobody sees go with absent_forget().
  */
 int64_t absent_see(
 	struct absent *a, const char *name, const struct absent_holds *holds, int64_t now_s);
+/* What it holds, and no more, is given back from now on, however often it takes. */
+void absent_begin(struct absent *a, const char *name, const struct absent_holds *left);
+/* It is there. */
+void absent_drop(struct absent *a, const char *name);
 /* Those that were not seen at now_s. */
 void absent_forget(struct absent *a, int64_t now_s);
 

@@ -22,11 +22,10 @@
 #include "cni/cni.h"
 #include "cni/replay.h"
 #include "cni/shared.h"
-#include "ipam/run.h"
+#include "ipam/node.h"
 #include "model/ipam.h"
 #include "model/key.h"
 #include "model/meta.h"
-#include "model/wep.h"
 #include "store/store.h"
 
 enum {
@@ -62,7 +61,6 @@ struct look {
 	struct store *st;
 	struct store_list blocks;
 	struct hmap holders;
-	int64_t asked_ms; /* when the node that is given back was seen to be gone */
 };
 
 struct gone *gone_new(const struct cni_home *home, int64_t after_s)
@@ -75,6 +73,13 @@ struct gone *gone_new(const struct cni_home *home, int64_t after_s)
 	boot_id(g->boot);
 	absent_load(&g->absent, g->path, g->boot);
 	return g;
+}
+
+void gone_free(struct gone *g)
+{
+	absent_done(&g->absent);
+	free(g->path);
+	free(g);
 }
 
 int64_t gone_due_ms(const struct gone *g)
@@ -152,24 +157,24 @@ static struct holder *need_holder(struct look *l, const char *name)
 	return h;
 }
 
-/* Whose it is; NULL: nobody's who can be gone. A virtual machine outlives its node. */
-static const char *holder_of(const struct ipam_block_attr *a)
+/* Of their sum: one that is given back and another one that is taken are a change. */
+static uint64_t weight(const struct ipam_node_addr *a)
 {
-	return a->handle && !a->released_s && !ipam_block_attr_get(a, "vmi-name")
-		       ? ipam_block_attr_get(a, "node")
-		       : NULL;
+	const uint8_t *last = a->ip.b + ip_n_bytes(&a->ip) - 2;
+
+	return (a->seq + 1) * (((uint64_t)last[0] << 8 | last[1]) + 1);
 }
 
 static void see_block(struct look *l, const struct ipam_block *b)
 {
 	for (uint32_t i = 0; i < b->size; i++) {
-		const char *name = b->alloc[i] < 0 ? NULL : holder_of(&b->attrs.v[b->alloc[i]]);
-		struct holder *h = name ? need_holder(l, name) : NULL;
+		struct ipam_node_addr a;
+		struct holder *h = ipam_node_addr(b, i, &a) ? need_holder(l, a.node) : NULL;
 
 		if (!h)
 			continue;
 		h->holds.n++;
-		h->holds.sum += (b->alloc_seq[i] + 1) * (i + 1);
+		h->holds.sum += weight(&a);
 	}
 	if (b->affinity && strncmp(b->affinity, "host:", 5) == 0)
 		(void)need_holder(l, b->affinity + 5);
@@ -216,123 +221,80 @@ static int see_holders(struct look *l, struct err *err)
 /*
  * What it had.
  */
+struct release {
+	struct gone *g;
+	struct store *st;
+	struct holder *h;
+	int64_t asked_ms; /* when it was seen to be gone */
+	bool is_back;
+};
 
-/* Before each write: EEXIST: it is there again. */
-static int ask_again(struct look *l, const char *name, struct err *err)
+/* Until WRITE_MS after it was seen to be gone, which is asked anew after AGAIN_MS. */
+static int may_write(void *arg, int64_t *ret_deadline_ms, struct err *err)
 {
-	int64_t now = clock_mono_ms();
+	struct release *rl = arg;
+	const int64_t now = clock_mono_ms();
 	char key[KEY_SIZE];
 	struct store_kv kv;
 	int r;
 
-	if (now - l->asked_ms < AGAIN_MS)
-		return 0;
-	r = store_get_wait(l->st, key_format(KIND_NODE, NULL, name, key), now + AGAIN_MS, &kv, err);
+	if (now - rl->asked_ms >= AGAIN_MS) {
+		r = store_get_wait(rl->st, key_format(KIND_NODE, NULL, rl->h->name, key),
+			now + AGAIN_MS, &kv, err);
+		if (r == 0) {
+			store_kv_done(&kv);
+			rl->is_back = true;
+			r = err_set(err, -EEXIST, "node %s is there again", rl->h->name);
+		}
+		if (r != -ENOENT)
+			return r;
+		rl->asked_ms = now;
+	}
+	*ret_deadline_ms = rl->asked_ms + WRITE_MS;
+	return 0;
+}
+
+static void freed(void *arg, const struct ipam_node_addr *a)
+{
+	const struct release *rl = arg;
+
+	rl->h->holds.n--;
+	rl->h->holds.sum -= weight(a);
+	shared_add(&rl->g->home->shared->freed_gone);
+	log_info("%s (handle %s) of node %s, which is gone, is free", ip_str(&a->ip), a->handle,
+		a->node);
+}
+
+static void save(const struct gone *g)
+{
+	struct err err = ERR_INIT;
+
+	if (absent_save(&g->absent, g->path, g->boot, &err) < 0)
+		log_warn("since when nodes are absent: %s: a restart begins the time anew",
+			err_text(&err));
+}
+
+/* Whoever ends in between goes on with it. */
+static void free_node(struct look *l, struct holder *h, int64_t absent_s)
+{
+	struct release rl = {.g = l->g, .st = l->st, .h = h, .asked_ms = -AGAIN_MS};
+	const struct ipam_node_ops ops = {.may_write = may_write, .freed = freed, .arg = &rl};
+	struct err e = ERR_INIT;
+	int64_t deadline_ms;
+	int r = may_write(&rl, &deadline_ms, &e);
+
 	if (r == 0) {
-		store_kv_done(&kv);
-		return err_set(err, -EEXIST, "node %s is there again", name);
-	}
-	if (r == -ENOENT)
-		l->asked_ms = now;
-	return r == -ENOENT ? 0 : r;
-}
-
-/* Consumes rq. 1: it is not so any more. */
-static int run(struct look *l, struct ipam_request *rq, const char *name, struct err *err)
-{
-	int r = ask_again(l, name, err);
-
-	if (r == 0)
-		r = ipam_run(l->st, rq, l->asked_ms + WRITE_MS, err);
-	ipam_request_free(rq);
-	return r == -ENOENT || r == -ESTALE || r == -EBUSY ? 1 : r;
-}
-
-static int free_block(struct look *l, const struct ipam_block *b, const char *name, struct err *err)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; r >= 0 && i < b->size; i++) {
-		const struct ipam_block_attr *a = b->alloc[i] < 0 ? NULL : &b->attrs.v[b->alloc[i]];
-		const char *of = a ? holder_of(a) : NULL;
-		struct ip ip;
-
-		if (!of || strcmp(of, name) != 0 || !ip_add(&b->cidr.addr, i, &ip))
-			continue;
-		r = run(l,
-			ipam_release_allocation_new(
-				&ip, a->handle, b->alloc_seq[i], clock_real_ns()),
-			name, err);
-		if (r != 0)
-			continue;
-		shared_add(&l->g->home->shared->freed_gone);
-		log_info("%s (handle %s) of node %s, which is gone, is free", ip_str(&ip),
-			a->handle, name);
-	}
-	return r < 0 ? r : 0;
-}
-
-static int free_blocks(struct look *l, const char *name, struct err *err)
-{
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < l->blocks.n; i++) {
-		const struct store_kv *kv = &l->blocks.v[i];
-		auto_(ipam_block) struct ipam_block *b = NULL;
-
-		if (ipam_block_decode(kv->value, kv->len, &b, NULL) == 0)
-			r = free_block(l, b, name, err);
-	}
-	return r;
-}
-
-/* Kubernetes' are parts of its Pods, which it deletes itself. */
-static int free_endpoints(struct look *l, const char *name, struct err *err)
-{
-	struct store_list weps = {0};
-	char prefix[KEY_SIZE];
-	int r = store_is_managed(l->st)
-			? 0
-			: list(l, key_prefix(KIND_WORKLOADENDPOINT, NULL, prefix), &weps, err);
-
-	for (size_t i = 0; r == 0 && i < weps.n; i++) {
-		const struct store_kv *kv = &weps.v[i];
-		auto_(wep) struct wep *w = NULL;
-
-		if (wep_decode(kv->key, kv->value, kv->len, &w, NULL) < 0 || !w->node ||
-			strcmp(w->node, name) != 0)
-			continue;
-		r = ask_again(l, name, err);
-		if (r == 0)
-			r = store_delete_wait(
-				l->st, kv->key, kv->rev, NULL, l->asked_ms + WRITE_MS, err);
-		if (r == -ENOENT || r == -ESTALE)
-			r = 0;
-	}
-	store_list_done(&weps);
-	return r;
-}
-
-/* Endpoints before addresses, so that nobody routes to what is another's; and blocks when they are empty. */
-static int free_node(struct look *l, const char *name, int64_t absent_s, struct err *err)
-{
-	auto_free char *reserve = replay_reserve_handle(name);
-	int r;
-
-	l->asked_ms = clock_mono_ms() - AGAIN_MS;
-	r = ask_again(l, name, err);
-	if (r == 0)
 		log_warn("node %s is not in the datastore for %jd s: what it held is given back",
-			name, (intmax_t)absent_s);
-	if (r == 0)
-		r = free_endpoints(l, name, err);
-	if (r == 0)
-		r = free_blocks(l, name, err);
-	if (r == 0)
-		r = run(l, ipam_drop_handle_new(reserve, clock_real_ns()), name, err);
-	if (r >= 0)
-		r = run(l, ipam_unclaim_new(NULL, name, false, clock_real_ns()), name, err);
-	return r < 0 ? r : 0;
+			h->name, (intmax_t)absent_s);
+		absent_begin(&l->g->absent, h->name, &h->holds);
+		save(l->g);
+		r = ipam_node_release(l->st, h->name, &l->blocks, &ops, &e);
+		absent_begin(&l->g->absent, h->name, &h->holds);
+	}
+	if (rl.is_back)
+		absent_drop(&l->g->absent, h->name);
+	if (r < 0)
+		log_warn("what node %s held: %s: it is tried again", h->name, err_text(&e));
 }
 
 /* What cannot be done for one does not keep back the others. */
@@ -342,14 +304,15 @@ static void free_gone(struct look *l, size_t rank)
 	struct holder *h;
 
 	hmap_for_each (h, &l->holders, node) {
-		struct err e = ERR_INIT;
 		int64_t absent_s;
 
-		if (h->there)
+		if (h->there) {
+			absent_drop(&l->g->absent, h->name);
 			continue;
+		}
 		absent_s = absent_see(&l->g->absent, h->name, &h->holds, now_s);
-		if (absent_s >= wait_s && free_node(l, h->name, absent_s, &e) < 0)
-			log_warn("what node %s held: %s: it is tried again", h->name, err_text(&e));
+		if (absent_s >= wait_s)
+			free_node(l, h, absent_s);
 	}
 	absent_forget(&l->g->absent, now_s);
 }
@@ -385,7 +348,7 @@ int gone_work(struct gone *g, struct store *st, struct err *err)
 	r = see_holders(&l, err);
 	if (r == 0) {
 		free_gone(&l, rank);
-		r = absent_save(&g->absent, g->path, g->boot, err);
+		save(g);
 	}
 	look_done(&l);
 	return r;

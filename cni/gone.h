@@ -14,6 +14,7 @@ struct store;
 
 /* after_s: how long a node has to be absent. */
 struct gone *gone_new(const struct cni_home *home, int64_t after_s);
+void gone_free(struct gone *g);
 /* When gone_work() has something to do: CLOCK_MONOTONIC. */
 int64_t gone_due_ms(const struct gone *g);
 /* Looks, if it is due, and gives back what is due. Returns 0, or an error of the datastore. */

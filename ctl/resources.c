@@ -13,7 +13,7 @@
 #include "base/vec.h"
 #include "ctl/ctl.h"
 #include "ipam/alloc.h"
-#include "ipam/block.h"
+#include "ipam/node.h"
 #include "ipam/run.h"
 #include "model/bgp.h"
 #include "model/ipam.h"
@@ -21,7 +21,6 @@
 #include "model/json.h"
 #include "model/resource.h"
 #include "model/service.h"
-#include "model/wep.h"
 #include "store/store.h"
 #include "store/svcalloc.h"
 
@@ -345,6 +344,12 @@ static int run(struct store *st, struct ipam_request *rq, struct err *err)
 	return r;
 }
 
+static void warn_unreadable(void *arg, const char *key, const struct err *why)
+{
+	(void)arg;
+	ctl_warn("%s (see margayctl ipam drop --help): left alone: %s", key, why->text);
+}
+
 /* Every block of the pool's that belongs to a node is given up; what is in use in it stays. */
 static int release_pool(struct store *st, const struct ippool *p, struct err *err)
 {
@@ -360,8 +365,7 @@ static int release_pool(struct store *st, const struct ippool *p, struct err *er
 		struct err why = ERR_INIT;
 
 		if (ipam_block_decode(list.v[i].value, list.v[i].len, &b, &why) < 0) {
-			ctl_warn("%s (see margayctl ipam drop --help): left alone: %s",
-				list.v[i].key, why.text);
+			warn_unreadable(NULL, list.v[i].key, &why);
 			continue;
 		}
 		if (!prefix_covers(&p->cidr, &b->cidr))
@@ -425,68 +429,6 @@ static int delete_also(struct store *st, enum kind kind, const char *name, struc
 	return r == -ENOENT ? 0 : r;
 }
 
-static int release_of_block(
-	struct store *st, const struct ipam_block *b, const char *node, bool *any, struct err *err)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; r == 0 && i < b->size; i++) {
-		const struct ipam_block_attr *a = b->alloc[i] < 0 ? NULL : &b->attrs.v[b->alloc[i]];
-		const char *of = a ? ipam_block_attr_get(a, "node") : NULL;
-		struct ip ip;
-
-		if (!of || strcmp(of, node) != 0 || !a->handle || a->released_s ||
-			!ip_add(&b->cidr.addr, i, &ip))
-			continue;
-		r = run(st, ipam_release_ip_new(&ip, a->handle, clock_real_ns()), err);
-		*any |= r == 0;
-		if (r == -ENOENT ||
-			r == -ESTALE) /* given back, and perhaps given anew, meanwhile */
-			r = 0;
-	}
-	return r;
-}
-
-/* Every address that its block says was given on the node: of a pod no other trace may be left. */
-static int release_addresses(struct store *st, const char *node, bool *any, struct err *err)
-{
-	struct store_list list = {0};
-	int r = store_list_wait(st, IPAM_KEY_BLOCKS, 0, &list, err);
-
-	for (size_t i = 0; r == 0 && i < list.n; i++) {
-		auto_(ipam_block) struct ipam_block *b = NULL;
-		struct err why = ERR_INIT;
-
-		if (ipam_block_decode(list.v[i].value, list.v[i].len, &b, &why) < 0)
-			ctl_warn("%s (see margayctl ipam drop --help): left alone: %s",
-				list.v[i].key, why.text);
-		else
-			r = release_of_block(st, b, node, any, err);
-	}
-	store_list_done(&list);
-	return r;
-}
-
-static int delete_endpoints(struct store *st, const char *node, struct err *err)
-{
-	struct store_list list = {0};
-	char prefix[KEY_SIZE];
-	int r = store_list_wait(st, key_prefix(KIND_WORKLOADENDPOINT, NULL, prefix), 0, &list, err);
-
-	for (size_t i = 0; r == 0 && i < list.n; i++) {
-		auto_(wep) struct wep *w = NULL;
-
-		if (wep_decode(list.v[i].key, list.v[i].value, list.v[i].len, &w, NULL) < 0 ||
-			!w->node || strcmp(w->node, node) != 0)
-			continue;
-		r = store_delete_wait(st, list.v[i].key, 0, NULL, 0, err);
-		if (r == -ENOENT)
-			r = 0;
-	}
-	store_list_done(&list);
-	return r;
-}
-
 static int delete_peers(struct store *st, const char *node, struct err *err)
 {
 	struct store_list list = {0};
@@ -506,31 +448,29 @@ static int delete_peers(struct store *st, const char *node, struct err *err)
 	return r;
 }
 
+static int may_write(void *arg, int64_t *ret_deadline_ms, struct err *err)
+{
+	(void)arg;
+	(void)err;
+	*ret_deadline_ms = clock_mono_ms() + STORE_TIMEOUT_MS;
+	return 0;
+}
+
 /* What the datastore holds for a node, itself excepted. ENOENT: nothing. */
 static int release_node(struct store *st, const struct key *key, struct err *err)
 {
-	static const char *const handles[] = {"ipip-tunnel-addr-", "vxlan-tunnel-addr-",
-		"vxlan-v6-tunnel-addr-", "wireguard-tunnel-addr-", "wireguard-v6-tunnel-addr-"};
+	static const struct ipam_node_ops ops = {
+		.may_write = may_write, .unreadable = warn_unreadable};
 	auto_free char *own = mem_printf("node.%s", key->name);
-	bool any = false;
-	int r = release_addresses(st, key->name, &any, err);
+	struct store_list blocks = {0};
+	bool any;
+	int r = store_list_wait(st, IPAM_KEY_BLOCKS, 0, &blocks, err);
 
 	if (r == 0)
-		r = delete_endpoints(st, key->name, err);
-	for (unsigned i = 0; r == 0 && i < array_size(handles); i++) {
-		auto_free char *handle = mem_printf("%s%s", handles[i], key->name);
-
-		r = run(st, ipam_release_handle_new(handle, clock_real_ns()), err);
-		any |= r == 0;
-		if (r == -ENOENT)
-			r = 0;
-	}
-	if (r == 0)
-		r = run(st, ipam_unclaim_new(NULL, key->name, false, clock_real_ns()), err);
-	any |= r == 0;
-	if (r == -ENOENT)
-		r = 0;
-	if (r == 0)
+		r = ipam_node_release(st, key->name, &blocks, &ops, err);
+	any = r > 0;
+	store_list_done(&blocks);
+	if (r >= 0)
 		r = delete_peers(st, key->name, err);
 	if (r == 0)
 		r = delete_also(st, KIND_FELIXCONFIGURATION, own, err);

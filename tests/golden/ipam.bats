@@ -362,6 +362,20 @@ Addresses in use that no block gives away: 1
 	has "found 0 problems"
 }
 
+@test "what a deleted node held goes, and a virtual machine's address stays" {
+	records
+	put $IPAM/config
+	resource Node nodes n2 '{}'
+	ctl delete node n2
+	ctl delete node n1
+	[ "$(stored $BLOCK | jq -c '[.affinity, (.allocations[] | . == null)]')" = '[null,true,true,true,false,false,true,true,true]' ]
+	[ "$(stored $BLOCK | jq -c '[.attributes[].handle_id]')" = '["margay-reserve-n9","net.vmi.default.vm1"]' ]
+	for gone in net.c1 net.c2 margay-reserve-n1; do
+		[ -z "$(stored $IPAM/handle/$gone)" ]
+	done
+	[ -z "$(stored $V3/workloadendpoints/default/n1-k8s-web--0-eth0)" ]
+}
+
 @test "check --repair leaves what is another's by the second look" {
 	records
 	put $IPAM/config

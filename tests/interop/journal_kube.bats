@@ -158,7 +158,7 @@ handles() { # N
 }
 
 looked() { # SECONDS: so long after the machine's start, who is absent was written down
-	awk -v t="$1" 'NR > 1 && $2 >= t && $5 == "node-2" { found = 1 } END { exit !found }' state/absent
+	awk -v t="$1" 'NR > 1 && $2 >= t && $NF == "node-2" { found = 1 } END { exit !found }' state/absent
 }
 
 holds() { # N: node-2, ahead

@@ -414,6 +414,33 @@ START_TEST(absent_since)
 }
 END_TEST
 
+/* What it holds is given back, by whoever goes on with it. */
+START_TEST(absent_and_given_back)
+{
+	auto_free char *path = mem_printf("%s/absent", test_dir());
+	struct absent a = {0}, b;
+
+	see(&a, 9, 100);
+	absent_begin(&a, "n1", &(struct absent_holds){9, 7});
+	OK(absent_save(&a, path, "boot-1", &err_));
+	absent_load(&b, path, "boot-1");
+	ck_assert_int_eq(see(&b, 6, 300), 200);
+	absent_begin(&b, "n1", &(struct absent_holds){4, 7});
+	ck_assert_int_eq(see(&b, 4, 400), 300);
+	/* One that was to be left is another one's. */
+	ck_assert_int_eq(absent_see(&b, "n1", &(struct absent_holds){4, 8}, 500), 0);
+	/* From here on it gives back itself. */
+	ck_assert_int_eq(see(&b, 3, 600), 0);
+	absent_begin(&b, "n1", &(struct absent_holds){3, 7});
+	ck_assert_int_eq(see(&b, 4, 700), 0);
+	absent_begin(&b, "n1", &(struct absent_holds){4, 7});
+	absent_drop(&b, "n1");
+	ck_assert_int_eq(see(&b, 3, 800), 0);
+	absent_done(&a);
+	absent_done(&b);
+}
+END_TEST
+
 START_TEST(absent_is_kept)
 {
 	auto_free char *path = mem_printf("%s/absent", test_dir());
@@ -428,7 +455,7 @@ START_TEST(absent_is_kept)
 	ck_assert_uint_eq(b.v.n, 0);
 	absent_load(&b, path, "");
 	ck_assert_uint_eq(b.v.n, 0);
-	ck_assert_int_ge(file_write_atomic(path, "boot-1\n100 99 1 1 n1\n", 22, 0600, NULL), 0);
+	ck_assert_int_ge(file_write_atomic(path, "boot-1\n100 99 1 1 0 n1\n", 23, 0600, NULL), 0);
 	absent_load(&b, path, "boot-1");
 	ck_assert_uint_eq(b.v.n, 0);
 	absent_done(&a);
@@ -452,6 +479,7 @@ int main(void)
 	tcase_add_test(tc, killed);
 	tcase_add_test(tc, modelled);
 	tcase_add_test(tc, absent_since);
+	tcase_add_test(tc, absent_and_given_back);
 	tcase_add_test(tc, absent_is_kept);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);

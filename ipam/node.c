@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "ipam/node.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "ipam/alloc.h"
+#include "ipam/run.h"
+#include "model/ipam.h"
+#include "model/key.h"
+#include "model/wep.h"
+#include "store/store.h"
+
+enum {
+	LIST_MS = 60000,
+};
+
+struct release {
+	struct store *st;
+	const char *node;
+	const struct ipam_node_ops *ops;
+	bool any;
+};
+
+bool ipam_node_addr(const struct ipam_block *b, uint32_t ordinal, struct ipam_node_addr *ret)
+{
+	const struct ipam_block_attr *a =
+		b->alloc[ordinal] < 0 ? NULL : &b->attrs.v[b->alloc[ordinal]];
+
+	if (!a || !a->handle || a->released_s || ipam_block_attr_get(a, "vmi-name"))
+		return false;
+	*ret = (struct ipam_node_addr){.node = ipam_block_attr_get(a, "node"),
+		.handle = a->handle,
+		.seq = b->alloc_seq[ordinal]};
+	return ret->node && ip_add(&b->cidr.addr, ordinal, &ret->ip);
+}
+
+static int may_write(const struct release *rl, int64_t *ret_deadline_ms, struct err *err)
+{
+	return rl->ops->may_write(rl->ops->arg, ret_deadline_ms, err);
+}
+
+/* 1: done, 0: there is nothing, or it is another's by now. */
+static int run(struct release *rl, struct ipam_request *rq_take, struct err *err)
+{
+	int64_t deadline_ms = 0;
+	int r = may_write(rl, &deadline_ms, err);
+
+	if (r == 0)
+		r = ipam_run(rl->st, rq_take, deadline_ms, err) ?: 1;
+	ipam_request_free(rq_take);
+	rl->any |= r == 1;
+	return r == -ENOENT || r == -ESTALE ? 0 : r;
+}
+
+static int free_endpoint(struct release *rl, const struct store_kv *kv, struct err *err)
+{
+	auto_(wep) struct wep *w = NULL;
+	int64_t deadline_ms = 0;
+	int r;
+
+	if (wep_decode(kv->key, kv->value, kv->len, &w, NULL) < 0 || !w->node ||
+		strcmp(w->node, rl->node) != 0)
+		return 0;
+	r = may_write(rl, &deadline_ms, err);
+	if (r == 0)
+		r = store_delete_wait(rl->st, kv->key, kv->rev, NULL, deadline_ms, err);
+	return r == -ENOENT || r == -ESTALE ? 0 : r;
+}
+
+static int free_endpoints(struct release *rl, struct err *err)
+{
+	struct store_list weps = {0};
+	char prefix[KEY_SIZE];
+	int r;
+
+	if (store_is_managed(rl->st))
+		return 0;
+	r = store_list_wait(rl->st, key_prefix(KIND_WORKLOADENDPOINT, NULL, prefix),
+		clock_mono_ms() + LIST_MS, &weps, err);
+	for (size_t i = 0; r == 0 && i < weps.n; i++)
+		r = free_endpoint(rl, &weps.v[i], err);
+	store_list_done(&weps);
+	return r;
+}
+
+static int free_block(struct release *rl, const struct ipam_block *b, struct err *err)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; r >= 0 && i < b->size; i++) {
+		struct ipam_node_addr a;
+
+		if (!ipam_node_addr(b, i, &a) || strcmp(a.node, rl->node) != 0)
+			continue;
+		r = run(rl, ipam_release_allocation_new(&a.ip, a.handle, a.seq, clock_real_ns()),
+			err);
+		if (r == 1 && rl->ops->freed)
+			rl->ops->freed(rl->ops->arg, &a);
+	}
+	return r < 0 ? r : 0;
+}
+
+static int free_addresses(struct release *rl, const struct store_list *blocks, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < blocks->n; i++) {
+		const struct store_kv *kv = &blocks->v[i];
+		auto_(ipam_block) struct ipam_block *b = NULL;
+		struct err why = ERR_INIT;
+
+		if (ipam_block_decode(kv->value, kv->len, &b, &why) == 0)
+			r = free_block(rl, b, err);
+		else if (rl->ops->unreadable)
+			rl->ops->unreadable(rl->ops->arg, kv->key, &why);
+	}
+	return r;
+}
+
+/* What has its name. Tunnels' addresses may say nothing of a node, and the reserve's count may be of nothing. */
+static int free_handles(struct release *rl, struct err *err)
+{
+	static const char *const tunnels[] = {"ipip-tunnel-addr-", "vxlan-tunnel-addr-",
+		"vxlan-v6-tunnel-addr-", "wireguard-tunnel-addr-", "wireguard-v6-tunnel-addr-"};
+	auto_free char *reserve = mem_printf(IPAM_HANDLE_RESERVE "%s", rl->node);
+	int r = 0;
+
+	for (unsigned i = 0; r >= 0 && i < array_size(tunnels); i++) {
+		auto_free char *handle = mem_printf("%s%s", tunnels[i], rl->node);
+
+		r = run(rl, ipam_release_handle_new(handle, clock_real_ns()), err);
+	}
+	if (r >= 0)
+		r = run(rl, ipam_drop_handle_new(reserve, clock_real_ns()), err);
+	return r < 0 && r != -EBUSY ? r : 0;
+}
+
+int ipam_node_release(struct store *st, const char *node, const struct store_list *blocks,
+	const struct ipam_node_ops *ops, struct err *err)
+{
+	struct release rl = {.st = st, .node = node, .ops = ops};
+	int r = free_endpoints(&rl, err) ?: free_addresses(&rl, blocks, err);
+
+	if (r == 0)
+		r = free_handles(&rl, err);
+	if (r == 0)
+		r = run(&rl, ipam_unclaim_new(NULL, node, false, clock_real_ns()), err);
+	return r < 0 ? r : rl.any;
+}
