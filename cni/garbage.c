@@ -71,6 +71,12 @@ static void suspects_done(struct suspects *s)
 	vec_done(&s->v);
 }
 
+void garbage_free(struct garbage *g)
+{
+	suspects_done(&g->known);
+	free(g);
+}
+
 /* Since when it is suspected; now: since now. */
 static int64_t suspected_since(const struct garbage *g, const struct suspect *s, int64_t now)
 {

@@ -15,6 +15,7 @@ struct store;
 
 /* after_s: how long an address has to be nobody's. */
 struct garbage *garbage_new(const struct cni_home *home, struct journal *j, int64_t after_s);
+void garbage_free(struct garbage *g);
 /* When garbage_work() has something to do: CLOCK_MONOTONIC. */
 int64_t garbage_due_ms(const struct garbage *g);
 /* Looks, if it is due. Returns 0, or an error. */

@@ -6,12 +6,31 @@
 #include "base/err.h"
 #include "kern/rt.h"
 
+struct load {
+	struct routed *to;
+	size_t n; /* of the families before */
+};
+
 static void add(void *arg, const struct rt_route *r)
 {
-	struct routed *s = arg;
+	const struct load *l = arg;
 
 	if (r->oif != 0 && r->dst.plen == ip_bits(&r->dst.addr))
-		vec_push(&s->v, r->dst.addr);
+		vec_push(&l->to->v, r->dst.addr);
+}
+
+static void restart(void *arg)
+{
+	const struct load *l = arg;
+
+	l->to->v.n = l->n;
+}
+
+static int load(struct rt *rt, enum ip_family family, struct routed *to, struct err *err)
+{
+	struct load l = {.to = to, .n = to->v.n};
+
+	return rt_route_dump(rt, family, RT_TABLE_MAIN_ID, 0, add, restart, &l, err);
 }
 
 static int compare(const void *a, const void *b)
@@ -27,9 +46,7 @@ int routed_load(struct routed *ret, struct err *err)
 	*ret = (struct routed){0};
 	if (r < 0)
 		return r;
-	r = rt_route_dump(rt, IP_V4, RT_TABLE_MAIN_ID, 0, add, NULL, ret, err);
-	if (r == 0)
-		r = rt_route_dump(rt, IP_V6, RT_TABLE_MAIN_ID, 0, add, NULL, ret, err);
+	r = load(rt, IP_V4, ret, err) ?: load(rt, IP_V6, ret, err);
 	rt_close(rt);
 	if (r < 0)
 		routed_done(ret);

@@ -300,19 +300,30 @@ void rt_close(struct rt *rt)
 	free(rt);
 }
 
+#define TELL(objects, type, fn, cond, n)                          \
+	do {                                                      \
+		for (size_t i_ = 0; i_ < (n); i_++) {             \
+			const struct type *o = &(objects)->v[i_]; \
+                                                                  \
+			if (cond)                                 \
+				fn(arg, o);                       \
+		}                                                 \
+	} while (0)
+
 /* Half of it, then the failure that was asked for. */
 #define DUMP(objects, type, fn, cond)                                                   \
 	do {                                                                            \
 		int r_ = call();                                                        \
-		size_t n_ = r_ ? (objects)->n / 2 : (objects)->n;                       \
                                                                                         \
-		(void)restart;                                                          \
-		for (size_t i_ = 0; i_ < n_; i_++) {                                    \
-			const struct type *o = &(objects)->v[i_];                       \
-                                                                                        \
-			if (cond)                                                       \
-				fn(arg, o);                                             \
+		if (r_)                                                                 \
+			TELL(objects, type, fn, cond, ((objects)->n + 1) / 2);          \
+		if (r_ == -EINTR) {                                                     \
+			if (restart)                                                    \
+				restart(arg);                                           \
+			r_ = restart ? 0 : -EBUSY;                                      \
 		}                                                                       \
+		if (!r_)                                                                \
+			TELL(objects, type, fn, cond, (objects)->n);                    \
 		return r_ ? err_set(err, r_, "fake dump fails: %s", strerror(-r_)) : 0; \
 	} while (0)
 

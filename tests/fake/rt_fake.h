@@ -32,7 +32,7 @@ void rt_fake_for_each_route(void (*fn)(void *arg, const struct rt_route *r), voi
 /*
  * The n-th call from now (1 = the next; every verb and every dump is one) fails with r; 0 = none
  * will. ENOBUFS: the work is done and its outcome lost. A dump tells half of what there is, and then
- * fails with r.
+ * fails with r; EINTR: it is done again, or fails with EBUSY where that cannot be.
  */
 void rt_fake_fail_nth(unsigned n, int r);
 unsigned rt_fake_calls(void);  /* since the reset */

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What pods whose DEL never came have left, over a kernel and a Kubernetes in memory. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "cni/cni.h"
+#include "cni/garbage.h"
+#include "cni/journal.h"
+#include "cni/shared.h"
+#include "fake/rt_fake.h"
+#include "fake/store_fake.h"
+#include "model/ipam.h"
+#include "store/store.h"
+#include "unit/test_dir.h"
+
+#define R "/calico/resources/v3/projectcalico.org/"
+#define BLOCK4 "10.1.0.0/30"
+#define BLOCK6 "fd00::/126"
+
+static struct store *st;
+static struct journal *j;
+static struct cni_shared shared;
+
+static struct ip ip_of(const char *text)
+{
+	struct ip ip;
+
+	ck_assert_int_eq(ip_parse(text, &ip, NULL), 0);
+	return ip;
+}
+
+static struct prefix prefix_from(const char *text)
+{
+	struct prefix p;
+
+	ck_assert_int_eq(prefix_parse(text, &p, NULL), 0);
+	return p;
+}
+
+static const char *block_key(const char *cidr, char buf[static IPAM_KEY_SIZE])
+{
+	const struct prefix p = prefix_from(cidr);
+
+	return ipam_key_block(&p, buf);
+}
+#define block_key_of(cidr) block_key((cidr), (char[IPAM_KEY_SIZE]){0})
+
+/* The node's, whose second address is the pod's. */
+static void put_block(const char *cidr)
+{
+	const struct prefix p = prefix_from(cidr);
+	char key[IPAM_KEY_SIZE];
+	auto_free char *block = mem_printf(
+		"{\"cidr\":\"%s\",\"affinity\":\"host:n1\",\"allocations\":[null,0,null,null],"
+		"\"unallocated\":[0,2,3],\"attributes\":[{\"handle_id\":\"net.c1\",\"secondary\":{"
+		"\"node\":\"n1\",\"namespace\":\"default\",\"pod\":\"web\"}}],"
+		"\"sequenceNumber\":9,\"sequenceNumberForAllocation\":{\"1\":1},\"deleted\":false}",
+		cidr);
+
+	store_fake_put(st, ipam_key_block(&p, key), block);
+	store_fake_put(st, ipam_key_affinity("n1", &p, key),
+		"{\"state\":\"confirmed\",\"deleted\":false}");
+}
+
+static void setup(void)
+{
+	rt_fake_reset();
+	st = store_fake_new(NULL);
+	store_fake_manage(st);
+	put_block(BLOCK4);
+	put_block(BLOCK6);
+	store_fake_put(st, IPAM_KEY_HANDLES "net.c1",
+		"{\"block\":{\"" BLOCK4 "\":1,\"" BLOCK6 "\":1},\"deleted\":false}");
+	ck_assert_int_eq(journal_open(test_dir(), true, &j, NULL), 0);
+}
+
+static void teardown(void)
+{
+	journal_close(j);
+	store_close(st);
+}
+
+static void set_route(const char *ip, bool there)
+{
+	const struct ip addr = ip_of(ip);
+	const struct rt_route route = {
+		.dst = prefix_host(&addr), .table = 254, .type = RT_TYPE_UNICAST, .oif = 3};
+
+	if (there)
+		rt_fake_route(&route);
+	else
+		ck_assert(rt_fake_route_gone(&route.dst, 0));
+}
+
+/* By a keeper that has just started, and has no patience. */
+static int look(void)
+{
+	const struct cni_home home = {.node = "n1", .shared = &shared};
+	struct garbage *g = garbage_new(&home, j, 0);
+	int r = garbage_work(g, st, NULL);
+
+	garbage_free(g);
+	return r;
+}
+
+static bool is_used(const char *block)
+{
+	return strstr(store_fake_value(st, block_key_of(block)), "net.c1");
+}
+
+START_TEST(a_dump_that_is_interrupted_is_read_again)
+{
+	set_route("10.1.0.1", true);
+	set_route("10.1.0.9", true);
+	set_route("fd00::1", true);
+	set_route("fd00::9", true);
+	for (unsigned n = 1; n <= 2; n++) {
+		rt_fake_fail_nth(n, -EINTR);
+		ck_assert_int_eq(look(), 0);
+		ck_assert(is_used(BLOCK4) && is_used(BLOCK6));
+	}
+	set_route("10.1.0.1", false);
+	set_route("fd00::1", false);
+	for (unsigned n = 1; n <= 4; n++) {
+		put_block(BLOCK4);
+		rt_fake_fail_nth(n, -EINTR);
+		ck_assert_int_eq(look(), 0);
+		ck_assert(!is_used(BLOCK4));
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("garbage");
+	TCase *tc = tcase_create("garbage");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, a_dump_that_is_interrupted_is_read_again);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
