@@ -25,23 +25,23 @@ enum {
 	LOOK_MIN_MS = 10000, /* between two looks */
 };
 
-/* An allocation that is nobody's, as it seems. */
-struct suspect {
+/* An allocation to a pod. */
+struct alloc {
 	struct ip ip;
 	char *handle, *namespace, *pod;
 	uint64_t seq;
-	int64_t since_ms; /* CLOCK_MONOTONIC */
+	int64_t since_ms; /* CLOCK_MONOTONIC: it is nobody's, as it seems */
 };
 
-struct suspects {
-	VEC(struct suspect) v;
+struct allocs {
+	VEC(struct alloc) v;
 };
 
 struct garbage {
 	const struct cni_home *home;
 	struct journal *j;
 	int64_t after_ms, due_ms;
-	struct suspects known;
+	struct allocs suspects;
 };
 
 struct garbage *garbage_new(const struct cni_home *home, struct journal *j, int64_t after_s)
@@ -59,9 +59,9 @@ int64_t garbage_due_ms(const struct garbage *g)
 	return g->due_ms;
 }
 
-static void suspects_done(struct suspects *s)
+static void allocs_done(struct allocs *s)
 {
-	struct suspect *one;
+	struct alloc *one;
 
 	vec_for_each (&s->v, one) {
 		free(one->handle);
@@ -73,61 +73,72 @@ static void suspects_done(struct suspects *s)
 
 void garbage_free(struct garbage *g)
 {
-	suspects_done(&g->known);
+	allocs_done(&g->suspects);
 	free(g);
 }
 
 /* Since when it is suspected; now: since now. */
-static int64_t suspected_since(const struct garbage *g, const struct suspect *s, int64_t now)
+static int64_t suspected_since(const struct garbage *g, const struct alloc *a, int64_t now)
 {
-	const struct suspect *one;
+	const struct alloc *one;
 
-	vec_for_each (&g->known.v, one)
-		if (one->seq == s->seq && ip_equal(&one->ip, &s->ip) &&
-			strcmp(one->handle, s->handle) == 0)
+	vec_for_each (&g->suspects.v, one)
+		if (one->seq == a->seq && ip_equal(&one->ip, &a->ip) &&
+			strcmp(one->handle, a->handle) == 0)
 			return one->since_ms;
 	return now;
 }
 
-/* One that a verb of the journal is about to change is not for anybody else. */
-static bool is_waiting(const struct garbage *g, const char *handle)
+/*
+ * To one of the handle's addresses a route leads, or a verb of the journal is about to change it. All of them,
+ * since the journal gives back all; and those that are in the journal alone.
+ */
+static bool is_used(const struct garbage *g, const struct allocs *own, const struct routed *routed,
+	const char *handle)
 {
+	const struct journal_addr *addrs;
+	const struct alloc *a;
+	size_t n;
+
+	vec_for_each (&own->v, a)
+		if (strcmp(a->handle, handle) == 0 && routed_has(routed, &a->ip))
+			return true;
+	addrs = journal_addrs(g->j, &n);
+	for (size_t i = 0; i < n; i++)
+		if (addrs[i].state == JOURNAL_TAKEN && strcmp(addrs[i].owner.handle, handle) == 0 &&
+			routed_has(routed, &addrs[i].addr.ip))
+			return true;
 	return journal_is_pending(g->j, handle, NULL);
 }
 
-static void suspect_block(struct garbage *g, const struct ipam_block *b,
-	const struct routed *routed, struct suspects *ret)
+static void add_block(const struct garbage *g, const struct ipam_block *b, struct allocs *ret)
 {
 	for (uint32_t i = 0; i < b->size; i++) {
 		const struct ipam_block_attr *a = b->alloc[i] < 0 ? NULL : &b->attrs.v[b->alloc[i]];
 		const char *node = a ? ipam_block_attr_get(a, "node") : NULL;
 		const char *pod = a ? ipam_block_attr_get(a, "pod") : NULL;
 		const char *namespace = a ? ipam_block_attr_get(a, "namespace") : NULL;
-		struct suspect s = {.seq = b->alloc_seq[i]};
+		struct alloc one = {.seq = b->alloc_seq[i]};
 
 		if (!node || strcmp(node, g->home->node) != 0 || !pod || !namespace || !a->handle ||
 			a->released_s || ipam_block_attr_get(a, "vmi-name") ||
-			!ip_add(&b->cidr.addr, i, &s.ip) || routed_has(routed, &s.ip) ||
-			is_waiting(g, a->handle))
+			!ip_add(&b->cidr.addr, i, &one.ip))
 			continue;
-		s.handle = mem_strdup(a->handle);
-		s.namespace = mem_strdup(namespace);
-		s.pod = mem_strdup(pod);
-		vec_push(&ret->v, s);
+		one.handle = mem_strdup(a->handle);
+		one.namespace = mem_strdup(namespace);
+		one.pod = mem_strdup(pod);
+		vec_push(&ret->v, one);
 	}
 }
 
-static int suspect_own(struct garbage *g, struct store *st, struct suspects *ret, struct err *err)
+/* In the node's blocks. */
+static int list_own(const struct garbage *g, struct store *st, struct allocs *ret, struct err *err)
 {
 	char prefix[IPAM_KEY_SIZE], key[IPAM_KEY_SIZE];
 	struct store_list own = {0};
-	struct routed routed = {0};
 	int r = store_list_wait(st, ipam_key_affinities_of_host(g->home->node, IP_NONE, prefix),
 		clock_mono_ms() + ASK_MS, &own, err);
 
-	/* After this the routes, of what may have been given since. */
-	if (r == 0)
-		r = routed_load(&routed, err);
 	for (size_t i = 0; r == 0 && i < own.n; i++) {
 		auto_(ipam_block) struct ipam_block *b = NULL;
 		struct prefix cidr;
@@ -138,18 +149,28 @@ static int suspect_own(struct garbage *g, struct store *st, struct suspects *ret
 		r = store_get_wait(
 			st, ipam_key_block(&cidr, key), clock_mono_ms() + ASK_MS, &kv, err);
 		if (r == 0 && ipam_block_decode(kv.value, kv.len, &b, NULL) == 0)
-			suspect_block(g, b, &routed, ret);
+			add_block(g, b, ret);
 		if (r == 0)
 			store_kv_done(&kv);
 		r = r == -ENOENT ? 0 : r;
 	}
 	store_list_done(&own);
-	routed_done(&routed);
 	return r;
 }
 
+/* The kernel's failure is not the datastore's. */
+static bool load_routes(struct routed *ret)
+{
+	struct err err = ERR_INIT;
+
+	if (routed_load(ret, &err) == 0)
+		return true;
+	log_warn("which addresses nobody has: %s: the time of all begins anew", err_text(&err));
+	return false;
+}
+
 /* From the reserve it goes back there, by the journal; else to its pool. */
-static int free_one(struct garbage *g, struct store *st, const struct suspect *s, struct err *err)
+static int free_one(struct garbage *g, struct store *st, const struct alloc *s, struct err *err)
 {
 	const struct journal_addr *a = journal_taken_by(g->j, s->handle);
 	struct ipam_request *rq;
@@ -169,17 +190,18 @@ static int free_one(struct garbage *g, struct store *st, const struct suspect *s
 }
 
 /* What is still nobody's, after so long. What changed meanwhile is left. */
-static int judge(struct garbage *g, struct store *st, const struct suspect *s, struct err *err)
+static int judge(struct garbage *g, struct store *st, const struct allocs *own,
+	const struct alloc *s, struct err *err)
 {
 	struct routed now = {0};
-	bool is_used;
-	int r = journal_refresh(g->j, err) ?: routed_load(&now, err);
+	bool used;
+	int r = journal_refresh(g->j, err);
 
-	if (r < 0)
+	if (r < 0 || !load_routes(&now))
 		return r;
-	is_used = routed_has(&now, &s->ip) || is_waiting(g, s->handle);
+	used = is_used(g, own, &now, s->handle);
 	routed_done(&now);
-	if (is_used)
+	if (used)
 		return 0;
 	r = free_one(g, st, s, err);
 	if (r == -ENOENT || r == -ESTALE)
@@ -192,10 +214,41 @@ static int judge(struct garbage *g, struct store *st, const struct suspect *s, s
 	return 0;
 }
 
+/* Those of own that are nobody's, as it seems, and not for long enough. */
+static int suspect(struct garbage *g, struct store *st, const struct allocs *own,
+	const struct routed *routed, struct allocs *ret, struct err *err)
+{
+	const int64_t now = clock_mono_ms();
+	const struct alloc *a;
+	int r;
+
+	vec_for_each (&own->v, a) {
+		struct alloc s = *a;
+
+		if (is_used(g, own, routed, a->handle))
+			continue;
+		s.since_ms = suspected_since(g, a, now);
+		r = replay_pod_is_gone(
+			st, g->home->node, a->namespace, a->pod, clock_mono_ms() + ASK_MS, err);
+		if (r > 0 && now - s.since_ms >= g->after_ms) {
+			r = judge(g, st, own, &s, err);
+		} else if (r > 0) {
+			s.handle = mem_strdup(a->handle);
+			s.namespace = mem_strdup(a->namespace);
+			s.pod = mem_strdup(a->pod);
+			vec_push(&ret->v, s);
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 int garbage_work(struct garbage *g, struct store *st, struct err *err)
 {
-	struct suspects found = {0}, kept = {0};
+	struct allocs own = {0}, suspects = {0};
 	const int64_t now = clock_mono_ms();
+	struct routed routed = {0};
 	int r;
 
 	/* Elsewhere nobody knows of pods but who runs them: GC is theirs. */
@@ -206,26 +259,13 @@ int garbage_work(struct garbage *g, struct store *st, struct err *err)
 	if (now < g->due_ms)
 		return 0;
 	g->due_ms = now + (g->after_ms / 2 > LOOK_MIN_MS ? g->after_ms / 2 : LOOK_MIN_MS);
-	r = suspect_own(g, st, &found, err);
-	for (size_t i = 0; r == 0 && i < found.v.n; i++) {
-		struct suspect *s = &found.v.v[i];
-
-		s->since_ms = suspected_since(g, s, now);
-		r = replay_pod_is_gone(
-			st, g->home->node, s->namespace, s->pod, clock_mono_ms() + ASK_MS, err);
-		if (r <= 0)
-			continue;
-		r = 0;
-		if (now - s->since_ms >= g->after_ms) {
-			r = judge(g, st, s, err);
-			continue;
-		}
-		vec_push(&kept.v, *s);
-		s->handle = s->namespace = s->pod = NULL;
-	}
-	suspects_done(&found);
+	r = list_own(g, st, &own, err);
+	if (r == 0 && load_routes(&routed))
+		r = suspect(g, st, &own, &routed, &suspects, err);
+	routed_done(&routed);
+	allocs_done(&own);
 	/* Who could not be asked has not said no: the time goes on only with an unbroken row of answers. */
-	suspects_done(&g->known);
-	g->known = kept;
+	allocs_done(&g->suspects);
+	g->suspects = suspects;
 	return r;
 }

@@ -134,6 +134,69 @@ START_TEST(a_dump_that_is_interrupted_is_read_again)
 }
 END_TEST
 
+/* As the node has it: from its reserve. */
+static void journal(const char *first, const char *second)
+{
+	char web[] = "web", name[] = "net.c1", ns[] = "default", eth0[] = "eth0";
+	const struct journal_want w = {.owner = {.handle = name,
+					       .container_id = name,
+					       .ifname = eth0,
+					       .namespace = ns,
+					       .pod = web},
+		.v4 = true,
+		.v6 = true};
+	const char *ips[] = {first, second};
+	struct ipam_addr got[2];
+	size_t n;
+
+	ck_assert_int_eq(journal_seen(j, true, "", NULL), 0);
+	for (size_t i = 0; i < 2; i++) {
+		struct ipam_addr a = {.ip = ip_of(ips[i])};
+
+		a.block = prefix_of(&a.ip, ip_bits(&a.ip) - 2);
+		ck_assert_int_eq(journal_hold(j, &a, NULL), 0);
+	}
+	ck_assert_int_eq(journal_take(j, &w, got, &n, NULL), 0);
+	ck_assert_uint_eq(n, 2);
+	ck_assert_int_eq(journal_done(j, journal_next(j, 0)->n, NULL), 0);
+}
+
+/* Which one has a route, and which the reserve has given beside 10.1.0.1 (NULL: neither is of it). */
+static const struct {
+	const char *route, *reserve;
+} cases[] = {
+	{"10.1.0.1", NULL}, {"fd00::1", NULL}, {"10.1.0.1", "fd00::1"}, {"fd00::1", "fd00::1"},
+	{"fd00::9", "fd00::9"}, /* of another's block */
+};
+
+START_TEST(a_pods_addresses_are_judged_together)
+{
+	if (cases[_i].reserve)
+		journal("10.1.0.1", cases[_i].reserve);
+	set_route(cases[_i].route, true);
+	ck_assert_int_eq(look(), 0);
+	ck_assert(is_used(BLOCK4) && is_used(BLOCK6));
+	ck_assert_ptr_null(journal_next(j, 0));
+	set_route(cases[_i].route, false);
+	ck_assert_int_eq(look(), 0);
+	if (cases[_i].reserve)
+		ck_assert_int_eq(journal_next(j, 0)->kind, JOURNAL_GIVE_BACK);
+	else
+		ck_assert(!is_used(BLOCK4) && !is_used(BLOCK6));
+}
+END_TEST
+
+/* At first, and right before: what it does not say is not taken for no. */
+START_TEST(a_kernel_that_does_not_answer_is_no_witness)
+{
+	for (unsigned n = 1; n <= 4; n++) {
+		rt_fake_fail_nth(n, -EIO);
+		ck_assert_int_eq(look(), 0);
+		ck_assert(is_used(BLOCK4));
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("garbage");
@@ -143,6 +206,8 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, a_dump_that_is_interrupted_is_read_again);
+	tcase_add_loop_test(tc, a_pods_addresses_are_judged_together, 0, array_size(cases));
+	tcase_add_test(tc, a_kernel_that_does_not_answer_is_no_witness);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
