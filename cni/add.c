@@ -218,8 +218,8 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 		w.v6 = !w.v4;
 	}
 	if (c->given || wants->no_ipam || wants->ips.n > 1 || (!w.v4 && !w.v6) ||
-		!reserved_want_pools(&wants->pools_v4, nets, &w) ||
-		!reserved_want_pools(&wants->pools_v6, nets, &w))
+		!reserved_want_pools(c, &wants->pools_v4, nets, &w) ||
+		!reserved_want_pools(c, &wants->pools_v6, nets, &w))
 		return -ENOENT;
 	format_timestamp(clock_real_ns(), timestamp, sizeof(timestamp));
 	r = reserved_take(c, &w, ret->v, &ret->n, err);
@@ -309,8 +309,11 @@ static int adopt(struct call *c, const struct pod_wants *wants, const struct mac
 static int get_addresses(struct call *c, const struct pod_wants *wants, const struct mac *mac,
 	struct assigned *a, struct err *err)
 {
-	int r = c->journal ? take_reserved(c, wants, mac, a, err) : -ENOENT;
+	int r = c->journal ? reserved_check(c, err) : 0;
 
+	if (r < 0)
+		return CNI_E_AGAIN;
+	r = c->journal ? take_reserved(c, wants, mac, a, err) : -ENOENT;
 	if (r == 0)
 		return 0;
 	if (r == -ENOENT)

@@ -239,10 +239,10 @@ static bool reserve_has(const struct call *c)
 {
 	const struct cni_conf *conf = c->conf;
 	struct prefix nets[RESERVED_NETS_MAX];
-	struct journal_want w = {.v4 = conf->assign_v4, .v6 = conf->assign_v6};
+	struct journal_want w = {.node = c->node, .v4 = conf->assign_v4, .v6 = conf->assign_v6};
 
-	return c->journal && !c->given && reserved_want_pools(&conf->pools_v4, nets, &w) &&
-	       reserved_want_pools(&conf->pools_v6, nets, &w) && journal_has(c->journal, &w);
+	return c->journal && !c->given && reserved_want_pools(c, &conf->pools_v4, nets, &w) &&
+	       reserved_want_pools(c, &conf->pools_v6, nets, &w) && journal_has(c->journal, &w);
 }
 
 /*
@@ -254,6 +254,8 @@ int call_status(struct call *c, struct err *err)
 {
 	int r;
 
+	if (c->journal && reserved_check(c, err) < 0)
+		return CNI_E_UNAVAILABLE;
 	if (reserve_has(c))
 		return 0;
 	r = call_open_store(c, err);

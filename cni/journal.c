@@ -40,11 +40,12 @@ struct journal {
 		bool there;
 		int64_t wall_s, boot_s;
 		char boot[BOOT_ID_SIZE]; /* which boot, of boot_s */
-		char *guid;
+		char *guid, *node;
 	} seen;
 	struct {
 		bool known;
-		VEC(struct prefix) in, out;
+		VEC(struct ipam_pool) in;
+		VEC(struct prefix) out;
 	} scope; /* what pools give */
 };
 
@@ -110,6 +111,17 @@ struct journal_op *journal_op_dup(const struct journal_op *op)
 	return d;
 }
 
+static void forget_scope(struct journal *j)
+{
+	struct ipam_pool *p;
+
+	vec_for_each (&j->scope.in, p)
+		free((char *)(uintptr_t)p->name);
+	vec_done(&j->scope.in);
+	vec_done(&j->scope.out);
+	j->scope.known = false;
+}
+
 static void forget_all(struct journal *j)
 {
 	struct journal_addr *a;
@@ -124,10 +136,9 @@ static void forget_all(struct journal *j)
 	j->next = 1;
 	j->size = 0;
 	free(j->seen.guid);
+	free(j->seen.node);
 	memset(&j->seen, 0, sizeof(j->seen));
-	vec_done(&j->scope.in);
-	vec_done(&j->scope.out);
-	j->scope.known = false;
+	forget_scope(j);
 }
 
 static struct journal_addr *find(const struct journal *j, const struct ip *ip)
@@ -317,42 +328,41 @@ static void apply_seen(struct journal *j, const json_t *r)
 	const char *boot = json_string_value(json_object_get(r, "boot"));
 
 	free(j->seen.guid);
+	free(j->seen.node);
 	j->seen.guid = text_of(r, "guid");
+	j->seen.node = text_of(r, "node");
 	j->seen.there = json_is_true(json_object_get(r, "there"));
 	j->seen.wall_s = json_integer_value(json_object_get(r, "wall"));
 	j->seen.boot_s = json_integer_value(json_object_get(r, "uptime"));
 	snprintf(j->seen.boot, sizeof(j->seen.boot), "%s", boot ?: "");
 }
 
-static json_t *prefixes_json(const struct prefix *v, size_t n)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < n; i++)
-		json_array_append_new(list, json_string(prefix_str(&v[i])));
-	return list;
-}
-
 static json_t *record_scope(const struct ipam_scope *scope)
 {
-	json_t *r = record_new("scope");
+	json_t *r = record_new("scope"), *in = json_object(), *out = json_array();
 
-	json_object_set_new(r, "in", prefixes_json(scope->in, scope->n_in));
-	json_object_set_new(r, "out", prefixes_json(scope->out, scope->n_out));
+	json_object_set_new(r, "in", in);
+	json_object_set_new(r, "out", out);
+	for (size_t i = 0; i < scope->n_in; i++)
+		json_object_set_new(
+			in, scope->in[i].name, json_string(prefix_str(&scope->in[i].cidr)));
+	for (size_t i = 0; i < scope->n_out; i++)
+		json_array_append_new(out, json_string(prefix_str(&scope->out[i])));
 	return r;
 }
 
 static void apply_scope(struct journal *j, const json_t *r)
 {
-	const json_t *v;
+	const char *name;
+	json_t *v;
 	struct prefix p;
 	size_t i;
 
+	forget_scope(j);
 	j->scope.known = true;
-	j->scope.in.n = j->scope.out.n = 0;
-	json_array_foreach (json_object_get(r, "in"), i, v)
+	json_object_foreach (json_object_get(r, "in"), name, v)
 		if (prefix_parse(json_string_value(v) ?: "", &p, NULL) == 0)
-			vec_push(&j->scope.in, p);
+			vec_push(&j->scope.in, (struct ipam_pool){mem_strdup(name), p});
 	json_array_foreach (json_object_get(r, "out"), i, v)
 		if (prefix_parse(json_string_value(v) ?: "", &p, NULL) == 0)
 			vec_push(&j->scope.out, p);
@@ -742,10 +752,15 @@ static int64_t seen_age_s(const struct journal *j, bool *ret_this_boot)
 }
 
 /* By the clock that nobody sets: a machine that was off may have been given up meanwhile. */
-static int check_seen(const struct journal *j, struct err *err)
+static int check_seen(const struct journal *j, const char *node, struct err *err)
 {
 	bool this_boot;
 	int64_t age = seen_age_s(j, &this_boot);
+
+	if (j->seen.there && strcmp(j->seen.node ?: "", node) != 0)
+		return err_set(err, -ENOENT,
+			"%s is of node %s, and this is %s: nothing is given from the reserve",
+			j->path, j->seen.node ?: "?", node);
 
 	if (!j->seen.there)
 		return err_set(err, -ENOENT,
@@ -780,30 +795,50 @@ static bool any_has(const struct prefix *v, size_t n, const struct ip *ip)
 
 bool journal_is_given(const struct journal *j, const struct ip *ip)
 {
-	return !j->scope.known || (any_has(j->scope.in.v, j->scope.in.n, ip) &&
-					  !any_has(j->scope.out.v, j->scope.out.n, ip));
+	const struct ipam_pool *p;
+
+	if (!j->scope.known)
+		return true;
+	vec_for_each (&j->scope.in, p)
+		if (prefix_contains(&p->cidr, ip))
+			return !any_has(j->scope.out.v, j->scope.out.n, ip);
+	return false;
 }
 
 bool journal_gives(const struct journal *j, enum ip_family family)
 {
 	for (size_t i = 0; i < j->scope.in.n; i++)
-		if (j->scope.in.v[i].addr.family == family)
+		if (j->scope.in.v[i].cidr.addr.family == family)
 			return true;
 	return !j->scope.known;
+}
+
+const struct prefix *journal_pool(const struct journal *j, const char *name)
+{
+	const struct ipam_pool *p;
+
+	vec_for_each (&j->scope.in, p)
+		if (strcmp(p->name, name) == 0)
+			return &p->cidr;
+	return NULL;
 }
 
 static bool fits(const struct journal *j, const struct journal_addr *a, enum ip_family family,
 	const struct journal_want *w)
 {
+	bool any = true;
+
 	if (a->state != JOURNAL_FREE || a->addr.ip.family != family ||
 		!journal_is_given(j, &a->addr.ip))
 		return false;
 	if (w->ip.family != IP_NONE)
 		return ip_equal(&w->ip, &a->addr.ip);
-	for (size_t i = 0; i < w->n_nets; i++)
+	for (size_t i = 0; i < w->n_nets; i++) {
 		if (prefix_contains(&w->nets[i], &a->addr.ip))
 			return true;
-	return w->n_nets == 0;
+		any &= w->nets[i].addr.family != family;
+	}
+	return any;
 }
 
 /* What the handle has, or (free) what it may have. */
@@ -839,7 +874,7 @@ bool journal_has(const struct journal *j, const struct journal_want *w)
 	struct ipam_addr addrs[2];
 	size_t n;
 
-	return check_seen(j, NULL) == 0 && pick_all(j, w, true, addrs, &n);
+	return check_seen(j, w->node, NULL) == 0 && pick_all(j, w, true, addrs, &n);
 }
 
 static int take(struct journal *j, const struct journal_want *w, const struct ipam_addr *addrs,
@@ -869,7 +904,7 @@ int journal_take(struct journal *j, const struct journal_want *w, struct ipam_ad
 		unlock(j);
 		return 0;
 	}
-	r = check_seen(j, err);
+	r = check_seen(j, w->node, err);
 	if (r == 0 && !pick_all(j, w, true, ret, ret_n))
 		r = err_set(err, -ENOENT,
 			"this node's reserve of addresses has none that is fit, of %zu that are free",
@@ -975,11 +1010,12 @@ int journal_done(struct journal *j, uint64_t n, struct err *err)
 	return append_locked(j, r, err);
 }
 
-static json_t *record_seen(
-	bool there, int64_t wall_s, int64_t boot_s, const char *boot, const char *guid)
+static json_t *record_seen(const char *node, bool there, int64_t wall_s, int64_t boot_s,
+	const char *boot, const char *guid)
 {
 	json_t *r = record_new("seen");
 
+	set_text(r, "node", node);
 	json_object_set_new(r, "there", json_boolean(there));
 	json_object_set_new(r, "wall", json_integer(wall_s));
 	json_object_set_new(r, "uptime", json_integer(boot_s));
@@ -988,13 +1024,14 @@ static json_t *record_seen(
 	return r;
 }
 
-int journal_seen(struct journal *j, bool there, const char *guid, struct err *err)
+int journal_seen(struct journal *j, const char *node, bool there, const char *guid, struct err *err)
 {
 	char boot[BOOT_ID_SIZE];
 
 	boot_id(boot);
 	return append_locked(j,
-		record_seen(there, clock_real_ns() / 1000000000, boot_uptime_s(), boot, guid), err);
+		record_seen(node, there, clock_real_ns() / 1000000000, boot_uptime_s(), boot, guid),
+		err);
 }
 
 static struct ipam_scope scope_of(const struct journal *j)
@@ -1002,12 +1039,16 @@ static struct ipam_scope scope_of(const struct journal *j)
 	return (struct ipam_scope){j->scope.in.v, j->scope.out.v, j->scope.in.n, j->scope.out.n};
 }
 
-static bool are_equal(const struct prefix *a, size_t n_a, const struct prefix *b, size_t n_b)
+static bool are_equal(const struct ipam_scope *a, const struct ipam_scope *b)
 {
-	if (n_a != n_b)
+	if (a->n_in != b->n_in || a->n_out != b->n_out)
 		return false;
-	for (size_t i = 0; i < n_a; i++)
-		if (!prefix_equal(&a[i], &b[i]))
+	for (size_t i = 0; i < a->n_in; i++)
+		if (strcmp(a->in[i].name, b->in[i].name) != 0 ||
+			!prefix_equal(&a->in[i].cidr, &b->in[i].cidr))
+			return false;
+	for (size_t i = 0; i < a->n_out; i++)
+		if (!prefix_equal(&a->out[i], &b->out[i]))
 			return false;
 	return true;
 }
@@ -1016,8 +1057,7 @@ int journal_scope(struct journal *j, const struct ipam_scope *scope, struct err 
 {
 	const struct ipam_scope old = scope_of(j);
 
-	if (j->scope.known && are_equal(old.in, old.n_in, scope->in, scope->n_in) &&
-		are_equal(old.out, old.n_out, scope->out, scope->n_out))
+	if (j->scope.known && are_equal(&old, scope))
 		return 0;
 	return append_locked(j, record_scope(scope), err);
 }
@@ -1051,8 +1091,8 @@ static void print_all(const struct journal *j, struct strbuf *out)
 	json_object_set_new(r, "n", json_integer((json_int_t)j->next));
 	add_line(out, r);
 	if (j->seen.wall_s)
-		add_line(out, record_seen(j->seen.there, j->seen.wall_s, j->seen.boot_s,
-				      j->seen.boot, j->seen.guid));
+		add_line(out, record_seen(j->seen.node, j->seen.there, j->seen.wall_s,
+				      j->seen.boot_s, j->seen.boot, j->seen.guid));
 	if (j->scope.known) {
 		const struct ipam_scope scope = scope_of(j);
 

@@ -86,6 +86,8 @@ bool journal_was_seen(const struct journal *j);
 /* Pools give it, or some of the family, by what the keeper has seen of them last. */
 bool journal_is_given(const struct journal *j, const struct ip *ip);
 bool journal_gives(const struct journal *j, enum ip_family family);
+/* A pool of that name that gives some; NULL: none. */
+const struct prefix *journal_pool(const struct journal *j, const char *name);
 /* The first address that the handle has taken, or NULL. */
 const struct journal_addr *journal_taken_by(const struct journal *j, const char *handle);
 
@@ -93,9 +95,10 @@ const struct journal_addr *journal_taken_by(const struct journal *j, const char 
 
 struct journal_want {
 	struct journal_owner owner; /* borrowed */
-	bool v4, v6;		    /* one of each that is asked for */
-	struct ip ip;		    /* this one, of the one family; IP_NONE: any */
-	const struct prefix *nets;  /* one of which has each; none: any */
+	const char *node;
+	bool v4, v6;		   /* one of each that is asked for */
+	struct ip ip;		   /* this one, of the one family; IP_NONE: any */
+	const struct prefix *nets; /* one of which has each; none of a family: any */
 	size_t n_nets;
 	const struct ipam_attr *attrs;
 	size_t n_attrs;
@@ -139,7 +142,8 @@ int journal_done(struct journal *j, uint64_t n, struct err *err);
  * The datastore has this node (or has it not: nothing is given from the reserve until it has), and is of the
  * cluster guid ("" where it does not say).
  */
-int journal_seen(struct journal *j, bool there, const char *guid, struct err *err);
+int journal_seen(
+	struct journal *j, const char *node, bool there, const char *guid, struct err *err);
 /* Addresses are given from prefixes of in, and not from those of out: only where that has changed a line is written. */
 int journal_scope(struct journal *j, const struct ipam_scope *scope, struct err *err);
 const char *journal_guid(const struct journal *j); /* the last one; "": none */

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/vec.h"
+#include "cni/cluster.h"
 #include "cni/cni.h"
 #include "cni/full.h"
 #include "cni/garbage.h"
@@ -23,7 +24,6 @@
 #include "cni/routed.h"
 #include "cni/shared.h"
 #include "ipam/run.h"
-#include "model/cluster.h"
 #include "model/key.h"
 #include "store/lock.h"
 
@@ -57,27 +57,6 @@ static bool is_away(int r)
 {
 	return r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -EAGAIN || r == -EACCES ||
 	       r == -ESTALE || r == -ECANCELED;
-}
-
-/*
- * This node in the datastore. What it does not have it holds nothing for; and what another cluster has is not
- * this journal's.
- */
-static int read_guid(struct keeper *k, char **ret, struct err *err)
-{
-	auto_(cluster_info) struct cluster_info *c = NULL;
-	struct store_kv kv;
-	int r = store_get_wait(k->rp.st, STORE_LOCK_KEY, k->rp.deadline_ms, &kv, err);
-
-	*ret = mem_strdup("");
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	if (cluster_info_decode(STORE_LOCK_KEY, kv.value, kv.len, &c, NULL) == 0 && c->guid) {
-		free(*ret);
-		*ret = mem_strdup(c->guid);
-	}
-	store_kv_done(&kv);
-	return 0;
 }
 
 /*
@@ -330,6 +309,10 @@ static int learn_scope(struct keeper *k, struct err *err)
 	return r;
 }
 
+/*
+ * This node in the datastore. What it does not have it holds nothing for; and what another cluster has is not
+ * this journal's.
+ */
 static int see_node(struct keeper *k, struct err *err)
 {
 	auto_free char *guid = NULL;
@@ -340,7 +323,7 @@ static int see_node(struct keeper *k, struct err *err)
 
 	if (clock_mono_ms() < k->seen_due_ms)
 		return 0;
-	r = read_guid(k, &guid, err);
+	r = cluster_guid(k->rp.st, k->rp.deadline_ms, &guid, err);
 	if (r < 0)
 		return r;
 	if (journal_guid(k->j)[0] && guid[0] && strcmp(journal_guid(k->j), guid) != 0) {
@@ -352,7 +335,7 @@ static int see_node(struct keeper *k, struct err *err)
 				journal_path(k->j), journal_guid(k->j), store_name(k->rp.st), guid);
 		k->wrong_cluster = true;
 		k->seen_due_ms = clock_mono_ms() + PUT_OFF_MS;
-		return journal_seen(k->j, false, journal_guid(k->j), err);
+		return journal_seen(k->j, k->home->node, false, journal_guid(k->j), err);
 	}
 	k->wrong_cluster = false;
 	r = store_get_wait(k->rp.st, key_format(KIND_NODE, NULL, k->home->node, key),
@@ -379,7 +362,7 @@ static int see_node(struct keeper *k, struct err *err)
 	if (there && r < 0)
 		return r;
 	k->seen_due_ms = clock_mono_ms() + (there ? SEEN_EVERY_MS : AGAIN_MAX_MS);
-	r = journal_seen(k->j, there, guid, err);
+	r = journal_seen(k->j, k->home->node, there, guid, err);
 	shared_set(&k->home->shared->looked, r == 0);
 	return r;
 }

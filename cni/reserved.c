@@ -2,12 +2,14 @@
 #include "cni/reserved.h"
 
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "cni/call.h"
+#include "cni/cluster.h"
 #include "cni/ctx.h"
 #include "cni/shared.h"
 
@@ -25,13 +27,18 @@ static struct journal_owner owner(const struct call *c)
 		.ipam_only = c->rq->ipam_only};
 }
 
-bool reserved_want_pools(const struct cni_texts *pools,
+bool reserved_want_pools(const struct call *c, const struct cni_texts *pools,
 	struct prefix nets[static RESERVED_NETS_MAX], struct journal_want *w)
 {
 	w->nets = nets;
 	for (size_t i = 0; i < pools->n; i++) {
-		if (w->n_nets == RESERVED_NETS_MAX ||
-			prefix_parse(pools->v[i], &nets[w->n_nets], NULL) < 0)
+		const struct prefix *cidr = journal_pool(c->journal, pools->v[i]);
+
+		if (w->n_nets == RESERVED_NETS_MAX)
+			return false;
+		if (cidr)
+			nets[w->n_nets] = *cidr;
+		else if (prefix_parse(pools->v[i], &nets[w->n_nets], NULL) < 0)
 			return false;
 		w->n_nets++;
 	}
@@ -50,12 +57,37 @@ static bool was_looked_at(const struct call *c)
 	return !home || shared_get(&home->shared->looked);
 }
 
+/* Where nobody serves and the datastore is there, by this verb. */
+static bool is_other_cluster(struct call *c)
+{
+	const struct cni_home *home = ctx_home(c->ctx);
+	auto_free char *guid = NULL;
+
+	if (home)
+		return shared_get(&home->shared->keeper) == KEEPER_OTHER_CLUSTER;
+	return journal_guid(c->journal)[0] && call_open_store(c, NULL) == 0 &&
+	       cluster_guid(c->st, clock_mono_ms() + LOOK_MS, &guid, NULL) == 0 && guid[0] &&
+	       strcmp(guid, journal_guid(c->journal)) != 0;
+}
+
+int reserved_check(struct call *c, struct err *err)
+{
+	if (!was_looked_at(c))
+		return err_set(err, -EAGAIN,
+			"margay-cni serve has not compared yet what this node holds with the datastore");
+	if (is_other_cluster(c))
+		return err_set(err, -EAGAIN,
+			"%s is of another cluster than the datastore: name the right one, or move the file "
+			"away and delete the pods of this node",
+			journal_path(c->journal));
+	return 0;
+}
+
 int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr ret[static 2],
 	size_t *ret_n, struct err *err)
 {
 	want->owner = owner(c);
-	if (!was_looked_at(c))
-		return err_set(err, -ENOENT, "what this node holds was not looked at yet");
+	want->node = c->node;
 	return journal_take(c->journal, want, ret, ret_n, err);
 }
 

@@ -16,11 +16,16 @@ struct prefix;
 
 /*
  * Addresses of these pools, too: adds to w->nets, which are nets from now on. false: the reserve cannot be
- * asked for them, as for a pool's name, which says nothing without its pool.
+ * asked for them, as for the name of a pool that it has nothing of.
  */
-bool reserved_want_pools(const struct cni_texts *pools,
+bool reserved_want_pools(const struct call *c, const struct cni_texts *pools,
 	struct prefix nets[static RESERVED_NETS_MAX], struct journal_want *w);
 
+/*
+ * The journal may be gone by: 0, or -EAGAIN: the server has only begun, or it is of another cluster than the
+ * datastore.
+ */
+int reserved_check(struct call *c, struct err *err);
 /*
  * The addresses that c's attachment gets of the reserve, with its endpoint in the journal. want->owner is
  * filled in. -ENOENT: there are none that are fit, and the datastore is to be asked.

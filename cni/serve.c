@@ -302,14 +302,15 @@ static int serve(struct server *s, struct err *err)
 	sigset_t set;
 	int r;
 
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	r = file_mkdirs(common.run_dir, 0755, err) ?: lock(s, err);
+	/* Who waits for another one's end is ended as anybody. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
-	r = file_mkdirs(common.run_dir, 0755, err) ?: lock(s, err);
 	if (r == 0)
 		r = listen_on(s, err);
 	if (r < 0)

@@ -117,8 +117,13 @@ struct ipam_request *ipam_lookup_handle_new(const char *handle);
  * families, and none where no pool is allowed.
  */
 struct ipam_request *ipam_scope_new(const struct ipam_assign *a);
+struct ipam_pool {
+	const char *name;
+	struct prefix cidr;
+};
 struct ipam_scope {
-	const struct prefix *in, *out; /* the request's */
+	const struct ipam_pool *in; /* the request's, as out is */
+	const struct prefix *out;
 	size_t n_in, n_out;
 };
 struct ipam_scope ipam_request_scope(const struct ipam_request *rq);

@@ -58,7 +58,8 @@ struct ipam_request {
 	/* What is known, and what has been achieved. */
 	struct view view;
 	VEC(struct ipam_addr) addrs;
-	VEC(struct prefix) in, out; /* of a scope */
+	VEC(struct ipam_pool) in; /* of a scope; names are the view's */
+	VEC(struct prefix) out;
 	VEC(struct prefix) handled; /* blocks that are done with; to be unclaimed, recounted: all */
 	uint64_t cursor;	    /* of the blocks to be claimed or unclaimed, the next */
 	uint8_t block_plen;	    /* of what is to be claimed, 0: not known yet */

@@ -157,7 +157,8 @@ int plan_scope(struct ipam_request *rq)
 		r = plan_scope_reservations(rq, &sc[0]);
 	for (size_t i = 0; r == 0 && i < array_size(sc); i++)
 		for (size_t k = 0; k < sc[i].pools.n; k++)
-			vec_push(&rq->in, sc[i].pools.v[k]->cidr);
+			vec_push(&rq->in, (struct ipam_pool){sc[i].pools.v[k]->meta.name,
+						  sc[i].pools.v[k]->cidr});
 	for (size_t i = 0; r == 0 && i < sc[0].reserved.n; i++)
 		vec_push(&rq->out, sc[0].reserved.v[i]);
 	scope_done(&sc[0]);

@@ -446,6 +446,69 @@ held_in() { # PREFIX N: so many are held ahead, all of them there
 	[ "$(reserved_hosts | grep -c "^$1\.")" = "$2" ] && [ "$(reserved_hosts | wc -l)" = "$2" ]
 }
 
+is_cluster() { # GUID
+	etcdctl put "$V3/clusterinformations/default" >/dev/null \
+		"{\"kind\":\"ClusterInformation\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{\"name\":\"default\"},\"spec\":{\"clusterGUID\":\"$1\",\"datastoreReady\":true}}"
+}
+
+@test "a journal of another cluster, or of another node, gives nothing" {
+	pod a
+	is_cluster aaa
+	unserve
+	serve
+	within 10 held 4
+	within 10 grep -q '"guid":"aaa"' state/journal
+	is_cluster bbb
+	unserve
+	serve
+	for n in 1 2 3; do
+		run -1 cni ADD a
+		[[ $output == *'another cluster'* ]]
+	done
+	run -1 cni STATUS -
+	[[ $output == *'another cluster'* ]]
+	unserve
+	# Nor does the plugin where nobody serves.
+	jq '.etcd_endpoints = "http://127.0.0.1:2379"' conf >conf-store
+	CONF=conf-store run -1 cni ADD a
+	[[ $output == *'another cluster'* ]]
+	is_cluster aaa
+	# A machine that has another name now, or another that was made of its disk.
+	"$BIN/margayctl" apply -f - >/dev/null <<<'{kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: node-2}}'
+	jq '.nodename = "node-2"' conf-store >conf-2
+	CONF=conf-2 cni ADD a >/dev/null
+	[ "$(owned net.c-a)" = 1 ]
+	held 4
+}
+
+@test "the reserve serves who names a pool, too" {
+	pod a
+	pod b
+	jq '.ipam.ipv4_pools = ["p"]' conf >conf-p
+	jq '.ipam.ipv4_pools = ["q"]' conf >conf-q
+	end "$ETCD" -KILL
+	CONF=conf-p cni ADD a >/dev/null
+	CONF=conf-q run -1 cni ADD b
+	CONF=conf-p cni STATUS -
+	etcd_start
+	exact a
+}
+
+@test "a second server waits for the first one's end, and can be ended meanwhile" {
+	local second
+
+	"$BIN/margay-cni" serve 2>>second.log 3>&- 4>&- &
+	second=$!
+	sleep 0.5
+	kill -0 "$second"
+	kill "$second"
+	within 2 not_there "$second"
+}
+
+not_there() {
+	! kill -0 "$1" 2>/dev/null
+}
+
 @test "a node that etcd does not have gives nothing of what it held" {
 	pod a
 	etcdctl del "$V3/nodes/node-1" >/dev/null

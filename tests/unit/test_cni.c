@@ -17,9 +17,9 @@
 #include "cni/call.h"
 #include "cni/ctx.h"
 #include "cni/endpoint.h"
+#include "cni/given.h"
 #include "cni/home.h"
 #include "cni/journal.h"
-#include "cni/given.h"
 #include "cni/logfile.h"
 #include "cni/pod.h"
 #include "cni/replay.h"
@@ -48,7 +48,7 @@ static struct store *filled(void)
 	return st;
 }
 
-static const struct cni_request request = {.nl_fd = -1, .netns_fd = -1};
+static const struct cni_request request = {.nl_fd = -1, .netns_fd = -1, .peer_fd = -1};
 
 static struct call call_of(struct cni_conf *conf, struct store *st)
 {
@@ -763,11 +763,13 @@ START_TEST(the_status_of_a_reserve)
 	static const struct ipam_addr addr = {.ip = {.family = IP_V4, .b = {10, 1, 0, 2}},
 		.block = {{.family = IP_V4, .b = {10, 1, 0, 0}}, 30}};
 	struct cni_conf conf = {.name = (char *)(uintptr_t) "net", .assign_v4 = true};
+	struct cni_ctx *ctx = cni_ctx_new(NULL);
 	struct store *st = filled();
 	struct call c = call_of(&conf, st);
 
+	c.ctx = ctx;
 	ck_assert_int_eq(journal_open(dir, true, &c.journal, NULL), 0);
-	ck_assert_int_eq(journal_seen(c.journal, true, "", NULL), 0);
+	ck_assert_int_eq(journal_seen(c.journal, "n1", true, "", NULL), 0);
 	ck_assert_int_eq(journal_hold(c.journal, &addr, NULL), 0);
 	store_fake_away(st, true);
 	ck_assert_int_eq(status(&c, NULL), 0);
@@ -780,6 +782,7 @@ START_TEST(the_status_of_a_reserve)
 	ck_assert_int_eq(status(&c, "p"), 0);
 	ck_assert_int_eq(status(&c, "q"), CNI_E_UNAVAILABLE);
 	ck_assert_int_eq(status(&c, "10.2.0.0/30"), CNI_E_UNAVAILABLE);
+	cni_ctx_free(ctx);
 	journal_close(c.journal);
 	store_close(st);
 }

@@ -138,18 +138,19 @@ END_TEST
 static void journal(const char *first, const char *second)
 {
 	char web[] = "web", name[] = "net.c1", ns[] = "default", eth0[] = "eth0";
-	const struct journal_want w = {.owner = {.handle = name,
-					       .container_id = name,
-					       .ifname = eth0,
-					       .namespace = ns,
-					       .pod = web},
+	const struct journal_want w = {.node = "node-1",
+		.owner = {.handle = name,
+			.container_id = name,
+			.ifname = eth0,
+			.namespace = ns,
+			.pod = web},
 		.v4 = true,
 		.v6 = true};
 	const char *ips[] = {first, second};
 	struct ipam_addr got[2];
 	size_t n;
 
-	ck_assert_int_eq(journal_seen(j, true, "", NULL), 0);
+	ck_assert_int_eq(journal_seen(j, "node-1", true, "", NULL), 0);
 	for (size_t i = 0; i < 2; i++) {
 		struct ipam_addr a = {.ip = ip_of(ips[i])};
 

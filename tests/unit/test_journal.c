@@ -75,7 +75,8 @@ static struct journal_owner owner(const char *handle)
 static int take(struct journal *j, const char *handle)
 {
 	const struct ipam_attr attrs[] = {{"pod", handle}, {"node", "n"}};
-	struct journal_want w = {.owner = owner(handle), .v4 = true, .attrs = attrs, .n_attrs = 2};
+	struct journal_want w = {
+		.node = "node-1", .owner = owner(handle), .v4 = true, .attrs = attrs, .n_attrs = 2};
 	struct err err = ERR_INIT;
 	struct ipam_addr got[2];
 	size_t n;
@@ -111,7 +112,7 @@ START_TEST(shared)
 	hold(b, 2);
 	/* Not before the datastore has been seen to have this node. */
 	ck_assert_int_eq(take(b, "c1"), -ENOENT);
-	OK(journal_seen(a, true, "guid", &err_));
+	OK(journal_seen(a, "node-1", true, "guid", &err_));
 	ck_assert_int_eq(take(b, "c1"), 1);
 	ck_assert_int_eq(take(a, "c1"), 1); /* again: the same */
 	ck_assert_int_eq(take(a, "c2"), 2);
@@ -139,7 +140,7 @@ START_TEST(shared)
 	ck_assert_uint_eq(journal_n_pending(b), 2);
 	/* A node that the datastore does not have gives nothing. */
 	give_back(a, "c2");
-	OK(journal_seen(a, false, "guid", &err_));
+	OK(journal_seen(a, "node-1", false, "guid", &err_));
 	ck_assert_int_eq(take(b, "c4"), -ENOENT);
 	journal_close(a);
 	journal_close(b);
@@ -152,7 +153,7 @@ START_TEST(left)
 	struct journal *j = open_it();
 	struct ipam_addr got, one = addr(1);
 
-	OK(journal_seen(j, true, "", &err_));
+	OK(journal_seen(j, "node-1", true, "", &err_));
 	for (unsigned i = 1; i <= 3; i++)
 		hold(j, i);
 	ck_assert_int_eq(take(j, "c1"), 1);
@@ -199,7 +200,7 @@ START_TEST(cut_off)
 	auto_free char *text = NULL;
 	size_t len, last = 0;
 
-	OK(journal_seen(j, true, "", &err_));
+	OK(journal_seen(j, "node-1", true, "", &err_));
 	hold(j, 1);
 	hold(j, 2);
 	ck_assert_int_eq(take(j, "c1"), 1);
@@ -253,7 +254,7 @@ START_TEST(compacted)
 	struct stat before, after;
 	auto_free char *path = mem_printf("%s/journal", dir);
 
-	OK(journal_seen(a, true, "g", &err_));
+	OK(journal_seen(a, "node-1", true, "g", &err_));
 	hold(a, 1);
 	hold(a, 2);
 	ck_assert_int_eq(take(a, "keep"), 1);
@@ -290,7 +291,7 @@ START_TEST(killed)
 	const struct journal_addr *addrs;
 	size_t n;
 
-	OK(journal_seen(j, true, "", &err_));
+	OK(journal_seen(j, "node-1", true, "", &err_));
 	for (unsigned i = 1; i <= N_ADDRS; i++)
 		hold(j, i);
 	for (int round = 0; round < N_ROUNDS; round++) {
@@ -349,7 +350,7 @@ START_TEST(modelled)
 		seed = (unsigned)strtoul(getenv("SEED"), NULL, 10);
 	printf("seed %u\n", seed);
 	srandom(seed);
-	OK(journal_seen(j[0], true, "", &err_));
+	OK(journal_seen(j[0], "node-1", true, "", &err_));
 	for (int i = 0; i < N - 2; i++) {
 		hold(j[i % 2], (unsigned)i + 1);
 		queue[n_free++] = i + 1;
