@@ -46,6 +46,7 @@ struct journal {
 		bool known;
 		VEC(struct ipam_pool) in;
 		VEC(struct prefix) out;
+		uint32_t cooldown_s;
 	} scope; /* what pools give */
 };
 
@@ -299,11 +300,14 @@ static struct journal_op *op_parse(const json_t *j, enum journal_kind kind)
 	return op;
 }
 
-static void apply_op(struct journal *j, struct journal_op *op, bool effect)
+/* cools: what is given back is for nobody of this node, but for its block, which has it cool down. */
+static void apply_op(struct journal *j, struct journal_op *op, bool effect, bool cools)
 {
 	for (size_t i = 0; effect && i < op->addrs.n; i++)
 		put_addr(j, &op->addrs.v[i],
-			op->kind == JOURNAL_TAKE ? JOURNAL_TAKEN : JOURNAL_FREE,
+			op->kind == JOURNAL_TAKE ? JOURNAL_TAKEN
+			: cools			 ? JOURNAL_LEAVING
+						 : JOURNAL_FREE,
 			op->kind == JOURNAL_TAKE ? &op->owner : NULL);
 	vec_push(&j->ops, op);
 	if (op->n >= j->next)
@@ -343,6 +347,7 @@ static json_t *record_scope(const struct ipam_scope *scope)
 
 	json_object_set_new(r, "in", in);
 	json_object_set_new(r, "out", out);
+	json_object_set_new(r, "cooldown", json_integer(scope->cooldown_s));
 	for (size_t i = 0; i < scope->n_in; i++)
 		json_object_set_new(
 			in, scope->in[i].name, json_string(prefix_str(&scope->in[i].cidr)));
@@ -360,6 +365,7 @@ static void apply_scope(struct journal *j, const json_t *r)
 
 	forget_scope(j);
 	j->scope.known = true;
+	j->scope.cooldown_s = (uint32_t)json_integer_value(json_object_get(r, "cooldown"));
 	json_object_foreach (json_object_get(r, "in"), name, v)
 		if (prefix_parse(json_string_value(v) ?: "", &p, NULL) == 0)
 			vec_push(&j->scope.in, (struct ipam_pool){mem_strdup(name), p});
@@ -383,7 +389,7 @@ static bool apply(struct journal *j, const json_t *r)
 		op = op_parse(r, strcmp(waits ? what + 5 : what, "take") == 0 ? JOURNAL_TAKE
 									      : JOURNAL_GIVE_BACK);
 		if (op)
-			apply_op(j, op, !waits);
+			apply_op(j, op, !waits, json_is_true(json_object_get(r, "cools")));
 		return op != NULL;
 	}
 	if (strcmp(what, "done") == 0) {
@@ -950,8 +956,13 @@ int journal_give_back(struct journal *j, const struct journal_owner *owner, stru
 		if (a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, owner->handle) == 0)
 			vec_push(&addrs, a->addr);
 	if (addrs.n > 0 || !last || last->kind != JOURNAL_GIVE_BACK ||
-		(last->owner.ipam_only && !owner->ipam_only))
-		r = append(j, record_op("give-back", j->next, owner, addrs.v, addrs.n), err);
+		(last->owner.ipam_only && !owner->ipam_only)) {
+		json_t *record = record_op("give-back", j->next, owner, addrs.v, addrs.n);
+
+		if (j->scope.cooldown_s > 0)
+			json_object_set_new(record, "cools", json_true());
+		r = append(j, record, err);
+	}
 	unlock(j);
 	vec_done(&addrs);
 	return r;
@@ -1036,12 +1047,16 @@ int journal_seen(struct journal *j, const char *node, bool there, const char *gu
 
 static struct ipam_scope scope_of(const struct journal *j)
 {
-	return (struct ipam_scope){j->scope.in.v, j->scope.out.v, j->scope.in.n, j->scope.out.n};
+	return (struct ipam_scope){.in = j->scope.in.v,
+		.out = j->scope.out.v,
+		.n_in = j->scope.in.n,
+		.n_out = j->scope.out.n,
+		.cooldown_s = j->scope.cooldown_s};
 }
 
 static bool are_equal(const struct ipam_scope *a, const struct ipam_scope *b)
 {
-	if (a->n_in != b->n_in || a->n_out != b->n_out)
+	if (a->n_in != b->n_in || a->n_out != b->n_out || a->cooldown_s != b->cooldown_s)
 		return false;
 	for (size_t i = 0; i < a->n_in; i++)
 		if (strcmp(a->in[i].name, b->in[i].name) != 0 ||

@@ -125,6 +125,7 @@ struct ipam_scope {
 	const struct ipam_pool *in; /* the request's, as out is */
 	const struct prefix *out;
 	size_t n_in, n_out;
+	uint32_t cooldown_s; /* an address that is given back is free after so long */
 };
 struct ipam_scope ipam_request_scope(const struct ipam_request *rq);
 

@@ -104,4 +104,4 @@ int plan_claim_cidr(struct ipam_request *rq, struct err *err);
 int plan_unclaim_cidr(struct ipam_request *rq, struct err *err);
 int plan_move(struct ipam_request *rq, struct err *err);
 int plan_lookup(struct ipam_request *rq, struct err *err);
-int plan_scope(struct ipam_request *rq);
+int plan_scope(struct ipam_request *rq, struct err *err);

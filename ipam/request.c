@@ -204,7 +204,11 @@ const struct ipam_addr *ipam_request_addr(const struct ipam_request *rq, enum ip
 
 struct ipam_scope ipam_request_scope(const struct ipam_request *rq)
 {
-	return (struct ipam_scope){rq->in.v, rq->out.v, rq->in.n, rq->out.n};
+	return (struct ipam_scope){.in = rq->in.v,
+		.out = rq->out.v,
+		.n_in = rq->in.n,
+		.n_out = rq->out.n,
+		.cooldown_s = rq->cooldown_s};
 }
 
 static int plan(struct ipam_request *rq, struct err *err)
@@ -231,7 +235,7 @@ static int plan(struct ipam_request *rq, struct err *err)
 	case REQUEST_MOVE:
 		return plan_move(rq, err);
 	case REQUEST_SCOPE:
-		return plan_scope(rq);
+		return plan_scope(rq, err);
 	}
 	return -EINVAL;
 }

@@ -60,6 +60,7 @@ struct ipam_request {
 	VEC(struct ipam_addr) addrs;
 	VEC(struct ipam_pool) in; /* of a scope; names are the view's */
 	VEC(struct prefix) out;
+	uint32_t cooldown_s;
 	VEC(struct prefix) handled; /* blocks that are done with; to be unclaimed, recounted: all */
 	uint64_t cursor;	    /* of the blocks to be claimed or unclaimed, the next */
 	uint8_t block_plen;	    /* of what is to be claimed, 0: not known yet */

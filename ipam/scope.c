@@ -143,10 +143,10 @@ int plan_scope_reservations(struct ipam_request *rq, struct scope *sc)
 }
 
 /* Planned from the top each time: nothing is noted before everything is known. */
-int plan_scope(struct ipam_request *rq)
+int plan_scope(struct ipam_request *rq, struct err *err)
 {
 	struct scope sc[2] = {{.family = IP_V4}, {.family = IP_V6}};
-	int r = 0;
+	int r = plan_get_config(rq, &sc[0].config, err);
 
 	for (size_t i = 0; r == 0 && i < array_size(sc); i++) {
 		r = plan_scope_pools(rq, &sc[i], NULL);
@@ -161,6 +161,7 @@ int plan_scope(struct ipam_request *rq)
 						  sc[i].pools.v[k]->cidr});
 	for (size_t i = 0; r == 0 && i < sc[0].reserved.n; i++)
 		vec_push(&rq->out, sc[0].reserved.v[i]);
+	rq->cooldown_s = sc[0].config.cooldown_s;
 	scope_done(&sc[0]);
 	scope_done(&sc[1]);
 	return r;

@@ -213,7 +213,7 @@ static int put(struct store *st, struct txn_item *i, const struct store_req *req
 int txn_do(struct store *st, const struct store_req *asked, struct store_list *ret, struct err *err)
 {
 	struct store_req req = *asked;
-	struct txn_item *i;
+	struct txn_item *i = NULL;
 	int r;
 
 	*ret = (struct store_list){0};

@@ -494,6 +494,31 @@ is_cluster() { # GUID
 	exact a
 }
 
+@test "what a DEL gives back cools down" {
+	local given
+
+	etcdctl put "$IPAM/config" '{"strict_affinity":false,"auto_allocate_blocks":true,"ipCooldownSeconds":600}' >/dev/null
+	unserve
+	serve
+	within 10 grep -q '"cooldown":600' state/journal
+	pod a
+	cni ADD a >/dev/null
+	given=$(address a)
+	end "$ETCD" -KILL
+	cni DEL a
+	for n in 1 2 3; do
+		pod "p$n"
+		cni ADD "p$n" >/dev/null
+		[ "$(address "p$n")" != "$given" ]
+	done
+	etcd_start
+	within 20 settled
+	within 10 held 4
+	# Given back, and in use by nobody.
+	blocks | jq -e '[.attributes[] | select(.releasedAt)] | length == 1'
+	[ "$(etcdctl get --prefix "$IPAM"/handle/net.c-a --keys-only)" = "" ]
+}
+
 @test "a second server waits for the first one's end, and can be ended meanwhile" {
 	local second
 
