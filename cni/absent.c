@@ -47,7 +47,7 @@ int64_t absent_see(
 
 	if (!n) {
 		vec_push(&a->v, (struct absent_node){.name = mem_strdup(name), .since_s = now_s});
-		n = find(a, name);
+		n = &a->v.v[a->v.n - 1];
 	} else if (now_s < n->last_s || now_s - n->last_s > ABSENT_GAP_S || is_alive(n, holds)) {
 		n->since_s = now_s;
 		n->begun = false;
@@ -61,6 +61,8 @@ void absent_begin(struct absent *a, const char *name, const struct absent_holds 
 {
 	struct absent_node *n = find(a, name);
 
+	if (!n)
+		return;
 	n->begun = true;
 	n->holds = *left;
 }
