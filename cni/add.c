@@ -275,7 +275,7 @@ static int put_in_store(struct call *c, void *arg, struct err *err)
 		(r = endpoint_put(c, p->wants, a->ips, a->n, p->mac, err)) < 0)
 		r = call_store_code(r);
 	if (r == 0)
-		r = call_heed_lock(c, NULL, err);
+		r = call_heed_lock_after(c, err);
 	if (r != 0)
 		(void)take_back(c, arg, NULL);
 	return r;

@@ -355,6 +355,11 @@ int call_heed_lock(struct call *c, bool *ret_locked, struct err *err)
 	return r < 0 ? call_store_code(r) : r;
 }
 
+int call_heed_lock_after(struct call *c, struct err *err)
+{
+	return store_has_txns(c->st) ? 0 : call_heed_lock(c, NULL, err);
+}
+
 int call_txn(struct call *c, call_txn_fn *fn, void *arg, struct err *err)
 {
 	int code, r = call_open_store(c, err);

@@ -76,6 +76,8 @@ int call_open_store(struct call *c, struct err *err);
  * it is locked (store/lock.h).
  */
 int call_heed_lock(struct call *c, bool *ret_locked, struct err *err);
+/* The second time, within call_txn(): nothing is asked where that it was not locked is a part of the transaction. */
+int call_heed_lock_after(struct call *c, struct err *err);
 /*
  * fn, which returns 0 or a code, as one transaction of the datastore, where it has them (store_txn_begin_wait); it may
  * be done again, from the beginning. Opens the datastore first.

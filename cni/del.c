@@ -66,7 +66,7 @@ static int clear(struct call *c, void *arg, struct err *err)
 		if (err)
 			*err = e;
 	}
-	return code ?: call_heed_lock(c, NULL, err);
+	return code ?: call_heed_lock_after(c, err);
 }
 
 /*

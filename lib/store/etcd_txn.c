@@ -93,15 +93,18 @@ static char *request(const struct store_txn *t, bool *ret_writes)
 
 	*ret_writes = false;
 	strbuf_add(&b, "{\"compare\":[");
-	txn_for_each(i, t) if (t->whole || i->written) add_condition(&b, i);
+	txn_for_each (i, t)
+		if (t->whole || !i->is_list)
+			add_condition(&b, i);
 	strbuf_add(&b, "],\"success\":[");
-	txn_for_each(i, t) if (i->written)
-	{
-		add_write(&b, i);
-		*ret_writes = true;
-	}
+	txn_for_each (i, t)
+		if (i->written) {
+			add_write(&b, i);
+			*ret_writes = true;
+		}
 	strbuf_add(&b, "],\"failure\":[");
-	txn_for_each(i, t) add_read(&b, i);
+	txn_for_each (i, t)
+		add_read(&b, i);
 	strbuf_add(&b, "]}");
 	return strbuf_take(&b);
 }
@@ -115,8 +118,7 @@ static int reread(struct store_txn *t, const json_t *answer, struct err *err)
 	struct txn_item *i;
 	size_t n = 0;
 
-	txn_for_each(i, t)
-	{
+	txn_for_each (i, t) {
 		const json_t *range =
 			json_object_get(json_array_get(responses, n++), "response_range");
 		struct store_list had;

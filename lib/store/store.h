@@ -247,6 +247,8 @@ void store_list_done(struct store_list *l);
  * A write may turn out at the end not to have been done.
  */
 int store_txn_begin_wait(struct store *st, int64_t deadline_ms, struct err *err);
+/* Whether what it has read of single objects holds when it is written. */
+bool store_has_txns(const struct store *st);
 /* There is most likely no such object, so that it need not be asked for before the end. */
 void store_txn_expect_new(struct store *st, const char *key);
 /*

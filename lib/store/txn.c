@@ -280,25 +280,25 @@ static void trim(struct store_txn *t)
 /* 1 = it is to be sent; 0 = it says nothing that is not known to be so. */
 static int prepare(struct store_txn *t, struct err *err)
 {
-	size_t n = 0, n_written = 0;
-	bool cached = false;
+	size_t n = 0, n_objects = 0;
+	bool cached = false, written = false;
 	struct txn_item *i;
 
-	txn_for_each(i, t)
-	{
+	txn_for_each (i, t) {
 		n += i->is_list ? i->had.n + 1 : 1;
-		n_written += i->written;
+		n_objects += !i->is_list;
+		written |= i->written;
 		cached |= i->cached;
 	}
 	t->whole = n <= TXN_MAX;
-	if (n_written > TXN_MAX)
+	if (n_objects > TXN_MAX)
 		return err_set(err, -EFBIG, "a transaction of %zu objects, want at most %d",
-			n_written, TXN_MAX);
+			n_objects, TXN_MAX);
 	/* Too many conditions: what was read is to be of now, as without a transaction. */
 	t->many |= !t->whole;
 	if (!t->whole && cached)
 		return err_set(err, -ESTALE, "%zu objects were read a while ago", n);
-	return cached || n_written > 0;
+	return cached || written;
 }
 
 int txn_end(struct store *st, int64_t deadline_ms, struct err *err)
@@ -365,7 +365,9 @@ void txn_committed(struct store_txn *t, int64_t rev)
 {
 	struct txn_item *i, *list, *next;
 
-	txn_for_each(i, t) if (i->written) committed(i, rev);
+	txn_for_each (i, t)
+		if (i->written)
+			committed(i, rev);
 	list_for_each_safe (list, next, &t->items, node) {
 		if (!list->is_list || list->used_by != t->n)
 			continue;
@@ -373,9 +375,9 @@ void txn_committed(struct store_txn *t, int64_t rev)
 			item_free(list);
 			continue;
 		}
-		txn_for_each(
-			i, t) if (i->written && strncmp(i->key, list->key, strlen(list->key)) == 0)
-			put_in_list(&list->had, i);
+		txn_for_each (i, t)
+			if (i->written && strncmp(i->key, list->key, strlen(list->key)) == 0)
+				put_in_list(&list->had, i);
 		list->had.rev = rev;
 	}
 }

@@ -33,7 +33,7 @@ struct store_txn {
 	struct list items; /* those of the current one come first */
 	uint64_t n;	   /* which one it is */
 	bool open;
-	bool whole; /* everything it has read is a condition; else what it writes alone */
+	bool whole; /* everything it has read is a condition; else all but lists */
 	bool many;  /* one was not: what is read is asked for */
 	int64_t last_rev;
 };

@@ -36,6 +36,11 @@ int store_txn_end_wait(struct store *st, int64_t deadline_ms, struct err *err)
 	return st->txn ? txn_end(st, deadline(deadline_ms), err) : 0;
 }
 
+bool store_has_txns(const struct store *st)
+{
+	return st->ops->txn_begin || st->ops->txn_commit;
+}
+
 void store_txn_expect_new(struct store *st, const char *key)
 {
 	if (st->txn && st->txn->open)
