@@ -144,7 +144,7 @@ static int listen_on(struct server *s, struct err *err)
 		return err_set(err, -EINVAL, "MARGAY_RUN_DIR: %s is too long for a socket's path",
 			s->path);
 	strcpy(a.sun_path, new_path);
-	s->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	s->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (s->listener < 0 || (unlink(new_path) < 0 && errno != ENOENT) ||
 		bind(s->listener, (struct sockaddr *)&a, sizeof(a)) < 0 ||
 		chmod(new_path, 0600) < 0 || listen(s->listener, BACKLOG) < 0 ||

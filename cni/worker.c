@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -298,24 +299,52 @@ static bool is_root(int s)
 	return getsockopt(s, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == 0;
 }
 
+/*
+ * Of those that are idle the kernel wakes the same one again, and not the one that has waited longest, as in accept():
+ * the caches have what that one needs.
+ */
+static int queue_of(int listener)
+{
+	struct epoll_event e = {.events = EPOLLIN | EPOLLEXCLUSIVE};
+	int queue = epoll_create1(EPOLL_CLOEXEC);
+
+	if (queue < 0 || epoll_ctl(queue, EPOLL_CTL_ADD, listener, &e) < 0) {
+		log_error("waiting for plugins: %s", strerror(errno));
+		_exit(EXIT_FAILURE);
+	}
+	return queue;
+}
+
+/* -1: there is none, after all. */
+static int next_plugin(int queue, int listener)
+{
+	struct epoll_event e;
+	int s;
+
+	if (epoll_wait(queue, &e, 1, -1) < 1)
+		return -1;
+	s = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	if (s < 0 && errno != EINTR && errno != ECONNABORTED && errno != EAGAIN)
+		log_warn("accepting a plugin: %s", strerror(errno));
+	return s;
+}
+
 _Noreturn void worker_run(int listener, int pods_fd, const struct cni_home *home)
 {
 	struct snapshot_client client = {.fd = pods_fd};
 	const struct pod_source pods = {.find = snapshot_find, .arg = &client};
 	const struct timeval timeout = {.tv_sec = PEER_TIMEOUT_S};
 	struct cni_ctx *ctx = cni_ctx_new(home);
+	int queue = queue_of(listener);
 
 	/* An answer to the worker before is not this one's. */
 	mem_random(&client.n, sizeof(client.n));
 	signal(SIGTERM, on_term);
 	while (!stopping) {
-		auto_close int s = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		auto_close int s = next_plugin(queue, listener);
 
-		if (s < 0) {
-			if (errno != EINTR && errno != ECONNABORTED)
-				log_warn("accepting a plugin: %s", strerror(errno));
+		if (s < 0)
 			continue;
-		}
 		busy = 1;
 		(void)setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 		(void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
