@@ -508,6 +508,7 @@ class Errors(Case):
         self.fails(101, "", net.add, many[4])
         net.delete(many[4])
         net.delete(many[1])
+        self.settle()  # its address is the pool's again
         net.add(many[4])
         for a in many:
             net.delete(a)
