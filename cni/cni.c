@@ -195,6 +195,7 @@ static int prepare(struct call *c, const char *verb, struct strbuf *out, struct 
 static int run(struct cni_ctx *ctx, const struct cni_request *rq, const char *verb,
 	struct strbuf *out, struct cni_reply *ret, struct err *err)
 {
+	const enum log_level level = log_level(); /* a configuration's is its verb's */
 	struct call c;
 	int r;
 
@@ -214,6 +215,7 @@ static int run(struct cni_ctx *ctx, const struct cni_request *rq, const char *ve
 	if (r != 0)
 		ret->exit_code = c.unsure ? PIPE_EXIT_UNSURE : PIPE_EXIT_FAILED;
 	call_done(&c);
+	log_set_level(level);
 	return r;
 }
 

@@ -33,6 +33,11 @@ void log_set_level(enum log_level level)
 	log_max = level;
 }
 
+enum log_level log_level(void)
+{
+	return log_max;
+}
+
 bool log_enabled(enum log_level level)
 {
 	return level <= log_max;

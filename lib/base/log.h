@@ -24,6 +24,7 @@ struct log_site {
 };
 
 void log_set_level(enum log_level level);
+enum log_level log_level(void);
 bool log_enabled(enum log_level level);
 /* "error", "warn"/"warning", "info", "debug" (any case; Calico's "none" and "fatal" = error). */
 int log_parse_level(const char *s, enum log_level *ret, struct err *err);

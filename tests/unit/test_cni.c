@@ -788,32 +788,60 @@ START_TEST(the_status_of_a_reserve)
 }
 END_TEST
 
-START_TEST(the_log_says_which_verb_failed)
+static int run_del(struct cni_ctx *ctx, const char *conf)
 {
 	static const struct cni_env env[] = {
 		{"CNI_COMMAND", "DEL"}, {"CNI_CONTAINERID", "c1"}, {"CNI_IFNAME", "eth0"}};
-	auto_free char *path = mem_printf("%s/log", dir), *text = NULL;
-	auto_free char *conf =
-		mem_printf("{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"nodename\":\"n1\","
-			   "\"datastore_type\":\"sqlite\",\"sqlite_path\":\"%s/none\","
-			   "\"log_file_path\":\"%s\",\"ipam\":{\"type\":\"margay-ipam\"}}",
-			dir, path);
-	struct cni_request rq = {.env = env,
+	const struct cni_request rq = {.env = env,
 		.n_env = array_size(env),
 		.conf = conf,
 		.conf_len = strlen(conf),
 		.netns_fd = -1,
 		.nl_fd = -1,
 		.peer_fd = -1};
-	struct cni_ctx *ctx = cni_ctx_new(NULL);
 	struct cni_reply reply;
+	int r;
 
 	cni_run(ctx, &rq, &reply);
-	ck_assert_int_eq(reply.exit_code, 1);
+	r = reply.exit_code;
+	cni_reply_done(&reply);
+	return r;
+}
+
+#define NETCONF                                                          \
+	"\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"nodename\":\"n1\"," \
+	"\"datastore_type\":\"sqlite\",\"ipam\":{\"type\":\"margay-ipam\"},"
+
+START_TEST(the_log_says_which_verb_failed)
+{
+	auto_free char *path = mem_printf("%s/log", dir), *text = NULL;
+	auto_free char *conf = mem_printf(
+		"{" NETCONF "\"sqlite_path\":\"%s/none\",\"log_file_path\":\"%s\"}", dir, path);
+	struct cni_ctx *ctx = cni_ctx_new(NULL);
+
+	ck_assert_int_eq(run_del(ctx, conf), 1);
 	ck_assert_int_eq(file_read(path, 1000, &text, NULL, NULL), 0);
 	ck_assert_ptr_nonnull(strstr(text, "error cni: DEL c1 eth0: "));
 	ck_assert_ptr_nonnull(strstr(text, "/none"));
-	cni_reply_done(&reply);
+	cni_ctx_free(ctx);
+}
+END_TEST
+
+/* Of a server the next verb, whose configuration may say nothing, has the server's again. */
+START_TEST(a_level_of_the_log_is_one_verbs)
+{
+	auto_free char *path = mem_printf("%s/none", dir), *turns = mem_printf("%s/turns", dir);
+	auto_free char *conf =
+		mem_printf("{" NETCONF "\"sqlite_path\":\"%s\",\"log_level\":\"debug\"}", path);
+	const struct cni_home home = {.node = "n1",
+		.store = {.type = "sqlite", .sqlite_path = path},
+		.state_dir = dir,
+		.turns_path = turns};
+	struct cni_ctx *ctx = cni_ctx_new(&home);
+
+	log_set_level(LOG_LEVEL_WARN);
+	(void)run_del(ctx, conf);
+	ck_assert_int_eq(log_level(), LOG_LEVEL_WARN);
 	cni_ctx_free(ctx);
 }
 END_TEST
@@ -849,6 +877,7 @@ int main(void)
 	tcase_add_test(files, of_the_ipam_plugin_the_journal_has_addresses_alone);
 	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);
+	tcase_add_test(files, a_level_of_the_log_is_one_verbs);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);
