@@ -715,7 +715,8 @@ static void replay_all(struct call *c)
 /* With ADD's arguments or without; and then the plugin whose endpoint it is. */
 START_TEST(of_the_ipam_plugin_the_journal_has_addresses_alone)
 {
-	static const struct cni_request ipam = {.ipam_only = true, .nl_fd = -1, .netns_fd = -1};
+	static const struct cni_request ipam = {
+		.ipam_only = true, .nl_fd = -1, .netns_fd = -1, .peer_fd = -1};
 	static const char wep[] =
 		"{\"kind\":\"WorkloadEndpoint\",\"spec\":{\"containerID\":\"c1\",\"pod\":\"web\","
 		"\"node\":\"n1\",\"orchestrator\":\"k8s\",\"endpoint\":\"eth0\"}}";
