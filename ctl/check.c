@@ -47,6 +47,7 @@ struct work {
 	VEC(struct claim) blocks, affinities; /* host NULL: of no node */
 	VEC(struct handle) handles;
 	VEC(struct endpoint) endpoints;
+	VEC(const struct check_use *) astray; /* endpoints', of addresses that are another's */
 	size_t n_unseen; /* endpoints that cannot be read, each of which may have any address */
 	VEC(char *) nodes, busy; /* names; busy: of those with an endpoint */
 	VEC(struct prefix) pools;
@@ -204,20 +205,24 @@ static void add_affinity(struct work *w, const struct store_kv *kv)
 	vec_push(&w->affinities, claim);
 }
 
-static void add_use(struct work *w, const struct ip *ip, bool is_node, const struct key *key)
+static char *dup_text(const char *s)
 {
-	struct check_use use = {.ip = *ip, .is_node = is_node};
+	return mem_strdup(s ? s : "");
+}
+
+/* e NULL: the address is that of a node's tunnel. */
+static void add_use(struct work *w, const struct ip *ip, const struct wep *e, const struct key *key)
+{
+	struct check_use use = {.ip = *ip, .is_node = !e};
 
 	if (ip->family == IP_NONE)
 		return;
 	use.name = mem_printf("%s%s%s", key->ns, *key->ns ? "/" : "", key->name);
+	use.ns = mem_strdup(key->ns);
+	use.pod = dup_text(e ? e->pod : NULL);
+	use.container = dup_text(e ? e->container_id : NULL);
 	w->out->n_in_use++;
 	vec_push(&w->out->uses, use);
-}
-
-static char *dup_text(const char *s)
-{
-	return mem_strdup(s ? s : "");
 }
 
 static void add_endpoint(struct work *w, const struct wep *e, const struct key *key)
@@ -228,7 +233,7 @@ static void add_endpoint(struct work *w, const struct wep *e, const struct key *
 		.container = dup_text(e->container_id)};
 
 	for (size_t i = 0; i < e->networks.n; i++)
-		add_use(w, &e->networks.v[i].addr, false, key);
+		add_use(w, &e->networks.v[i].addr, e, key);
 	if (e->networks.n > 0)
 		out.ip = e->networks.v[0].addr;
 	vec_push(&w->endpoints, out);
@@ -241,7 +246,7 @@ static void add_node(struct work *w, const struct node *n, const struct key *key
 
 	node_tunnels(n, tunnels);
 	for (size_t i = 0; i < NODE_N_TUNNELS; i++)
-		add_use(w, tunnels[i], true, key);
+		add_use(w, tunnels[i], NULL, key);
 }
 
 static void add_pool(struct work *w, const struct ippool *p)
@@ -444,6 +449,74 @@ static char *who(const struct check_use *use)
 	return mem_printf("%s %s", use->is_node ? "the tunnel of node" : "endpoint", use->name);
 }
 
+/* "net.c1", "net.c1:net1": of this container */
+static bool is_of_container(const char *handle, const char *container)
+{
+	size_t n = strlen(container);
+
+	for (const char *s = handle; n > 0 && (s = strstr(s, container)); s++)
+		if (s > handle && s[-1] == '.' && (s[n] == '\0' || s[n] == ':'))
+			return true;
+	return false;
+}
+
+static bool is_of_reserve(const struct check_alloc *a)
+{
+	return a->handle && begins(a->handle, IPAM_HANDLE_RESERVE) && !a->pod;
+}
+
+static bool is_of_windows(const struct check_alloc *a)
+{
+	return a->handle && begins(a->handle, IPAM_HANDLE_WINDOWS);
+}
+
+static bool is_of_service(const struct check_alloc *a)
+{
+	return a->service || (a->handle && begins(a->handle, "lb-"));
+}
+
+static bool is_of_tunnel(const struct check_alloc *a)
+{
+	return a->type && strstr(a->type, "TunnelAddress");
+}
+
+/* Where it is not known whom it was given to, it may be this one. */
+static bool is_anothers(const struct check_use *use, const struct check_alloc *a)
+{
+	if (a->vmi) /* of one pod after the other */
+		return false;
+	if (is_of_reserve(a) || is_of_windows(a) || is_of_service(a))
+		return true;
+	if (use->is_node && is_of_tunnel(a))
+		return a->node && strcmp(a->node, use->name) != 0;
+	if (use->is_node)
+		return a->pod || a->timestamp;
+	if (is_of_tunnel(a))
+		return true;
+	if (a->handle && is_of_container(a->handle, use->container))
+		return false;
+	if (a->pod && *use->pod)
+		return strcmp(a->ns ? a->ns : "", use->ns) != 0 || strcmp(a->pod, use->pod) != 0;
+	return *use->container && (a->pod || a->timestamp);
+}
+
+static void check_owner(
+	struct work *w, const struct check_use *use, const struct check_alloc *alloc, size_t n)
+{
+	auto_free char *name = who(use);
+	struct problem *p;
+
+	for (size_t i = 0; i < n; i++)
+		if (!is_anothers(use, &alloc[i]))
+			return;
+	p = add_problem(w, PROBLEM_ANOTHERS, NULL, "%s is used by %s, and was given to handle %s",
+		ip_str(&use->ip), name, alloc->handle ? alloc->handle : "<none>");
+	p->ip = use->ip;
+	p->seq = alloc->seq;
+	if (!use->is_node)
+		vec_push(&w->astray, use);
+}
+
 /* Of an address that is in use: n blocks give it away, the first of which is alloc. */
 static void check_use(struct work *w, struct check_use *use, struct check_alloc *alloc, size_t n)
 {
@@ -464,6 +537,8 @@ static void check_use(struct work *w, struct check_use *use, struct check_alloc 
 			"%s has %s, and its block has it in cool-down, as given back", name,
 			ip_str(&use->ip))
 			->ip = use->ip;
+	else
+		check_owner(w, use, alloc, n);
 }
 
 static void check_uses(struct work *w)
@@ -499,17 +574,6 @@ static bool is_node(const struct work *w, const char *name)
 	return name && find(&w->nodes, &name, by_text);
 }
 
-/* "net.c1", "net.c1:net1": of this container */
-static bool is_of_container(const char *handle, const char *container)
-{
-	size_t n = strlen(container);
-
-	for (const char *s = handle; n > 0 && (s = strstr(s, container)); s++)
-		if (s > handle && s[-1] == '.' && (s[n] == '\0' || s[n] == ':'))
-			return true;
-	return false;
-}
-
 static const struct endpoint *endpoint_of(const struct work *w, const struct check_alloc *a)
 {
 	const struct endpoint key = {
@@ -527,6 +591,17 @@ static const char *given_at(const struct work *w, const struct ip *ip)
 		       : NULL;
 }
 
+/* An endpoint of whom it was given to, which has another's address instead. */
+static const struct check_use *astray_of(const struct work *w, const struct check_alloc *a)
+{
+	const struct check_use **use;
+
+	vec_for_each (&w->astray, use)
+		if (!is_anothers(*use, a))
+			return *use;
+	return NULL;
+}
+
 /*
  * Of an address that was given to a container, and that no endpoint has, whether it may be under way, or in
  * use unseen. NULL: neither.
@@ -534,9 +609,13 @@ static const char *given_at(const struct work *w, const struct ip *ip)
 static char *doubt(const struct work *w, const struct check_alloc *a, const struct endpoint *e)
 {
 	const char *other = e ? given_at(w, &e->ip) : NULL;
+	const struct check_use *astray = astray_of(w, a);
 
 	if (w->n_unseen > 0)
 		return mem_printf("%zu endpoints cannot be read", w->n_unseen);
+	if (astray)
+		return mem_printf("endpoint %s has %s instead, which is another's", astray->name,
+			ip_str(&astray->ip));
 	if (w->nodes.n > 0 && !is_node(w, a->node))
 		return NULL;
 	/* One of before the pod's last start has been forgotten; a later one is to be its next. */
@@ -601,17 +680,17 @@ static void check_unused(struct work *w, struct check_alloc *a)
 
 	if (a->cooling)
 		return;
-	if (begins(handle, IPAM_HANDLE_WINDOWS))
+	if (is_of_windows(a))
 		vec_push(&a->owners, mem_strdup("Reserved for Windows"));
-	else if (begins(handle, IPAM_HANDLE_RESERVE) && !a->pod)
+	else if (is_of_reserve(a))
 		check_of_node(w, a, "reserve", "Reserve");
 	else if (a->vmi) /* it outlives the machine's pods */
 		vec_push(&a->owners,
 			mem_printf("VirtualMachine(%s/%s)", a->ns ? a->ns : "", a->vmi));
-	else if (a->service || begins(handle, "lb-"))
+	else if (is_of_service(a))
 		vec_push(&a->owners,
 			mem_printf("LoadBalancer(%s)", a->service ? a->service : handle));
-	else if (a->type && strstr(a->type, "TunnelAddress"))
+	else if (is_of_tunnel(a))
 		check_of_node(w, a, a->type, NULL);
 	else if (a->pod || a->timestamp)
 		check_container(w, a);
@@ -743,6 +822,7 @@ static void work_done(struct work *w)
 	vec_done(&w->affinities);
 	vec_done(&w->handles);
 	vec_done(&w->endpoints);
+	vec_done(&w->astray);
 	vec_done(&w->nodes);
 	vec_done(&w->busy);
 	vec_done(&w->pools);
@@ -849,7 +929,7 @@ void check_done(struct check *c)
 	vec_for_each (&c->allocs, a)
 		alloc_done(a);
 	vec_for_each (&c->uses, u)
-		free(u->name);
+		free_texts((char *[]){u->name, u->ns, u->pod, u->container}, 4);
 	vec_done(&c->problems);
 	vec_done(&c->unsettled);
 	vec_done(&c->blocks);

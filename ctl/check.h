@@ -22,6 +22,7 @@ enum problem_kind {
 	PROBLEM_UNREADABLE,
 	PROBLEM_OVERLAP,	  /* a block lies in another */
 	PROBLEM_SHARED,		  /* two have the same address */
+	PROBLEM_ANOTHERS,	  /* somebody has an address that was given to another */
 	PROBLEM_UNGIVEN,	  /* somebody has an address that no block gives away */
 	PROBLEM_LEAK,		  /* nobody has an address that a block gives away */
 	PROBLEM_DOUBTFUL,	  /* the same, as far as can be seen from here */
@@ -67,7 +68,8 @@ struct check_alloc {
 struct check_use {
 	struct ip ip;
 	bool is_node, in_pool;
-	char *name; /* of the node, or NAMESPACE/NAME of the endpoint */
+	char *name;		    /* of the node, or NAMESPACE/NAME of the endpoint */
+	char *ns, *pod, *container; /* of the endpoint; "": it does not say */
 };
 
 struct check {

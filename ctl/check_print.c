@@ -26,6 +26,12 @@ static const struct {
 	[PROBLEM_SHARED] = {"Addresses that two have", "Packets for the one reach the other.",
 		"delete the pod that was started later; what starts in its place gets an address of its "
 		"own. Where an endpoint is of a node that is no more, delete that."},
+	[PROBLEM_ANOTHERS] = {"Addresses in use that were given to another",
+		"The other may have the address as well: packets for the one reach the other then. What a "
+		"node holds ahead (margay-reserve-NODE) it gives to its next pod.",
+		"check once more when nothing waits on these nodes (margay_cni_journal_waiting), since what "
+		"was given while the datastore was away is not written at once. What is still so: delete the "
+		"pods that use them, which get others then; restart margay-felix where it is a tunnel's."},
 	[PROBLEM_UNGIVEN] = {"Addresses in use that no block gives away",
 		"They are free to IPAM, and will be given to another, too.",
 		"delete these pods, which get others then; restart margay-felix where it is a tunnel's."},
@@ -212,12 +218,17 @@ static void print_ungiven(const struct check *c, bool problems, FILE *out)
 {
 	const struct check_use *u;
 	const struct problem *p;
+	struct ip last = {0};
 
 	fprintf(out, "Scanning for IPs that are in use by a workload or node but not allocated in "
 		     "IPAM...\n");
-	vec_for_each (&c->problems, p)
-		if (problems && p->kind == PROBLEM_SHARED)
-			fprintf(out, "  %s has multiple owners.\n", ip_str(&p->ip));
+	vec_for_each (&c->problems, p) {
+		if (!problems || (p->kind != PROBLEM_SHARED && p->kind != PROBLEM_ANOTHERS) ||
+			ip_equal(&p->ip, &last))
+			continue; /* one of several findings */
+		last = p->ip;
+		fprintf(out, "  %s has multiple owners.\n", ip_str(&p->ip));
+	}
 	vec_for_each (&c->uses, u)
 		if (problems)
 			print_use(c, u, out);

@@ -71,6 +71,7 @@ static int mend(struct ctl *c, const struct check *found, const struct problem *
 	case PROBLEM_UNREADABLE:
 	case PROBLEM_OVERLAP:
 	case PROBLEM_SHARED:
+	case PROBLEM_ANOTHERS:
 	case PROBLEM_UNGIVEN:
 	case PROBLEM_TUNNEL:
 	case PROBLEM_AFFINITY_MISSING:

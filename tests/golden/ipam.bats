@@ -392,6 +392,47 @@ Addresses in use that no block gives away: 1
 	has "released 10.1.0.1 (handle net.c2)"
 }
 
+@test "who uses what was given to another is told, and neither is freed" {
+	records
+	put $IPAM/config
+	put $BLOCK "$(jq -c '.attributes[1].secondary.pod = "db"' block)"
+	# An endpoint with an address of its node's reserve, and its own with nobody.
+	resource WorkloadEndpoint workloadendpoints n1-k8s-web--0-eth0 '{"orchestrator":"k8s","node":"n1","pod":"web-0",
+		"containerID":"c1","endpoint":"eth0","ipNetworks":["10.1.0.2/32"]}' default
+	resource WorkloadEndpoint workloadendpoints n1-k8s-db-eth0 '{"orchestrator":"k8s","node":"n1","pod":"db",
+		"containerID":"c2","endpoint":"eth0","ipNetworks":["10.1.0.1/32"]}' default
+	resource Node nodes n9 '{}'
+	run -2 ctl ipam check --show-problem-ips
+	has "
+  10.1.0.2 has multiple owners.
+Found 0 in-use IPs"
+	has "
+Addresses in use that were given to another: 1
+  10.1.0.2 is used by endpoint default/n1-k8s-web--0-eth0, and was given to handle margay-reserve-n1
+"
+	has "
+Addresses that nobody seems to use: 1
+  10.1.0.0 was given to pod default/web-0, and no endpoint has it (endpoint default/n1-k8s-web--0-eth0 has 10.1.0.2 instead, which is another's)
+"
+	has "Check complete; found 2 problems."
+	run -2 ctl ipam check --repair --quarantine 0
+	has "left: 10.1.0.2 is used by"
+	has "Repaired 0 of 2 problems."
+	# Two with each other's.
+	resource WorkloadEndpoint workloadendpoints n1-k8s-web--0-eth0 '{"orchestrator":"k8s","node":"n1","pod":"web-0",
+		"containerID":"c1","endpoint":"eth0","ipNetworks":["10.1.0.1/32"]}' default
+	resource WorkloadEndpoint workloadendpoints n1-k8s-db-eth0 '{"orchestrator":"k8s","node":"n1","pod":"db",
+		"containerID":"c2","endpoint":"eth0","ipNetworks":["10.1.0.0/32"]}' default
+	run -2 ctl ipam check --repair --quarantine 0
+	has "
+Addresses in use that were given to another: 2
+  10.1.0.0 is used by endpoint default/n1-k8s-db-eth0, and was given to handle net.c1
+  10.1.0.1 is used by endpoint default/n1-k8s-web--0-eth0, and was given to handle net.c2
+"
+	has "Repaired 0 of 2 problems."
+	[ "$(stored $BLOCK | jq -c '.allocations[0:5]')" = '[0,1,2,3,4]' ]
+}
+
 @test "what may be in use unseen is freed by --force alone" {
 	records
 	put $IPAM/config

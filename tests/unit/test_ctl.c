@@ -741,6 +741,7 @@ START_TEST(a_pool_that_cannot_be_read_may_overlap)
 END_TEST
 
 #define WEPS "/calico/resources/v3/projectcalico.org/workloadendpoints/default/"
+#define NODES "/calico/resources/v3/projectcalico.org/nodes/"
 
 static void put_endpoint(struct store *st, const char *node, const char *id, const char *ip)
 {
@@ -783,7 +784,7 @@ START_TEST(an_address_stays_with_whom_it_was_given_to)
 	text = ipam_block_encode(b);
 	store_fake_put(st, ipam_key_block(&cidr, block_key), text);
 	store_fake_put(st, POOLS "p", POOL_TEXT("p", "\"cidr\":\"10.1.0.0/24\",\"blockSize\":30"));
-	store_fake_put(st, "/calico/resources/v3/projectcalico.org/nodes/gone",
+	store_fake_put(st, NODES "gone",
 		"{\"kind\":\"Node\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
 		"\"name\":\"gone\"}}");
 	put_endpoint(st, "gone", "c1", "10.1.0.0");
@@ -825,8 +826,7 @@ START_TEST(pods_that_have_ended_hold_what_they_had)
 				"anew", "1") "," POD_ATTR("net.new", "anew",
 				"2") "," POD_ATTR("net.next", "anew", "3") "," POD_ATTR("net.c5",
 				"gone", "1") "," POD_ATTR("net.c1:net1", "two", "1") "]}"},
-		{"/calico/resources/v3/projectcalico.org/nodes/n1",
-			"{\"metadata\":{\"name\":\"n1\"}}"},
+		{NODES "n1", "{\"metadata\":{\"name\":\"n1\"}}"},
 		{WEPS "n1-k8s-anew-eth0", POD_WEP("anew", "new", "\"10.1.0.3/32\"")},
 		{WEPS "n1-k8s-ended-eth0", POD_WEP("ended", "c0", "")},
 		{WEPS "n1-k8s-two-eth0", POD_WEP("two", "c1", "\"10.9.0.1/32\"")},
@@ -875,6 +875,90 @@ START_TEST(pods_that_have_ended_hold_what_they_had)
 }
 END_TEST
 
+#define OF_NODE(handle, node, type) \
+	"{\"handle_id\":\"" handle "\",\"secondary\":{\"node\":\"" node "\",\"type\":\"" type "\"}}"
+#define TUNNEL(node, ip)                                   \
+	"{\"metadata\":{\"name\":\"" node "\"},\"spec\":{" \
+	"\"bgp\":{\"ipv4IPIPTunnelAddr\":\"" ip "\"}}}"
+
+/* Who uses an address, and whom its block gives it to. */
+START_TEST(what_was_given_to_another_is_told)
+{
+	static const struct {
+		const char *attr, *key, *value;
+		const char *text; /* of what is found; NULL: nothing */
+	} cases[] = {
+		{POD_ATTR("net.c1", "web", "1"), WEPS "n1-k8s-web-eth0",
+			POD_WEP("web", "c1", "\"10.1.0.0/32\""), NULL},
+		{POD_ATTR("net.c2", "other", "1"), WEPS "n1-k8s-web-eth0",
+			POD_WEP("web", "c1", "\"10.1.0.0/32\""),
+			"10.1.0.0 is used by endpoint default/n1-k8s-web-eth0, and was given to handle "
+			"net.c2"},
+		{OF_NODE("margay-reserve-n2", "n2", "margayReserve"), WEPS "n1-k8s-web-eth0",
+			POD_WEP("web", "c1", "\"10.1.0.0/32\""),
+			"10.1.0.0 is used by endpoint default/n1-k8s-web-eth0, and was given to handle "
+			"margay-reserve-n2"},
+		{OF_NODE("ipip-tunnel-addr-n1", "n1", "ipipTunnelAddress"), WEPS "n1-k8s-web-eth0",
+			POD_WEP("web", "c1", "\"10.1.0.0/32\""),
+			"10.1.0.0 is used by endpoint default/n1-k8s-web-eth0, and was given to handle "
+			"ipip-tunnel-addr-n1"},
+		{OF_NODE("ipip-tunnel-addr-n1", "n1", "ipipTunnelAddress"), NODES "n1",
+			TUNNEL("n1", "10.1.0.0"), NULL},
+		{OF_NODE("ipip-tunnel-addr-n2", "n2", "ipipTunnelAddress"), NODES "n1",
+			TUNNEL("n1", "10.1.0.0"),
+			"10.1.0.0 is used by the tunnel of node n1, and was given to handle "
+			"ipip-tunnel-addr-n2"},
+		{POD_ATTR("net.c1", "web", "1"), NODES "n1", TUNNEL("n1", "10.1.0.0"),
+			"10.1.0.0 is used by the tunnel of node n1, and was given to handle net.c1"},
+		/* By its pod's name alone, whatever the handle is. */
+		{POD_ATTR("k8s.web", "web", "1"), WEPS "n1-k8s-web-eth0",
+			POD_WEP("web", "", "\"10.1.0.0/32\""), NULL},
+		/* Of no pod: by the container alone. */
+		{"{\"handle_id\":\"net.c1:net1\",\"secondary\":{\"timestamp\":\"t\"}}",
+			WEPS "n1-cni-c1-net1", POD_WEP("", "c1", "\"10.1.0.0/32\""), NULL},
+		{"{\"handle_id\":\"net.c2\",\"secondary\":{\"timestamp\":\"t\"}}",
+			WEPS "n1-cni-c1-eth0", POD_WEP("", "c1", "\"10.1.0.0/32\""),
+			"10.1.0.0 is used by endpoint default/n1-cni-c1-eth0, and was given to handle "
+			"net.c2"},
+		/* A virtual machine's is of each of its pods in turn; of others it is not said whose they are. */
+		{"{\"handle_id\":\"net.vmi.default.vm\",\"secondary\":{\"vmi-name\":\"vm\",\"pod\":"
+		 "\"launcher-1\",\"namespace\":\"default\"}}",
+			WEPS "n1-k8s-web-eth0", POD_WEP("web", "c1", "\"10.1.0.0/32\""), NULL},
+		{"{\"handle_id\":\"mine\"}", WEPS "n1-k8s-web-eth0",
+			POD_WEP("web", "c1", "\"10.1.0.0/32\""), NULL},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		auto_free char *block = mem_printf(
+			"{\"cidr\":\"10.1.0.0/31\",\"affinity\":null,\"allocations\":[0,null],"
+			"\"unallocated\":[1],\"attributes\":[%s]}",
+			cases[i].attr);
+		struct store_kv kvs[] = {
+			{.key = (char[]){IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-31"}, .value = block},
+			{.key = (char *)(uintptr_t)cases[i].key,
+				.value = (char *)(uintptr_t)cases[i].value},
+		};
+		const char *text = NULL;
+		struct problem *p;
+		struct check c;
+
+		for (size_t k = 0; k < array_size(kvs); k++)
+			kvs[k].len = strlen(kvs[k].value);
+		check_ipam(kvs, array_size(kvs), false, &c);
+		ck_assert_uint_eq(check_count(&c, PROBLEM_UNREADABLE), 0);
+		ck_assert_uint_eq(check_count(&c, PROBLEM_LEAK), 0);
+		vec_for_each (&c.problems, p)
+			if (p->kind == PROBLEM_ANOTHERS)
+				text = p->text;
+		ck_assert_msg(text == cases[i].text ||
+				      (text && cases[i].text && strcmp(text, cases[i].text) == 0),
+			"case %zu: got %s, want %s", i, text ? text : "nothing",
+			cases[i].text ? cases[i].text : "nothing");
+		check_done(&c);
+	}
+}
+END_TEST
+
 #define LEAK_BLOCK(seq)                                                                   \
 	"{\"cidr\":\"10.1.0.0/30\",\"affinity\":null,\"allocations\":[0,null,null,null]," \
 	"\"unallocated\":[1,2,3],\"attributes\":[" POD_ATTR("net.c1", "gone",             \
@@ -897,8 +981,7 @@ START_TEST(repair_frees_no_other_allocation)
 			.value = (char[]){LEAK_BLOCK("7")}},
 		{.key = (char[]){IPAM_KEY_HANDLES "net.c1"},
 			.value = (char[]){"{\"block\":{\"10.1.0.0/30\":1}}"}},
-		{.key = (char[]){"/calico/resources/v3/projectcalico.org/nodes/n2"},
-			.value = (char[]){"{}"}},
+		{.key = (char[]){NODES "n2"}, .value = (char[]){"{}"}},
 	};
 	bool alone = false;
 
@@ -972,6 +1055,7 @@ int main(void)
 	tcase_add_test(tc, yaml_is_bounded);
 	tcase_add_test(tc, an_anchor_is_no_copy);
 	tcase_add_test(tc, pods_that_have_ended_hold_what_they_had);
+	tcase_add_test(tc, what_was_given_to_another_is_told);
 	tcase_add_test(tc, repair_frees_no_other_allocation);
 	tcase_add_test(tc, configurations_are_not_overrun);
 	tcase_add_test(tc, an_address_stays_with_whom_it_was_given_to);
