@@ -136,6 +136,44 @@ handles() { # N
 	run ! grep " error " serve.log
 }
 
+keeper() { # the process that has the journal's directory watched
+	local pid
+
+	for pid in $(pgrep -P "$server"); do
+		[ -z "$(find "/proc/$pid/fd" -lname '*inotify')" ] || echo "$pid"
+	done
+}
+
+@test "nothing is held ahead: the Pod's patch is not waited for, and comes" {
+	local address keeper
+
+	end "$server"
+	MARGAY_CNI_RESERVE=0 serve
+	within 20 held 0
+	keeper=$(keeper)
+	kill -STOP "$keeper"
+	cni ADD a >first
+	address=$(jq -r '.ips[0].address' first)
+	owns a 1
+	says a ""
+	cni ADD a | cmp - first
+	kill -CONT "$keeper"
+	within 20 says a "$address"
+	# Whoever is killed in between has it in the journal.
+	kill -STOP "$keeper"
+	cni ADD b >/dev/null
+	end "$server" -KILL
+	kill -KILL "$keeper"
+	MARGAY_CNI_RESERVE=0 serve
+	within 30 says b "$(ip -n b -j -4 address show dev eth0 | jq -r '.[0].addr_info[0].local')/32"
+	cni DEL a
+	cni DEL b
+	within 20 owns a 0
+	within 20 owns b 0
+	within 20 handles 0
+	within 20 says a ""
+}
+
 @test "a pod whose DEL never came: its address is free when it has neither a route nor a Pod for a while" {
 	base=$(api /apis/crd.projectcalico.org/v1/ipamblocks | jq -r '.items[0].spec.cidr | split("/")[0]')
 	cni ADD a >/dev/null
