@@ -270,13 +270,13 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	rm small/fill
 	cni ADD a >/dev/null
 	ip netns exec a ping -c1 -W2 192.0.2.1
-	within 20 owns_one
+	within 20 owns_one a
 	unserve
 	umount small
 }
 
-owns_one() {
-	[ "$(owned net.c-a)" = 1 ]
+owns_one() { # POD
+	[ "$(owned "net.c-$1")" = 1 ]
 }
 
 @test "health and metrics" {
@@ -410,7 +410,7 @@ pool_disabled() { # true or false
 	for p in a b c; do
 		pod $p
 		cni ADD $p >/dev/null
-		[ "$(owned "net.c-$p")" = 1 ]
+		within 10 owns_one $p
 	done
 	within 10 settled
 	[ "$(owned margay-reserve-node-2)" = 4 ]
