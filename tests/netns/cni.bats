@@ -906,7 +906,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	NETNS=/run/netns/none code 4 ADD a
 	for name in eth/0 eth:0 eth%d 'eth 0'; do
 		code 4 ADD a "$name"
-		[[ $msg == "CNI_IFNAME: \"$name\": want a name without \"/\", "* ]]
+		[[ $msg == "CNI_IFNAME: \"$name\": want a name of printable ASCII without \"/\", "* ]]
 	done
 	code 4 ADD a a-name-of-16-byte
 	[[ $msg == *"of 1 to 15 bytes" ]]
