@@ -160,22 +160,18 @@ static int assign(struct call *c, const struct pod_wants *w, struct assigned *re
 		r = assign_one(c, a, ret, err);
 	}
 	if (w->ips.n == 0) {
-		VEC(const char *) pools = {0};
-		struct ipam_assign a = {.v4 = w->v4, .v6 = w->v6, .namespace_labels = labels};
+		struct ipam_assign a = {.v4 = w->v4,
+			.v6 = w->v6,
+			.namespace_labels = labels,
+			.pools_v4 = {(const char *const *)w->pools_v4.v, w->pools_v4.n},
+			.pools_v6 = {(const char *const *)w->pools_v6.v, w->pools_v6.n}};
 
 		if (!a.v4 && !a.v6) {
 			err_set(err, -EINVAL,
 				"netconf: ipam: assign_ipv4 and assign_ipv6 are both false");
 			return CNI_E_CONF;
 		}
-		for (size_t i = 0; a.v4 && i < w->pools_v4.n; i++)
-			vec_push(&pools, w->pools_v4.v[i]);
-		for (size_t i = 0; a.v6 && i < w->pools_v6.n; i++)
-			vec_push(&pools, w->pools_v6.v[i]);
-		a.pools = pools.v;
-		a.n_pools = pools.n;
 		r = assign_one(c, a, ret, err);
-		vec_done(&pools);
 	}
 	if (r != 0)
 		release_new(c, ret);

@@ -271,6 +271,36 @@ static int want_pools(const struct call *c, struct pod_wants *w, struct err *err
 	return r;
 }
 
+static int refuse_others(const struct cni_texts *pools, enum ip_family family, struct err *err)
+{
+	struct prefix p;
+
+	for (size_t i = 0; i < pools->n; i++) {
+		if (prefix_parse(pools->v[i], &p, NULL) < 0 || p.addr.family == family)
+			continue;
+		err_set(err, -EINVAL,
+			"ipv%d_pools of the netconf, or the annotation ipv%dpools: got %s, want pools "
+			"of IPv%d, by name or CIDR",
+			family, family, pools->v[i], family);
+		return CNI_E_CONF;
+	}
+	return 0;
+}
+
+/* CIDRs, which the node's reserve is chosen by. Of names whoever reads the pools sees it. */
+static int check_families(const struct call *c, const struct pod_wants *w, struct err *err)
+{
+	int r = 0;
+
+	if (is_delegated(c))
+		return 0;
+	if (w->v4)
+		r = refuse_others(&w->pools_v4, IP_V4, err);
+	if (r == 0 && w->v6)
+		r = refuse_others(&w->pools_v6, IP_V6, err);
+	return r;
+}
+
 static int want_ips(const struct call *c, struct pod_wants *w, struct err *err)
 {
 	static const char want[] =
@@ -374,7 +404,7 @@ int pod_learn(struct call *c, struct pod_wants *ret, struct err *err)
 
 	*ret = (struct pod_wants){0};
 	want_configured(c, ret);
-	r = learn(c, true, ret, err) ?: want_pools(c, ret, err);
+	r = learn(c, true, ret, err) ?: want_pools(c, ret, err) ?: check_families(c, ret, err);
 	/* One address is not that of several interfaces: the pod's own is eth0's. */
 	if (r != 0 || strcmp(c->ifname, "eth0") != 0)
 		return r;
@@ -388,5 +418,5 @@ int pod_learn_namespace(struct call *c, struct pod_wants *ret, struct err *err)
 {
 	*ret = (struct pod_wants){0};
 	want_configured(c, ret);
-	return learn(c, false, ret, err);
+	return learn(c, false, ret, err) ?: check_families(c, ret, err);
 }

@@ -53,8 +53,7 @@ static void assign(struct start *s, const char *handle, const char *const *pools
 		.n_attrs = array_size(attrs),
 		.use = IPAM_USE_TUNNEL,
 		.v4 = true,
-		.pools = pools,
-		.n_pools = n,
+		.pools_v4 = {pools, n},
 		.reuse = true,
 		.now_ns = s->now_ns};
 

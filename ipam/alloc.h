@@ -58,9 +58,11 @@ struct ipam_assign {
 	 * is in use, ENOENT when no enabled pool has it, EPERM when strict affinity forbids it.
 	 */
 	struct ip ip;
-	/* Names or CIDRs of pools; none of a family: every automatic pool whose selectors match. */
-	const char *const *pools;
-	size_t n_pools;
+	/* Of each family names or CIDRs of its pools; none: every automatic pool whose selectors match. */
+	struct ipam_pools {
+		const char *const *v;
+		size_t n;
+	} pools_v4, pools_v6;
 	/* Give back the addresses which the handle holds already, where it holds some that fit. */
 	bool reuse;
 	uint32_t max_blocks; /* 0: as configured */

@@ -15,7 +15,10 @@ bool pool_is_named(const struct ippool *p, const char *name)
 
 	if (strcmp(p->meta.name, name) == 0)
 		return true;
-	return prefix_parse(name, &cidr, NULL) == 0 && prefix_equal(&cidr, &p->cidr);
+	if (prefix_parse(name, &cidr, NULL) < 0)
+		return false;
+	cidr = prefix_masked(&cidr);
+	return prefix_equal(&cidr, &p->cidr);
 }
 
 bool pool_allows(const struct ippool *p, enum ipam_use use)

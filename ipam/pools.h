@@ -9,7 +9,7 @@
 struct ippool;
 struct labels;
 
-/* By its name or its CIDR. */
+/* By its name, or by its CIDR, which may have host bits set. */
 bool pool_is_named(const struct ippool *p, const char *name);
 bool pool_allows(const struct ippool *p, enum ipam_use use);
 /* labels NULL: there are none. A selector that cannot be parsed matches nothing. */

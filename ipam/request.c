@@ -58,8 +58,10 @@ struct ipam_request *ipam_assign_new(const struct ipam_assign *a)
 
 	assert(a->host && a->handle && (a->v4 || a->v6));
 	copy_attrs(rq, a->attrs, a->n_attrs);
-	for (size_t i = 0; i < a->n_pools; i++)
-		vec_push(&rq->pools, mem_strdup(a->pools[i]));
+	for (size_t i = 0; i < a->pools_v4.n; i++)
+		vec_push(&rq->pools[0], mem_strdup(a->pools_v4.v[i]));
+	for (size_t i = 0; i < a->pools_v6.n; i++)
+		vec_push(&rq->pools[1], mem_strdup(a->pools_v6.v[i]));
 	set_namespace_labels(rq, a->namespace_labels);
 	rq->use = a->use;
 	rq->v4 = a->v4;
@@ -170,9 +172,11 @@ void ipam_request_free(struct ipam_request *rq)
 	}
 	vec_done(&rq->attrs);
 	labels_done(&rq->namespace_labels);
-	vec_for_each (&rq->pools, s)
-		free(*s);
-	vec_done(&rq->pools);
+	for (size_t i = 0; i < array_size(rq->pools); i++) {
+		vec_for_each (&rq->pools[i], s)
+			free(*s);
+		vec_done(&rq->pools[i]);
+	}
 	vec_done(&rq->addrs);
 	vec_done(&rq->in);
 	vec_done(&rq->out);

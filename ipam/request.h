@@ -44,7 +44,7 @@ struct ipam_request {
 	char *from; /* of a move: the handle that has the address */
 	VEC(struct ipam_attr) attrs;
 	struct labels namespace_labels;
-	VEC(char *) pools;
+	VEC(char *) pools[2]; /* of IPv4, of IPv6 */
 	enum ipam_use use;
 	bool v4, v6, reuse, must_be_empty;
 	struct ip ip;

@@ -32,30 +32,34 @@ const struct ippool *scope_pool(const struct scope *sc, const struct prefix *blo
 	return NULL;
 }
 
-static bool is_requested(const struct ipam_request *rq, const struct ippool *p)
+static bool is_requested(char *const *names, size_t n_names, const struct ippool *p)
 {
-	for (size_t i = 0; i < rq->pools.n; i++)
-		if (pool_is_named(p, rq->pools.v[i]))
+	for (size_t i = 0; i < n_names; i++)
+		if (pool_is_named(p, names[i]))
 			return true;
 	return false;
 }
 
-/* Every pool that was asked for exists, and is enabled. */
-static int check_requested(
-	const struct ipam_request *rq, struct slot **slots, size_t n, struct err *err)
+/* Every pool that was asked for exists, is enabled and of the family. */
+static int check_requested(char *const *names, size_t n_names, enum ip_family family,
+	struct slot **slots, size_t n, struct err *err)
 {
-	for (size_t i = 0; i < rq->pools.n; i++) {
-		bool found = false;
+	for (size_t i = 0; i < n_names; i++) {
+		const struct ippool *found = NULL;
 
 		for (size_t k = 0; k < n && !found; k++) {
 			const struct ippool *p = slot_pool(slots[k]);
 
-			found = p && ippool_enabled(p) && pool_is_named(p, rq->pools.v[i]);
+			if (p && ippool_enabled(p) && pool_is_named(p, names[i]))
+				found = p;
 		}
 		if (!found)
 			return err_set(err, -ENOENT,
-				"the given pool (%s) does not exist, or is not enabled",
-				rq->pools.v[i]);
+				"the given pool (%s) does not exist, or is not enabled", names[i]);
+		if (found->cidr.addr.family != family)
+			return err_set(err, -ENOENT,
+				"the given pool (%s) has addresses of IPv%u: want pools of IPv%d",
+				names[i], found->cidr.addr.family, family);
 	}
 	return 0;
 }
@@ -66,29 +70,16 @@ static bool selects_namespace(const struct ipam_request *rq, const struct ippool
 	       pool_selects(p->namespace_selector, &rq->namespace_labels);
 }
 
-/* Names of pools of the other family leave this one free to choose. */
-static bool are_requested(
-	const struct ipam_request *rq, enum ip_family family, struct slot **slots, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		const struct ippool *p = slot_pool(slots[i]);
-
-		if (p && p->cidr.addr.family == family && is_requested(rq, p))
-			return true;
-	}
-	return false;
-}
-
-static int scope_add_pool(
-	struct ipam_request *rq, struct scope *sc, const struct ippool *p, bool by_name)
+static int scope_add_pool(struct ipam_request *rq, struct scope *sc, const struct ippool *p,
+	char *const *names, size_t n_names)
 {
 	bool selects = true;
 	int r;
 
 	if (!p || !ippool_enabled(p) || p->cidr.addr.family != sc->family)
 		return 0;
-	if (by_name) {
-		if (is_requested(rq, p) && pool_allows(p, rq->use))
+	if (n_names > 0) {
+		if (is_requested(names, n_names, p) && pool_allows(p, rq->use))
 			vec_push(&sc->pools, p);
 		return 0;
 	}
@@ -105,14 +96,14 @@ static int scope_add_pool(
 int plan_scope_pools(struct ipam_request *rq, struct scope *sc, struct err *err)
 {
 	auto_free struct slot **slots = NULL;
-	size_t n = 0;
+	char *const *names = rq->pools[sc->family == IP_V6].v;
+	size_t n = 0, n_names = rq->pools[sc->family == IP_V6].n;
 	int r = plan_list_pools(rq, &slots, &n);
-	bool by_name = r == 0 && are_requested(rq, sc->family, slots, n);
 
 	if (r == 0)
-		r = check_requested(rq, slots, n, err);
+		r = check_requested(names, n_names, sc->family, slots, n, err);
 	for (size_t i = 0; i < n && r == 0; i++)
-		r = scope_add_pool(rq, sc, slot_pool(slots[i]), by_name);
+		r = scope_add_pool(rq, sc, slot_pool(slots[i]), names, n_names);
 	if (r == 0 && sc->pools.n == 0)
 		r = err_set(err, -ENOENT,
 			"no enabled IPv%d pool is there for node %s: see the pools' nodeSelector, "

@@ -443,10 +443,8 @@ static void do_assign(struct shaky *st, int node)
 	a.reuse = before || below(2);
 	if (how > 7)
 		(void)ip_parse(wanted, &a.ip, NULL);
-	if (how == 7) {
-		a.pools = named;
-		a.n_pools = 1;
-	}
+	if (how == 7)
+		a.pools_v4 = (struct ipam_pools){named, 1};
 	s->doubt = true;
 	rq = ipam_assign_new(&a);
 	r = run(st, rq, &hit, &err);

@@ -674,7 +674,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[[ $msg == *10.244.7.9* ]]
 	CNI_ARGS='IP=10.244.7.10;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b' cni ADD b
 	[ "$(address b)" = 10.244.7.10 ]
-	conf 1.0.0 '' ',"ipv4_pools":["other"],"routes":[{"dst":"10.0.0.0/8"}]' >"$BATS_TEST_TMPDIR/pool"
+	conf 1.0.0 '' ',"ipv4_pools":["10.9.0.77/24"],"routes":[{"dst":"10.0.0.0/8"}]' >"$BATS_TEST_TMPDIR/pool"
 	CONF=$BATS_TEST_TMPDIR/pool cni ADD c
 	[[ $(address c) == 10.9.0.* ]]
 	ip -n c -j route | jq -e '[.[].dst] | index("10.0.0.0/8") and (index("default") | not)'
@@ -954,6 +954,14 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	conf 1.0.0 '' ',"ipv4_pools":["gone"]' >"$BATS_TEST_TMPDIR/bad"
 	CONF=$BATS_TEST_TMPDIR/bad code 101 ADD a
 	[[ $msg == *gone* ]]
+	# Of the other family.
+	put /calico/resources/v3/projectcalico.org/ippools/p6 '{"spec":{"cidr":"fd00:10::/64","blockSize":122}}'
+	conf 1.0.0 '' ',"ipv4_pools":["p6"]' >"$BATS_TEST_TMPDIR/bad"
+	CONF=$BATS_TEST_TMPDIR/bad code 101 ADD a
+	[[ $msg == *"the given pool (p6) has addresses of IPv6: want pools of IPv4"* ]]
+	conf 1.0.0 '' ',"ipv4_pools":["10.244.0.0/16","fd00:10::/64"]' >"$BATS_TEST_TMPDIR/bad"
+	CONF=$BATS_TEST_TMPDIR/bad code 7 ADD a
+	[[ $msg == "ipv4_pools of the netconf"*"got fd00:10::/64, want pools of IPv4, by name or CIDR" ]]
 	[ "$(in_use)" = 0 ]
 }
 

@@ -307,6 +307,12 @@ START_TEST(an_annotation_that_makes_no_sense_is_named)
 			"annotation cni.projectcalico.org/ipv4pools of Pod default/web: got a, want a "
 			"JSON list of names or CIDRs of pools"},
 		{"ipv6pools", "[1]", "", "ipv6pools of Pod default/web: got [1], want a JSON list"},
+		{"ipv4pools", "[\\\"fd00::/64\\\"]", "",
+			"the annotation ipv4pools: got fd00::/64, want pools of IPv4, by name or CIDR"},
+		{"ipv6pools",
+			"[\\\"six\\\",\\\"10.1.0.0/30\\\"]\",\"" CALICO
+			"ipFamilies\":\"[\\\"IPv6\\\"]",
+			"", "the annotation ipv6pools: got 10.1.0.0/30, want pools of IPv6"},
 		{"ipFamilies", "[\\\"IPv5\\\"]", "", "\"IPv4\", \"IPv6\" or both"},
 		{"ipFamilies", "[]", "", "\"IPv4\", \"IPv6\" or both"},
 		{"ipAddrs", "[]", "", "at most one IPv4 and one IPv6 address"},

@@ -160,17 +160,16 @@ START_TEST(pools_are_chosen)
 	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
 	expect_in(&ip, "10.1.0.0/24");
 	a.use = IPAM_USE_WORKLOAD;
-	a.n_pools = 1;
-	a.pools = by_name;
+	a.pools_v4 = (struct ipam_pools){by_name, 1};
 	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
 	expect_in(&ip, "10.2.0.0/24");
-	a.pools = by_cidr;
+	a.pools_v4.v = by_cidr;
 	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
 	expect_in(&ip, "10.3.0.0/24");
-	a.pools = none;
+	a.pools_v4.v = none;
 	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT);
 	ck_assert_msg(strstr(err.text, "(gone)"), "%s", err.text);
-	a.n_pools = 0;
+	a.pools_v4.n = 0;
 	a.v4 = false;
 	a.v6 = true;
 	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
@@ -253,9 +252,10 @@ START_TEST(pools_select_namespaces_by_their_labels)
 }
 END_TEST
 
-/* Names of pools of one family say nothing of the other. */
+/* Names of pools of one family say nothing of the other, and are no names of the other's. */
 START_TEST(pools_are_named_by_family)
 {
+	static const char *const others[] = {"six", "fd00::/64", "fd00::7/64"};
 	struct ipam_assign a = assign_args("n1", "h");
 	struct ipam_request *rq;
 	struct err err = ERR_INIT;
@@ -265,12 +265,28 @@ START_TEST(pools_are_named_by_family)
 	put_pool("other", "10.2.0.0/24", 26, "");
 	put_pool("six", "fd00::/64", 122, "");
 	a.v6 = true;
-	a.pools = (const char *[]){"other"};
-	a.n_pools = 1;
+	a.pools_v4 = (struct ipam_pools){(const char *[]){"other"}, 1};
 	rq = ipam_assign_new(&a);
 	ck_assert_msg(run_until(rq, 0, &err) == 0, "%s", err.text);
 	expect_in(&ipam_request_addr(rq, IP_V4)->ip, "10.2.0.0/24");
 	expect_in(&ipam_request_addr(rq, IP_V6)->ip, "fd00::/64");
+	ipam_request_free(rq);
+	for (size_t i = 0; i < array_size(others); i++) {
+		auto_free char *want = mem_printf(
+			"the given pool (%s) has addresses of IPv6: want pools of IPv4", others[i]);
+		struct ip ip;
+
+		a.v6 = i % 2;
+		a.handle = "h2";
+		a.pools_v4 = (struct ipam_pools){(const char *[]){"other", others[i]}, 2};
+		ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOENT);
+		ck_assert_str_eq(err.text, want);
+	}
+	a.v6 = false;
+	a.pools_v4 = (struct ipam_pools){(const char *[]){"10.2.0.9/24"}, 1};
+	rq = ipam_assign_new(&a);
+	ck_assert_msg(run_until(rq, 0, &err) == 0, "%s", err.text);
+	expect_in(&ipam_request_addr(rq, IP_V4)->ip, "10.2.0.0/24");
 	ipam_request_free(rq);
 }
 END_TEST
