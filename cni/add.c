@@ -29,6 +29,8 @@
 #define MTU_FILE "/var/lib/margay/mtu"
 #define MTU_FILE_CALICO "/var/lib/calico/mtu"
 
+enum { MTU_MIN_V6 = 1280 };
+
 /* As Go prints times: "2026-08-01 12:00:05.000000123 +0000 UTC". */
 static void format_timestamp(int64_t real_ns, char *buf, size_t size)
 {
@@ -359,6 +361,30 @@ static int find_mtu(const struct call *c, uint32_t *ret, struct err *err)
 	return 0;
 }
 
+static bool will_have_v6(const struct call *c, const struct pod_wants *w)
+{
+	const struct cni_ip *ip;
+
+	if (!c->given)
+		return pod_will_have(w, IP_V6);
+	vec_for_each (&c->given->ips, ip)
+		if (ip->address.addr.family == IP_V6)
+			return true;
+	return false;
+}
+
+/* RFC 8200, section 5: the kernel has no IPv6 on a link with a smaller one. */
+static int check_mtu(const struct call *c, const struct pod_wants *w, uint32_t mtu, struct err *err)
+{
+	if (mtu == 0 || mtu >= MTU_MIN_V6 || !will_have_v6(c, w))
+		return 0;
+	err_set(err, -EINVAL,
+		"MTU %u: the pod is to have an IPv6 address, which wants %d at least: set mtu in the "
+		"netconf, or ipam.assign_ipv6 to false",
+		mtu, MTU_MIN_V6);
+	return CNI_E_CONF;
+}
+
 /* Asked for, or always the same for this interface of this container. */
 static struct mac find_mac(const struct call *c, const struct pod_wants *w)
 {
@@ -431,7 +457,7 @@ static int add(struct call *c, struct pod_wants *w, struct strbuf *out, struct e
 	if (r == 0)
 		r = wait_ready(c, err);
 	if (r == 0)
-		r = pod_learn(c, w, err);
+		r = pod_learn(c, w, err) ?: check_mtu(c, w, d.mtu, err);
 	if (r == 0) {
 		d.mac = find_mac(c, w);
 		r = get_addresses(c, w, &d.mac, &a, err);

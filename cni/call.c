@@ -196,7 +196,9 @@ static int check_ipam_type(struct call *c, struct err *err)
 	const char *type = c->conf->ipam_type, *given = call_env(c->rq, DELEGATE_RESULT);
 
 	if (!type) {
-		err_set(err, -EINVAL, "netconf: ipam.type is missing: want \"margay-ipam\"");
+		err_set(err, -EINVAL,
+			"netconf: ipam.type is missing: want an IPAM plugin's name, \"margay-ipam\" "
+			"for one");
 		return CNI_E_CONF;
 	}
 	if (cni_ipam_is_own(type))

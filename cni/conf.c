@@ -136,6 +136,16 @@ static uint32_t get_number(struct reader *rd, const char *key, json_int_t min, j
 	return (uint32_t)n;
 }
 
+/* None or fewer are one, which is the default, as with Calico. */
+static uint32_t get_queues(struct reader *rd, const char *key)
+{
+	const json_t *j = get(rd, key);
+
+	if (json_is_integer(j) && json_integer_value(j) < 0)
+		return 0;
+	return get_number(rd, key, 1, MAX_QUEUES);
+}
+
 /* An array of at most MAX_LIST elements; NULL where it is missing. */
 static const json_t *get_array(struct reader *rd, const char *key)
 {
@@ -419,7 +429,7 @@ static void get_device(struct reader *rd, struct cni_conf *c)
 
 	c->mtu = get_number(rd, "mtu", MTU_MIN, MTU_MAX);
 	c->require_mtu_file = get_bool(rd, "require_mtu_file");
-	c->n_queues = get_number(rd, "num_queues", 1, MAX_QUEUES);
+	c->n_queues = get_queues(rd, "num_queues");
 	c->allow_ip_forwarding = get_bool(rd, "container_settings.allow_ip_forwarding");
 	c->include_default_routes = get_bool(rd, "include_default_routes");
 	c->netkit = type && strcmp(type, "netkit") == 0;

@@ -328,7 +328,7 @@ static int want_ips(const struct call *c, struct pod_wants *w, struct err *err)
 	return r == 0 && w->ips.n == 0 ? refuse(&a, want) : r;
 }
 
-static bool will_have(const struct pod_wants *w, uint8_t family)
+bool pod_will_have(const struct pod_wants *w, uint8_t family)
 {
 	return w->ips.n > 0 ? has_family(w->ips.v, w->ips.n, family)
 			    : (family == IP_V4 ? w->v4 : w->v6);
@@ -347,7 +347,7 @@ static int want_floating(const struct call *c, struct pod_wants *w, struct err *
 	r = take_list(&a, w, take_floating,
 		"a JSON list of at most one IPv4 and one IPv6 address, as in [\"192.0.2.7\"]");
 	for (size_t i = 0; r == 0 && i < w->floating.n; i++)
-		if (!is_delegated(c) && !will_have(w, w->floating.v[i].family))
+		if (!is_delegated(c) && !pod_will_have(w, w->floating.v[i].family))
 			r = refuse(&a, "addresses of the families alone that the pod has itself");
 	return r;
 }

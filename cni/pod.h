@@ -10,6 +10,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/vec.h"
 #include "cni/conf.h"
@@ -46,4 +47,6 @@ struct pod_wants {
 int pod_learn(struct call *c, struct pod_wants *ret, struct err *err);
 /* For the IPAM plugin, which no annotation speaks to: the Namespace, and the configuration. */
 int pod_learn_namespace(struct call *c, struct pod_wants *ret, struct err *err);
+/* An address of the family is asked for. */
+bool pod_will_have(const struct pod_wants *w, uint8_t family);
 void pod_wants_done(struct pod_wants *w);

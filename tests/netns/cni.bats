@@ -934,7 +934,8 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		7|{"cniVersion":"1.0.0","name":"a/b"}|name
 		7|{"cniVersion":"1.0.0","name":"n","mtu":"1500"}|netconf: mtu: got "1500", want a whole number
 		7|{"cniVersion":"1.0.0","name":"n","mtu":-1}|mtu: got -1, want
-		7|{"cniVersion":"1.0.0","name":"n","ipam":{}}|ipam.type
+		7|{"cniVersion":"1.0.0","name":"n","ipam":{}}|ipam.type is missing: want an IPAM plugin's name, "margay-ipam" for one
+		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","sqlite_path":"$DB","mtu":1279,"ipam":{"type":"margay-ipam","assign_ipv6":"true"}}|MTU 1279: the pod is to have an IPv6 address, which wants 1280 at least
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"node-1","ipam":{"type":"host-local"}}|host-local
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"floppy"}|floppy
 		7|{"cniVersion":"1.0.0","name":"n","nodename":"x","ipam":{"type":"margay-ipam"},"datastore_type":"etcdv3"}|netconf: the datastore's keys: ETCD_ENDPOINTS is not set

@@ -455,7 +455,7 @@ END_TEST
 START_TEST(the_configuration_of_calico_is_taken)
 {
 	struct cni_conf *c = conf_of(
-		",\"device_type\":\"netkit\",\"qps\":1.5,\"burst\":10,\"ipam_lock_file\":\"/x\","
+		",\"device_type\":\"netkit\",\"num_queues\":-1,\"qps\":1.5,\"burst\":10,\"ipam_lock_file\":\"/x\","
 		"\"log_file_path\":\"/l\",\"log_file_max_size\":1,\"readiness_gates\":[\"http://a\"],"
 		"\"policy_setup_timeout_seconds\":7,\"dataplane_options\":{},\"kubernetes\":{"
 		"\"kubeconfig\":\"/k\",\"node_name\":\"n\"},\"policy\":{\"type\":\"k8s\","
@@ -468,6 +468,7 @@ START_TEST(the_configuration_of_calico_is_taken)
 			"device_type: got \"tap\", want \"veth\" or \"netkit\""},
 		{"\"dataplane_options\":{\"type\":\"grpc\"}",
 			"dataplane_options.type: got \"grpc\""},
+		{"\"num_queues\":4097", "num_queues: got 4097, want a whole number from 1 to 4096"},
 		{"\"policy_setup_timeout_seconds\":-1", "policy_setup_timeout_seconds: got -1"},
 		{"\"readiness_gates\":[1]", "readiness_gates: got [1], want a list of URLs"},
 		{"\"qps\":\"a\"", "qps: got \"a\", want a number"},
@@ -478,6 +479,7 @@ START_TEST(the_configuration_of_calico_is_taken)
 	};
 
 	ck_assert(c->netkit);
+	ck_assert_uint_eq(c->n_queues, 0);
 	ck_assert_uint_eq(c->policy_setup_timeout_s, 7);
 	ck_assert_str_eq(c->endpoint_status_dir, "/var/run/calico/endpoint-status");
 	ck_assert_uint_eq(c->log_file_max_mb, 1);
