@@ -260,7 +260,9 @@ int call_init(struct call *c, struct cni_ctx *ctx, const struct cni_request *rq,
 	/* Only CHECK compares with it, and what a runtime kept badly must not keep a pod from its DEL. */
 	r = cni_conf_parse(rq->conf, rq->conf_len, is_check, &c->conf, err);
 	if (r == 0) {
-		if (!home) /* whose log is its own */
+		if (home)
+			logfile_pass_over(home->shared, c->conf);
+		else
 			logfile_open(c->conf);
 		set_log_level(c->conf->log_level);
 	}

@@ -113,7 +113,7 @@ int conflist_fill(const char *text, const struct conflist_values *v, char **ret,
 		{"__ETCD_KEY_FILE__", v->store->etcd_key_file},
 		{"__CNI_MTU__", mtu},
 		{"__LOG_LEVEL__", v->log_level},
-		/* Of Calico's own log file, which is not written. */
+		/* It is written where nobody serves (logfile.h). */
 		{"__LOG_FILE_PATH__", "/var/log/calico/cni/cni.log"},
 		{"__LOG_FILE_MAX_SIZE__", "100"},
 		{"__LOG_FILE_MAX_AGE__", "30"},

@@ -15,9 +15,11 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/hmap.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cni/conf.h"
+#include "cni/shared.h"
 
 enum { MB = 1024 * 1024, DAY_S = 24 * 3600 };
 
@@ -92,4 +94,30 @@ void logfile_close(void)
 	if (file >= 0)
 		close(file);
 	file = -1;
+}
+
+void logfile_pass_over(struct cni_shared *shared, const struct cni_conf *conf)
+{
+	auto_free char *told = NULL;
+	uint64_t hash;
+
+	if (!conf->log_file_path)
+		return;
+	told = mem_printf("%s %s", conf->name, conf->log_file_path);
+	hash = hash_str(told) ?: 1;
+	for (size_t i = 0; i < array_size(shared->log_files); i++) {
+		uint64_t have = 0;
+
+		if (__atomic_compare_exchange_n(&shared->log_files[i], &have, hash, false,
+			    __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+			log_warn(
+				"netconf: log_file_path: %s, of network %s: not written, nor do "
+				"log_file_max_* count: margay-cni serve runs its verbs, and logs to "
+				"its stderr (journalctl -u margay-cni)",
+				conf->log_file_path, conf->name);
+			return;
+		}
+		if (have == hash)
+			return;
+	}
 }

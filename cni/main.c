@@ -24,7 +24,10 @@ static void usage(FILE *f)
 		   "Does what the CNI plugin margay is asked to.\n\n");
 	for (size_t i = 0; i < array_size(commands); i++)
 		fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].about);
-	fprintf(f, "\n  --help     this text\n  --version  its version\n");
+	fprintf(f,
+		"\n  --help     this text\n  --version  its version\n\n"
+		"What a network configuration says of a log file (log_file_path, log_file_max_*) is for "
+		"run alone:\nserve logs to its stderr, and says so once.\n");
 }
 
 int main(int argc, char **argv)

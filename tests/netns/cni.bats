@@ -732,7 +732,10 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	touch "$status/k8s ns%2Fb eth0"
 	cni ADD b
 	run ! grep ns%2Fb "$log"
-	[ -z "${SERVED:-}" ] || [ ! -e "$BATS_TEST_TMPDIR/made/log" ]
+	if [ -n "${SERVED:-}" ]; then
+		[ ! -e "$BATS_TEST_TMPDIR/made/log" ]
+		[ "$(grep -c "log_file_path: $BATS_TEST_TMPDIR/made/log, of network net: not written" "$log")" = 1 ]
+	fi
 	wait "$!"
 }
 
