@@ -177,6 +177,26 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	exact
 }
 
+@test "etcd is locked: pods start and stop as while it is away, and nothing is written" {
+	pod a
+	cni ADD a >/dev/null
+	exact a
+	etcdctl put "$V3/clusterinformations/default" '{"kind":"ClusterInformation","apiVersion":"projectcalico.org/v3",
+		"metadata":{"name":"default"},"spec":{"clusterGUID":"g","datastoreReady":true}}' >/dev/null
+	"$BIN/margayctl" datastore lock
+	before=$(etcdctl get "$V3/clusterinformations/default" -w json | jq .header.revision)
+	for p in b c d e f; do pod $p; done
+	for p in b c d e; do cni ADD $p >/dev/null; done
+	run ! --separate-stderr cni ADD f
+	jq -e '.code == 11 and (.msg | contains("is locked"))' <<<"$output"
+	cni DEL a
+	cni ADD f >/dev/null
+	cni DEL b
+	[ "$(etcdctl get "$V3/clusterinformations/default" -w json | jq .header.revision)" = "$before" ]
+	"$BIN/margayctl" datastore unlock
+	exact c d e f
+}
+
 @test "an hour without etcd: as many pods start as are held ahead, and as many stop" {
 	n=${PODS:-12} old=() new=()
 	unserve
