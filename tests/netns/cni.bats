@@ -548,6 +548,13 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[[ $msg == *"default route"* ]]
 	ip -n a route add default via 169.254.1.1 dev eth0
 	cni CHECK a
+	# In the datastore.
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" ipam release --ip="$a"
+	code 103 CHECK a
+	[[ $msg == "no address is assigned to net.c-a" ]]
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" delete workloadendpoint -n ns node--1-k8s-a-eth0
+	code 103 CHECK a
+	[[ $msg == "the WorkloadEndpoint of this interface is missing in the datastore" ]]
 	ip -n a address del "$a/32" dev eth0
 	code 103 CHECK a
 	[[ $msg == *"address $a"* ]]
