@@ -69,8 +69,8 @@ static const struct param table[] = {
 		.max = 1024,
 		.def = "8",
 		.unit = "addresses",
-		.doc = "How many of each family this node holds ahead, for pods that start while the "
-		       "datastore (etcdv3, kubernetes) is away"},
+		.doc = "How many of each family this node holds ahead (after DELs up to twice as many), "
+		       "for pods that start while the datastore (etcdv3, kubernetes) is away"},
 	{.name = "MARGAY_CNI_GONE_AFTER",
 		.type = PARAM_U32,
 		.u32 = &gone_after_s,
