@@ -482,10 +482,11 @@ static int64_t due_ms(const struct keeper *k)
 	/* Without its Node, and in another cluster, nothing else is done. */
 	if (k->no_node || k->wrong_cluster)
 		return due;
-	if (scope_is_due(k))
+	due = earlier(due, k->full.due_ms);
+	if (k->adopted && scope_is_due(k))
 		return 0;
-	due = earlier(due, earlier(k->full.due_ms, k->scope_due_ms));
-	due = earlier(due, earlier(refill_due_ms(k, IP_V4), refill_due_ms(k, IP_V6)));
+	if (k->adopted)
+		due = earlier(due, earlier(refill_due_ms(k, IP_V4), refill_due_ms(k, IP_V6)));
 	return earlier(due, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
 }
 
@@ -595,7 +596,6 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 	k.garbage = garbage_new(home, k.j, conf->garbage_after_s);
 	for (;;) {
 		r = work(&k, &err);
-		shared_set(&home->shared->looked, 1);
 		if (journal_compact(k.j, &e) < 0)
 			log_warn("%s", err_text(&e));
 		if (r < 0 && again_ms == 0)
@@ -607,6 +607,8 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 			 : k.wrong_cluster ? KEEPER_OTHER_CLUSTER
 			 : k.no_node	   ? KEEPER_NO_NODE
 					   : KEEPER_WELL);
+		/* Workers go by what was told. */
+		shared_set(&home->shared->looked, 1);
 		again_ms = r == 0 ? 0 : again_ms == 0 ? AGAIN_MIN_MS : 2 * again_ms;
 		if (again_ms > AGAIN_MAX_MS)
 			again_ms = AGAIN_MAX_MS;
