@@ -454,7 +454,7 @@ static void do_assign(struct shaky *st, int node)
 			fail("%s: %zu addresses", handle, n);
 		for (size_t i = 0; i < n; i++)
 			take(s, &addrs[i].ip);
-	} else if (!hit && r != -ENOSPC && r != -EEXIST && r != -EACCES && r != -ENOENT &&
+	} else if (!hit && r != -ENOSPC && r != -EEXIST && r != -EPERM && r != -ENOENT &&
 		   r != -ESTALE) {
 		fail("assign %s: %d: %s", handle, r, err.text);
 	}
@@ -522,6 +522,59 @@ static void do_release_ip(struct shaky *st, int node)
 		s->doubt = before;
 	ipam_request_free(rq);
 	atomic_store(&s->locked_by, 0);
+}
+
+static struct prefix block_of(const struct ip *ip)
+{
+	for (size_t i = 0; i < array_size(pools); i++) {
+		struct prefix cidr = {0};
+
+		(void)prefix_parse(pools[i].cidr, &cidr, NULL);
+		if (prefix_contains(&cidr, ip))
+			return prefix_of(ip, (uint8_t)pools[i].block_size);
+	}
+	fail("%s is of no pool", ip_str(ip));
+}
+
+/* From one pod to another, as between the reserve and a pod. */
+static void do_move(struct shaky *st, int node)
+{
+	struct slot *from = lock_slot(node, is_held), *to = from ? lock_slot(node, has_room) : NULL;
+	auto_free char *handle = NULL, *other = NULL;
+	const struct ipam_attr attrs[] = {
+		{"namespace", "default"}, {"node", node_name(node)}, {"pod", "p"}};
+	struct ipam_move m = {.attrs = attrs, .n_attrs = 3, .now_ns = node_clock()};
+	unsigned which = below(N_HELD);
+	struct ipam_request *rq;
+	struct err err = ERR_INIT;
+	bool before[2], hit;
+	int r;
+
+	if (!to && from)
+		atomic_store(&from->locked_by, 0);
+	if (!to)
+		return;
+	m.from = handle = handle_of((int)(from - sh->slots), from->gen);
+	m.to = other = handle_of((int)(to - sh->slots), to->gen);
+	which %= (unsigned)from->n;
+	m.addr = (struct ipam_addr){.ip = from->ip[which], .block = block_of(&from->ip[which])};
+	before[0] = from->doubt;
+	before[1] = to->doubt;
+	from->doubt = to->doubt = true;
+	let_go(from, (int)which);
+	rq = ipam_move_new(&m);
+	r = run(st, rq, &hit, &err);
+	if (r == 0)
+		take(to, &m.addr.ip);
+	else if (!hit)
+		fail("%s has lost %s: %d: %s", handle, ip_str(&m.addr.ip), r, err.text);
+	if (!hit) {
+		from->doubt = before[0];
+		to->doubt = before[1];
+	}
+	ipam_request_free(rq);
+	atomic_store(&from->locked_by, 0);
+	atomic_store(&to->locked_by, 0);
 }
 
 static void do_drop(struct shaky *st, int node)
@@ -651,8 +704,10 @@ static void do_one(struct shaky *s, struct store *plain)
 
 	if (what < assigns)
 		do_assign(s, node);
-	else if (what < 740)
+	else if (what < 700)
 		do_release(s, node, is_used);
+	else if (what < 740)
+		do_move(s, node);
 	else if (what < 800)
 		do_release_ip(s, node);
 	else if (what < 830)
