@@ -26,6 +26,7 @@
 #include "ipam/run.h"
 #include "model/key.h"
 #include "store/lock.h"
+#include "store/store.h"
 
 enum {
 	TIMEOUT_MS = 30000, /* of what is asked of the datastore at once */
@@ -367,26 +368,44 @@ static int see_node(struct keeper *k, struct err *err)
 	return r;
 }
 
+/* Again where others have changed something in between. */
+static int assign(
+	struct keeper *k, const struct ipam_assign *a, struct ipam_addr *ret, struct err *err)
+{
+	int r, end;
+
+	do {
+		struct ipam_request *rq;
+
+		r = store_txn_begin_wait(k->rp.st, k->rp.deadline_ms, err);
+		if (r < 0)
+			return r;
+		rq = ipam_assign_new(a);
+		r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
+		if (r == 0)
+			*ret = *ipam_request_addrs(rq, &(size_t){0});
+		end = store_txn_end_wait(k->rp.st, k->rp.deadline_ms, r == 0 ? err : NULL);
+		ipam_request_free(rq);
+	} while (end == -ESTALE && clock_mono_ms() < k->rp.deadline_ms);
+	return r < 0 ? r : end;
+}
+
 static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 {
 	const struct ipam_attr attrs[] = REPLAY_RESERVE_ATTRS(k->home->node);
 	struct ipam_assign a = reserve_assign(k, attrs, array_size(attrs));
-	struct ipam_request *rq;
+	struct ipam_addr got;
 	int r;
 
 	a.v4 = family == IP_V4;
 	a.v6 = family == IP_V6;
-	rq = ipam_assign_new(&a);
-	r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
-	if (r == 0) {
-		const struct ipam_addr got = *ipam_request_addr(rq, family);
-
-		r = journal_hold(k->j, &got, err);
-		/* A disk that is full is not to empty the pool. */
-		if (r < 0)
-			(void)release(k, &got.ip, NULL);
-	}
-	ipam_request_free(rq);
+	r = assign(k, &a, &got, err);
+	if (r < 0)
+		return r;
+	r = journal_hold(k->j, &got, err);
+	/* A disk that is full is not to empty the pool. */
+	if (r < 0)
+		(void)release(k, &got.ip, NULL);
 	return r;
 }
 

@@ -97,7 +97,14 @@ static bool is_gone(const struct replay *rp, const struct journal_owner *o)
 		       0;
 }
 
-static int replay_take(const struct replay *rp, const struct journal_op *op, struct err *err)
+static void lose(struct replay *rp, const struct ip *ip, bool is_error, char *why_take)
+{
+	const struct replay_loss l = {.ip = *ip, .is_error = is_error, .why = why_take};
+
+	vec_push(&rp->lost, l);
+}
+
+static int replay_take(struct replay *rp, const struct journal_op *op, struct err *err)
 {
 	const struct ipam_addr *a;
 	int r = 0;
@@ -109,13 +116,14 @@ static int replay_take(const struct replay *rp, const struct journal_op *op, str
 		if (r == -ENOENT)
 			r = take_again(rp, op, a, &e);
 		if (r == -ESTALE || r == -EEXIST || r == -ENOENT || r == -EPERM) {
-			log_error(
-				"pod %s/%s was given %s while the datastore was away, and must be "
-				"deleted: %s",
-				op->owner.namespace, op->owner.pod ?: op->owner.container_id,
-				ip_str(&a->ip), err_text(&e));
 			/* When it is, the address is not this node's to give again. */
-			r = journal_drop(rp->journal, &a->ip, &e);
+			lose(rp, &a->ip, true,
+				mem_printf("pod %s/%s was given %s while the datastore was away, "
+					   "and must be deleted: %s",
+					op->owner.namespace,
+					op->owner.pod ?: op->owner.container_id, ip_str(&a->ip),
+					err_text(&e)));
+			r = 0;
 		}
 		if (r < 0)
 			return err_wrap(err, r, "%s", err_text(&e));
@@ -152,8 +160,8 @@ static int find_key(
 }
 
 /* To its pool, where the node holds enough without it. 1 = it has gone there. */
-static int leave(const struct replay *rp, const struct journal_op *op, const struct ipam_addr *a,
-	struct err *err)
+static int leave(
+	struct replay *rp, const struct journal_op *op, const struct ipam_addr *a, struct err *err)
 {
 	const struct journal_addr *have = journal_find(rp->journal, &a->ip);
 	struct ipam_addr gone;
@@ -174,13 +182,14 @@ static int leave(const struct replay *rp, const struct journal_op *op, const str
 	/* It was the node's already when a keeper died. */
 	if (r == -ESTALE)
 		r = run(rp, ipam_release_ip_new(&a->ip, rp->reserve, clock_real_ns()), err);
-	if (r == -ENOENT || r == -ESTALE)
-		r = 0;
-	return r < 0 ? r : journal_drop(rp->journal, &a->ip, err) ?: 1;
+	if (r < 0 && r != -ENOENT && r != -ESTALE)
+		return r;
+	lose(rp, &a->ip, false, NULL);
+	return 1;
 }
 
-static int give_back(const struct replay *rp, const struct journal_op *op,
-	const struct ipam_addr *a, struct err *err)
+static int give_back(
+	struct replay *rp, const struct journal_op *op, const struct ipam_addr *a, struct err *err)
 {
 	const struct ipam_attr attrs[] = REPLAY_RESERVE_ATTRS(rp->node);
 	const struct journal_addr *have;
@@ -196,12 +205,13 @@ static int give_back(const struct replay *rp, const struct journal_op *op,
 	have = journal_find(rp->journal, &a->ip);
 	if (!have || have->state == JOURNAL_TAKEN)
 		return 0;
-	log_warn("%s, which this node held: %s", ip_str(&a->ip), err_text(&e));
-	return journal_drop(rp->journal, &a->ip, err);
+	lose(rp, &a->ip, false,
+		mem_printf("%s, which this node held: %s", ip_str(&a->ip), err_text(&e)));
+	return 0;
 }
 
 /* The endpoint before the address, so that nobody routes to it when it is another's. */
-static int replay_give_back(const struct replay *rp, const struct journal_op *op, struct err *err)
+static int replay_give_back(struct replay *rp, const struct journal_op *op, struct err *err)
 {
 	auto_free char *key = NULL;
 	const struct ipam_addr *a;
@@ -219,10 +229,52 @@ static int replay_give_back(const struct replay *rp, const struct journal_op *op
 	return r == -ENOENT ? 0 : r;
 }
 
-int replay_op(const struct replay *rp, const struct journal_op *op, struct err *err)
+static void forget_lost(struct replay *rp)
 {
-	int r = op->kind == JOURNAL_TAKE ? replay_take(rp, op, err) : replay_give_back(rp, op, err);
+	struct replay_loss *l;
 
+	vec_for_each (&rp->lost, l)
+		free(l->why);
+	vec_done(&rp->lost);
+}
+
+static int drop_lost(struct replay *rp, struct err *err)
+{
+	const struct replay_loss *l;
+	int r = 0;
+
+	vec_for_each (&rp->lost, l) {
+		if (l->why && l->is_error)
+			log_error("%s", l->why);
+		else if (l->why)
+			log_warn("%s", l->why);
+		r = r < 0 ? r : journal_drop(rp->journal, &l->ip, err);
+	}
+	return r;
+}
+
+/* Again where others have changed something in between. */
+static int carry_out(struct replay *rp, const struct journal_op *op, struct err *err)
+{
+	int r, end;
+
+	do {
+		forget_lost(rp);
+		r = store_txn_begin_wait(rp->st, rp->deadline_ms, err);
+		if (r < 0)
+			return r;
+		r = op->kind == JOURNAL_TAKE ? replay_take(rp, op, err)
+					     : replay_give_back(rp, op, err);
+		end = store_txn_end_wait(rp->st, rp->deadline_ms, r == 0 ? err : NULL);
+	} while (end == -ESTALE && clock_mono_ms() < rp->deadline_ms);
+	return r < 0 ? r : end;
+}
+
+int replay_op(struct replay *rp, const struct journal_op *op, struct err *err)
+{
+	int r = carry_out(rp, op, err) ?: drop_lost(rp, err);
+
+	forget_lost(rp);
 	return r < 0 ? err_wrap(err, r, "%s of %s", op->kind == JOURNAL_TAKE ? "ADD" : "DEL",
 			       op->owner.handle)
 		     : 0;

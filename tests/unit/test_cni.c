@@ -707,7 +707,7 @@ END_TEST
 /* What waits, carried out. */
 static void replay_all(struct call *c)
 {
-	const struct replay rp = {.st = c->st,
+	struct replay rp = {.st = c->st,
 		.journal = c->journal,
 		.node = "n1",
 		.reserve = "margay-reserve-n1",
