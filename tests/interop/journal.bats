@@ -32,6 +32,7 @@ setup() {
 
 teardown() {
 	unserve
+	[ -z "${other:-}" ] || end "$other" -KILL
 	[ ! -f etcd.pid ] || end "$(cat etcd.pid)" -KILL
 	for ns in $(ip netns list | awk '{ print $1 }'); do
 		ip netns del "$ns"
@@ -339,9 +340,9 @@ owns_one() { # POD
 	want=$reserved.$((base + 2))
 	CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a;IP=$want" cni ADD a >/dev/null
 	[ "$(address a)" = "$want" ]
-	other=$reserved.$((base + 40))
-	CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b;IP=$other" cni ADD b >/dev/null
-	[ "$(address b)" = "$other" ]
+	unheld=$reserved.$((base + 40))
+	CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b;IP=$unheld" cni ADD b >/dev/null
+	[ "$(address b)" = "$unheld" ]
 	exact a b
 	cni DEL a
 	cni DEL b
@@ -427,7 +428,7 @@ pool_disabled() { # true or false
 	"$BIN/margayctl" ipam configure --strictaffinity=true >/dev/null
 	# Node-1 is thought to be off, and is deleted: node-2 has its block.
 	"$BIN/margayctl" delete node node-1 >/dev/null
-	second "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
+	second exec "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
 	other=$!
 	within 10 test -S run-2/cni.sock
 	within 10 holds_2 4
@@ -665,7 +666,7 @@ holds_nothing() { # of node-2
 	pod a
 	cni ADD a >/dev/null
 	"$BIN/margayctl" apply -f - >/dev/null <<<'{kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: node-2}}'
-	second "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
+	second exec "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
 	other=$!
 	within 10 test -S run-2/cni.sock
 	within 10 holds 04
@@ -748,7 +749,7 @@ seen() { # SECONDS: so long after the machine's start the node was seen in etcd
 	rm -r state
 	serve
 	within 10 held 4
-	second "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
+	second exec "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
 	other=$!
 	within 10 holds 04
 	used 8
