@@ -381,7 +381,8 @@ static int assign(
 		if (r < 0)
 			return r;
 		rq = ipam_assign_new(a);
-		r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
+		r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err)
+			    ?: ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
 		if (r == 0)
 			*ret = *ipam_request_addrs(rq, &(size_t){0});
 		end = store_txn_end_wait(k->rp.st, k->rp.deadline_ms, r == 0 ? err : NULL);
@@ -402,7 +403,11 @@ static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 	r = assign(k, &a, &got, err);
 	if (r < 0)
 		return r;
-	r = journal_hold(k->j, &got, err);
+	/* Without transactions it may have been locked since, and read. */
+	if (!store_has_txns(k->rp.st))
+		r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
+	if (r == 0)
+		r = journal_hold(k->j, &got, err);
 	/* A disk that is full is not to empty the pool. */
 	if (r < 0)
 		(void)release(k, &got.ip, NULL);

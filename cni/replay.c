@@ -23,6 +23,7 @@
 #include "model/key.h"
 #include "model/pod.h"
 #include "model/wep.h"
+#include "store/lock.h"
 #include "store/store.h"
 
 char *replay_reserve_handle(const char *node)
@@ -263,8 +264,10 @@ static int carry_out(struct replay *rp, const struct journal_op *op, struct err 
 		r = store_txn_begin_wait(rp->st, rp->deadline_ms, err);
 		if (r < 0)
 			return r;
-		r = op->kind == JOURNAL_TAKE ? replay_take(rp, op, err)
-					     : replay_give_back(rp, op, err);
+		r = store_lock_check_wait(rp->st, rp->deadline_ms, NULL, err);
+		if (r == 0)
+			r = op->kind == JOURNAL_TAKE ? replay_take(rp, op, err)
+						     : replay_give_back(rp, op, err);
 		end = store_txn_end_wait(rp->st, rp->deadline_ms, r == 0 ? err : NULL);
 	} while (end == -ESTALE && clock_mono_ms() < rp->deadline_ms);
 	return r < 0 ? r : end;
