@@ -48,7 +48,8 @@ struct store_txn {
 void txn_begin(struct store *st);
 void txn_expect_new(struct store *st, const char *key);
 /* Any operation of store.h but of a list's options. ret is the caller's, with rev as a write's, too. */
-int txn_do(struct store *st, const struct store_req *asked, struct store_list *ret, struct err *err);
+int txn_do(
+	struct store *st, const struct store_req *asked, struct store_list *ret, struct err *err);
 /* ESTALE: something was changed meanwhile, and nothing is written. */
 int txn_end(struct store *st, int64_t deadline_ms, struct err *err);
 void txn_free(struct store_txn *t); /* NULL is harmless */
