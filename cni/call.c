@@ -364,20 +364,30 @@ int call_heed_lock_after(struct call *c, struct err *err)
 	return store_has_txns(c->st) ? 0 : call_heed_lock(c, NULL, err);
 }
 
+struct txn {
+	struct call *c;
+	call_txn_fn *fn;
+	void *arg;
+};
+
+static int in_txn(void *arg, struct err *err)
+{
+	const struct txn *t = arg;
+
+	return t->fn(t->c, t->arg, err);
+}
+
 int call_txn(struct call *c, call_txn_fn *fn, void *arg, struct err *err)
 {
+	struct txn t = {c, fn, arg};
 	int code, r = call_open_store(c, err);
 
 	if (r != 0)
 		return r;
-	do {
-		r = store_txn_begin_wait(c->st, c->deadline_ms, err);
-		if (r < 0)
-			return call_store_code(r);
-		code = fn(c, arg, err);
-		r = store_txn_end_wait(c->st, c->deadline_ms, code == 0 ? err : NULL);
-	} while ((r == -ESTALE || r == -ETIMEDOUT) && clock_mono_ms() < c->deadline_ms);
+	r = store_txn_wait(c->st, c->deadline_ms, in_txn, &t, &code, err);
 	c->unsure |= r == -ETIMEDOUT;
+	if (code < 0)
+		return call_store_code(code);
 	return code == 0 && r < 0 ? call_store_code(r) : code;
 }
 

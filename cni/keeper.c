@@ -368,49 +368,46 @@ static int see_node(struct keeper *k, struct err *err)
 	return r;
 }
 
-/* Again where others have changed something in between. */
-static int assign(
-	struct keeper *k, const struct ipam_assign *a, struct ipam_addr *ret, struct err *err)
+struct holding {
+	struct keeper *k;
+	struct ipam_assign assign;
+	struct ipam_addr got;
+};
+
+static int assign(void *arg, struct err *err)
 {
-	int r, end;
+	struct holding *h = arg;
+	const struct replay *rp = &h->k->rp;
+	struct ipam_request *rq = ipam_assign_new(&h->assign);
+	int r = store_lock_check_wait(rp->st, rp->deadline_ms, NULL, err)
+			?: ipam_run(rp->st, rq, rp->deadline_ms, err);
 
-	do {
-		struct ipam_request *rq;
-
-		r = store_txn_begin_wait(k->rp.st, k->rp.deadline_ms, err);
-		if (r < 0)
-			return r;
-		rq = ipam_assign_new(a);
-		r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err)
-			    ?: ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
-		if (r == 0)
-			*ret = *ipam_request_addrs(rq, &(size_t){0});
-		end = store_txn_end_wait(k->rp.st, k->rp.deadline_ms, r == 0 ? err : NULL);
-		ipam_request_free(rq);
-	} while (end == -ESTALE && clock_mono_ms() < k->rp.deadline_ms);
-	return r < 0 ? r : end;
+	if (r == 0)
+		h->got = *ipam_request_addrs(rq, &(size_t){0});
+	ipam_request_free(rq);
+	return r;
 }
 
 static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 {
 	const struct ipam_attr attrs[] = REPLAY_RESERVE_ATTRS(k->home->node);
-	struct ipam_assign a = reserve_assign(k, attrs, array_size(attrs));
-	struct ipam_addr got;
-	int r;
+	struct holding h = {.k = k, .assign = reserve_assign(k, attrs, array_size(attrs))};
+	int r, end;
 
-	a.v4 = family == IP_V4;
-	a.v6 = family == IP_V6;
-	r = assign(k, &a, &got, err);
+	h.assign.v4 = family == IP_V4;
+	h.assign.v6 = family == IP_V6;
+	end = store_txn_wait(k->rp.st, k->rp.deadline_ms, assign, &h, &r, err);
+	r = r ?: end;
 	if (r < 0)
 		return r;
 	/* Without transactions it may have been locked since, and read. */
 	if (!store_has_txns(k->rp.st))
 		r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
 	if (r == 0)
-		r = journal_hold(k->j, &got, err);
+		r = journal_hold(k->j, &h.got, err);
 	/* A disk that is full is not to empty the pool. */
 	if (r < 0)
-		(void)release(k, &got.ip, NULL);
+		(void)release(k, &h.got.ip, NULL);
 	return r;
 }
 

@@ -254,29 +254,30 @@ static int drop_lost(struct replay *rp, struct err *err)
 	return r;
 }
 
-/* Again where others have changed something in between. */
-static int carry_out(struct replay *rp, const struct journal_op *op, struct err *err)
-{
-	int r, end;
+struct carrying {
+	struct replay *rp;
+	const struct journal_op *op;
+};
 
-	do {
-		forget_lost(rp);
-		r = store_txn_begin_wait(rp->st, rp->deadline_ms, err);
-		if (r < 0)
-			return r;
-		r = store_lock_check_wait(rp->st, rp->deadline_ms, NULL, err);
-		if (r == 0)
-			r = op->kind == JOURNAL_TAKE ? replay_take(rp, op, err)
-						     : replay_give_back(rp, op, err);
-		end = store_txn_end_wait(rp->st, rp->deadline_ms, r == 0 ? err : NULL);
-	} while (end == -ESTALE && clock_mono_ms() < rp->deadline_ms);
-	return r < 0 ? r : end;
+static int carry_out(void *arg, struct err *err)
+{
+	const struct carrying *c = arg;
+	struct replay *rp = c->rp;
+	int r = store_lock_check_wait(rp->st, rp->deadline_ms, NULL, err);
+
+	forget_lost(rp);
+	if (r < 0)
+		return r;
+	return c->op->kind == JOURNAL_TAKE ? replay_take(rp, c->op, err)
+					   : replay_give_back(rp, c->op, err);
 }
 
 int replay_op(struct replay *rp, const struct journal_op *op, struct err *err)
 {
-	int r = carry_out(rp, op, err) ?: drop_lost(rp, err);
+	struct carrying c = {rp, op};
+	int r, end = store_txn_wait(rp->st, rp->deadline_ms, carry_out, &c, &r, err);
 
+	r = r ?: end ?: drop_lost(rp, err);
 	forget_lost(rp);
 	return r < 0 ? err_wrap(err, r, "%s of %s", op->kind == JOURNAL_TAKE ? "ADD" : "DEL",
 			       op->owner.handle)

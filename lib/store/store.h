@@ -247,6 +247,14 @@ void store_list_done(struct store_list *l);
  * A write may turn out at the end not to have been done.
  */
 int store_txn_begin_wait(struct store *st, int64_t deadline_ms, struct err *err);
+/*
+ * fn, which returns 0 or an error, as one transaction; done again, from its beginning, where that is to be. Returns as
+ * store_txn_end_wait, with *ret what fn has returned, or why it could not begin (negative).
+ */
+typedef int store_txn_fn(void *arg, struct err *err);
+int store_txn_wait(struct store *st, int64_t deadline_ms, store_txn_fn *fn, void *arg, int *ret,
+	struct err *err);
+
 /* Whether what it has read of single objects holds when it is written. */
 bool store_has_txns(const struct store *st);
 /* There is most likely no such object, so that it need not be asked for before the end. */

@@ -36,6 +36,22 @@ int store_txn_end_wait(struct store *st, int64_t deadline_ms, struct err *err)
 	return st->txn ? txn_end(st, deadline(deadline_ms), err) : 0;
 }
 
+int store_txn_wait(struct store *st, int64_t deadline_ms, store_txn_fn *fn, void *arg, int *ret,
+	struct err *err)
+{
+	int end;
+
+	deadline_ms = deadline(deadline_ms);
+	do {
+		*ret = store_txn_begin_wait(st, deadline_ms, err);
+		if (*ret < 0)
+			return 0;
+		*ret = fn(arg, err);
+		end = store_txn_end_wait(st, deadline_ms, *ret == 0 ? err : NULL);
+	} while ((end == -ESTALE || end == -ETIMEDOUT) && clock_mono_ms() < deadline_ms);
+	return end;
+}
+
 bool store_has_txns(const struct store *st)
 {
 	return st->ops->txn_begin || st->ops->txn_commit;
