@@ -71,6 +71,18 @@ function(margay_test name label)
 	set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 300)
 endfunction()
 
+# margay_weigh(): the tests of this directory, all added before. `ctest -j` counts halves of a processor: a test takes a
+# whole one, one that says PROCESSORS 1 waits for most of its time, and one of two machines says 4.
+function(margay_weigh)
+	get_property(tests DIRECTORY PROPERTY TESTS)
+	foreach(test ${tests})
+		get_test_property(${test} PROCESSORS halves)
+		if(NOT halves)
+			set_tests_properties(${test} PROPERTIES PROCESSORS 2)
+		endif()
+	endforeach()
+endfunction()
+
 # margay_soak(NAME TIMEOUT COMMAND c... [ENV VAR=VALUE...]): a long case, which only `ctest -C Soak` has
 function(margay_soak name timeout)
 	cmake_parse_arguments(A "" "" "COMMAND;ENV" ${ARGN})
