@@ -152,7 +152,7 @@ run_tests() { # PRESET LABEL...
 		echo "there is no test with the label $*"
 		return 1
 	}
-	# It counts halves of a processor: margay_weigh in cmake/Margay.cmake. The bed needs no root.
+	# It counts halves of a processor: margay_tests_done in cmake/Margay.cmake. The bed needs no root.
 	[ "$(id -u)" = 0 ] || [ "$preset" = release ] ||
 		root=(sudo "--preserve-env=PATH,KUBE_APISERVER,KUBELET,CNITOOL,CRICTL,UBSAN_OPTIONS,ASAN_SYMBOLIZER_PATH")
 	"${root[@]}" ctest --test-dir "build/$preset" -C Soak -L "$pattern" --output-on-failure -j $((2 * JOBS)) \

@@ -71,15 +71,17 @@ function(margay_test name label)
 	set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 300)
 endfunction()
 
-# margay_weigh(): the tests of this directory, all added before. `ctest -j` counts halves of a processor: a test takes a
-# whole one, one that says PROCESSORS 1 waits for most of its time, and one of two machines says 4.
-function(margay_weigh)
+# margay_tests_done(): for the tests of this directory, after the last. `ctest -j` counts halves of a processor: a test
+# takes a whole one, one that says PROCESSORS 1 waits for most of its time, and one of two machines says 4. Check gives a
+# case 4 seconds, which on a busy machine is not enough for some.
+function(margay_tests_done)
 	get_property(tests DIRECTORY PROPERTY TESTS)
 	foreach(test ${tests})
 		get_test_property(${test} PROCESSORS halves)
 		if(NOT halves)
 			set_tests_properties(${test} PROPERTIES PROCESSORS 2)
 		endif()
+		set_property(TEST ${test} APPEND PROPERTY ENVIRONMENT CK_DEFAULT_TIMEOUT=60)
 	endforeach()
 endfunction()
 
