@@ -1,38 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "cni/journal.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/file.h"
-#include "base/sha256.h"
 #include "base/strbuf.h"
 #include "cni/boot.h"
+#include "cni/journal_file.h"
 #include "model/json.h"
 
-enum {
-	SUM_LEN = 16, /* hexadecimal digits of the checksum before each line's JSON */
-	FILE_MAX = 256 * 1024 * 1024, /* bytes that are read */
-	COMPACT_AT = 256 * 1024,      /* bytes; below it nothing is gained */
-	LOCK_MS = 20000,	      /* how long it is waited for */
-};
+enum { COMPACT_AT = 256 * 1024 }; /* bytes; below it nothing is gained */
 
 struct journal {
-	char *dir, *path;
-	int lock_fd, fd;
-	ino_t ino;
-	off_t size;			/* what has been read of it */
+	struct journal_file *file;
 	uint64_t next;			/* the number of the next operation */
 	VEC(struct journal_addr) addrs; /* the free ones in the order in which they became free */
 	VEC(struct journal_op *) ops;	/* that wait, in their order */
@@ -135,7 +120,6 @@ static void forget_all(struct journal *j)
 		journal_op_free(*op);
 	vec_done(&j->ops);
 	j->next = 1;
-	j->size = 0;
 	free(j->seen.guid);
 	free(j->seen.node);
 	memset(&j->seen, 0, sizeof(j->seen));
@@ -429,177 +413,29 @@ static bool apply(struct journal *j, const json_t *r)
 /*
  * The file.
  */
-static void checksum(const char *text, size_t len, char ret[static SUM_LEN + 1])
+static bool apply_line(void *arg, const json_t *line)
 {
-	uint8_t sum[SHA256_SIZE];
-
-	sha256(text, len, sum);
-	for (size_t i = 0; i < SUM_LEN / 2; i++)
-		snprintf(ret + 2 * i, 3, "%02x", sum[i]);
+	return apply(arg, line);
 }
 
-static void add_line(struct strbuf *out, json_t *record_take)
+static void forget_lines(void *arg)
 {
-	auto_free char *text = model_json_dump(record_take);
-	char sum[SUM_LEN + 1];
-
-	checksum(text, strlen(text), sum);
-	strbuf_addf(out, "%s %s\n", sum, text);
-	json_decref(record_take);
-}
-
-/* A line without its end: whole, and known. */
-static json_t *line_parse(const char *line, size_t len)
-{
-	char sum[SUM_LEN + 1];
-
-	if (len < SUM_LEN + 2 || line[SUM_LEN] != ' ')
-		return NULL;
-	checksum(line + SUM_LEN + 1, len - SUM_LEN - 1, sum);
-	if (memcmp(line, sum, SUM_LEN) != 0)
-		return NULL;
-	return json_loadb(line + SUM_LEN + 1, len - SUM_LEN - 1, 0, NULL);
-}
-
-static int damaged(const struct journal *j, off_t at, struct err *err)
-{
-	return err_set(err, -EIO,
-		"%s: it is damaged at byte %jd, and there are good lines after that: restore it, or "
-		"move it away and restart the pods of this node",
-		j->path, (intmax_t)at);
-}
-
-/* Lines from text, which begins at j->size. What is behind the last whole one was told to nobody. */
-static int read_lines(struct journal *j, const char *text, size_t len, struct err *err)
-{
-	size_t at = 0;
-	const char *end;
-	bool bad = false;
-
-	for (; (end = memchr(text + at, '\n', len - at)); at = (size_t)(end - text) + 1) {
-		auto_(json) json_t *r = line_parse(text + at, (size_t)(end - text) - at);
-
-		if (r && bad)
-			return damaged(j, j->size, err);
-		if (r && !apply(j, r))
-			return err_set(err, -EIO,
-				"%s: the line at byte %jd is of a newer version, or none: install "
-				"that version, or move the file away and restart the pods of this node",
-				j->path, (intmax_t)j->size);
-		bad |= !r;
-		if (!bad)
-			j->size += (off_t)((size_t)(end - text) + 1 - at);
-	}
-	if (bad || at < len)
-		return ftruncate(j->fd, j->size) < 0
-			       ? err_sys(err, -errno, "%s: cutting off its end", j->path)
-			       : 0;
-	return 0;
-}
-
-/* A name in the directory is there after a power cut only then. */
-static int sync_dir(const struct journal *j, struct err *err)
-{
-	auto_close int fd = open(j->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	return fd < 0 || fsync(fd) < 0 ? err_sys(err, -errno, "%s", j->dir) : 0;
-}
-
-static int reopen(struct journal *j, struct err *err)
-{
-	struct stat st;
-
-	if (j->fd >= 0)
-		close(j->fd);
-	forget_all(j);
-	j->fd = open(j->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (j->fd < 0 || fstat(j->fd, &st) < 0)
-		return err_sys(err, -errno, "%s", j->path);
-	j->ino = st.st_ino;
-	return st.st_size == 0 ? sync_dir(j, err) : 0;
-}
-
-static int catch_up(struct journal *j, struct err *err)
-{
-	struct stat st;
-	int r;
-
-	if (j->fd < 0 || stat(j->path, &st) < 0 || st.st_ino != j->ino) {
-		r = reopen(j, err);
-		if (r < 0)
-			return r;
-	}
-	if (fstat(j->fd, &st) < 0)
-		return err_sys(err, -errno, "%s", j->path);
-	if (st.st_size < j->size)
-		return damaged(j, st.st_size, err);
-	if (st.st_size > FILE_MAX)
-		return err_set(err, -EFBIG, "%s: %jd bytes, want at most %d", j->path,
-			(intmax_t)st.st_size, FILE_MAX);
-	if (st.st_size > j->size) {
-		size_t len = (size_t)(st.st_size - j->size);
-		auto_free char *text = mem_alloc(len);
-		ssize_t n = pread(j->fd, text, len, j->size);
-
-		if (n < 0)
-			return err_sys(err, -errno, "%s", j->path);
-		return read_lines(j, text, (size_t)n, err);
-	}
-	return 0;
+	forget_all(arg);
 }
 
 static int lock(struct journal *j, struct err *err)
 {
-	const struct timespec pause = {.tv_nsec = 200 * 1000};
-	const int64_t until = clock_mono_ms() + LOCK_MS;
-	int r;
-
-	/* Nobody has it for longer than the disk takes, but who is stopped. */
-	while (flock(j->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return err_sys(err, -errno, "%s/lock", j->dir);
-		if (clock_mono_ms() >= until)
-			return err_set(err, -ETIMEDOUT,
-				"%s/lock: another process has it for %d s: see which with fuser, and end "
-				"it",
-				j->dir, LOCK_MS / 1000);
-		nanosleep(&pause, NULL);
-	}
-	r = catch_up(j, err);
-	if (r < 0)
-		flock(j->lock_fd, LOCK_UN);
-	return r;
+	return journal_file_lock(j->file, err);
 }
 
 static void unlock(struct journal *j)
 {
-	flock(j->lock_fd, LOCK_UN);
+	journal_file_unlock(j->file);
 }
 
-/* Under the lock: it is on the disk, or it is not there. */
 static int append(struct journal *j, json_t *record_take, struct err *err)
 {
-	auto_strbuf line = STRBUF_INIT;
-	ssize_t n;
-
-	json_incref(record_take);
-	add_line(&line, record_take);
-	n = write(j->fd, line.s, line.len);
-	if (n != (ssize_t)line.len || fdatasync(j->fd) < 0) {
-		int e = n >= 0 && n != (ssize_t)line.len ? ENOSPC : errno;
-
-		json_decref(record_take);
-		/* What cannot be cut off is not to be appended to: it is read anew, and then it is. */
-		if (ftruncate(j->fd, j->size) < 0) {
-			close(j->fd);
-			j->fd = -1;
-		}
-		return err_sys(err, -e, "%s", j->path);
-	}
-	j->size += n;
-	(void)apply(j, record_take);
-	json_decref(record_take);
-	return 0;
+	return journal_file_append(j->file, record_take, err);
 }
 
 static int append_locked(struct journal *j, json_t *record_take, struct err *err)
@@ -618,18 +454,9 @@ static int append_locked(struct journal *j, json_t *record_take, struct err *err
 int journal_open(const char *dir, bool make, struct journal **ret, struct err *err)
 {
 	struct journal *j = mem_new(struct journal);
-	auto_free char *lock_path = mem_printf("%s/lock", dir);
-	int r;
+	const struct journal_reader reader = {.line = apply_line, .forget = forget_lines, .arg = j};
+	int r = journal_file_open(dir, make, &reader, &j->file, err) ?: journal_refresh(j, err);
 
-	j->dir = mem_strdup(dir);
-	j->path = mem_printf("%s/journal", dir);
-	j->fd = -1;
-	r = make ? file_mkdirs(dir, 0700, err) : 0;
-	j->lock_fd = r < 0 ? -1 : open(lock_path, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC, 0600);
-	if (r == 0 && j->lock_fd < 0)
-		r = err_sys(err, -errno, "%s", lock_path);
-	if (r == 0)
-		r = journal_refresh(j, err);
 	if (r < 0) {
 		journal_close(j);
 		return r;
@@ -643,18 +470,13 @@ void journal_close(struct journal *j)
 	if (!j)
 		return;
 	forget_all(j);
-	if (j->fd >= 0)
-		close(j->fd);
-	if (j->lock_fd >= 0)
-		close(j->lock_fd);
-	free(j->dir);
-	free(j->path);
+	journal_file_close(j->file);
 	free(j);
 }
 
 const char *journal_path(const struct journal *j)
 {
-	return j->path;
+	return journal_file_path(j->file);
 }
 
 int journal_refresh(struct journal *j, struct err *err)
@@ -766,7 +588,7 @@ static int check_seen(const struct journal *j, const char *node, struct err *err
 	if (j->seen.there && strcmp(j->seen.node ?: "", node) != 0)
 		return err_set(err, -ENOENT,
 			"%s is of node %s, and this is %s: nothing is given from the reserve",
-			j->path, j->seen.node ?: "?", node);
+			journal_path(j), j->seen.node ?: "?", node);
 
 	if (!j->seen.there)
 		return err_set(err, -ENOENT,
@@ -1084,7 +906,7 @@ static void add_op(struct strbuf *out, const struct journal_op *op)
 
 	if (op->kind == JOURNAL_TAKE)
 		add_take(r, op->attrs.v, op->attrs.n, op->endpoint);
-	add_line(out, r);
+	journal_file_add_line(out, r);
 }
 
 static void add_addr(struct strbuf *out, const struct journal_addr *a)
@@ -1095,7 +917,7 @@ static void add_addr(struct strbuf *out, const struct journal_addr *a)
 
 	if (a->state == JOURNAL_TAKEN)
 		add_owner(r, &a->owner);
-	add_line(out, r);
+	journal_file_add_line(out, r);
 }
 
 static void print_all(const struct journal *j, struct strbuf *out)
@@ -1104,14 +926,14 @@ static void print_all(const struct journal *j, struct strbuf *out)
 	json_t *r = record_new("next");
 
 	json_object_set_new(r, "n", json_integer((json_int_t)j->next));
-	add_line(out, r);
+	journal_file_add_line(out, r);
 	if (j->seen.wall_s)
-		add_line(out, record_seen(j->seen.node, j->seen.there, j->seen.wall_s,
-				      j->seen.boot_s, j->seen.boot, j->seen.guid));
+		journal_file_add_line(out, record_seen(j->seen.node, j->seen.there, j->seen.wall_s,
+						   j->seen.boot_s, j->seen.boot, j->seen.guid));
 	if (j->scope.known) {
 		const struct ipam_scope scope = scope_of(j);
 
-		add_line(out, record_scope(&scope));
+		journal_file_add_line(out, record_scope(&scope));
 	}
 	vec_for_each (&j->addrs, a)
 		add_addr(out, a);
@@ -1122,17 +944,16 @@ static void print_all(const struct journal *j, struct strbuf *out)
 int journal_compact(struct journal *j, struct err *err)
 {
 	auto_strbuf out = STRBUF_INIT;
+	size_t size;
 	int r = lock(j, err);
 
 	if (r < 0)
 		return r;
-	if (j->size >= COMPACT_AT)
+	size = journal_file_size(j->file);
+	if (size >= COMPACT_AT)
 		print_all(j, &out);
-	if (j->size >= COMPACT_AT && out.len < (size_t)j->size / 2) {
-		r = file_write_atomic(j->path, out.s, out.len, 0600, err);
-		if (r >= 0)
-			r = sync_dir(j, err) ?: catch_up(j, err);
-	}
+	if (size >= COMPACT_AT && out.len < size / 2)
+		r = journal_file_replace(j->file, &out, err);
 	unlock(j);
-	return r < 0 ? r : 0;
+	return r;
 }

@@ -9,9 +9,8 @@
  * about to be given back). Takes and frees are operations that wait to be carried out in the datastore,
  * in their order.
  *
- * The file is lines "CHECKSUM JSON", appended to under a lock and synced before the lock is let go.
- * What a crash has left unfinished at its end was told to nobody, and is cut off. Every call below
- * takes the lock, reads what others have appended, and acts on that.
+ * Every call below that can fail takes the file's lock (cni/journal_file.h), reads what others have
+ * appended, and acts on that.
  */
 #pragma once
 

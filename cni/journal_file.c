@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cni/journal_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/sha256.h"
+#include "base/strbuf.h"
+#include "model/json.h"
+
+enum {
+	SUM_LEN = 16, /* hexadecimal digits of the checksum before each line's JSON */
+	FILE_MAX = 256 * 1024 * 1024, /* bytes that are read */
+	LOCK_MS = 20000,	      /* how long it is waited for */
+};
+
+struct journal_file {
+	struct journal_reader reader;
+	char *dir, *path;
+	int lock_fd, fd;
+	ino_t ino;
+	off_t size; /* what has been read of it */
+};
+
+int journal_file_open(const char *dir, bool make, const struct journal_reader *reader,
+	struct journal_file **ret, struct err *err)
+{
+	auto_free char *lock_path = mem_printf("%s/lock", dir);
+	struct journal_file *f;
+	int lock_fd, r = make ? file_mkdirs(dir, 0700, err) : 0;
+
+	if (r < 0)
+		return r;
+	lock_fd = open(lock_path, O_RDWR | (make ? O_CREAT : 0) | O_CLOEXEC, 0600);
+	if (lock_fd < 0)
+		return err_sys(err, -errno, "%s", lock_path);
+	f = mem_new(struct journal_file);
+	f->reader = *reader;
+	f->dir = mem_strdup(dir);
+	f->path = mem_printf("%s/journal", dir);
+	f->lock_fd = lock_fd;
+	f->fd = -1;
+	*ret = f;
+	return 0;
+}
+
+void journal_file_close(struct journal_file *f)
+{
+	if (!f)
+		return;
+	if (f->fd >= 0)
+		close(f->fd);
+	close(f->lock_fd);
+	free(f->dir);
+	free(f->path);
+	free(f);
+}
+
+const char *journal_file_path(const struct journal_file *f)
+{
+	return f->path;
+}
+
+size_t journal_file_size(const struct journal_file *f)
+{
+	return (size_t)f->size;
+}
+
+static void checksum(const char *text, size_t len, char ret[static SUM_LEN + 1])
+{
+	uint8_t sum[SHA256_SIZE];
+
+	sha256(text, len, sum);
+	for (size_t i = 0; i < SUM_LEN / 2; i++)
+		snprintf(ret + 2 * i, 3, "%02x", sum[i]);
+}
+
+void journal_file_add_line(struct strbuf *text, json_t *line_take)
+{
+	auto_free char *json = model_json_dump(line_take);
+	char sum[SUM_LEN + 1];
+
+	checksum(json, strlen(json), sum);
+	strbuf_addf(text, "%s %s\n", sum, json);
+	json_decref(line_take);
+}
+
+/* A line without its end; NULL: it is not whole. */
+static json_t *line_parse(const char *line, size_t len)
+{
+	char sum[SUM_LEN + 1];
+
+	if (len < SUM_LEN + 2 || line[SUM_LEN] != ' ')
+		return NULL;
+	checksum(line + SUM_LEN + 1, len - SUM_LEN - 1, sum);
+	if (memcmp(line, sum, SUM_LEN) != 0)
+		return NULL;
+	return json_loadb(line + SUM_LEN + 1, len - SUM_LEN - 1, 0, NULL);
+}
+
+static int damaged(const struct journal_file *f, off_t at, struct err *err)
+{
+	return err_set(err, -EIO,
+		"%s: it is damaged at byte %jd, and there are good lines after that: restore it, or "
+		"move it away and restart the pods of this node",
+		f->path, (intmax_t)at);
+}
+
+/* Lines from text, which begins at f->size. What is behind the last whole one was told to nobody. */
+static int read_lines(struct journal_file *f, const char *text, size_t len, struct err *err)
+{
+	size_t at = 0;
+	const char *end;
+	bool bad = false;
+
+	for (; (end = memchr(text + at, '\n', len - at)); at = (size_t)(end - text) + 1) {
+		auto_(json) json_t *r = line_parse(text + at, (size_t)(end - text) - at);
+
+		if (r && bad)
+			return damaged(f, f->size, err);
+		if (r && !f->reader.line(f->reader.arg, r))
+			return err_set(err, -EIO,
+				"%s: the line at byte %jd is of a newer version, or none: install "
+				"that version, or move the file away and restart the pods of this node",
+				f->path, (intmax_t)f->size);
+		bad |= !r;
+		if (!bad)
+			f->size += (off_t)((size_t)(end - text) + 1 - at);
+	}
+	if (bad || at < len)
+		return ftruncate(f->fd, f->size) < 0
+			       ? err_sys(err, -errno, "%s: cutting off its end", f->path)
+			       : 0;
+	return 0;
+}
+
+/* A name in the directory is there after a power cut only then. */
+static int sync_dir(const struct journal_file *f, struct err *err)
+{
+	auto_close int fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 ? err_sys(err, -errno, "%s", f->dir) : 0;
+}
+
+static int reopen(struct journal_file *f, struct err *err)
+{
+	struct stat st;
+
+	if (f->fd >= 0)
+		close(f->fd);
+	f->size = 0;
+	f->reader.forget(f->reader.arg);
+	f->fd = open(f->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (f->fd < 0 || fstat(f->fd, &st) < 0)
+		return err_sys(err, -errno, "%s", f->path);
+	f->ino = st.st_ino;
+	return st.st_size == 0 ? sync_dir(f, err) : 0;
+}
+
+static int catch_up(struct journal_file *f, struct err *err)
+{
+	struct stat st;
+	int r;
+
+	if (f->fd < 0 || stat(f->path, &st) < 0 || st.st_ino != f->ino) {
+		r = reopen(f, err);
+		if (r < 0)
+			return r;
+	}
+	if (fstat(f->fd, &st) < 0)
+		return err_sys(err, -errno, "%s", f->path);
+	if (st.st_size < f->size)
+		return damaged(f, st.st_size, err);
+	if (st.st_size > FILE_MAX)
+		return err_set(err, -EFBIG, "%s: %jd bytes, want at most %d", f->path,
+			(intmax_t)st.st_size, FILE_MAX);
+	if (st.st_size > f->size) {
+		size_t len = (size_t)(st.st_size - f->size);
+		auto_free char *text = mem_alloc(len);
+		ssize_t n = pread(f->fd, text, len, f->size);
+
+		if (n < 0)
+			return err_sys(err, -errno, "%s", f->path);
+		return read_lines(f, text, (size_t)n, err);
+	}
+	return 0;
+}
+
+int journal_file_lock(struct journal_file *f, struct err *err)
+{
+	const struct timespec pause = {.tv_nsec = 200 * 1000};
+	const int64_t until = clock_mono_ms() + LOCK_MS;
+	int r;
+
+	/* Nobody has it for longer than the disk takes, but who is stopped. */
+	while (flock(f->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_sys(err, -errno, "%s/lock", f->dir);
+		if (clock_mono_ms() >= until)
+			return err_set(err, -ETIMEDOUT,
+				"%s/lock: another process has it for %d s: see which with fuser, and end "
+				"it",
+				f->dir, LOCK_MS / 1000);
+		nanosleep(&pause, NULL);
+	}
+	r = catch_up(f, err);
+	if (r < 0)
+		flock(f->lock_fd, LOCK_UN);
+	return r;
+}
+
+void journal_file_unlock(struct journal_file *f)
+{
+	flock(f->lock_fd, LOCK_UN);
+}
+
+int journal_file_append(struct journal_file *f, json_t *line_take, struct err *err)
+{
+	auto_strbuf line = STRBUF_INIT;
+	ssize_t n;
+
+	json_incref(line_take);
+	journal_file_add_line(&line, line_take);
+	n = write(f->fd, line.s, line.len);
+	if (n != (ssize_t)line.len || fdatasync(f->fd) < 0) {
+		int e = n >= 0 && n != (ssize_t)line.len ? ENOSPC : errno;
+
+		json_decref(line_take);
+		/* What cannot be cut off is not to be appended to: it is read anew, and then it is. */
+		if (ftruncate(f->fd, f->size) < 0) {
+			close(f->fd);
+			f->fd = -1;
+		}
+		return err_sys(err, -e, "%s", f->path);
+	}
+	f->size += n;
+	(void)f->reader.line(f->reader.arg, line_take);
+	json_decref(line_take);
+	return 0;
+}
+
+int journal_file_replace(struct journal_file *f, const struct strbuf *text, struct err *err)
+{
+	int r = file_write_atomic(f->path, text->s, text->len, 0600, err);
+
+	return r < 0 ? r : sync_dir(f, err) ?: catch_up(f, err);
+}
