@@ -20,9 +20,11 @@
 #include "model/json.h"
 
 enum {
-	SUM_LEN = 16, /* hexadecimal digits of the checksum before each line's JSON */
-	FILE_MAX = 256 * 1024 * 1024, /* bytes that are read */
-	LOCK_MS = 20000,	      /* how long it is waited for */
+	SUM_LEN = 16,		   /* hexadecimal digits of the checksum before each line's JSON */
+	PIECE = 1024 * 1024,	   /* bytes that are read at once */
+	RECORD_MAX = 8 * PIECE,	   /* bytes of a line that is appended */
+	READ_MAX = 2 * RECORD_MAX, /* bytes of one that is read */
+	LOCK_MS = 20000,	   /* how long it is waited for */
 };
 
 struct journal_file {
@@ -117,31 +119,64 @@ static int damaged(const struct journal_file *f, off_t at, struct err *err)
 		f->path, (intmax_t)at);
 }
 
-/* Lines from text, which begins at f->size. What is behind the last whole one was told to nobody. */
-static int read_lines(struct journal_file *f, const char *text, size_t len, struct err *err)
+/*
+ * The whole lines of text, which is what the file has from byte at on. *bad: one of them, or of those before, is not
+ * good. How many bytes they are, or a negative errno.
+ */
+static ssize_t tell_lines(
+	struct journal_file *f, const struct strbuf *text, off_t at, bool *bad, struct err *err)
 {
-	size_t at = 0;
+	size_t done = 0;
 	const char *end;
-	bool bad = false;
 
-	for (; (end = memchr(text + at, '\n', len - at)); at = (size_t)(end - text) + 1) {
-		auto_(json) json_t *r = line_parse(text + at, (size_t)(end - text) - at);
+	for (; (end = memchr(text->s + done, '\n', text->len - done));
+		done = (size_t)(end - text->s) + 1) {
+		auto_(json) json_t *line =
+			line_parse(text->s + done, (size_t)(end - text->s) - done);
 
-		if (r && bad)
+		if (line && *bad)
 			return damaged(f, f->size, err);
-		if (r && !f->reader.line(f->reader.arg, r))
+		if (line && !f->reader.line(f->reader.arg, line))
 			return err_set(err, -EIO,
 				"%s: the line at byte %jd is of a newer version, or none: install "
 				"that version, or move the file away and restart the pods of this node",
 				f->path, (intmax_t)f->size);
-		bad |= !r;
-		if (!bad)
-			f->size += (off_t)((size_t)(end - text) + 1 - at);
+		*bad |= !line;
+		if (line)
+			f->size = at + (end - text->s) + 1;
 	}
-	if (bad || at < len)
-		return ftruncate(f->fd, f->size) < 0
-			       ? err_sys(err, -errno, "%s: cutting off its end", f->path)
-			       : 0;
+	return (ssize_t)done;
+}
+
+/* From f->size to end. What is behind the last good line was told to nobody. */
+static int read_lines(struct journal_file *f, off_t end, struct err *err)
+{
+	auto_strbuf text = STRBUF_INIT; /* that is not told yet */
+	off_t at = f->size;		/* where it begins */
+	bool bad = false;
+
+	while (at + (off_t)text.len < end) {
+		size_t left = (size_t)(end - at) - text.len, want = left < PIECE ? left : PIECE;
+		ssize_t n = pread(f->fd, strbuf_reserve(&text, want), want, at + (off_t)text.len);
+
+		if (n < 0)
+			return err_sys(err, -errno, "%s", f->path);
+		if (n == 0)
+			break;
+		text.len += (size_t)n;
+		n = tell_lines(f, &text, at, &bad, err);
+		if (n < 0)
+			return (int)n;
+		if (n == 0 && text.len > READ_MAX) { /* no line is as long */
+			bad = true;
+			n = (ssize_t)text.len;
+		}
+		at += n;
+		text.len -= (size_t)n;
+		memmove(text.s, text.s + n, text.len);
+	}
+	if ((bad || text.len > 0) && ftruncate(f->fd, f->size) < 0)
+		return err_sys(err, -errno, "%s: cutting off its end", f->path);
 	return 0;
 }
 
@@ -182,19 +217,7 @@ static int catch_up(struct journal_file *f, struct err *err)
 		return err_sys(err, -errno, "%s", f->path);
 	if (st.st_size < f->size)
 		return damaged(f, st.st_size, err);
-	if (st.st_size > FILE_MAX)
-		return err_set(err, -EFBIG, "%s: %jd bytes, want at most %d", f->path,
-			(intmax_t)st.st_size, FILE_MAX);
-	if (st.st_size > f->size) {
-		size_t len = (size_t)(st.st_size - f->size);
-		auto_free char *text = mem_alloc(len);
-		ssize_t n = pread(f->fd, text, len, f->size);
-
-		if (n < 0)
-			return err_sys(err, -errno, "%s", f->path);
-		return read_lines(f, text, (size_t)n, err);
-	}
-	return 0;
+	return st.st_size > f->size ? read_lines(f, st.st_size, err) : 0;
 }
 
 int journal_file_lock(struct journal_file *f, struct err *err)
@@ -227,16 +250,18 @@ void journal_file_unlock(struct journal_file *f)
 
 int journal_file_append(struct journal_file *f, json_t *line_take, struct err *err)
 {
-	auto_strbuf line = STRBUF_INIT;
+	auto_(json) json_t *line = line_take;
+	auto_strbuf text = STRBUF_INIT;
 	ssize_t n;
 
-	json_incref(line_take);
-	journal_file_add_line(&line, line_take);
-	n = write(f->fd, line.s, line.len);
-	if (n != (ssize_t)line.len || fdatasync(f->fd) < 0) {
-		int e = n >= 0 && n != (ssize_t)line.len ? ENOSPC : errno;
+	journal_file_add_line(&text, json_incref(line));
+	if (text.len > RECORD_MAX)
+		return err_set(err, -EFBIG, "%s: a line of %zu bytes, want at most %d", f->path,
+			text.len, RECORD_MAX);
+	n = write(f->fd, text.s, text.len);
+	if (n != (ssize_t)text.len || fdatasync(f->fd) < 0) {
+		int e = n >= 0 && n != (ssize_t)text.len ? ENOSPC : errno;
 
-		json_decref(line_take);
 		/* What cannot be cut off is not to be appended to: it is read anew, and then it is. */
 		if (ftruncate(f->fd, f->size) < 0) {
 			close(f->fd);
@@ -245,8 +270,7 @@ int journal_file_append(struct journal_file *f, json_t *line_take, struct err *e
 		return err_sys(err, -e, "%s", f->path);
 	}
 	f->size += n;
-	(void)f->reader.line(f->reader.arg, line_take);
-	json_decref(line_take);
+	(void)f->reader.line(f->reader.arg, line);
 	return 0;
 }
 

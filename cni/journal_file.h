@@ -37,7 +37,7 @@ int journal_file_lock(struct journal_file *f, struct err *err);
 void journal_file_unlock(struct journal_file *f);
 /* Bytes that have been read. */
 size_t journal_file_size(const struct journal_file *f);
-/* It is on the disk, and the reader has been told, or it is not there. */
+/* It is on the disk, and the reader has been told, or it is not there. EFBIG: it is too long for a line. */
 int journal_file_append(struct journal_file *f, json_t *line_take, struct err *err);
 /* In place of all lines, those of text, which others will read. */
 int journal_file_replace(struct journal_file *f, const struct strbuf *text, struct err *err);

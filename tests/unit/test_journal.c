@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/strbuf.h"
 #include "cni/absent.h"
 #include "cni/journal.h"
 #include "unit/test_dir.h"
@@ -224,6 +225,80 @@ START_TEST(cut_off)
 		ck_assert_uint_eq(journal_n_pending(j), 2);
 		journal_close(j);
 	}
+}
+END_TEST
+
+/* Longer than what is read at once: lines that lie across the pieces, the last one torn, and one that is damaged. */
+START_TEST(in_pieces)
+{
+	enum { N = 3 << 20 };
+	struct journal *j = open_it();
+	auto_strbuf all = STRBUF_INIT;
+	auto_free char *text = NULL;
+	size_t len, whole;
+	struct err err = ERR_INIT;
+
+	hold(j, 1);
+	hold(j, 2);
+	journal_close(j);
+	text = content(&len);
+	while (all.len < N)
+		strbuf_addn(&all, text, len);
+	whole = all.len;
+	strbuf_addn(&all, text, len / 2 - 2);
+	write_content(all.s, all.len);
+	j = open_it();
+	ck_assert_uint_eq(journal_n_free(j, IP_V4), 2);
+	hold(j, 3);
+	journal_close(j);
+	free(take_ptr(text));
+	text = content(&len);
+	ck_assert_uint_lt(len, whole + 100); /* one line is behind it */
+	ck_assert_int_eq(memcmp(text, all.s, whole), 0);
+	j = open_it();
+	ck_assert_uint_eq(journal_n_free(j, IP_V4), 3);
+	journal_close(j);
+	text[len / 2] ^= 1;
+	write_content(text, len);
+	ck_assert_int_eq(journal_open(dir, false, &j, &err), -EIO);
+	ck_assert_ptr_nonnull(strstr(err.text, "damaged at byte 15"));
+}
+END_TEST
+
+static char *long_endpoint(void *arg, const struct ip *ips, size_t n)
+{
+	size_t len = *(const size_t *)arg;
+	char *text = mem_alloc(len + 1);
+
+	(void)ips;
+	(void)n;
+	memset(text, 'x', len);
+	text[len] = '\0';
+	return text;
+}
+
+START_TEST(long_line)
+{
+	size_t len = 5 << 20;
+	struct journal *a = open_it(), *b = open_it();
+	struct ipam_addr one = addr(1);
+	struct journal_want w = {.node = "node-1",
+		.owner = owner("c1"),
+		.v4 = true,
+		.endpoint = long_endpoint,
+		.arg = &len};
+
+	OK(journal_adopt(a, &w, &one, 1, &err_));
+	hold(a, 2);
+	OK(journal_refresh(b, &err_));
+	ck_assert_uint_eq(strlen(journal_next(b, 0)->endpoint), len);
+	ck_assert_uint_eq(journal_n_free(b, IP_V4), 1);
+	len = 9 << 20;
+	ck_assert_int_eq(journal_adopt(a, &w, &one, 1, NULL), -EFBIG);
+	OK(journal_refresh(b, &err_));
+	ck_assert_uint_eq(journal_n_pending(b), 1);
+	journal_close(a);
+	journal_close(b);
 }
 END_TEST
 
@@ -475,6 +550,8 @@ int main(void)
 	tcase_add_test(tc, shared);
 	tcase_add_test(tc, left);
 	tcase_add_test(tc, cut_off);
+	tcase_add_test(tc, in_pieces);
+	tcase_add_test(tc, long_line);
 	tcase_add_test(tc, damage_is_told);
 	tcase_add_test(tc, compacted);
 	tcase_add_test(tc, killed);
