@@ -54,68 +54,69 @@ static bool is_ours(const struct call *c, const struct ipam_block_attr *a)
 	return node && strcmp(node, c->node) == 0;
 }
 
-struct gone {
+/* An attachment that the runtime does not have any more. */
+struct stale {
 	char *handle; /* first: compare() is of strings */
 	char *key;    /* of its endpoint; NULL: its parts make none */
 	bool kept;    /* the endpoint or the device is still there, and so the address is taken */
 };
 
-struct garbage {
-	struct strings valid;  /* handles of the attachments that the runtime still has, sorted */
-	struct strings used;   /* those that addresses have, of every node; sorted */
-	VEC(struct gone) gone; /* each handle once, sorted */
-	int code;	       /* of the first failure */
+struct collection {
+	struct strings valid;	 /* handles of the attachments that the runtime still has, sorted */
+	struct strings used;	 /* those that addresses have, of every node; sorted */
+	VEC(struct stale) stale; /* each handle once, sorted */
+	int code;		 /* of the first failure */
 	struct err err;
 };
 
-static void note(struct garbage *g, int code, const struct err *e)
+static void note(struct collection *gc, int code, const struct err *e)
 {
-	if (code != 0 && g->code == 0) {
-		g->code = code;
-		g->err = *e;
+	if (code != 0 && gc->code == 0) {
+		gc->code = code;
+		gc->err = *e;
 	}
 }
 
-static void gone_done(struct gone *gone)
+static void stale_done(struct stale *stale)
 {
-	free(gone->handle);
-	free(gone->key);
+	free(stale->handle);
+	free(stale->key);
 }
 
-static void garbage_done(struct garbage *g)
+static void collection_done(struct collection *gc)
 {
-	struct gone *gone;
+	struct stale *stale;
 
-	vec_for_each (&g->gone, gone)
-		gone_done(gone);
-	vec_done(&g->gone);
-	strings_done(&g->valid);
-	strings_done(&g->used);
+	vec_for_each (&gc->stale, stale)
+		stale_done(stale);
+	vec_done(&gc->stale);
+	strings_done(&gc->valid);
+	strings_done(&gc->used);
 }
 
-static void find_valid(const struct call *c, struct garbage *g)
+static void find_valid(const struct call *c, struct collection *gc)
 {
 	const struct cni_attachment *a;
 
 	vec_for_each (&c->conf->attachments, a)
-		vec_push(&g->valid.v, call_handle(c->conf->name, a->container_id, a->ifname));
-	sort(&g->valid);
+		vec_push(&gc->valid.v, call_handle(c->conf->name, a->container_id, a->ifname));
+	sort(&gc->valid);
 }
 
 /* An attachment with two addresses has two attributes, of two blocks. */
-static void sort_gone(struct garbage *g)
+static void sort_stale(struct collection *gc)
 {
 	size_t n = 0;
 
-	if (g->gone.n > 1)
-		qsort(g->gone.v, g->gone.n, sizeof(*g->gone.v), compare);
-	for (size_t i = 0; i < g->gone.n; i++) {
-		if (n > 0 && strcmp(g->gone.v[n - 1].handle, g->gone.v[i].handle) == 0)
-			gone_done(&g->gone.v[i]);
+	if (gc->stale.n > 1)
+		qsort(gc->stale.v, gc->stale.n, sizeof(*gc->stale.v), compare);
+	for (size_t i = 0; i < gc->stale.n; i++) {
+		if (n > 0 && strcmp(gc->stale.v[n - 1].handle, gc->stale.v[i].handle) == 0)
+			stale_done(&gc->stale.v[i]);
 		else
-			g->gone.v[n++] = g->gone.v[i];
+			gc->stale.v[n++] = gc->stale.v[i];
 	}
-	g->gone.n = n;
+	gc->stale.n = n;
 }
 
 /* The key that ADD gave the endpoint of such an address. */
@@ -138,14 +139,14 @@ static char *endpoint_of(const struct call *c, const struct ipam_block_attr *a)
 	return key;
 }
 
-static void add_gone(const struct call *c, const struct ipam_block_attr *a, struct garbage *g)
+static void add_stale(const struct call *c, const struct ipam_block_attr *a, struct collection *gc)
 {
-	struct gone gone = {.handle = mem_strdup(a->handle), .key = endpoint_of(c, a)};
+	struct stale stale = {.handle = mem_strdup(a->handle), .key = endpoint_of(c, a)};
 
-	vec_push(&g->gone, gone);
+	vec_push(&gc->stale, stale);
 }
 
-static void give_back_one(struct call *c, const char *handle, struct garbage *g)
+static void give_back_one(struct call *c, const char *handle, struct collection *gc)
 {
 	const struct journal_addr *a = journal_taken_by(c->journal, handle);
 	char veth[WEP_VETH_SIZE];
@@ -162,14 +163,14 @@ static void give_back_one(struct call *c, const char *handle, struct garbage *g)
 		r = CNI_E_KERNEL;
 	if (r == 0 && journal_give_back(c->journal, &o, &e) < 0)
 		r = CNI_E_AGAIN;
-	note(g, r, &e);
+	note(gc, r, &e);
 	journal_owner_done(&o);
 }
 
 /* What this network's attachments have of the reserve, wherever the datastore is. */
-static void give_back_gone(struct call *c, struct garbage *g)
+static void give_back_stale(struct call *c, struct collection *gc)
 {
-	struct strings gone = {0};
+	struct strings stale = {0};
 	const struct journal_addr *a;
 	char **handle;
 	size_t n;
@@ -182,18 +183,19 @@ static void give_back_gone(struct call *c, struct garbage *g)
 		if (a[i].state != JOURNAL_TAKEN)
 			continue;
 		ours = call_handle(c->conf->name, o->container_id, o->ifname);
-		if (strcmp(ours, o->handle) == 0 && !has(&g->valid, ours))
-			vec_push(&gone.v, take_ptr(ours));
+		if (strcmp(ours, o->handle) == 0 && !has(&gc->valid, ours))
+			vec_push(&stale.v, take_ptr(ours));
 	}
-	vec_for_each (&gone.v, handle) {
-		give_back_one(c, *handle, g);
+	vec_for_each (&stale.v, handle) {
+		give_back_one(c, *handle, gc);
 		free(*handle);
 	}
-	vec_done(&gone.v);
+	vec_done(&stale.v);
 }
 
 /* *ret_all: every block could be read. */
-static int find_garbage(struct call *c, struct garbage *g, bool *ret_all, struct err *err)
+static int find_stale_addresses(
+	struct call *c, struct collection *gc, bool *ret_all, struct err *err)
 {
 	struct store_list list;
 	int r = store_list_wait(c->st, IPAM_KEY_BLOCKS, c->deadline_ms, &list, err);
@@ -211,21 +213,21 @@ static int find_garbage(struct call *c, struct garbage *g, bool *ret_all, struct
 		}
 		vec_for_each (&b->attrs, a) {
 			if (a->handle)
-				vec_push(&g->used.v, mem_strdup(a->handle));
+				vec_push(&gc->used.v, mem_strdup(a->handle));
 			/* What waits in the journal is given back by it. */
-			if (is_ours(c, a) && !has(&g->valid, a->handle) &&
+			if (is_ours(c, a) && !has(&gc->valid, a->handle) &&
 				!(c->journal && journal_is_pending(c->journal, a->handle, NULL)))
-				add_gone(c, a, g);
+				add_stale(c, a, gc);
 		}
 	}
 	store_list_done(&list);
-	sort(&g->used);
-	sort_gone(g);
+	sort(&gc->used);
+	sort_stale(gc);
 	return 0;
 }
 
 /* Without its addresses, if an ADD has taken some meanwhile. */
-static void drop(struct call *c, const char *handle, struct garbage *g)
+static void drop(struct call *c, const char *handle, struct collection *gc)
 {
 	struct ipam_request *rq = ipam_drop_handle_new(handle, clock_real_ns());
 	struct err e = ERR_INIT;
@@ -233,11 +235,11 @@ static void drop(struct call *c, const char *handle, struct garbage *g)
 
 	ipam_request_free(rq);
 	if (r != -ENOENT && r != -EBUSY)
-		note(g, code, &e);
+		note(gc, code, &e);
 }
 
 /* Handles of this network without an address: an ADD or a DEL, of whichever node, has died there. */
-static int drop_empty(struct call *c, struct garbage *g, struct err *err)
+static int drop_empty(struct call *c, struct collection *gc, struct err *err)
 {
 	auto_free char *prefix = mem_printf(IPAM_KEY_HANDLES "%s.", c->conf->name);
 	struct store_list list;
@@ -248,33 +250,33 @@ static int drop_empty(struct call *c, struct garbage *g, struct err *err)
 	for (size_t i = 0; i < list.n; i++) {
 		const char *handle = list.v[i].key + strlen(IPAM_KEY_HANDLES);
 
-		if (!has(&g->used, handle) && !has(&g->valid, handle))
-			drop(c, handle, g);
+		if (!has(&gc->used, handle) && !has(&gc->valid, handle))
+			drop(c, handle, gc);
 	}
 	store_list_done(&list);
 	return 0;
 }
 
-static struct gone *find_gone(const struct call *c, const struct wep *w, struct garbage *g)
+static struct stale *find_stale(const struct call *c, const struct wep *w, struct collection *gc)
 {
 	auto_free char *handle = NULL;
 
 	if (!w->container_id || !w->endpoint || !w->node || strcmp(w->node, c->node) != 0 ||
-		g->gone.n == 0)
+		gc->stale.n == 0)
 		return NULL;
 	handle = call_handle(c->conf->name, w->container_id, w->endpoint);
-	return bsearch(&handle, g->gone.v, g->gone.n, sizeof(*g->gone.v), compare);
+	return bsearch(&handle, gc->stale.v, gc->stale.n, sizeof(*gc->stale.v), compare);
 }
 
 /* Whose it is cannot be read: it may be that of any attachment which would have it. */
-static void keep_by_key(struct garbage *g, const char *key, const struct err *e)
+static void keep_by_key(struct collection *gc, const char *key, const struct err *e)
 {
-	struct gone *gone;
+	struct stale *stale;
 
-	vec_for_each (&g->gone, gone)
-		if (gone->key && strcmp(gone->key, key) == 0) {
-			gone->kept = true;
-			note(g, CNI_E_STORE, e);
+	vec_for_each (&gc->stale, stale)
+		if (stale->key && strcmp(stale->key, key) == 0) {
+			stale->kept = true;
+			note(gc, CNI_E_STORE, e);
 		}
 }
 
@@ -303,7 +305,7 @@ static int remove_endpoint(
 }
 
 /* Before addresses, as DEL. The address of what could not be removed stays, and leads here again. */
-static int remove_endpoints(struct call *c, struct garbage *g, struct err *err)
+static int remove_endpoints(struct call *c, struct collection *gc, struct err *err)
 {
 	struct store_list list;
 	int r = store_list_wait(
@@ -315,20 +317,20 @@ static int remove_endpoints(struct call *c, struct garbage *g, struct err *err)
 		const struct store_kv *kv = &list.v[i];
 		auto_(wep) struct wep *w = NULL;
 		struct err e = ERR_INIT;
-		struct gone *gone;
+		struct stale *stale;
 
 		r = wep_decode(kv->key, kv->value, kv->len, &w, &e);
 		if (r < 0) {
 			err_wrap(&e, r, "%s: repair it, or delete it", kv->key);
-			keep_by_key(g, kv->key, &e);
+			keep_by_key(gc, kv->key, &e);
 			continue;
 		}
-		gone = find_gone(c, w, g);
-		if (!gone)
+		stale = find_stale(c, w, gc);
+		if (!stale)
 			continue;
 		r = remove_endpoint(c, kv, w, &e);
-		gone->kept |= r != 0;
-		note(g, r, &e);
+		stale->kept |= r != 0;
+		note(gc, r, &e);
 	}
 	store_list_done(&list);
 	return 0;
@@ -337,9 +339,9 @@ static int remove_endpoints(struct call *c, struct garbage *g, struct err *err)
 /* Everything of this node and network whose attachment the runtime does not have any more. */
 int call_gc(struct call *c, struct err *err)
 {
-	struct garbage g = {0};
+	struct collection gc = {0};
 	bool all = false;
-	struct gone *gone;
+	struct stale *stale;
 	int r;
 
 	if (!c->conf->has_attachments) {
@@ -347,29 +349,29 @@ int call_gc(struct call *c, struct err *err)
 			"netconf: cni.dev/valid-attachments is missing: without it nothing is garbage");
 		return CNI_E_CONF;
 	}
-	find_valid(c, &g);
+	find_valid(c, &gc);
 	if (c->journal)
-		give_back_gone(c, &g);
+		give_back_stale(c, &gc);
 	r = call_heed_lock(c, NULL, err);
 	if (r == 0)
-		r = find_garbage(c, &g, &all, err);
-	if (r == 0 && g.gone.n > 0)
-		r = remove_endpoints(c, &g, err);
+		r = find_stale_addresses(c, &gc, &all, err);
+	if (r == 0 && gc.stale.n > 0)
+		r = remove_endpoints(c, &gc, err);
 	if (r == 0 && all)
-		r = drop_empty(c, &g, err);
+		r = drop_empty(c, &gc, err);
 	if (r == 0) {
-		vec_for_each (&g.gone, gone) {
+		vec_for_each (&gc.stale, stale) {
 			struct err e = ERR_INIT;
 
-			if (!gone->kept)
-				note(&g, call_release(c, gone->handle, &e), &e);
+			if (!stale->kept)
+				note(&gc, call_release(c, stale->handle, &e), &e);
 		}
-		r = g.code;
+		r = gc.code;
 		if (r != 0 && err)
-			*err = g.err;
+			*err = gc.err;
 	}
 	if (r == 0)
 		r = call_heed_lock(c, NULL, err);
-	garbage_done(&g);
+	collection_done(&gc);
 	return r;
 }
