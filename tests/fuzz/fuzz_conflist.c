@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cni/conf.h"
-#include "cni/conflist.h"
+#include "cni/install/conflist.h"
 #include "fuzz.h"
 #include "store/store.h"
 

@@ -4,16 +4,16 @@
 
 #include <stddef.h>
 
+struct bundle;
 struct err;
 struct place;
-struct release;
 
 /* Loads what it would load later. Fails where it was itself started through its loader. */
-int release_collect(struct release **ret, struct err *err);
-void release_free(struct release *rl);
+int bundle_collect(struct bundle **ret, struct err *err);
+void bundle_free(struct bundle *b);
 
 /* "margay.d.0123456789abcdef", another one for other content. Borrowed. */
-const char *release_name(const struct release *rl);
+const char *bundle_name(const struct bundle *b);
 
-/* Wants its files there, and the link last (layout.h). rl must outlive p. */
-void release_want(const struct release *rl, struct place *p);
+/* Wants its files there, and the link last (cni/layout.h). b must outlive p. */
+void bundle_want(const struct bundle *b, struct place *p);

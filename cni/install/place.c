@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "cni/place.h"
+#include "cni/install/place.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -11,8 +11,8 @@
 #include "base/sha256.h"
 #include "base/strbuf.h"
 #include "base/vec.h"
-#include "cni/backup.h"
-#include "cni/hostdir.h"
+#include "cni/install/backup.h"
+#include "cni/install/hostdir.h"
 
 #define RECORD_MAX (1024 * 1024)
 #define RECORD_HEAD "# What `margay-cni install` placed here; `margay-cni uninstall` removes it.\n"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "cni/backup.h"
+#include "cni/install/backup.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/parse.h"
 #include "base/vec.h"
-#include "cni/hostdir.h"
+#include "cni/install/hostdir.h"
 
 #define SUFFIX ".margay-backup-"
 #define N_MAX 1000000

@@ -3,7 +3,7 @@
  * Programs first, then the configuration that names them, then others' configurations out of its way: a
  * runtime finds at every moment one that it can carry out, if it found one before.
  */
-#include "cni/install.h"
+#include "cni/install/install.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -18,14 +18,14 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/vec.h"
-#include "cni/backup.h"
 #include "cni/conf.h"
-#include "cni/conflist.h"
-#include "cni/hostdir.h"
+#include "cni/install/backup.h"
+#include "cni/install/bundle.h"
+#include "cni/install/conflist.h"
+#include "cni/install/hostdir.h"
+#include "cni/install/place.h"
 #include "cni/layout.h"
 #include "cni/main.h"
-#include "cni/place.h"
-#include "cni/release.h"
 #include "store/params.h"
 #include "store/store.h"
 #include "svc/param.h"
@@ -190,42 +190,42 @@ static int open_plugin(struct hostfile *ret, struct err *err)
 }
 
 /* In the order in which they are placed: none is there before what it executes. */
-static void want_programs(struct place *bin, const struct hostdir *d, const struct release *release,
+static void want_programs(struct place *bin, const struct hostdir *d, const struct bundle *bundle,
 	const struct hostfile *plugin)
 {
-	if (release)
-		release_want(release, bin);
+	if (bundle)
+		bundle_want(bundle, bin);
 	for (size_t i = 0; i < array_size(plugins); i++)
 		if (is_chosen(plugins[i]) && (update || !has(d, plugins[i])))
 			place_want(bin, plugins[i], plugin);
 }
 
-/* What is to stay of earlier releases when this one comes into force; NULL: it is. */
-static int release_to_keep(
-	const struct hostdir *d, const struct release *release, char **ret, struct err *err)
+/* What is to stay of earlier bundles when this one comes into force; NULL: it is. */
+static int bundle_to_keep(
+	const struct hostdir *d, const struct bundle *bundle, char **ret, struct err *err)
 {
 	struct hostfile link;
 	int r;
 
 	*ret = NULL;
-	r = release ? hostdir_look(d, LAYOUT_LINK, &link, err) : 0;
-	if (r < 0 || !release)
+	r = bundle ? hostdir_look(d, LAYOUT_LINK, &link, err) : 0;
+	if (r < 0 || !bundle)
 		return r;
 	if (link.kind != HOSTFILE_LINK)
 		*ret = mem_strdup("");
-	else if (strcmp(link.bytes, release_name(release)) != 0)
+	else if (strcmp(link.bytes, bundle_name(bundle)) != 0)
 		*ret = mem_strdup(link.bytes);
 	hostfile_close(&link);
 	return 0;
 }
 
 static int put_programs(
-	struct place *bin, const struct hostdir *d, const struct release *release, struct err *err)
+	struct place *bin, const struct hostdir *d, const struct bundle *bundle, struct err *err)
 {
 	auto_free char *keep = NULL;
 	int r;
 
-	r = release_to_keep(d, release, &keep, err);
+	r = bundle_to_keep(d, bundle, &keep, err);
 	return r < 0 ? r : place_put(bin, keep, err);
 }
 
@@ -352,7 +352,7 @@ static int move_others(const struct hostdir *net, struct err *err)
 struct install {
 	struct hostdir bin_dir, net_dir;
 	struct place *bin, *net;
-	struct release *release;
+	struct bundle *bundle;
 	struct hostfile plugin, conf;
 	char *conf_text;
 };
@@ -360,20 +360,20 @@ struct install {
 /* Everything that can be refused is, before anything is changed but that missing directories are made. */
 static int prepare(struct install *in, struct err *err)
 {
-	bool wants_release = !is_skipped(LAYOUT_PROGRAM);
+	bool wants_bundle = !is_skipped(LAYOUT_PROGRAM);
 	int r = 0;
 
-	if (wants_release)
-		r = release_collect(&in->release, err);
+	if (wants_bundle)
+		r = bundle_collect(&in->bundle, err);
 	if (r == 0 && wants_plugins())
 		r = open_plugin(&in->plugin, err);
 	if (r == 0)
 		r = hostdir_open(&in->bin_dir, dirs.root, dirs.bin_dir,
-			wants_release || wants_plugins(), dirs.dry_run, err);
+			wants_bundle || wants_plugins(), dirs.dry_run, err);
 	if (r < 0)
 		return r;
 	if (!update && has(&in->bin_dir, LAYOUT_LINK))
-		release_free(take_ptr(in->release));
+		bundle_free(take_ptr(in->bundle));
 	r = get_conf(&in->bin_dir, &in->conf_text, err);
 	if (r == 0)
 		r = hostdir_open(&in->net_dir, dirs.root, dirs.net_dir, true, dirs.dry_run, err);
@@ -386,13 +386,13 @@ static int install(struct install *in, struct err *err)
 {
 	int r;
 
-	want_programs(in->bin, &in->bin_dir, in->release, &in->plugin);
+	want_programs(in->bin, &in->bin_dir, in->bundle, &in->plugin);
 	in->conf = (struct hostfile){.kind = HOSTFILE_REGULAR,
 		.mode = 0600,
 		.bytes = in->conf_text,
 		.n = strlen(in->conf_text)};
 	place_want(in->net, conf_name, &in->conf);
-	r = put_programs(in->bin, &in->bin_dir, in->release, err);
+	r = put_programs(in->bin, &in->bin_dir, in->bundle, err);
 	if (r == 0)
 		r = place_put(in->net, NULL, err);
 	return r < 0 ? r : move_others(&in->net_dir, err);
@@ -402,7 +402,7 @@ static void done(struct install *in)
 {
 	place_free(in->bin);
 	place_free(in->net);
-	release_free(in->release);
+	bundle_free(in->bundle);
 	hostfile_close(&in->plugin);
 	free(in->conf_text);
 	hostdir_close(&in->bin_dir);

@@ -10,12 +10,12 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "cni/backup.h"
-#include "cni/conflist.h"
-#include "cni/hostdir.h"
-#include "cni/install.h"
+#include "cni/install/backup.h"
+#include "cni/install/conflist.h"
+#include "cni/install/hostdir.h"
+#include "cni/install/install.h"
+#include "cni/install/place.h"
 #include "cni/main.h"
-#include "cni/place.h"
 #include "svc/param.h"
 
 #define SELF "margay-cni uninstall"

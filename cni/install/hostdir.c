@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "cni/hostdir.h"
+#include "cni/install/hostdir.h"
 
 #include <dirent.h>
 #include <errno.h>

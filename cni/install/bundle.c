@@ -3,7 +3,7 @@
  * The libraries are those that the loader has found for this very process, so that a copy of them is
  * whole wherever they are kept.
  */
-#include "cni/release.h"
+#include "cni/install/bundle.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,20 +18,20 @@
 #include "base/sha256.h"
 #include "base/strbuf.h"
 #include "base/vec.h"
-#include "cni/hostdir.h"
+#include "cni/install/hostdir.h"
+#include "cni/install/place.h"
 #include "cni/layout.h"
-#include "cni/place.h"
 #include "svc/httpc.h"
 
 #define SELF "/proc/self/exe"
 #define DIGEST_LEN 16 /* of the name */
 
 struct part {
-	char *path, *name; /* name: below the release's directory */
+	char *path, *name; /* name: below the bundle's directory */
 	struct hostfile file;
 };
 
-struct release {
+struct bundle {
 	VEC(struct part) parts;
 	char *name;
 };
@@ -39,7 +39,7 @@ struct release {
 static int add_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	const char *path = info->dlpi_name, *slash = strrchr(path, '/');
-	struct release *rl = arg;
+	struct bundle *b = arg;
 	struct part part = {0};
 
 	(void)size;
@@ -52,25 +52,25 @@ static int add_object(struct dl_phdr_info *info, size_t size, void *arg)
 	else
 		part.name = mem_printf(LAYOUT_LIB "/%s", slash + 1);
 	part.path = mem_strdup(path[0] == '\0' ? SELF : path);
-	vec_push(&rl->parts, part);
+	vec_push(&b->parts, part);
 	return 0;
 }
 
 /* Of the parts' names and bytes: the digest of their digests. */
-static char *name_of(struct release *rl)
+static char *name_of(struct bundle *b)
 {
 	char hex[SHA256_HEX_SIZE];
 	auto_strbuf sb = STRBUF_INIT;
 	struct part *part;
 
-	vec_for_each (&rl->parts, part)
+	vec_for_each (&b->parts, part)
 		strbuf_addf(&sb, "%s %s\n", hostfile_digest(&part->file), part->name);
 	return mem_printf(LAYOUT_LINK ".%.*s", DIGEST_LEN, sha256_hex(strbuf_str(&sb), hex));
 }
 
-int release_collect(struct release **ret, struct err *err)
+int bundle_collect(struct bundle **ret, struct err *err)
 {
-	struct release *rl;
+	struct bundle *b;
 	struct part *part;
 	int r = 0;
 
@@ -80,52 +80,52 @@ int release_collect(struct release **ret, struct err *err)
 			"or is static: run one that is installed");
 	if (!dlopen(HTTPC_LIBRARY, RTLD_NOW | RTLD_LOCAL))
 		return err_set(err, -ENOENT, "%s: install libcurl4", dlerror());
-	rl = mem_new(struct release);
-	dl_iterate_phdr(add_object, rl);
-	vec_for_each (&rl->parts, part) {
+	b = mem_new(struct bundle);
+	dl_iterate_phdr(add_object, b);
+	vec_for_each (&b->parts, part) {
 		r = hostfile_open(part->path, &part->file, err);
 		if (r < 0)
 			break;
 		part->file.mode = strchr(part->name, '/') ? 0644 : 0755;
 	}
 	if (r < 0) {
-		release_free(rl);
+		bundle_free(b);
 		return r;
 	}
-	rl->name = name_of(rl);
-	*ret = rl;
+	b->name = name_of(b);
+	*ret = b;
 	return 0;
 }
 
-void release_free(struct release *rl)
+void bundle_free(struct bundle *b)
 {
 	struct part *part;
 
-	if (!rl)
+	if (!b)
 		return;
-	vec_for_each (&rl->parts, part) {
+	vec_for_each (&b->parts, part) {
 		hostfile_close(&part->file);
 		free(part->path);
 		free(part->name);
 	}
-	vec_done(&rl->parts);
-	free(rl->name);
-	free(rl);
+	vec_done(&b->parts);
+	free(b->name);
+	free(b);
 }
 
-const char *release_name(const struct release *rl)
+const char *bundle_name(const struct bundle *b)
 {
-	return rl->name;
+	return b->name;
 }
 
-void release_want(const struct release *rl, struct place *p)
+void bundle_want(const struct bundle *b, struct place *p)
 {
 	const struct hostfile link = {
-		.kind = HOSTFILE_LINK, .bytes = rl->name, .n = strlen(rl->name)};
+		.kind = HOSTFILE_LINK, .bytes = b->name, .n = strlen(b->name)};
 	const struct part *part;
 
-	vec_for_each (&rl->parts, part) {
-		auto_free char *name = mem_printf("%s/%s", rl->name, part->name);
+	vec_for_each (&b->parts, part) {
+		auto_free char *name = mem_printf("%s/%s", b->name, part->name);
 
 		place_want(p, name, &part->file);
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "cni/conflist.h"
+#include "cni/install/conflist.h"
 
 #include <errno.h>
 #include <jansson.h>
