@@ -163,11 +163,8 @@ static int plan_take_away(struct ipam_request *rq, const char *host, const struc
 	struct ipam_block *b;
 	int r;
 
-	r = plan_get_affinity(rq, host, cidr, &as) ?: plan_get_block(rq, cidr, &bs);
+	r = plan_get_affinity(rq, host, cidr, &as) ?: plan_read_block(rq, cidr, &bs, err);
 	if (r != 0)
-		return r;
-	r = slot_check(bs, err);
-	if (r < 0)
 		return r;
 	b = slot_block(bs);
 	if (b && !block_affine_to(b, host))

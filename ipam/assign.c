@@ -392,10 +392,8 @@ static int plan_reuse(struct ipam_request *rq, struct err *err)
 {
 	struct ipam_handle *h;
 	struct slot *s;
-	int r = plan_get_handle(rq, rq->handle, &s);
+	int r = plan_read_handle(rq, rq->handle, &s, err);
 
-	if (r == 0)
-		r = slot_check(s, err);
 	if (r != 0)
 		return r;
 	h = slot_handle(s);

@@ -72,10 +72,8 @@ int plan_count(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 	struct ipam_handle_block *hb;
 	auto_(ipam_handle) struct ipam_handle *h = NULL;
 	struct slot *s;
-	int r = plan_get_handle(rq, rq->handle, &s);
+	int r = plan_read_handle(rq, rq->handle, &s, err);
 
-	if (r == 0)
-		r = slot_check(s, err);
 	if (r == 0 && !rq->counted)
 		r = count_off_others(rq, s);
 	if (r != 0)
@@ -181,9 +179,7 @@ static int sweep_block(struct ipam_request *rq, const struct prefix *cidr, struc
 	struct ip ip;
 	int r;
 
-	r = plan_get_block(rq, cidr, &bs);
-	if (r == 0)
-		r = slot_check(bs, err);
+	r = plan_read_block(rq, cidr, &bs, err);
 	if (r != 0)
 		return r;
 	if (!slot_block(bs))
@@ -212,7 +208,7 @@ int plan_recount(struct ipam_request *rq)
 		rq->swept.n = 0;
 		view_forget(&rq->view, ipam_key_block(cidr, key));
 	}
-	r = plan_get_block(rq, cidr, &bs) ?: slot_check(bs, NULL);
+	r = plan_read_block(rq, cidr, &bs, NULL);
 	if (r != 0)
 		return r;
 	n = count_in(slot_block(bs), rq->freeing_handle);
@@ -238,10 +234,8 @@ static int recount_block(
 	struct ipam_handle_block *hb = handle_block(h, cidr);
 	struct slot *bs;
 	uint32_t n;
-	int r = plan_get_block(rq, cidr, &bs);
+	int r = plan_read_block(rq, cidr, &bs, err);
 
-	if (r == 0)
-		r = slot_check(bs, err);
 	if (r != 0)
 		return r;
 	n = count_in(slot_block(bs), rq->handle);
@@ -272,10 +266,8 @@ int plan_recount_handle(struct ipam_request *rq, struct err *err)
 	auto_(ipam_handle) struct ipam_handle *h = NULL;
 	char key[IPAM_KEY_SIZE];
 	struct slot *s;
-	int r = plan_get_handle(rq, rq->handle, &s);
+	int r = plan_read_handle(rq, rq->handle, &s, err);
 
-	if (r == 0)
-		r = slot_check(s, err);
 	if (r != 0)
 		return r;
 	add_named_blocks(rq, slot_handle(s));

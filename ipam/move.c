@@ -23,9 +23,7 @@ int plan_move(struct ipam_request *rq, struct err *err)
 
 	if (rq->addrs.n > 0)
 		return 0;
-	r = plan_get_block(rq, &rq->cidr, &bs);
-	if (r == 0)
-		r = slot_check(bs, err);
+	r = plan_read_block(rq, &rq->cidr, &bs, err);
 	if (r != 0)
 		return r;
 	attr = slot_block(bs) ? block_lookup(slot_block(bs), &rq->ip) : NULL;

@@ -26,6 +26,11 @@ int plan_get_affinity(
 int plan_get_handle(struct ipam_request *rq, const char *handle, struct slot **ret);
 /* 0, or the error of a slot whose object cannot be decoded. */
 int slot_check(struct slot *s, struct err *err);
+/* Both in one. */
+int plan_read_block(
+	struct ipam_request *rq, const struct prefix *cidr, struct slot **ret, struct err *err);
+int plan_read_handle(
+	struct ipam_request *rq, const char *handle, struct slot **ret, struct err *err);
 /* The configuration, or its defaults. */
 int plan_get_config(struct ipam_request *rq, struct ipam_config *ret, struct err *err);
 /* Those of a family that exist, sorted; the caller frees *ret. */

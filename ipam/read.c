@@ -48,6 +48,18 @@ int slot_check(struct slot *s, struct err *err)
 	return s->bad.code;
 }
 
+int plan_read_block(
+	struct ipam_request *rq, const struct prefix *cidr, struct slot **ret, struct err *err)
+{
+	return plan_get_block(rq, cidr, ret) ?: slot_check(*ret, err);
+}
+
+int plan_read_handle(
+	struct ipam_request *rq, const char *handle, struct slot **ret, struct err *err)
+{
+	return plan_get_handle(rq, handle, ret) ?: slot_check(*ret, err);
+}
+
 int plan_get_config(struct ipam_request *rq, struct ipam_config *ret, struct err *err)
 {
 	struct slot *s;

@@ -37,9 +37,7 @@ int plan_free_addr(struct ipam_request *rq, const struct ipam_addr *addr, struct
 	struct slot *bs, *hs;
 	int r;
 
-	r = plan_get_config(rq, &config, err) ?: plan_get_block(rq, &addr->block, &bs);
-	if (r == 0)
-		r = slot_check(bs, err);
+	r = plan_get_config(rq, &config, err) ?: plan_read_block(rq, &addr->block, &bs, err);
 	if (r != 0)
 		return r;
 	if (!slot_block(bs))
@@ -115,9 +113,7 @@ int plan_release_block(struct ipam_request *rq, const struct prefix *cidr, struc
 	struct ip ip;
 	int r;
 
-	r = plan_get_config(rq, &config, err) ?: plan_get_block(rq, cidr, &bs);
-	if (r == 0)
-		r = slot_check(bs, err);
+	r = plan_get_config(rq, &config, err) ?: plan_read_block(rq, cidr, &bs, err);
 	if (r != 0 || !slot_block(bs))
 		return r;
 	b = ipam_block_dup(slot_block(bs));
@@ -136,9 +132,7 @@ int plan_release_handle(struct ipam_request *rq, struct err *err)
 	struct slot *s;
 	int r;
 
-	r = plan_tidy(rq) ?: plan_get_handle(rq, rq->handle, &s);
-	if (r == 0)
-		r = slot_check(s, err);
+	r = plan_tidy(rq) ?: plan_read_handle(rq, rq->handle, &s, err);
 	if (r != 0)
 		return r;
 	h = slot_handle(s);
@@ -167,9 +161,7 @@ static int look_in(
 	int r;
 
 	*ret = prefix_of(&rq->ip, plen);
-	r = plan_get_block(rq, ret, &bs);
-	if (r == 0)
-		r = slot_check(bs, err);
+	r = plan_read_block(rq, ret, &bs, err);
 	*found = r == 0 && slot_block(bs) && block_lookup(slot_block(bs), &rq->ip);
 	return r;
 }
@@ -217,10 +209,8 @@ int plan_lookup(struct ipam_request *rq, struct err *err)
 {
 	struct ipam_handle *h;
 	struct slot *s, *bs;
-	int r = plan_get_handle(rq, rq->handle, &s);
+	int r = plan_read_handle(rq, rq->handle, &s, err);
 
-	if (r == 0)
-		r = slot_check(s, err);
 	if (r != 0)
 		return r;
 	h = slot_handle(s);
