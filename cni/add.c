@@ -48,12 +48,21 @@ static void format_timestamp(int64_t real_ns, char *buf, size_t size)
 	snprintf(buf, size, "%s%s +0000 UTC", day, fraction);
 }
 
-/* What a block says of a pod's address; the first two of any other's. */
-#define ATTRS(c, timestamp)                                                                   \
-	{                                                                                     \
-		{"node", (c)->node}, {"timestamp", timestamp}, {"namespace", (c)->namespace}, \
-			{"pod", (c)->args.pod},                                               \
-	}
+struct attrs {
+	struct ipam_attr v[4];
+	char timestamp[64];
+};
+
+/* What a block says of a pod's address; the first two of any other's. How many they are. */
+static size_t attrs_of(const struct call *c, int64_t real_ns, struct attrs *ret)
+{
+	const struct ipam_attr v[] = {{"node", c->node}, {"timestamp", ret->timestamp},
+		{"namespace", c->namespace}, {"pod", c->args.pod}};
+
+	memcpy(ret->v, v, sizeof(v));
+	format_timestamp(real_ns, ret->timestamp, sizeof(ret->timestamp));
+	return c->k8s ? 4 : 2;
+}
 
 struct assigned {
 	struct ipam_addr v[2];
@@ -66,20 +75,18 @@ struct assigned {
 
 static int assign_one(struct call *c, struct ipam_assign a, struct assigned *ret, struct err *err)
 {
-	char timestamp[64];
-	const struct ipam_attr attrs[] = ATTRS(c, timestamp);
 	struct ipam_request *rq;
+	struct attrs attrs;
 	int e, r;
 
 	a.host = c->node;
 	a.handle = c->handle;
-	a.attrs = attrs;
-	a.n_attrs = c->k8s ? 4 : 2;
 	a.use = IPAM_USE_WORKLOAD;
 	a.reuse = true;
 	a.now_ns = clock_real_ns();
 	a.random = (uint64_t)a.now_ns;
-	format_timestamp(a.now_ns, timestamp, sizeof(timestamp));
+	a.attrs = attrs.v;
+	a.n_attrs = attrs_of(c, a.now_ns, &attrs);
 	rq = ipam_assign_new(&a);
 	r = call_ipam(c, rq, &e, err);
 	for (int family = IP_V4; r == 0 && family <= IP_V6; family += IP_V6 - IP_V4) {
@@ -184,6 +191,7 @@ struct taking {
 	const struct call *c;
 	const struct pod_wants *wants;
 	const struct mac *mac;
+	struct attrs attrs;
 };
 
 static char *json_of_taken(void *arg, const struct ip *ips, size_t n)
@@ -193,23 +201,27 @@ static char *json_of_taken(void *arg, const struct ip *ips, size_t n)
 	return endpoint_json(t->c, t->wants, ips, n, t->mac);
 }
 
+/* What the journal is to say of the addresses, and (with_endpoint) of the endpoint. Borrows t. */
+static struct journal_want want_of(struct taking *t, bool with_endpoint)
+{
+	return (struct journal_want){.attrs = t->attrs.v,
+		.n_attrs = attrs_of(t->c, clock_real_ns(), &t->attrs),
+		.endpoint = with_endpoint ? json_of_taken : NULL,
+		.arg = t};
+}
+
 /* -ENOENT: the datastore is to be asked. mac NULL: without a device and so without an endpoint. */
 static int take_reserved(struct call *c, const struct pod_wants *wants, const struct mac *mac,
 	struct assigned *ret, struct err *err)
 {
-	char timestamp[64];
-	const struct ipam_attr attrs[] = ATTRS(c, timestamp);
-	struct taking t = {c, wants, mac};
+	struct taking t = {.c = c, .wants = wants, .mac = mac};
 	struct prefix nets[RESERVED_NETS_MAX];
-	struct journal_want w = {.v4 = wants->v4,
-		.v6 = wants->v6,
-		.attrs = attrs,
-		.n_attrs = c->k8s ? 4 : 2,
-		.endpoint = mac ? json_of_taken : NULL,
-		.arg = &t};
+	struct journal_want w = want_of(&t, mac != NULL);
 	int r;
 
 	*ret = (struct assigned){0};
+	w.v4 = wants->v4;
+	w.v6 = wants->v6;
 	if (wants->ips.n == 1) {
 		w.ip = wants->ips.v[0];
 		w.v4 = w.ip.family == IP_V4;
@@ -219,7 +231,6 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 		!reserved_want_pools(c, &wants->pools_v4, nets, &w) ||
 		!reserved_want_pools(c, &wants->pools_v6, nets, &w))
 		return -ENOENT;
-	format_timestamp(clock_real_ns(), timestamp, sizeof(timestamp));
 	r = reserved_take(c, &w, ret->v, &ret->n, err);
 	for (size_t i = 0; r == 0 && i < ret->n; i++)
 		ret->ips[i] = ret->v[i].ip;
@@ -286,15 +297,9 @@ static int put_in_store(struct call *c, void *arg, struct err *err)
 static int adopt(struct call *c, const struct pod_wants *wants, const struct mac *mac,
 	struct assigned *a, struct err *err)
 {
-	char timestamp[64];
-	const struct ipam_attr attrs[] = ATTRS(c, timestamp);
-	struct taking t = {c, wants, mac};
-	struct journal_want w = {.attrs = attrs,
-		.n_attrs = c->k8s ? 4 : 2,
-		.endpoint = mac && is_patch_later(c, a) ? json_of_taken : NULL,
-		.arg = &t};
+	struct taking t = {.c = c, .wants = wants, .mac = mac};
+	struct journal_want w = want_of(&t, mac && is_patch_later(c, a));
 
-	format_timestamp(clock_real_ns(), timestamp, sizeof(timestamp));
 	if (reserved_adopt(c, &w, a->v, a->n, err) == 0) {
 		a->reserved = true;
 		return 0;
