@@ -14,16 +14,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "layout.h"
+#include "netns.h"
 #include "pipe.h"
 
 /* Codes of the CNI specification, and the reference library's for what has none. */
@@ -189,22 +188,6 @@ static size_t read_env(char *buf, size_t size)
 	return len;
 }
 
-/* As in the reference library: the host's own namespace is refused, unless one insists. */
-static bool may_be_own(void)
-{
-	const char *s = getenv("CNI_NETNS_OVERRIDE");
-
-	return s && (strcmp(s, "1") == 0 || strcasecmp(s, "true") == 0);
-}
-
-static bool is_same_file(int a, int b)
-{
-	struct stat x, y;
-
-	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
-	       x.st_ino == y.st_ino;
-}
-
 /* Opens what is in the namespace, in which this process then is. */
 static void open_netns(
 	const char *path, int self, struct pipe_request *rq, int fds[static PIPE_N_FDS])
@@ -214,7 +197,7 @@ static void open_netns(
 	rq->netns_errno = ns < 0 ? errno : 0;
 	if (ns < 0)
 		return;
-	rq->netns_is_own = self >= 0 && !may_be_own() && is_same_file(self, ns);
+	rq->netns_is_own = self >= 0 && netns_is_refused(ns, self);
 	if (rq->netns_is_own || self < 0 || setns(ns, CLONE_NEWNET) < 0) {
 		rq->netns_errno = rq->netns_is_own ? 0 : errno;
 		close(ns);
@@ -226,11 +209,6 @@ static void open_netns(
 		rq->netns_errno = errno;
 	fds[PIPE_FD_IPV4] = open("/proc/sys/net/ipv4", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	fds[PIPE_FD_IPV6] = open("/proc/sys/net/ipv6", O_PATH | O_DIRECTORY | O_CLOEXEC);
-}
-
-static bool needs_netns(const char *verb)
-{
-	return strcmp(verb, "ADD") == 0 || strcmp(verb, "DEL") == 0 || strcmp(verb, "CHECK") == 0;
 }
 
 static int send_request(
@@ -346,7 +324,7 @@ static int run(int s, const char *verb, int64_t started_ms)
 			"", errno);
 	rq.env_len = (uint32_t)env_len;
 	rq.conf_len = (uint32_t)conf_len;
-	if (needs_netns(verb) && netns && *netns != '\0' && !rq.ipam_only) {
+	if (netns_is_needed(verb) && netns && *netns != '\0' && !rq.ipam_only) {
 		self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 		open_netns(netns, self, &rq, fds);
 	}

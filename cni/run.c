@@ -12,9 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -26,6 +24,7 @@
 #include "cni/conf.h"
 #include "cni/delegate.h"
 #include "cni/main.h"
+#include "cni/netns.h"
 #include "cni/pipe.h"
 #include "cni/result.h"
 
@@ -58,30 +57,13 @@ static void open_inside(struct cni_request *rq)
 	rq->ipv6_fd = open("/proc/sys/net/ipv6", O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
-static bool is_same_file(int a, int b)
-{
-	struct stat x, y;
-
-	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
-	       x.st_ino == y.st_ino;
-}
-
-/* As in the reference library: the host's own namespace is refused, unless one insists. */
-static bool may_be_own(void)
-{
-	const char *s = getenv("CNI_NETNS_OVERRIDE");
-
-	return s && (strcmp(s, "1") == 0 || strcasecmp(s, "true") == 0);
-}
-
 /* 0; or where it does not come back, and can do nothing any more. */
 static int open_netns(struct cni_request *rq, const char *path, struct err *err)
 {
 	auto_close int self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 
 	rq->netns_fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	rq->netns_is_own =
-		self >= 0 && rq->netns_fd >= 0 && !may_be_own() && is_same_file(self, rq->netns_fd);
+	rq->netns_is_own = self >= 0 && rq->netns_fd >= 0 && netns_is_refused(rq->netns_fd, self);
 	if (self < 0 || rq->netns_fd < 0 || rq->netns_is_own ||
 		setns(rq->netns_fd, CLONE_NEWNET) < 0) {
 		rq->netns_errno = errno;
@@ -95,12 +77,6 @@ static int open_netns(struct cni_request *rq, const char *path, struct err *err)
 				"back from CNI_NETNS %s to the host's network namespace", path);
 	}
 	return 0;
-}
-
-static bool needs_netns(const char *verb)
-{
-	return verb &&
-	       (strcmp(verb, "ADD") == 0 || strcmp(verb, "DEL") == 0 || strcmp(verb, "CHECK") == 0);
 }
 
 static int fail(int code, const struct err *err)
@@ -164,7 +140,7 @@ int run_main(int argc, char **argv)
 		return fail(CNI_E_IO, &err);
 	rq.conf = conf;
 	read_env(&rq);
-	if (needs_netns(verb) && netns && netns[0] != '\0' && !rq.ipam_only)
+	if (verb && netns_is_needed(verb) && netns && netns[0] != '\0' && !rq.ipam_only)
 		r = open_netns(&rq, netns, &err);
 	r = r < 0 ? fail(CNI_E_KERNEL, &err) : run(&rq);
 	for (size_t i = 0; i < rq.n_env; i++)
