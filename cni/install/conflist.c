@@ -231,15 +231,6 @@ int conflist_check(const char *text, size_t len, struct cni_texts *ret, struct e
 	return 0;
 }
 
-void conflist_types_done(struct cni_texts *types)
-{
-	char **s;
-
-	vec_for_each (types, s)
-		free(*s);
-	vec_done(types);
-}
-
 /* ---- told apart ---- */
 
 static enum conflist_owner owner_of_type(const char *type)

@@ -36,10 +36,9 @@ int conflist_fill(const char *text, const struct conflist_values *v, char **ret,
 
 /*
  * Whether a runtime and our plugin would take it: EINVAL. Programs that it names, those of addresses too,
- * are added to ret, which is empty before, to conflist_types_done() in any case.
+ * are added to ret, which is empty before, to cni_texts_done() in any case.
  */
 int conflist_check(const char *text, size_t len, struct cni_texts *ret, struct err *err);
-void conflist_types_done(struct cni_texts *types);
 
 enum conflist_owner { CONFLIST_OTHER, CONFLIST_MARGAY, CONFLIST_CALICO, CONFLIST_FLANNEL };
 

@@ -167,6 +167,15 @@ int hostdir_look(const struct hostdir *d, const char *name, struct hostfile *ret
 	return map(fd, what, ret, err);
 }
 
+bool hostdir_has(const struct hostdir *d, const char *name)
+{
+	struct hostfile f;
+	bool there = hostdir_look(d, name, &f, NULL) < 0 || f.kind != HOSTFILE_NONE;
+
+	hostfile_close(&f);
+	return there;
+}
+
 int hostfile_open(const char *path, struct hostfile *ret, struct err *err)
 {
 	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);

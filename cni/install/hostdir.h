@@ -47,7 +47,9 @@ struct hostfile {
 
 /* That nothing has the name is no error. */
 int hostdir_look(const struct hostdir *d, const char *name, struct hostfile *ret, struct err *err);
-/* The same of any file, through links; ENOENT. */
+/* Something has the name, or what it is cannot be told. */
+bool hostdir_has(const struct hostdir *d, const char *name);
+/* As hostdir_look() of any file, through links; ENOENT. */
 int hostfile_open(const char *path, struct hostfile *ret, struct err *err);
 void hostfile_close(struct hostfile *f);
 /* The bytes' SHA-256. Borrowed. */

@@ -165,15 +165,6 @@ static bool wants_plugins(void)
 	return false;
 }
 
-static bool has(const struct hostdir *d, const char *name)
-{
-	struct hostfile f;
-	bool there = hostdir_look(d, name, &f, NULL) < 0 || f.kind != HOSTFILE_NONE;
-
-	hostfile_close(&f);
-	return there;
-}
-
 /* One program under all its names. */
 static int open_plugin(struct hostfile *ret, struct err *err)
 {
@@ -196,7 +187,7 @@ static void want_programs(struct place *bin, const struct hostdir *d, const stru
 	if (bundle)
 		bundle_want(bundle, bin);
 	for (size_t i = 0; i < array_size(plugins); i++)
-		if (is_chosen(plugins[i]) && (update || !has(d, plugins[i])))
+		if (is_chosen(plugins[i]) && (update || !hostdir_has(d, plugins[i])))
 			place_want(bin, plugins[i], plugin);
 }
 
@@ -254,9 +245,9 @@ static int check(const char *what, const char *text, const struct hostdir *bin, 
 
 	r = conflist_check(text, strlen(text), &types, err);
 	for (size_t i = 0; r == 0 && i < types.n; i++)
-		if (!is_placed(types.v[i]) && !has(bin, types.v[i]))
+		if (!is_placed(types.v[i]) && !hostdir_has(bin, types.v[i]))
 			warn_of(bin, types.v[i]);
-	conflist_types_done(&types);
+	cni_texts_done(&types);
 	return r < 0 ? err_wrap(err, r, "%s", what) : 0;
 }
 
@@ -269,7 +260,7 @@ static int get_conf(const struct hostdir *bin, char **ret, struct err *err)
 		.nodename = nodename[0] != '\0' ? nodename : host,
 		.net_dir = dirs.net_dir,
 		.mtu = mtu,
-		.portmap = has(bin, "portmap"),
+		.portmap = hostdir_has(bin, "portmap"),
 		.bandwidth = bandwidth,
 	};
 	const char *what = conf_file[0] != '\0'	  ? conf_file
@@ -372,7 +363,7 @@ static int prepare(struct install *in, struct err *err)
 			wants_bundle || wants_plugins(), dirs.dry_run, err);
 	if (r < 0)
 		return r;
-	if (!update && has(&in->bin_dir, LAYOUT_LINK))
+	if (!update && hostdir_has(&in->bin_dir, LAYOUT_LINK))
 		bundle_free(take_ptr(in->bundle));
 	r = get_conf(&in->bin_dir, &in->conf_text, err);
 	if (r == 0)

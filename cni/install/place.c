@@ -378,15 +378,11 @@ static bool has_name(const struct hostdir_names *names, const char *name)
 void place_list_changed(const struct place *p, struct hostdir_names *ret)
 {
 	const struct entry *k;
-	struct hostfile f;
 
-	vec_for_each (&p->known, k) {
-		bool there = hostdir_look(p->dir, k->name, &f, NULL) < 0 || f.kind != HOSTFILE_NONE;
-
-		hostfile_close(&f);
-		if (there && !place_is_ours(p, k->name) && !has_name(ret, k->name))
+	vec_for_each (&p->known, k)
+		if (hostdir_has(p->dir, k->name) && !place_is_ours(p, k->name) &&
+			!has_name(ret, k->name))
 			vec_push(ret, mem_strdup(k->name));
-	}
 }
 
 int place_put_back(

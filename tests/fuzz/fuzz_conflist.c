@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	err = ERR_INIT;
 	r = conflist_check((const char *)data, size, &types, &err);
 	check(r == 0 ? types.n > 0 : (r == -EINVAL && err.text[0] != '\0'));
-	conflist_types_done(&types);
+	cni_texts_done(&types);
 	owner = conflist_owner("10-x.conflist", (const char *)data, size, &type);
 	check(owner == CONFLIST_OTHER || type != NULL);
 	return 0;
