@@ -20,32 +20,26 @@ enum { MAX_PLUGINS = 32 };
 
 static void set_text(json_t *j, const char *key, const char *value)
 {
-	if (value && value[0] != '\0')
+	if (store_conf_is_set(value))
 		json_object_set_new(j, key, json_string(value));
-}
-
-static const char *store_type(const struct store_conf *c)
-{
-	if (c->type && c->type[0] != '\0')
-		return c->type;
-	return c->etcd_endpoints && c->etcd_endpoints[0] != '\0' ? "etcdv3" : "sqlite";
 }
 
 static void set_store(json_t *j, const struct store_conf *c)
 {
-	const char *type = store_type(c);
+	const char *type = store_conf_type(c);
 
 	set_text(j, "datastore_type", type);
 	if (strcmp(type, "sqlite") == 0) {
 		set_text(j, "sqlite_path", c->sqlite_path);
 	} else if (strcmp(type, "kubernetes") == 0) {
-		if (c->kubeconfig && c->kubeconfig[0] != '\0')
+		if (store_conf_is_set(c->kubeconfig))
 			json_object_set_new(
 				j, "kubernetes", json_pack("{s:s}", "kubeconfig", c->kubeconfig));
 		set_text(j, "k8s_api_endpoint", c->k8s_api_endpoint);
 		set_text(j, "calico_api_group", c->calico_api_group);
 	} else {
 		set_text(j, "etcd_endpoints", c->etcd_endpoints);
+		set_text(j, "etcd_discovery_srv", c->etcd_discovery_srv);
 		set_text(j, "etcd_username", c->etcd_username);
 		set_text(j, "etcd_password", c->etcd_password);
 		set_text(j, "etcd_ca_cert_file", c->etcd_ca_cert_file);
@@ -94,7 +88,7 @@ static void add_escaped(struct strbuf *sb, const char *value)
 
 int conflist_fill(const char *text, const struct conflist_values *v, char **ret, struct err *err)
 {
-	auto_free char *kubeconfig = v->store->kubeconfig && v->store->kubeconfig[0] != '\0'
+	auto_free char *kubeconfig = store_conf_is_set(v->store->kubeconfig)
 					     ? mem_strdup(v->store->kubeconfig)
 					     : mem_printf("%s/calico-kubeconfig", v->net_dir);
 	auto_free char *mtu = mem_printf("%u", v->mtu);
@@ -106,7 +100,7 @@ int conflist_fill(const char *text, const struct conflist_values *v, char **ret,
 		{"__KUBECONFIG_FILENAME__", strrchr(kubeconfig, '/') + 1},
 		{"__KUBERNETES_SERVICE_HOST__", v->store->kubernetes_service_host},
 		{"__KUBERNETES_SERVICE_PORT__", v->store->kubernetes_service_port},
-		{"__DATASTORE_TYPE__", store_type(v->store)},
+		{"__DATASTORE_TYPE__", store_conf_type(v->store)},
 		{"__ETCD_ENDPOINTS__", v->store->etcd_endpoints},
 		{"__ETCD_CA_CERT_FILE__", v->store->etcd_ca_cert_file},
 		{"__ETCD_CERT_FILE__", v->store->etcd_cert_file},

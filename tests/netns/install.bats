@@ -198,6 +198,9 @@ bare_cni() {
 	jq -e '.plugins[0].etcd_endpoints == "http://192.0.2.1:2379" and .plugins[0].etcd_password == "geheim" and
 		.plugins[0].mtu == 1400 and [.plugins[].type] == ["margay", "portmap", "bandwidth"] and
 		.plugins[1] == {type: "portmap", snat: true, capabilities: {portMappings: true}}' "$net/10-margay.conflist"
+	# For the plugin to refuse, and no file of SQLite's in its place.
+	install_light --etcd-discovery-srv example.org
+	jq -e '.plugins[0] | .datastore_type == "etcdv3" and .etcd_discovery_srv == "example.org"' "$net/10-margay.conflist"
 	install_light --datastore-type kubernetes --kubeconfig /etc/margay/kubeconfig
 	jq -e '.plugins[0].kubernetes.kubeconfig == "/etc/margay/kubeconfig"' "$net/10-margay.conflist"
 
