@@ -3,7 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <stdbool.h>
+#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -83,7 +83,7 @@ static void add_dir(struct docs *d, const char *path)
 	free(names);
 }
 
-void docs_add(struct docs *d, const char *path)
+static void add_path(struct docs *d, const char *path)
 {
 	struct stat st;
 
@@ -91,6 +91,33 @@ void docs_add(struct docs *d, const char *path)
 		add_dir(d, path);
 	else
 		add_file(d, path);
+}
+
+bool docs_get(int argc, char **argv, const char *skip, struct docs *ret)
+{
+	const struct option options[] = {
+		{"filename", required_argument, NULL, 'f'},
+		{"namespace", required_argument, NULL, 'n'},
+		{skip, no_argument, NULL, 's'},
+		{0},
+	};
+	int opt;
+
+	*ret = (struct docs){.ns = "default"};
+	optind = 0;
+	while ((opt = getopt_long(argc, argv, "f:n:", options, NULL)) != -1) {
+		if (opt == 'f') {
+			add_path(ret, optarg);
+			ret->asked_for = true;
+		} else if (opt == 'n') {
+			ret->ns = optarg;
+		} else if (opt == 's') {
+			ret->skip = true;
+		} else {
+			return false;
+		}
+	}
+	return true;
 }
 
 void docs_done(struct docs *d)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/vec.h"
 
@@ -16,11 +17,15 @@ struct doc {
 
 struct docs {
 	VEC(struct doc) v;
+	bool asked_for; /* by -f, whatever that holds */
+	bool skip;
+	const char *ns; /* borrowed from argv */
 };
 
 /*
- * Adds what path holds: a file, a directory's .yaml, .yml and .json files in the order of their
- * names, or "-". Files that cannot be read become documents with an err.
+ * The options of a verb that takes documents, up to optind: -f PATH, a file, a directory's .yaml, .yml and
+ * .json files in the order of their names, or "-"; -n NAMESPACE; and the one that is named by skip. Files that
+ * cannot be read become documents with an err. False: it has no such option. To docs_done() in any case.
  */
-void docs_add(struct docs *d, const char *path);
+bool docs_get(int argc, char **argv, const char *skip, struct docs *ret);
 void docs_done(struct docs *d);

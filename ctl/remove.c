@@ -40,7 +40,7 @@ static void remove_one(struct removal *rm, const char *where, const struct key *
 		fail(rm, where, err.text);
 }
 
-static void remove_docs(struct removal *rm, const struct docs *docs, const char *ns)
+static void remove_docs(struct removal *rm, const struct docs *docs)
 {
 	const struct doc *doc;
 	struct err err;
@@ -49,7 +49,7 @@ static void remove_docs(struct removal *rm, const struct docs *docs, const char 
 	vec_for_each (&docs->v, doc) {
 		if (!doc->j)
 			fail(rm, doc->where, doc->err);
-		else if (resource_identify(doc->j, ns, &key, &err) < 0)
+		else if (resource_identify(doc->j, docs->ns, &key, &err) < 0)
 			fail(rm, doc->where, err.text);
 		else
 			remove_one(rm, doc->where, &key);
@@ -83,45 +83,29 @@ static int remove_named(struct removal *rm, const char *ns, int argc, char **arg
 
 int verb_delete(struct ctl *c, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"filename", required_argument, NULL, 'f'},
-		{"namespace", required_argument, NULL, 'n'},
-		{"skip-not-exists", no_argument, NULL, 's'},
-		{0},
-	};
-	const char *ns = "default", *misused = NULL;
 	struct removal rm = {.c = c};
-	struct docs docs = {0};
-	bool files = false;
-	int opt, status = EXIT_SUCCESS;
+	const char *misused = NULL;
+	int status = EXIT_SUCCESS;
+	struct docs docs;
 
-	optind = 0;
-	while ((opt = getopt_long(argc, argv, "f:n:", options, NULL)) != -1) {
-		if (opt == 'f') {
-			docs_add(&docs, optarg);
-			files = true;
-		} else if (opt == 'n') {
-			ns = optarg;
-		} else if (opt == 's') {
-			rm.skip_gone = true;
-		} else {
-			docs_done(&docs);
-			return verb_misused(argv[0]);
-		}
+	if (!docs_get(argc, argv, "skip-not-exists", &docs)) {
+		docs_done(&docs);
+		return verb_misused(argv[0]);
 	}
-	if (files == (optind < argc))
+	rm.skip_gone = docs.skip;
+	if (docs.asked_for == (optind < argc))
 		misused = "delete: want either KIND NAME... or files by -f";
-	else if (!key_name_ok(ns) || strlen(ns) > MODEL_NAMESPACE_MAX)
+	else if (!key_name_ok(docs.ns) || strlen(docs.ns) > MODEL_NAMESPACE_MAX)
 		misused = "delete: the namespace is no name";
 	if (misused) {
 		ctl_warn("%s", misused);
 		status = verb_misused(argv[0]);
 	} else if (!ctl_store_to_write(c, false)) {
 		status = EXIT_FAILURE;
-	} else if (files) {
-		remove_docs(&rm, &docs, ns);
+	} else if (docs.asked_for) {
+		remove_docs(&rm, &docs);
 	} else {
-		status = remove_named(&rm, ns, argc - optind, argv + optind);
+		status = remove_named(&rm, docs.ns, argc - optind, argv + optind);
 	}
 	docs_done(&docs);
 	if (status != EXIT_SUCCESS || (rm.n_skipped > 0 && rm.o.n_done + rm.o.n_failed == 0))

@@ -79,34 +79,16 @@ static void write_doc(struct ctl *c, enum write_mode mode, const struct doc *doc
 
 static int write_all(struct ctl *c, enum write_mode mode, const char *done, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"filename", required_argument, NULL, 'f'},
-		{"namespace", required_argument, NULL, 'n'},
-		{"skip-exists", no_argument, NULL, 's'},
-		{0},
-	};
-	const char *ns = "default";
-	bool skip_exists = false, any = false;
 	struct outcome o = {0};
-	struct docs docs = {0};
 	const struct doc *doc;
-	int opt, status;
+	struct docs docs;
+	int status;
 
-	optind = 0;
-	while ((opt = getopt_long(argc, argv, "f:n:", options, NULL)) != -1) {
-		if (opt == 'f') {
-			docs_add(&docs, optarg);
-			any = true;
-		} else if (opt == 'n') {
-			ns = optarg;
-		} else if (opt == 's') {
-			skip_exists = true;
-		} else {
-			docs_done(&docs);
-			return verb_misused(argv[0]);
-		}
+	if (!docs_get(argc, argv, "skip-exists", &docs)) {
+		docs_done(&docs);
+		return verb_misused(argv[0]);
 	}
-	if (optind < argc || !any) {
+	if (optind < argc || !docs.asked_for) {
 		if (optind < argc)
 			ctl_warn("%s: \"%s\": want files by -f", argv[0], argv[optind]);
 		else
@@ -119,8 +101,8 @@ static int write_all(struct ctl *c, enum write_mode mode, const char *done, int 
 		return EXIT_FAILURE;
 	}
 	vec_for_each (&docs.v, doc)
-		write_doc(c, mode, doc, ns, skip_exists, &o);
-	status = skip_exists && docs.v.n > 0 && o.n_done + o.n_failed == 0
+		write_doc(c, mode, doc, docs.ns, docs.skip, &o);
+	status = docs.skip && docs.v.n > 0 && o.n_done + o.n_failed == 0
 			 ? EXIT_SUCCESS
 			 : outcome_report(c, &o, done);
 	docs_done(&docs);
