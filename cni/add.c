@@ -228,8 +228,8 @@ static int take_reserved(struct call *c, const struct pod_wants *wants, const st
 		w.v6 = !w.v4;
 	}
 	if (c->given || wants->no_ipam || wants->ips.n > 1 || (!w.v4 && !w.v6) ||
-		!reserved_want_pools(c, &wants->pools_v4, nets, &w) ||
-		!reserved_want_pools(c, &wants->pools_v6, nets, &w))
+		(w.v4 && !reserved_want_pools(c, IP_V4, &wants->pools_v4, nets, &w)) ||
+		(w.v6 && !reserved_want_pools(c, IP_V6, &wants->pools_v6, nets, &w)))
 		return -ENOENT;
 	r = reserved_take(c, &w, ret->v, &ret->n, err);
 	for (size_t i = 0; r == 0 && i < ret->n; i++)

@@ -241,8 +241,10 @@ static bool reserve_has(const struct call *c)
 	struct prefix nets[RESERVED_NETS_MAX];
 	struct journal_want w = {.node = c->node, .v4 = conf->assign_v4, .v6 = conf->assign_v6};
 
-	return c->journal && !c->given && reserved_want_pools(c, &conf->pools_v4, nets, &w) &&
-	       reserved_want_pools(c, &conf->pools_v6, nets, &w) && journal_has(c->journal, &w);
+	return c->journal && !c->given &&
+	       (!w.v4 || reserved_want_pools(c, IP_V4, &conf->pools_v4, nets, &w)) &&
+	       (!w.v6 || reserved_want_pools(c, IP_V6, &conf->pools_v6, nets, &w)) &&
+	       journal_has(c->journal, &w);
 }
 
 /*

@@ -644,9 +644,12 @@ bool journal_gives(const struct journal *j, enum ip_family family)
 const struct prefix *journal_pool(const struct journal *j, const char *name)
 {
 	const struct ipam_pool *p;
+	struct prefix cidr = {0};
 
+	if (prefix_parse(name, &cidr, NULL) == 0)
+		cidr = prefix_masked(&cidr);
 	vec_for_each (&j->scope.in, p)
-		if (strcmp(p->name, name) == 0)
+		if (strcmp(p->name, name) == 0 || prefix_equal(&p->cidr, &cidr))
 			return &p->cidr;
 	return NULL;
 }

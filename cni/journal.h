@@ -85,7 +85,7 @@ bool journal_was_seen(const struct journal *j);
 /* Pools give it, or some of the family, by what the keeper has seen of them last. */
 bool journal_is_given(const struct journal *j, const struct ip *ip);
 bool journal_gives(const struct journal *j, enum ip_family family);
-/* A pool of that name that gives some; NULL: none. */
+/* A pool of that name, or CIDR, that gives some; NULL: none. */
 const struct prefix *journal_pool(const struct journal *j, const char *name);
 /* The first address that the handle has taken, or NULL. */
 const struct journal_addr *journal_taken_by(const struct journal *j, const char *handle);

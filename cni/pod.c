@@ -287,7 +287,7 @@ static int refuse_others(const struct cni_texts *pools, enum ip_family family, s
 	return 0;
 }
 
-/* CIDRs, which the node's reserve is chosen by. Of names whoever reads the pools sees it. */
+/* CIDRs: of names whoever reads the pools sees it. */
 static int check_families(const struct call *c, const struct pod_wants *w, struct err *err)
 {
 	int r = 0;

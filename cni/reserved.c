@@ -27,20 +27,16 @@ static struct journal_owner owner(const struct call *c)
 		.ipam_only = c->rq->ipam_only};
 }
 
-bool reserved_want_pools(const struct call *c, const struct cni_texts *pools,
+bool reserved_want_pools(const struct call *c, enum ip_family family, const struct cni_texts *pools,
 	struct prefix nets[static RESERVED_NETS_MAX], struct journal_want *w)
 {
 	w->nets = nets;
 	for (size_t i = 0; i < pools->n; i++) {
 		const struct prefix *cidr = journal_pool(c->journal, pools->v[i]);
 
-		if (w->n_nets == RESERVED_NETS_MAX)
+		if (!cidr || cidr->addr.family != family || w->n_nets == RESERVED_NETS_MAX)
 			return false;
-		if (cidr)
-			nets[w->n_nets] = *cidr;
-		else if (prefix_parse(pools->v[i], &nets[w->n_nets], NULL) < 0)
-			return false;
-		w->n_nets++;
+		nets[w->n_nets++] = *cidr;
 	}
 	return true;
 }

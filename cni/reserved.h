@@ -15,10 +15,10 @@ struct prefix;
 #define RESERVED_NETS_MAX 16
 
 /*
- * Addresses of these pools, too: adds to w->nets, which are nets from now on. false: the reserve cannot be
- * asked for them, as for the name of a pool that it has nothing of.
+ * Addresses of these pools, too, which are of the family: adds to w->nets, which are nets from now on. false: the
+ * reserve cannot be asked for them, as for what is the name or the CIDR of no pool that it has addresses of.
  */
-bool reserved_want_pools(const struct call *c, const struct cni_texts *pools,
+bool reserved_want_pools(const struct call *c, enum ip_family family, const struct cni_texts *pools,
 	struct prefix nets[static RESERVED_NETS_MAX], struct journal_want *w);
 
 /*

@@ -512,14 +512,21 @@ is_cluster() { # GUID
 @test "the reserve serves who names a pool, too" {
 	pod a
 	pod b
+	pod c
 	jq '.ipam.ipv4_pools = ["p"]' conf >conf-p
 	jq '.ipam.ipv4_pools = ["q"]' conf >conf-q
+	jq '.ipam.ipv4_pools = ["10.244.0.0/22"]' conf >conf-cidr
+	jq '.ipam.ipv4_pools = ["10.244.0.0/24"]' conf >conf-part
+	CONF=conf-part run -1 cni ADD b
+	[[ $output == *'the given pool (10.244.0.0/24) does not exist'* ]]
 	end "$ETCD" -KILL
 	CONF=conf-p cni ADD a >/dev/null
+	CONF=conf-cidr cni ADD c >/dev/null
 	CONF=conf-q run -1 cni ADD b
+	CONF=conf-part run -1 cni ADD b
 	CONF=conf-p cni STATUS -
 	etcd_start
-	exact a
+	exact a c
 }
 
 @test "what a DEL gives back cools down" {

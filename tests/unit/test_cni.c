@@ -771,6 +771,8 @@ START_TEST(the_status_of_a_reserve)
 {
 	static const struct ipam_addr addr = {.ip = {.family = IP_V4, .b = {10, 1, 0, 2}},
 		.block = {{.family = IP_V4, .b = {10, 1, 0, 0}}, 30}};
+	static const struct ipam_pool p = {"p", {{.family = IP_V4, .b = {10, 1, 0, 0}}, 30}};
+	const struct ipam_scope scope = {.in = &p, .n_in = 1};
 	struct cni_conf conf = {.name = (char *)(uintptr_t) "net", .assign_v4 = true};
 	struct cni_ctx *ctx = cni_ctx_new(NULL);
 	struct store *st = filled();
@@ -782,8 +784,12 @@ START_TEST(the_status_of_a_reserve)
 	ck_assert_int_eq(journal_hold(c.journal, &addr, NULL), 0);
 	store_fake_away(st, true);
 	ck_assert_int_eq(status(&c, NULL), 0);
-	ck_assert_int_eq(status(&c, "10.1.0.0/30"), 0);
 	ck_assert_int_eq(status(&c, "p"), CNI_E_UNAVAILABLE);
+	ck_assert_int_eq(journal_scope(c.journal, &scope, NULL), 0);
+	ck_assert_int_eq(status(&c, "10.1.0.0/30"), 0);
+	ck_assert_int_eq(status(&c, "p"), 0);
+	ck_assert_int_eq(status(&c, "q"), CNI_E_UNAVAILABLE);
+	ck_assert_int_eq(status(&c, "10.1.0.0/31"), CNI_E_UNAVAILABLE);
 	conf.assign_v6 = true;
 	ck_assert_int_eq(status(&c, NULL), CNI_E_UNAVAILABLE);
 	conf.assign_v6 = false;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * cni/journal.c: what processes that share a file see of each other, against a naive model; a file cut
- * off at every byte, and damaged; compacted while others have it open; processes that are killed. And
- * cni/absent.c: for how long a node is known to be absent.
+ * off at every byte, and damaged; compacted while others have it open; processes that are killed; by
+ * cni/reserved.c, pools that are asked for. And cni/absent.c: for how long a node is known to be absent.
  */
 #include <check.h>
 #include <errno.h>
@@ -21,7 +21,9 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "cni/absent.h"
+#include "cni/call.h"
 #include "cni/journal.h"
+#include "cni/reserved.h"
 #include "unit/test_dir.h"
 
 static char *dir;
@@ -413,6 +415,63 @@ START_TEST(killed)
 }
 END_TEST
 
+static bool wants(struct journal *j, enum ip_family family, const char *pool, struct prefix *ret)
+{
+	const struct call c = {.journal = j};
+	struct prefix nets[RESERVED_NETS_MAX];
+	struct journal_want w = {0};
+	struct cni_texts pools = {0};
+	bool ok;
+
+	vec_push(&pools, (char *)(uintptr_t)pool);
+	ok = reserved_want_pools(&c, family, &pools, nets, &w);
+	vec_done(&pools);
+	ck_assert_uint_eq(w.n_nets, ok);
+	*ret = nets[0];
+	return ok;
+}
+
+/* As the datastore has it: by name or CIDR, whole, and of the family. */
+START_TEST(pools_are_named)
+{
+	static const struct {
+		const char *pool;
+		enum ip_family family;
+		bool ok;
+	} cases[] = {
+		{"p4", IP_V4, true},
+		{"10.9.0.0/16", IP_V4, true},
+		{"10.9.0.5/16", IP_V4, true},
+		{"p6", IP_V6, true},
+		{"fd00:9::/64", IP_V6, true},
+		{"p6", IP_V4, false},
+		{"fd00:9::/64", IP_V4, false},
+		{"p4", IP_V6, false},
+		{"10.9.0.0/24", IP_V4, false},
+		{"10.0.0.0/8", IP_V4, false},
+		{"10.8.0.0/16", IP_V4, false},
+		{"p", IP_V4, false},
+		{"", IP_V4, false},
+	};
+	struct ipam_pool in[] = {{.name = "p4"}, {.name = "p6"}};
+	const struct ipam_scope scope = {.in = in, .n_in = 2};
+	struct journal *j = open_it();
+
+	ck_assert_int_eq(prefix_parse("10.9.0.0/16", &in[0].cidr, NULL), 0);
+	ck_assert_int_eq(prefix_parse("fd00:9::/64", &in[1].cidr, NULL), 0);
+	OK(journal_scope(j, &scope, &err_));
+	for (size_t i = 0; i < array_size(cases); i++) {
+		struct prefix net;
+
+		ck_assert_msg(wants(j, cases[i].family, cases[i].pool, &net) == cases[i].ok,
+			"%s of IPv%d", cases[i].pool, cases[i].family);
+		if (cases[i].ok)
+			ck_assert(prefix_equal(&net, &in[cases[i].family == IP_V6].cidr));
+	}
+	journal_close(j);
+}
+END_TEST
+
 /* Against a model: who has what, and in which order free ones are given. */
 START_TEST(modelled)
 {
@@ -555,6 +614,7 @@ int main(void)
 	tcase_add_test(tc, damage_is_told);
 	tcase_add_test(tc, compacted);
 	tcase_add_test(tc, killed);
+	tcase_add_test(tc, pools_are_named);
 	tcase_add_test(tc, modelled);
 	tcase_add_test(tc, absent_since);
 	tcase_add_test(tc, absent_and_given_back);
