@@ -158,15 +158,19 @@ static int list_own(const struct garbage *g, struct store *st, struct allocs *re
 	return r;
 }
 
-/* The kernel's failure is not the datastore's. */
+/* What fails on this machine is not the datastore's failure. */
+static bool is_done(int r, const struct err *err)
+{
+	if (r < 0)
+		log_warn("which addresses nobody has: %s: their time begins anew", err_text(err));
+	return r == 0;
+}
+
 static bool load_routes(struct routed *ret)
 {
 	struct err err = ERR_INIT;
 
-	if (routed_load(ret, &err) == 0)
-		return true;
-	log_warn("which addresses nobody has: %s: the time of all begins anew", err_text(&err));
-	return false;
+	return is_done(routed_load(ret, &err), &err);
 }
 
 /* From the reserve it goes back there, by the journal; else to its pool. */
@@ -175,13 +179,14 @@ static int free_one(struct garbage *g, struct store *st, const struct alloc *s, 
 	const struct journal_addr *a = journal_taken_by(g->j, s->handle);
 	struct ipam_request *rq;
 	struct journal_owner o;
+	struct err e = ERR_INIT;
 	int r;
 
 	if (a) {
 		o = journal_owner_dup(&a->owner);
-		r = journal_give_back(g->j, &o, err);
+		r = journal_give_back(g->j, &o, &e);
 		journal_owner_done(&o);
-		return r;
+		return is_done(r, &e) ? 0 : -ESTALE;
 	}
 	rq = ipam_release_allocation_new(&s->ip, s->handle, s->seq, clock_real_ns());
 	r = ipam_run(st, rq, clock_mono_ms() + ASK_MS, err);
@@ -194,11 +199,12 @@ static int judge(struct garbage *g, struct store *st, const struct allocs *own,
 	const struct alloc *s, struct err *err)
 {
 	struct routed now = {0};
+	struct err e = ERR_INIT;
 	bool used;
-	int r = journal_refresh(g->j, err);
+	int r;
 
-	if (r < 0 || !load_routes(&now))
-		return r;
+	if (!is_done(journal_refresh(g->j, &e), &e) || !load_routes(&now))
+		return 0;
 	used = is_used(g, own, &now, s->handle);
 	routed_done(&now);
 	if (used)

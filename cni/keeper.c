@@ -47,9 +47,11 @@ struct keeper {
 	struct garbage *garbage;
 	int notify_fd;
 	bool adopted; /* what the datastore holds for this node was compared with the journal */
-	uint64_t pool_changes; /* of those that the journal's scope is after */
-	int64_t scope_due_ms;  /* a node's labels may have changed, too */
+	int64_t unknown_due_ms; /* what it holds and the journal does not know is looked at again */
+	uint64_t pool_changes;	/* of those that the journal's scope is after */
+	int64_t scope_due_ms;	/* a node's labels may have changed, too */
 	bool wrong_cluster, no_node;
+	bool fails_here; /* what has ended the pass is this machine's, and not the datastore's */
 	int64_t seen_due_ms, refill_due_ms[2], blocked_until_ms;
 	int64_t back_ms; /* it was thought to be gone, and is not taken for there before; 0: it was not */
 };
@@ -58,6 +60,12 @@ static bool is_away(int r)
 {
 	return r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -EAGAIN || r == -EACCES ||
 	       r == -ESTALE || r == -ECANCELED;
+}
+
+static int here(struct keeper *k, int r)
+{
+	k->fails_here |= r < 0 && r != -ENOENT;
+	return r;
 }
 
 /*
@@ -133,7 +141,7 @@ static int replay_all(struct keeper *k, struct err *err)
 		if (!is_blocked(&blocked, op)) {
 			r = replay_op(&k->rp, op, &e);
 			if (r == 0)
-				r = journal_done(k->j, n, err);
+				r = here(k, journal_done(k->j, n, err));
 			else if (!is_away(r)) {
 				log_error("%s: it is tried again", err_text(&e));
 				vec_push(&blocked.v, take_ptr(op));
@@ -166,7 +174,7 @@ static int release(struct keeper *k, const struct ip *ip, struct err *err)
 
 static int give_to_pool(struct keeper *k, const struct ip *ip, struct err *err)
 {
-	return release(k, ip, err) ?: journal_drop(k->j, ip, err);
+	return release(k, ip, err) ?: here(k, journal_drop(k->j, ip, err));
 }
 
 static bool has(const struct ipam_addr *v, size_t n, const struct ip *ip)
@@ -210,7 +218,7 @@ static int drop_lost(struct keeper *k, const struct ipam_addr *held, size_t n_he
 		if (r < 0)
 			break;
 		log_warn("%s is not held for this node any more", ip_str(ip));
-		r = journal_drop(k->j, ip, err);
+		r = here(k, journal_drop(k->j, ip, err));
 	}
 	vec_done(&leaving);
 	vec_done(&lost);
@@ -227,16 +235,39 @@ static int recount(struct keeper *k, struct err *err)
 	return r;
 }
 
+/*
+ * Of the reserve, too, but for what a route of this machine leads to. A pod has it then, whatever the journal says:
+ * its file may have been lost.
+ */
+static int hold_unknown(struct keeper *k, const struct ipam_addr *held, size_t n, struct err *err)
+{
+	struct routed routed;
+	struct err e = ERR_INIT;
+	int r = 0;
+
+	if (routed_load(&routed, &e) < 0) {
+		log_warn("what this node holds, and nobody has: %s: it is tried again",
+			err_text(&e));
+		k->unknown_due_ms = clock_mono_ms() + PUT_OFF_MS;
+		return 0;
+	}
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (!journal_find(k->j, &held[i].ip) && !routed_has(&routed, &held[i].ip))
+			r = here(k, journal_hold(k->j, &held[i], err));
+	routed_done(&routed);
+	k->unknown_due_ms = INT64_MAX;
+	return r;
+}
+
 /* Once after a start: a keeper may have died between the datastore and the journal. */
 static int adopt(struct keeper *k, struct err *err)
 {
 	struct ipam_request *rq;
 	const struct ipam_addr *held;
-	struct routed routed;
 	size_t n = 0;
 	int r;
 
-	if (k->adopted || k->no_node)
+	if ((k->adopted && clock_mono_ms() < k->unknown_due_ms) || k->no_node)
 		return 0;
 	rq = ipam_lookup_handle_new(k->rp.reserve);
 	r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
@@ -248,18 +279,7 @@ static int adopt(struct keeper *k, struct err *err)
 		return 0;
 	}
 	if (r == 0)
-		r = routed_load(&routed, err);
-	if (r < 0) {
-		ipam_request_free(rq);
-		return r;
-	}
-	/* A pod has it, whatever the journal says: its file may have been lost. */
-	for (size_t i = 0; r == 0 && i < n; i++)
-		if (!journal_find(k->j, &held[i].ip) && !routed_has(&routed, &held[i].ip))
-			r = journal_hold(k->j, &held[i], err);
-	if (r == 0)
-		r = drop_lost(k, held, n, err) ?: recount(k, err);
-	routed_done(&routed);
+		r = hold_unknown(k, held, n, err) ?: drop_lost(k, held, n, err) ?: recount(k, err);
 	ipam_request_free(rq);
 	k->adopted = r == 0;
 	return r;
@@ -299,7 +319,7 @@ static int learn_scope(struct keeper *k, struct err *err)
 	r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
 	if (r == 0) {
 		scope = ipam_request_scope(rq);
-		r = journal_scope(k->j, &scope, err);
+		r = here(k, journal_scope(k->j, &scope, err));
 	}
 	if (r == 0) {
 		k->pool_changes = changes;
@@ -335,8 +355,10 @@ static int see_node(struct keeper *k, struct err *err)
 				"pods of this node are deleted",
 				journal_path(k->j), journal_guid(k->j), store_name(k->rp.st), guid);
 		k->wrong_cluster = true;
-		k->seen_due_ms = clock_mono_ms() + PUT_OFF_MS;
-		return journal_seen(k->j, k->home->node, false, journal_guid(k->j), err);
+		r = here(k, journal_seen(k->j, k->home->node, false, journal_guid(k->j), err));
+		if (r == 0)
+			k->seen_due_ms = clock_mono_ms() + PUT_OFF_MS;
+		return r;
 	}
 	k->wrong_cluster = false;
 	r = store_get_wait(k->rp.st, key_format(KIND_NODE, NULL, k->home->node, key),
@@ -362,9 +384,10 @@ static int see_node(struct keeper *k, struct err *err)
 		r = adopt(k, err) ?: learn_scope(k, err);
 	if (there && r < 0)
 		return r;
-	k->seen_due_ms = clock_mono_ms() + (there ? SEEN_EVERY_MS : AGAIN_MAX_MS);
-	r = journal_seen(k->j, k->home->node, there, guid, err);
+	r = here(k, journal_seen(k->j, k->home->node, there, guid, err));
 	shared_set(&k->home->shared->looked, r == 0);
+	if (r == 0)
+		k->seen_due_ms = clock_mono_ms() + (there ? SEEN_EVERY_MS : AGAIN_MAX_MS);
 	return r;
 }
 
@@ -404,7 +427,7 @@ static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 	if (!store_has_txns(k->rp.st))
 		r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
 	if (r == 0)
-		r = journal_hold(k->j, &h.got, err);
+		r = here(k, journal_hold(k->j, &h.got, err));
 	/* A disk that is full is not to empty the pool. */
 	if (r < 0)
 		(void)release(k, &h.got.ip, NULL);
@@ -436,7 +459,7 @@ static int leave_surplus(struct keeper *k, struct err *err)
 		if (a[i].state == JOURNAL_FREE && !journal_is_given(k->j, &a[i].addr.ip))
 			vec_push(&surplus, a[i].addr.ip);
 	vec_for_each (&surplus, ip) {
-		r = journal_leave(k->j, (enum ip_family)ip->family, ip, 0, &gone, err);
+		r = here(k, journal_leave(k->j, (enum ip_family)ip->family, ip, 0, &gone, err));
 		if (r == 0)
 			r = give_to_pool(k, ip, err);
 		if (r < 0 && r != -ENOENT)
@@ -473,7 +496,7 @@ static int level(struct keeper *k, enum ip_family family, struct err *err)
 		}
 	}
 	while (r == 0 && journal_n_free(k->j, family) > 2 * k->rp.n_reserve) {
-		r = journal_leave(k->j, family, &any, 0, &gone, err);
+		r = here(k, journal_leave(k->j, family, &any, 0, &gone, err));
 		if (r == -ENOENT)
 			return 0;
 		if (r == 0)
@@ -507,14 +530,17 @@ static int64_t due_ms(const struct keeper *k)
 	if (k->adopted && scope_is_due(k))
 		return 0;
 	if (k->adopted)
-		due = earlier(due, earlier(refill_due_ms(k, IP_V4), refill_due_ms(k, IP_V6)));
+		due = earlier(earlier(due, k->unknown_due_ms),
+			earlier(refill_due_ms(k, IP_V4), refill_due_ms(k, IP_V6)));
 	return earlier(due, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
 }
 
 static int work(struct keeper *k, struct err *err)
 {
-	int r = journal_refresh(k->j, err);
+	int r;
 
+	k->fails_here = false;
+	r = here(k, journal_refresh(k->j, err));
 	if (r < 0)
 		return r;
 	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
@@ -540,6 +566,17 @@ static int work(struct keeper *k, struct err *err)
 	if (r == 0 && !k->no_node)
 		r = gone_work(k->gone, k->rp.st, err) ?: garbage_work(k->garbage, k->rp.st, err);
 	return r;
+}
+
+static enum keeper_state state_after(const struct keeper *k, int r)
+{
+	if (r < 0 && !k->fails_here)
+		return KEEPER_AWAY;
+	if (k->wrong_cluster)
+		return KEEPER_OTHER_CLUSTER;
+	if (r < 0)
+		return KEEPER_FAILS;
+	return k->no_node ? KEEPER_NO_NODE : KEEPER_WELL;
 }
 
 static void tell(struct keeper *k, enum keeper_state state)
@@ -603,6 +640,7 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 {
 	struct keeper k = {.home = home};
 	struct err err = ERR_INIT, e = ERR_INIT;
+	enum keeper_state state, was = KEEPER_STARTS;
 	int64_t again_ms = 0;
 	int r;
 
@@ -619,17 +657,18 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 		r = work(&k, &err);
 		if (journal_compact(k.j, &e) < 0)
 			log_warn("%s", err_text(&e));
-		if (r < 0 && again_ms == 0)
+		state = state_after(&k, r);
+		if (r < 0 && (again_ms == 0 || state != was))
 			log_warn("%s: %zu operations wait", err_text(&err), journal_n_pending(k.j));
 		if (r == 0 && again_ms != 0)
-			log_info("the datastore is there again: %zu operations wait",
+			log_info("%s: %zu operations wait",
+				was == KEEPER_AWAY ? "the datastore is there again" : "it goes on",
 				journal_n_pending(k.j));
-		tell(&k, r < 0		   ? KEEPER_AWAY
-			 : k.wrong_cluster ? KEEPER_OTHER_CLUSTER
-			 : k.no_node	   ? KEEPER_NO_NODE
-					   : KEEPER_WELL);
-		/* Workers go by what was told. */
-		shared_set(&home->shared->looked, 1);
+		tell(&k, state);
+		/* Workers go by what was told: the datastore was compared with, or is away. */
+		if (r == 0 || !k.fails_here)
+			shared_set(&home->shared->looked, 1);
+		was = state;
 		again_ms = r == 0 ? 0 : again_ms == 0 ? AGAIN_MIN_MS : 2 * again_ms;
 		if (again_ms > AGAIN_MAX_MS)
 			again_ms = AGAIN_MAX_MS;

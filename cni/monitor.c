@@ -34,6 +34,7 @@ static void show_keeper(void *arg)
 			"the datastore does not have this node: does margay-felix run on it?",
 		[KEEPER_OTHER_CLUSTER] =
 			"the datastore is another cluster's than the journal: see the log",
+		[KEEPER_FAILS] = "what is to be done there fails on this machine: see the log",
 	};
 	struct monitor *m = arg;
 	enum keeper_state state = shared_get(&m->home->shared->keeper);

@@ -13,6 +13,7 @@ enum keeper_state {
 	KEEPER_AWAY,
 	KEEPER_NO_NODE,	      /* the datastore does not have this node */
 	KEEPER_OTHER_CLUSTER, /* the datastore is not that of the journal */
+	KEEPER_FAILS,	      /* this machine keeps it from its work */
 };
 
 enum shared_verb { SHARED_ADD, SHARED_DEL, SHARED_CHECK, SHARED_STATUS, SHARED_GC, SHARED_N_VERBS };

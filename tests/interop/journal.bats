@@ -275,6 +275,10 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	ip netns exec b ping -c1 -W2 192.0.2.1
 }
 
+ready() {
+	curl -sf 127.0.0.1:9097/readyz >ready
+}
+
 @test "a disk that is full: nothing is told as done that is not on it" {
 	pod a
 	unserve
@@ -285,6 +289,9 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	dd if=/dev/zero of=small/fill bs=1k 2>/dev/null || true
 	# The last page of the journal may have room for some lines: until it has none.
 	serve
+	within 10 ready
+	stopped=$(keeper)
+	kill -STOP "$stopped"
 	for ((n = 0; n < 300; n++)); do
 		out=$(CNI_COMMAND=DEL CNI_CONTAINERID=c-$n CNI_IFNAME=eth0 "$BIN/margay" <conf) || break
 	done
@@ -294,7 +301,12 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	out=$(cni ADD a) || rc=$?
 	[ "$rc" = 1 ]
 	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	# Which is not the datastore's failure.
+	kill -CONT "$stopped"
+	within 10 eval 'curl -s 127.0.0.1:9097/readyz | grep "datastore: what is to be done there fails on this machine"'
+	run ! grep 'datastore is away' serve.log
 	rm small/fill
+	within 20 ready
 	cni ADD a >/dev/null
 	ip netns exec a ping -c1 -W2 192.0.2.1
 	within 20 owns_one a
@@ -307,7 +319,6 @@ owns_one() { # POD
 }
 
 @test "health and metrics" {
-	ready() { curl -sf 127.0.0.1:9097/readyz >ready; }
 	value() { curl -s 127.0.0.1:9097/metrics | awk -v n="$1" '$1 == n { print $2 }'; }
 	has() { [ "$(value "$1")" = "$2" ]; }
 	unserve
