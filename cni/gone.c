@@ -188,6 +188,7 @@ static int list(struct look *l, const char *prefix, struct store_list *ret, stru
 static int see_holders(struct look *l, struct err *err)
 {
 	struct store_list affinities = {0}, nodes = {0};
+	const struct absent_node *a;
 	char host[IPAM_KEY_SIZE], prefix[KEY_SIZE];
 	struct prefix cidr;
 	int r = list(l, IPAM_KEY_BLOCKS, &l->blocks, err);
@@ -205,6 +206,10 @@ static int see_holders(struct look *l, struct err *err)
 	for (size_t i = 0; r == 0 && i < affinities.n; i++)
 		if (ipam_key_parse_affinity(affinities.v[i].key, host, &cidr))
 			(void)need_holder(l, host);
+	/* Without an address or a block it may have a handle left. */
+	vec_for_each (&l->g->absent.v, a)
+		if (a->begun)
+			(void)need_holder(l, a->name);
 	for (size_t i = 0; r == 0 && i < nodes.n; i++) {
 		struct holder *h;
 		struct key key;
@@ -291,7 +296,7 @@ static void free_node(struct look *l, struct holder *h, int64_t absent_s)
 		r = ipam_node_release(l->st, h->name, &l->blocks, &ops, &e);
 		absent_begin(&l->g->absent, h->name, &h->holds);
 	}
-	if (rl.is_back)
+	if (r >= 0 || rl.is_back)
 		absent_drop(&l->g->absent, h->name);
 	if (r < 0)
 		log_warn("what node %s held: %s: it is tried again", h->name, err_text(&e));

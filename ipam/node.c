@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/hmap.h"
 #include "base/mem.h"
 #include "ipam/alloc.h"
 #include "ipam/run.h"
@@ -140,6 +141,115 @@ static int free_handles(struct release *rl, struct err *err)
 	return r < 0 && r != -EBUSY ? r : 0;
 }
 
+/*
+ * Who was ended between a block and the handle has left the pod's handle counting too many, and no block says any
+ * more whose it was.
+ */
+struct count {
+	struct hmap_node node;
+	char *handle; /* "": the block cannot be read */
+	struct prefix cidr;
+	uint32_t n;
+};
+
+static uint64_t count_hash(const char *handle, const struct prefix *cidr)
+{
+	return hash_str(handle) ^ hash_bytes(cidr, sizeof(*cidr));
+}
+
+static struct count *find_count(
+	const struct hmap *counts, const char *handle, const struct prefix *cidr)
+{
+	struct count *c;
+
+	hmap_for_each_hash (c, counts, count_hash(handle, cidr), node)
+		if (prefix_equal(&c->cidr, cidr) && strcmp(c->handle, handle) == 0)
+			return c;
+	return NULL;
+}
+
+static void count_one(struct hmap *counts, const char *handle, const struct prefix *cidr)
+{
+	struct count *c = find_count(counts, handle, cidr);
+
+	if (!c) {
+		c = mem_new(struct count);
+		c->handle = mem_strdup(handle);
+		c->cidr = *cidr;
+		hmap_insert(counts, &c->node, count_hash(handle, cidr));
+	}
+	c->n++;
+}
+
+static void count_block(struct hmap *counts, const struct store_kv *kv)
+{
+	auto_(ipam_block) struct ipam_block *b = NULL;
+	struct prefix cidr;
+
+	if (ipam_block_decode(kv->value, kv->len, &b, NULL) < 0) {
+		if (ipam_key_parse_block(kv->key, &cidr))
+			count_one(counts, "", &cidr);
+		return;
+	}
+	for (uint32_t i = 0; i < b->size; i++) {
+		const struct ipam_block_attr *a = b->alloc[i] < 0 ? NULL : &b->attrs.v[b->alloc[i]];
+
+		if (a && a->handle && !a->released_s)
+			count_one(counts, a->handle, &b->cidr);
+	}
+}
+
+static bool counts_too_many(
+	const struct hmap *counts, const char *handle, const struct ipam_handle *h)
+{
+	bool too_many = false;
+
+	for (size_t i = 0; i < h->blocks.n; i++) {
+		const struct count *c = find_count(counts, handle, &h->blocks.v[i].cidr);
+
+		if (find_count(counts, "", &h->blocks.v[i].cidr))
+			return false;
+		too_many |= h->blocks.v[i].count > (c ? c->n : 0);
+	}
+	return too_many;
+}
+
+/* As it seems: blocks were read before, and each is read once more where one does. */
+static int recount(struct release *rl, const struct hmap *counts, struct err *err)
+{
+	struct store_list handles = {0};
+	int r = store_list_wait(rl->st, IPAM_KEY_HANDLES, clock_mono_ms() + LIST_MS, &handles, err);
+
+	for (size_t i = 0; r >= 0 && i < handles.n; i++) {
+		const char *name = handles.v[i].key + strlen(IPAM_KEY_HANDLES);
+		auto_(ipam_handle) struct ipam_handle *h = NULL;
+
+		if (ipam_handle_decode(handles.v[i].value, handles.v[i].len, &h, NULL) == 0 &&
+			counts_too_many(counts, name, h))
+			r = run(rl, ipam_recount_handle_new(name, NULL, 0, clock_real_ns()), err);
+	}
+	store_list_done(&handles);
+	return r < 0 ? r : 0;
+}
+
+static int recount_handles(struct release *rl, const struct store_list *blocks, struct err *err)
+{
+	struct hmap counts = HMAP_INIT;
+	struct count *c;
+	int r;
+
+	for (size_t i = 0; i < blocks->n; i++)
+		count_block(&counts, &blocks->v[i]);
+	r = recount(rl, &counts, err);
+	hmap_for_each (c, &counts, node) {
+		hmap_remove(&counts, &c->node);
+		free(c->handle);
+		free(c);
+	}
+	hmap_done(&counts);
+	return r;
+}
+
 int ipam_node_release(struct store *st, const char *node, const struct store_list *blocks,
 	const struct ipam_node_ops *ops, struct err *err)
 {
@@ -147,7 +257,7 @@ int ipam_node_release(struct store *st, const char *node, const struct store_lis
 	int r = free_endpoints(&rl, err) ?: free_addresses(&rl, blocks, err);
 
 	if (r == 0)
-		r = free_handles(&rl, err);
+		r = free_handles(&rl, err) ?: recount_handles(&rl, blocks, err);
 	if (r == 0)
 		r = run(&rl, ipam_unclaim_new(NULL, node, false, clock_real_ns()), err);
 	return r < 0 ? r : rl.any;

@@ -37,7 +37,8 @@ struct ipam_node_ops {
 
 /*
  * blocks: all, as they were listed. An address is given back where it still is the allocation of then (handle
- * and sequence number). Endpoints that are parts of Kubernetes' Pods are left to it. Returns 1, 0 where it had
+ * and sequence number). Handles that count more than they have are counted anew, whose ever they are: whoever ended
+ * half-way may have left such. Endpoints that are parts of Kubernetes' Pods are left to it. Returns 1, 0 where it had
  * nothing, or the error of a callback or of the datastore.
  */
 int ipam_node_release(struct store *st, const char *node, const struct store_list *blocks,

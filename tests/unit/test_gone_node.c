@@ -25,11 +25,13 @@
 #define AFFINITY_KEY IPAM_KEY_AFFINITIES "n2/ipv4/block/10.1.0.0-29"
 #define WEP_KEY R "workloadendpoints/default/n2-k8s-web-eth0"
 
+static bool has_block = true; /* n2; else it has borrowed its addresses from n1 */
+
 /* A pod's (.0), a reserve's (.1), a virtual machine's (.2), a tunnel's that says nothing of a node (.3), and n1's. */
 static void put_block(struct store *st, unsigned seq)
 {
 	auto_free char *block = mem_printf(
-		"{\"cidr\":\"10.1.0.0/29\",\"affinity\":\"host:n2\","
+		"{\"cidr\":\"10.1.0.0/29\",\"affinity\":\"host:%s\","
 		"\"allocations\":[0,1,2,3,4,null,null,null],\"unallocated\":[5,6,7],\"attributes\":["
 		"{\"handle_id\":\"net.c2\",\"secondary\":{\"node\":\"n2\",\"pod\":\"web\"}},"
 		"{\"handle_id\":\"margay-reserve-n2\",\"secondary\":{\"node\":\"n2\"}},"
@@ -38,7 +40,7 @@ static void put_block(struct store *st, unsigned seq)
 		"{\"handle_id\":\"net.c1\",\"secondary\":{\"node\":\"n1\"}}],"
 		"\"sequenceNumber\":20,\"sequenceNumberForAllocation\":"
 		"{\"0\":%u,\"1\":2,\"2\":3,\"3\":4,\"4\":5},\"deleted\":false}",
-		seq);
+		has_block ? "n2" : "n1", seq);
 
 	store_fake_put(st, BLOCK_KEY, block);
 }
@@ -56,7 +58,8 @@ static struct store *filled(void)
 	store_fake_put(st, WEP_KEY,
 		"{\"kind\":\"WorkloadEndpoint\",\"spec\":{\"containerID\":\"c2\",\"pod\":\"web\","
 		"\"node\":\"n2\",\"orchestrator\":\"k8s\",\"endpoint\":\"eth0\"}}");
-	store_fake_put(st, AFFINITY_KEY, "{\"state\":\"confirmed\",\"deleted\":false}");
+	if (has_block)
+		store_fake_put(st, AFFINITY_KEY, "{\"state\":\"confirmed\",\"deleted\":false}");
 	put_block(st, 1);
 	for (size_t i = 0; i < array_size(handles); i++) {
 		auto_free char *key = mem_printf(IPAM_KEY_HANDLES "%s", handles[i]);
@@ -85,18 +88,17 @@ static bool has(struct store *st, const char *handle)
 static bool is_whole(struct store *st)
 {
 	return has(st, "net.c2") && has(st, "margay-reserve-n2") &&
-	       has(st, "ipip-tunnel-addr-n2") && store_fake_value(st, AFFINITY_KEY) &&
-	       store_fake_value(st, WEP_KEY);
+	       has(st, "ipip-tunnel-addr-n2") &&
+	       (!has_block || store_fake_value(st, AFFINITY_KEY)) && store_fake_value(st, WEP_KEY);
 }
 
-/* But for the pod's handle, of which an end may have left that it counts too many. */
 static bool is_free(struct store *st)
 {
 	ck_assert(has(st, "net.vm") && has(st, "net.c1"));
 	/* In this order. */
 	if (!has(st, "net.c2"))
 		ck_assert_ptr_null(store_fake_value(st, WEP_KEY));
-	return !has(st, "net.c2") && !has_handle(st, "margay-reserve-n2") &&
+	return !has_handle(st, "net.c2") && !has_handle(st, "margay-reserve-n2") &&
 	       !has_handle(st, "ipip-tunnel-addr-n2") && !store_fake_value(st, AFFINITY_KEY) &&
 	       !strstr(store_fake_value(st, BLOCK_KEY), "host:n2");
 }
@@ -132,7 +134,7 @@ START_TEST(what_a_node_had_goes_but_not_virtual_machines)
 	struct store *st = filled();
 
 	ck_assert_int_eq(list_and_release(st, 100), 1);
-	ck_assert(is_free(st) && !has_handle(st, "net.c2"));
+	ck_assert(is_free(st));
 	ck_assert_int_eq(list_and_release(st, 100), 0);
 	store_close(st);
 }
@@ -251,6 +253,7 @@ START_TEST(one_that_was_not_finished_is_gone_on_with)
 {
 	bool ended = true;
 
+	has_block = _i < N_ENDS;
 	for (unsigned n = 1; ended; n++) {
 		struct store *st = filled();
 		struct end e = {.st = st};
@@ -259,14 +262,14 @@ START_TEST(one_that_was_not_finished_is_gone_on_with)
 		remove(path);
 		make_old(st);
 		before = store_fake_op_count(st);
-		if (_i == LOSES_ANSWER)
+		if (_i % N_ENDS == LOSES_ANSWER)
 			store_fake_lose_nth(st, n);
 		else
 			store_fake_call_nth(st, n, on_end, &e);
 		(void)look(st);
 		ended = store_fake_op_count(st) - before >= n;
 		store_fake_away(st, false);
-		if (_i == IS_KILLED && e.absent)
+		if (_i % N_ENDS == IS_KILLED && e.absent)
 			set_absent(e.absent);
 		store_fake_lose_nth(st, 0);
 		store_fake_call_nth(st, 0, NULL, NULL);
@@ -333,7 +336,7 @@ int main(void)
 	suite_add_tcase(s, tc);
 	tcase_add_checked_fixture(keeper, setup, teardown);
 	tcase_set_timeout(keeper, 60);
-	tcase_add_loop_test(keeper, one_that_was_not_finished_is_gone_on_with, 0, N_ENDS);
+	tcase_add_loop_test(keeper, one_that_was_not_finished_is_gone_on_with, 0, 2 * N_ENDS);
 	tcase_add_test(keeper, one_that_is_back_is_left);
 	tcase_add_test(keeper, one_that_takes_an_address_is_left);
 	suite_add_tcase(s, keeper);
