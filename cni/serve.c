@@ -46,7 +46,9 @@
 enum {
 	BACKLOG = 1024,
 	STOP_TIMEOUT_MS = 10000, /* a verb's end is waited for so long */
-	AGAIN_MS = 1000,	 /* who died sooner than that after its start waits for so long */
+	AGAIN_MS = 1000,      /* the pause before who was ended sooner than that is started again */
+	AGAIN_MAX_MS = 60000, /* it doubles up to this for who ends itself */
+	LONG_MS = 10000,      /* sooner than that after its start, */
 };
 
 static struct store_conf store_conf = {.must_exist = true};
@@ -104,6 +106,7 @@ struct server {
 		enum role { REAPER, MONITOR, KEEPER, WORKER } role;
 		pid_t pid; /* 0: it is due at due_ms */
 		int64_t started_ms, due_ms;
+		int64_t pause_ms; /* 0: it has not failed since it lived long */
 	} children[3 + MAX_WORKERS];
 	size_t n_children;
 	int ask_fds[MAX_WORKERS], answer_fds[MAX_WORKERS]; /* of the snapshot; -1: there is none */
@@ -198,23 +201,40 @@ static const char *const role_names[] = {[REAPER] = "the reaper of links",
 	[KEEPER] = "the keeper",
 	[WORKER] = "a worker"};
 
+/* Who fails at once, for a port that is taken, say, fails again; who was killed need not. */
+static int64_t next_pause_ms(struct child *c, bool was_killed, int64_t lived_ms)
+{
+	if (was_killed)
+		return lived_ms < AGAIN_MS ? AGAIN_MS : 0;
+	if (lived_ms >= LONG_MS)
+		c->pause_ms = 0;
+	c->pause_ms = c->pause_ms == 0 ? AGAIN_MS : 2 * c->pause_ms;
+	if (c->pause_ms > AGAIN_MAX_MS)
+		c->pause_ms = AGAIN_MAX_MS;
+	return c->pause_ms;
+}
+
 static void see_end(struct server *s, pid_t pid, int status)
 {
 	for (size_t i = 0; i < s->n_children; i++) {
 		struct child *c = &s->children[i];
-		int64_t now = clock_mono_ms();
+		const int64_t now = clock_mono_ms();
+		const bool was_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+		int64_t pause_ms;
 
 		if (c->pid != pid)
 			continue;
+		pause_ms = next_pause_ms(c, was_killed, now - c->started_ms);
+		/* Who has failed has said why. */
 		if (WIFSIGNALED(status))
 			log_warn("%s was killed by signal %d: another one takes its place",
 				role_names[c->role], WTERMSIG(status));
-		else
+		else if (WEXITSTATUS(status) != EXIT_FAILURE)
 			log_warn("%s ended with status %d: another one takes its place",
 				role_names[c->role], WEXITSTATUS(status));
 		shared_add(&s->home.shared->restarts);
 		c->pid = 0;
-		c->due_ms = now - c->started_ms < AGAIN_MS ? now + AGAIN_MS : now;
+		c->due_ms = now + pause_ms;
 	}
 }
 

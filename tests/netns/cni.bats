@@ -1337,6 +1337,33 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 }
 
 # bats test_tags=served
+@test "a process of the server that fails at its start is started again, ever more rarely" {
+	local failures='another program has that port' taken
+
+	unserve
+	python3 -c 'import signal, socket; s = socket.create_server(("127.0.0.1", 9097)); signal.pause()' 3>&- &
+	taken=$!
+	until [ -n "$(ss -Hltn 'sport = 9097')" ]; do sleep 0.05; done
+	serve
+	for ((i = 0; i < 100; i++)); do
+		[ "$(grep -c "$failures" "$BATS_TEST_TMPDIR/serve.log")" -lt 2 ] || break
+		sleep 0.1
+	done
+	# At 0, 1, 3, 7 s.
+	sleep 3
+	[ "$(grep -c "$failures" "$BATS_TEST_TMPDIR/serve.log")" -le 3 ]
+	run ! grep warn "$BATS_TEST_TMPDIR/serve.log"
+	kill "$taken"
+	for ((i = 0; i < 100; i++)); do
+		! curl -sf 127.0.0.1:9097/readyz >/dev/null || break
+		sleep 0.1
+	done
+	curl -sf 127.0.0.1:9097/readyz
+	pod a
+	cni ADD a
+}
+
+# bats test_tags=served
 @test "the socket is root's, and nonsense on it is refused and harms nobody" {
 	[ "$(stat -c %a "$MARGAY_RUN_DIR/cni.sock")" = 600 ]
 	chmod 666 "$MARGAY_RUN_DIR/cni.sock"
