@@ -27,6 +27,7 @@
 
 /* Codes of the CNI specification, and the reference library's for what has none. */
 enum { CODE_IO = 5, CODE_AGAIN = 11, CODE_OTHER = 999 };
+enum { RECONNECTS = 5 };
 
 extern char **environ;
 
@@ -126,19 +127,16 @@ static const char *exec_margay_cni(void)
 	return loader;
 }
 
-/* With the configuration on stdin, where it has been read. */
+/* With the configuration, which has been read, on stdin. */
 static int run_self(size_t len)
 {
+	int fd = memfd_create("netconf", 0);
 	const char *path;
-	int fd;
 
-	if (conf) {
-		fd = memfd_create("netconf", 0);
-		if (fd < 0 || write(fd, conf, len) != (ssize_t)len || lseek(fd, 0, SEEK_SET) != 0 ||
-			dup2(fd, STDIN_FILENO) < 0)
-			return fail(CODE_IO, "handing the configuration to margay-cni", "", errno);
-		close(fd);
-	}
+	if (fd < 0 || write(fd, conf, len) != (ssize_t)len || lseek(fd, 0, SEEK_SET) != 0 ||
+		dup2(fd, STDIN_FILENO) < 0)
+		return fail(CODE_IO, "handing the configuration to margay-cni", "", errno);
+	close(fd);
 	path = exec_margay_cni();
 	return fail(CODE_AGAIN,
 		"nobody serves (is margay-cni serve running on this node?), and there is no margay-cni to "
@@ -211,7 +209,7 @@ static void open_netns(
 	fds[PIPE_FD_IPV6] = open("/proc/sys/net/ipv6", O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
-static int send_request(
+static int send_first(
 	int s, struct pipe_request *rq, const char *env, const int fds[static PIPE_N_FDS])
 {
 	union {
@@ -236,8 +234,12 @@ static int send_request(
 		c->cmsg_len = (socklen_t)CMSG_LEN((size_t)n * sizeof(int));
 		memcpy(CMSG_DATA(c), sent, (size_t)n * sizeof(int));
 	}
-	if (sendmsg(s, &m, MSG_NOSIGNAL) < 0)
-		return -1;
+	set_timeout(s, rq->started_ms);
+	return sendmsg(s, &m, MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+static int send_conf(int s, const struct pipe_request *rq)
+{
 	for (size_t done = 0; done < rq->conf_len;) {
 		size_t left = rq->conf_len - done;
 		ssize_t r = send(s, conf + done, left < PIPE_PACKET_MAX ? left : PIPE_PACKET_MAX,
@@ -248,6 +250,22 @@ static int send_request(
 		done += (size_t)r;
 	}
 	return 0;
+}
+
+/* 0, or -1 with errno: EPIPE where the server does not want the rest. */
+static int send_request(
+	int *s, struct pipe_request *rq, const char *env, const int fds[static PIPE_N_FDS])
+{
+	/* Where this process was kept from it for too long, the server has not heard of it. */
+	for (int n = 0; send_first(*s, rq, env, fds) < 0; n++) {
+		if (errno != EPIPE || n == RECONNECTS)
+			return -1;
+		close(*s);
+		*s = connect_server(rq->started_ms);
+		if (*s < 0)
+			return -1;
+	}
+	return send_conf(*s, rq);
 }
 
 /* A packet; 0: the server is gone. */
@@ -304,14 +322,14 @@ static int print_answer(const struct pipe_answer *a)
 	return a->exit_code;
 }
 
-static int run(int s, const char *verb, int64_t started_ms)
+static int run(int s, const char *verb, size_t conf_len, int64_t started_ms)
 {
 	static char env[PIPE_ENV_MAX];
 	struct pipe_request rq = {
 		.magic = PIPE_MAGIC, .version = PIPE_VERSION, .started_ms = started_ms};
 	int fds[PIPE_N_FDS] = {-1, -1, -1, -1}, self = -1;
 	const char *netns = getenv("CNI_NETNS");
-	size_t len = strlen(self_name), env_len = read_env(env, sizeof(env)), conf_len = 0;
+	size_t len = strlen(self_name), env_len = read_env(env, sizeof(env));
 	struct pipe_answer a;
 	ssize_t n;
 	int r;
@@ -319,18 +337,14 @@ static int run(int s, const char *verb, int64_t started_ms)
 	rq.ipam_only = len > 5 && strcmp(self_name + len - 5, "-ipam") == 0;
 	if (env_len == SIZE_MAX)
 		return fail(CODE_IO, "the environment's CNI_* are longer than 32 KiB", "", 0);
-	if (read_conf(&conf_len) < 0)
-		return fail(CODE_IO, "stdin, where the configuration is to be, of at most 1 MiB",
-			"", errno);
 	rq.env_len = (uint32_t)env_len;
 	rq.conf_len = (uint32_t)conf_len;
 	if (netns_is_needed(verb) && netns && *netns != '\0' && !rq.ipam_only) {
 		self = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 		open_netns(netns, self, &rq, fds);
 	}
-	set_timeout(s, rq.started_ms);
 	/* Who refuses does not wait for the rest, and his answer is there to be read. */
-	if (send_request(s, &rq, env, fds) < 0 && errno != EPIPE)
+	if (send_request(&s, &rq, env, fds) < 0 && errno != EPIPE)
 		return lost(-1);
 	set_timeout(s, rq.started_ms);
 	n = receive(s, &a, sizeof(a));
@@ -369,6 +383,7 @@ int main(int argc, char **argv)
 	const char *verb = getenv("CNI_COMMAND");
 	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
 	const int64_t started_ms = now_ms();
+	size_t conf_len = 0;
 	int s;
 
 	self_name = slash ? slash + 1 : argc > 0 ? argv[0] : "margay";
@@ -379,10 +394,14 @@ int main(int argc, char **argv)
 	if (!verb)
 		return about(argc > 1 ? argv[1] : NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* However long the runtime takes for it, no server waits. */
+	if (read_conf(&conf_len) < 0)
+		return fail(CODE_IO, "stdin, where the configuration is to be, of at most 1 MiB",
+			"", errno);
 	s = connect_server(started_ms);
 	if (s >= 0)
-		return run(s, verb, started_ms);
+		return run(s, verb, conf_len, started_ms);
 	if (errno == EAGAIN)
 		return lost(-1);
-	return run_self(0);
+	return run_self(conf_len);
 }

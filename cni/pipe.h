@@ -7,6 +7,9 @@
  *	         the descriptors; then the configuration, as the runtime gave it
  *	answer:  struct pipe_answer; then what is for stdout and what is for stderr, one after the other
  *
+ * The first packet is sent right after connecting: a server that has none after PIPE_FIRST_MS closes the
+ * connection, for the others' sake. Who cannot send it then (EPIPE) has asked for nothing, and connects anew.
+ *
  * What follows the first packet comes in packets of PIPE_PACKET_MAX, the last of which may be
  * shorter. Numbers are the host's. The plugin is linked with libc alone: nothing else is included here.
  */
@@ -24,6 +27,8 @@
 #define PIPE_ENV_MAX 32768		  /* bytes of environment */
 #define PIPE_CONF_MAX (1024 * 1024)	  /* bytes of configuration */
 #define PIPE_ANSWER_MAX (4 * 1024 * 1024) /* bytes of stdout and stderr together */
+/* How long a server waits for the first packet, and others with it. */
+#define PIPE_FIRST_MS 100
 /* How long the plugin waits for its answer: the server gives up before. */
 #define PIPE_TIMEOUT_S 60
 /* How the plugin ends where a verb fails: all is as before; or something may be left, or be done yet. */

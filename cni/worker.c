@@ -27,8 +27,8 @@
 #include "cni/shared.h"
 #include "cni/snapshot.h"
 
-/* How long a plugin has for its request, and to take each packet of the answer. */
-enum { PEER_TIMEOUT_S = 5 };
+/* How long a plugin has for the rest of its request, and to take each packet of the answer. */
+enum { PEER_TIMEOUT_MS = 5000 };
 
 static volatile sig_atomic_t busy, stopping;
 
@@ -124,6 +124,10 @@ static int receive_head(int s, struct asked *a, struct err *err)
 		.msg_controllen = sizeof(control.buf)};
 	ssize_t n = recvmsg(s, &m, MSG_CMSG_CLOEXEC);
 
+	if (n < 0 && errno == EAGAIN)
+		return err_set(err, -ETIMEDOUT,
+			"a process that has connected has asked for nothing in %d ms: closed",
+			PIPE_FIRST_MS);
 	if (n < 0)
 		return err_sys(err, -errno, "a plugin's request");
 	if ((size_t)n < sizeof(a->rq))
@@ -254,6 +258,13 @@ static void set_env(struct cni_reply *r)
 	r->json = mem_printf("%s=%s", DELEGATE_POD_CIDRS, cidrs);
 }
 
+static void set_timeout(int s, int option, int ms)
+{
+	const struct timeval t = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	(void)setsockopt(s, SOL_SOCKET, option, &t, sizeof(t));
+}
+
 static void serve_one(
 	int s, struct cni_ctx *ctx, const struct pod_source *pods, const struct cni_home *home)
 {
@@ -263,9 +274,13 @@ static void serve_one(
 
 	for (size_t i = 0; i < PIPE_N_FDS; i++)
 		a->fds[i] = -1;
+	set_timeout(s, SO_RCVTIMEO, PIPE_FIRST_MS);
+	set_timeout(s, SO_SNDTIMEO, PEER_TIMEOUT_MS);
 	r = receive_head(s, a, &err);
-	if (r == 0)
+	if (r == 0) {
+		set_timeout(s, SO_RCVTIMEO, PEER_TIMEOUT_MS);
 		r = receive_conf(s, a, &err);
+	}
 	if (r == 0) {
 		struct cni_reply reply;
 		const char *verb = run_verb(s, ctx, pods, a, &reply);
@@ -333,7 +348,6 @@ _Noreturn void worker_run(int listener, int pods_fd, const struct cni_home *home
 {
 	struct snapshot_client client = {.fd = pods_fd};
 	const struct pod_source pods = {.find = snapshot_find, .arg = &client};
-	const struct timeval timeout = {.tv_sec = PEER_TIMEOUT_S};
 	struct cni_ctx *ctx = cni_ctx_new(home);
 	int queue = queue_of(listener);
 
@@ -346,8 +360,6 @@ _Noreturn void worker_run(int listener, int pods_fd, const struct cni_home *home
 		if (s < 0)
 			continue;
 		busy = 1;
-		(void)setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-		(void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 		if (is_root(s))
 			serve_one(s, ctx, pods_fd >= 0 ? &pods : NULL, home);
 		else

@@ -1424,6 +1424,33 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	done
 }
 
+# bats test_tags=served
+@test "who has connected and says nothing keeps nobody waiting; who was late connects anew" {
+	pod a
+	python3 - "$MARGAY_RUN_DIR/cni.sock" "$BATS_TEST_TMPDIR/connected" <<-'P' 3>&- &
+		import signal, socket, sys
+
+		mute = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(12)]
+		for s in mute:
+		    s.connect(sys.argv[1])
+		open(sys.argv[2], "w").close()
+		signal.pause()
+	P
+	mute=$!
+	until [ -e "$BATS_TEST_TMPDIR/connected" ]; do sleep 0.02; done
+	SECONDS=0
+	cni ADD a
+	[ $SECONDS -lt 5 ]
+	kill "$mute"
+	pod b
+	CNI_COMMAND=ADD CNI_CONTAINERID=c-b CNI_NETNS=/run/netns/b CNI_IFNAME=eth0 ASAN_OPTIONS=detect_leaks=0 \
+		strace -qq -o "$BATS_TEST_TMPDIR/calls" -e trace=sendmsg -e inject=sendmsg:delay_enter=300000:when=1 \
+		"$BIN/margay" <"$BATS_TEST_TMPDIR/conf" >"$BATS_TEST_TMPDIR/result"
+	reaches host "$(address b)"
+	grep -q 'EPIPE' "$BATS_TEST_TMPDIR/calls"
+	[ "$(grep -c sendmsg "$BATS_TEST_TMPDIR/calls")" = 2 ]
+}
+
 # delegating TYPE [MORE [VERSION]]: a configuration with another IPAM plugin
 delegating() {
 	local more='{}'
