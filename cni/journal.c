@@ -724,6 +724,15 @@ static int take(struct journal *j, const struct journal_want *w, const struct ip
 	return append(j, r, err);
 }
 
+/* In the datastore somebody may have given it back. */
+static bool is_to_be_taken_again(const struct journal *j, const struct journal_owner *o)
+{
+	const struct journal_addr *a = journal_taken_by(j, o->handle);
+	const char *key = a ? a->owner.key : NULL;
+
+	return !journal_is_pending(j, o->handle, NULL) && strcmp(key ?: "", o->key ?: "") == 0;
+}
+
 int journal_take(struct journal *j, const struct journal_want *w, struct ipam_addr ret[static 2],
 	size_t *ret_n, struct err *err)
 {
@@ -732,8 +741,10 @@ int journal_take(struct journal *j, const struct journal_want *w, struct ipam_ad
 	if (r < 0)
 		return r;
 	if (pick_all(j, w, false, ret, ret_n)) {
+		if (is_to_be_taken_again(j, &w->owner))
+			r = take(j, w, ret, *ret_n, err);
 		unlock(j);
-		return 0;
+		return r;
 	}
 	r = check_seen(j, w->node, err);
 	if (r == 0 && !pick_all(j, w, true, ret, ret_n))

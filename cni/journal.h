@@ -109,8 +109,9 @@ struct journal_want {
 /* There are free ones that are fit, and may be given. */
 bool journal_has(const struct journal *j, const struct journal_want *w);
 /*
- * What the handle has taken already, or free ones, the longest free first. ENOENT: there are none that
- * are fit, or the node has not been seen in the datastore for too long, or not in this boot.
+ * What the handle has taken already, which is taken once more unless an operation of it waits, or free ones, the
+ * longest free first. ENOENT: there are none that are fit, or the node has not been seen in the datastore for too
+ * long, or not in this boot.
  */
 int journal_take(struct journal *j, const struct journal_want *w, struct ipam_addr ret[static 2],
 	size_t *ret_n, struct err *err);

@@ -13,7 +13,7 @@
 #include "cni/ctx.h"
 #include "cni/shared.h"
 
-enum { LOOK_MS = 2000 }; /* how long an ADD waits for that */
+enum { LOOK_MS = 2000 }; /* how long an ADD waits for the keeper's look */
 
 /* A DEL with names that no pod can have finds the pod by the handle. */
 static struct journal_owner owner(const struct call *c)
@@ -79,12 +79,44 @@ int reserved_check(struct call *c, struct err *err)
 	return 0;
 }
 
+static bool has_taken(const struct call *c, const struct ip *ip)
+{
+	const struct journal_addr *a = journal_find(c->journal, ip);
+
+	return a && a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, c->handle) == 0;
+}
+
+/* What an earlier ADD was given is its still, as far as the keeper sees: while the datastore is away nobody does. */
+static int confirm(struct call *c, const struct ipam_addr *v, size_t n, struct err *err)
+{
+	const struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
+	const struct cni_home *home = ctx_home(c->ctx);
+	int64_t until = clock_mono_ms() + LOOK_MS;
+	int r = 0;
+
+	while (r == 0 && home && shared_get(&home->shared->keeper) == KEEPER_WELL &&
+		journal_is_pending(c->journal, c->handle, NULL) && clock_mono_ms() < until) {
+		nanosleep(&pause, NULL);
+		r = journal_refresh(c->journal, err);
+	}
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (!has_taken(c, &v[i].ip))
+			r = err_set(err, -ESTALE,
+				"%s, which the pod has, was given back in the datastore, and is another's "
+				"by now: delete the pod",
+				ip_str(&v[i].ip));
+	return r;
+}
+
 int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr ret[static 2],
 	size_t *ret_n, struct err *err)
 {
+	int r;
+
 	want->owner = owner(c);
 	want->node = c->node;
-	return journal_take(c->journal, want, ret, ret_n, err);
+	r = journal_take(c->journal, want, ret, ret_n, err);
+	return r == 0 && ret[0].held ? confirm(c, ret, *ret_n, err) : r;
 }
 
 int reserved_adopt(struct call *c, struct journal_want *want, const struct ipam_addr *addrs,

@@ -608,6 +608,41 @@ waits() { # the keeper does, and takes no time
 	within 20 settled
 }
 
+give_to_another() { # ADDRESS, with nobody's leave
+	local key value ord
+
+	key=$(etcdctl get --prefix "$IPAM"/assignment/ --keys-only | grep .)
+	value=$(etcdctl get "$key" --print-value-only)
+	ord=$(python3 -c 'import ipaddress, sys; n = ipaddress.ip_network(sys.argv[1]); print(int(ipaddress.ip_address(sys.argv[2])) - int(n.network_address))' \
+		"$(jq -r .cidr <<<"$value")" "$1")
+	jq -c --argjson o "$ord" '.attributes += [{"handle_id":"net.other","secondary":{"node":"node-9","namespace":"ns","pod":"x"}}]
+		| .allocations[$o] = (.attributes | length - 1) | .sequenceNumber += 1' <<<"$value" | etcdctl put "$key" >/dev/null
+}
+
+@test "a repeated ADD takes again what somebody has given back, unless it is another's by now" {
+	pod a
+	cni ADD a >first
+	exact a
+	"$BIN/margayctl" ipam release --ip="$(address a)" >/dev/null
+	[ "$(owned net.c-a)" = 0 ]
+	etcdctl del "$V3/workloadendpoints/ns/node--1-k8s-a-eth0" >/dev/null
+	cni ADD a >again
+	[ "$(owned net.c-a)" = 1 ]
+	cmp first again
+	exact a
+	give_to_another "$(address a)"
+	CONF=conf run -1 cni ADD a
+	[[ $output == *"$(address a), which the pod has, was given back in the datastore, and is another's by now"* ]]
+	# While it is away nobody knows.
+	end "$ETCD" -KILL
+	pod b
+	cni ADD b >first
+	cni ADD b >again
+	cmp first again
+	etcd_start
+	within 20 settled
+}
+
 @test "what others did meanwhile to what the node held is not undone" {
 	pod a
 	pod b
@@ -618,13 +653,7 @@ waits() { # the keeper does, and takes no time
 	b=$(address b)
 	unserve
 	etcd_start
-	# Somebody has given it to another pod.
-	key=$(etcdctl get --prefix "$IPAM"/assignment/ --keys-only | grep .)
-	value=$(etcdctl get "$key" --print-value-only)
-	ord=$(python3 -c 'import ipaddress, sys; n = ipaddress.ip_network(sys.argv[1]); print(int(ipaddress.ip_address(sys.argv[2])) - int(n.network_address))' \
-		"$(jq -r .cidr <<<"$value")" "$b")
-	jq -c --argjson o "$ord" '.attributes += [{"handle_id":"net.other","secondary":{"node":"node-9","namespace":"ns","pod":"x"}}]
-		| .allocations[$o] = (.attributes | length - 1) | .sequenceNumber += 1' <<<"$value" | etcdctl put "$key" >/dev/null
+	give_to_another "$b"
 	serve
 	within 10 grep -q "pod ns/b was given $b .*must be deleted" serve.log
 	within 10 settled
