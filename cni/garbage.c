@@ -13,11 +13,11 @@
 #include "base/vec.h"
 #include "cni/cni.h"
 #include "cni/journal.h"
+#include "cni/own.h"
 #include "cni/replay.h"
 #include "cni/routed.h"
 #include "cni/shared.h"
 #include "ipam/run.h"
-#include "model/ipam.h"
 #include "store/store.h"
 
 enum {
@@ -25,23 +25,11 @@ enum {
 	LOOK_MIN_MS = 10000, /* between two looks */
 };
 
-/* An allocation to a pod. */
-struct alloc {
-	struct ip ip;
-	char *handle, *namespace, *pod;
-	uint64_t seq;
-	int64_t since_ms; /* CLOCK_MONOTONIC: it is nobody's, as it seems */
-};
-
-struct allocs {
-	VEC(struct alloc) v;
-};
-
 struct garbage {
 	const struct cni_home *home;
 	struct journal *j;
 	int64_t after_ms, due_ms;
-	struct allocs suspects;
+	struct own_allocs suspects;
 };
 
 struct garbage *garbage_new(const struct cni_home *home, struct journal *j, int64_t after_s)
@@ -59,45 +47,21 @@ int64_t garbage_due_ms(const struct garbage *g)
 	return g->due_ms;
 }
 
-static void allocs_done(struct allocs *s)
-{
-	struct alloc *one;
-
-	vec_for_each (&s->v, one) {
-		free(one->handle);
-		free(one->namespace);
-		free(one->pod);
-	}
-	vec_done(&s->v);
-}
-
 void garbage_free(struct garbage *g)
 {
-	allocs_done(&g->suspects);
+	own_allocs_done(&g->suspects);
 	free(g);
-}
-
-/* Since when it is suspected; now: since now. */
-static int64_t suspected_since(const struct garbage *g, const struct alloc *a, int64_t now)
-{
-	const struct alloc *one;
-
-	vec_for_each (&g->suspects.v, one)
-		if (one->seq == a->seq && ip_equal(&one->ip, &a->ip) &&
-			strcmp(one->handle, a->handle) == 0)
-			return one->since_ms;
-	return now;
 }
 
 /*
  * To one of the handle's addresses a route leads, or a verb of the journal is about to change it. All of them,
  * since the journal gives back all; and those that are in the journal alone.
  */
-static bool is_used(const struct garbage *g, const struct allocs *own, const struct routed *routed,
-	const char *handle)
+static bool is_used(const struct garbage *g, const struct own_allocs *own,
+	const struct routed *routed, const char *handle)
 {
 	const struct journal_addr *addrs;
-	const struct alloc *a;
+	const struct own_alloc *a;
 	size_t n;
 
 	vec_for_each (&own->v, a)
@@ -109,53 +73,6 @@ static bool is_used(const struct garbage *g, const struct allocs *own, const str
 			routed_has(routed, &addrs[i].addr.ip))
 			return true;
 	return journal_is_pending(g->j, handle, NULL);
-}
-
-static void add_block(const struct garbage *g, const struct ipam_block *b, struct allocs *ret)
-{
-	for (uint32_t i = 0; i < b->size; i++) {
-		const struct ipam_block_attr *a = b->alloc[i] < 0 ? NULL : &b->attrs.v[b->alloc[i]];
-		const char *node = a ? ipam_block_attr_get(a, "node") : NULL;
-		const char *pod = a ? ipam_block_attr_get(a, "pod") : NULL;
-		const char *namespace = a ? ipam_block_attr_get(a, "namespace") : NULL;
-		struct alloc one = {.seq = b->alloc_seq[i]};
-
-		if (!node || strcmp(node, g->home->node) != 0 || !pod || !namespace || !a->handle ||
-			a->released_s || ipam_block_attr_get(a, "vmi-name") ||
-			!ip_add(&b->cidr.addr, i, &one.ip))
-			continue;
-		one.handle = mem_strdup(a->handle);
-		one.namespace = mem_strdup(namespace);
-		one.pod = mem_strdup(pod);
-		vec_push(&ret->v, one);
-	}
-}
-
-/* In the node's blocks. */
-static int list_own(const struct garbage *g, struct store *st, struct allocs *ret, struct err *err)
-{
-	char prefix[IPAM_KEY_SIZE], key[IPAM_KEY_SIZE];
-	struct store_list own = {0};
-	int r = store_list_wait(st, ipam_key_affinities_of_host(g->home->node, IP_NONE, prefix),
-		clock_mono_ms() + ASK_MS, &own, err);
-
-	for (size_t i = 0; r == 0 && i < own.n; i++) {
-		auto_(ipam_block) struct ipam_block *b = NULL;
-		struct prefix cidr;
-		struct store_kv kv;
-
-		if (!ipam_key_parse_affinity(own.v[i].key, NULL, &cidr))
-			continue;
-		r = store_get_wait(
-			st, ipam_key_block(&cidr, key), clock_mono_ms() + ASK_MS, &kv, err);
-		if (r == 0 && ipam_block_decode(kv.value, kv.len, &b, NULL) == 0)
-			add_block(g, b, ret);
-		if (r == 0)
-			store_kv_done(&kv);
-		r = r == -ENOENT ? 0 : r;
-	}
-	store_list_done(&own);
-	return r;
 }
 
 /* What fails on this machine is not the datastore's failure. */
@@ -174,7 +91,7 @@ static bool load_routes(struct routed *ret)
 }
 
 /* From the reserve it goes back there, by the journal; else to its pool. */
-static int free_one(struct garbage *g, struct store *st, const struct alloc *s, struct err *err)
+static int free_one(struct garbage *g, struct store *st, const struct own_alloc *s, struct err *err)
 {
 	const struct journal_addr *a = journal_taken_by(g->j, s->handle);
 	struct ipam_request *rq;
@@ -195,8 +112,8 @@ static int free_one(struct garbage *g, struct store *st, const struct alloc *s, 
 }
 
 /* What is still nobody's, after so long. What changed meanwhile is left. */
-static int judge(struct garbage *g, struct store *st, const struct allocs *own,
-	const struct alloc *s, struct err *err)
+static int judge(struct garbage *g, struct store *st, const struct own_allocs *own,
+	const struct own_alloc *s, struct err *err)
 {
 	struct routed now = {0};
 	struct err e = ERR_INIT;
@@ -221,28 +138,26 @@ static int judge(struct garbage *g, struct store *st, const struct allocs *own,
 }
 
 /* Those of own that are nobody's, as it seems, and not for long enough. */
-static int suspect(struct garbage *g, struct store *st, const struct allocs *own,
-	const struct routed *routed, struct allocs *ret, struct err *err)
+static int suspect(struct garbage *g, struct store *st, const struct own_allocs *own,
+	const struct routed *routed, struct own_allocs *ret, struct err *err)
 {
 	const int64_t now = clock_mono_ms();
-	const struct alloc *a;
+	const struct own_alloc *a, *earlier;
 	int r;
 
 	vec_for_each (&own->v, a) {
-		struct alloc s = *a;
+		struct own_alloc s = *a;
 
 		if (is_used(g, own, routed, a->handle))
 			continue;
-		s.since_ms = suspected_since(g, a, now);
+		earlier = own_allocs_find(&g->suspects, a);
+		s.since_ms = earlier ? earlier->since_ms : now;
 		r = replay_pod_is_gone(
 			st, g->home->node, a->namespace, a->pod, clock_mono_ms() + ASK_MS, err);
 		if (r > 0 && now - s.since_ms >= g->after_ms) {
 			r = judge(g, st, own, &s, err);
 		} else if (r > 0) {
-			s.handle = mem_strdup(a->handle);
-			s.namespace = mem_strdup(a->namespace);
-			s.pod = mem_strdup(a->pod);
-			vec_push(&ret->v, s);
+			own_allocs_add(ret, &s);
 		}
 		if (r < 0)
 			return r;
@@ -252,7 +167,7 @@ static int suspect(struct garbage *g, struct store *st, const struct allocs *own
 
 int garbage_work(struct garbage *g, struct store *st, struct err *err)
 {
-	struct allocs own = {0}, suspects = {0};
+	struct own_allocs own = {0}, suspects = {0};
 	const int64_t now = clock_mono_ms();
 	struct routed routed = {0};
 	int r;
@@ -265,13 +180,13 @@ int garbage_work(struct garbage *g, struct store *st, struct err *err)
 	if (now < g->due_ms)
 		return 0;
 	g->due_ms = now + (g->after_ms / 2 > LOOK_MIN_MS ? g->after_ms / 2 : LOOK_MIN_MS);
-	r = list_own(g, st, &own, err);
+	r = own_allocs_list(st, g->home->node, &own, err);
 	if (r == 0 && load_routes(&routed))
 		r = suspect(g, st, &own, &routed, &suspects, err);
 	routed_done(&routed);
-	allocs_done(&own);
+	own_allocs_done(&own);
 	/* Who could not be asked has not said no: the time goes on only with an unbroken row of answers. */
-	allocs_done(&g->suspects);
+	own_allocs_done(&g->suspects);
 	g->suspects = suspects;
 	return r;
 }
