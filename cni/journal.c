@@ -757,6 +757,15 @@ int journal_take(struct journal *j, const struct journal_want *w, struct ipam_ad
 	return r;
 }
 
+static int append_taken(struct journal *j, const struct ipam_addr *addr,
+	const struct journal_owner *owner, struct err *err)
+{
+	json_t *record = record_addr("taken", addr);
+
+	add_owner(record, owner);
+	return append(j, record, err);
+}
+
 int journal_adopt(struct journal *j, const struct journal_want *w, const struct ipam_addr *addrs,
 	size_t n, struct err *err)
 {
@@ -766,12 +775,8 @@ int journal_adopt(struct journal *j, const struct journal_want *w, const struct 
 		return r;
 	if (w->endpoint)
 		r = take(j, w, addrs, n, err);
-	for (size_t i = 0; r == 0 && !w->endpoint && i < n; i++) {
-		json_t *record = record_addr("taken", &addrs[i]);
-
-		add_owner(record, &w->owner);
-		r = append(j, record, err);
-	}
+	for (size_t i = 0; r == 0 && !w->endpoint && i < n; i++)
+		r = append_taken(j, &addrs[i], &w->owner, err);
 	unlock(j);
 	return r;
 }
@@ -807,6 +812,28 @@ int journal_give_back(struct journal *j, const struct journal_owner *owner, stru
 /*
  * The keeper.
  */
+int journal_inherit(struct journal *j, const struct journal_owner *owner,
+	const struct ipam_addr *addrs, size_t n, struct err *err)
+{
+	const struct journal_addr *a;
+	bool known;
+	int r = check_owner(owner, err) ?: lock(j, err);
+
+	if (r < 0)
+		return r;
+	known = journal_is_pending(j, owner->handle, NULL);
+	for (size_t i = 0; i < n; i++) {
+		a = find(j, &addrs[i].ip);
+		known |= a &&
+			 (a->state != JOURNAL_TAKEN || strcmp(a->owner.handle, owner->handle) != 0);
+	}
+	for (size_t i = 0; r == 0 && !known && i < n; i++)
+		if (!find(j, &addrs[i].ip))
+			r = append_taken(j, &addrs[i], owner, err);
+	unlock(j);
+	return r < 0 ? r : !known;
+}
+
 int journal_hold(struct journal *j, const struct ipam_addr *addr, struct err *err)
 {
 	return append_locked(j, record_addr("hold", addr), err);

@@ -126,6 +126,12 @@ int journal_give_back(struct journal *j, const struct journal_owner *owner, stru
 
 /* ---- the keeper ---- */
 
+/*
+ * These, which the datastore has for the handle, are taken. 1; 0: one of them is not the handle's in the journal, or an
+ * operation of the handle waits, and nothing is done.
+ */
+int journal_inherit(struct journal *j, const struct journal_owner *owner,
+	const struct ipam_addr *addrs, size_t n, struct err *err);
 /* The datastore has it for this node's reserve. */
 int journal_hold(struct journal *j, const struct ipam_addr *addr, struct err *err);
 /*

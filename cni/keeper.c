@@ -19,6 +19,7 @@
 #include "cni/full.h"
 #include "cni/garbage.h"
 #include "cni/gone.h"
+#include "cni/inherit.h"
 #include "cni/journal.h"
 #include "cni/replay.h"
 #include "cni/routed.h"
@@ -45,6 +46,7 @@ struct keeper {
 	struct full full;
 	struct gone *gone;
 	struct garbage *garbage;
+	struct inherit *inherit;
 	int notify_fd;
 	bool adopted; /* what the datastore holds for this node was compared with the journal */
 	int64_t unknown_due_ms; /* what it holds and the journal does not know is looked at again */
@@ -530,7 +532,7 @@ static int64_t due_ms(const struct keeper *k)
 	if (k->adopted && scope_is_due(k))
 		return 0;
 	if (k->adopted)
-		due = earlier(earlier(due, k->unknown_due_ms),
+		due = earlier(earlier(due, earlier(k->unknown_due_ms, inherit_due_ms(k->inherit))),
 			earlier(refill_due_ms(k, IP_V4), refill_due_ms(k, IP_V6)));
 	return earlier(due, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
 }
@@ -562,7 +564,8 @@ static int work(struct keeper *k, struct err *err)
 		r = learn_scope(k, err)
 			    ?: leave_surplus(k, err)
 			    ?: level(k, IP_V4, err)
-			    ?: level(k, IP_V6, err);
+			    ?: level(k, IP_V6, err)
+			    ?: inherit_work(k->inherit, k->rp.st, err);
 	if (r == 0 && !k->no_node)
 		r = gone_work(k->gone, k->rp.st, err) ?: garbage_work(k->garbage, k->rp.st, err);
 	return r;
@@ -653,6 +656,7 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 	}
 	k.gone = gone_new(home, conf->gone_after_s);
 	k.garbage = garbage_new(home, k.j, conf->garbage_after_s);
+	k.inherit = inherit_new(home, k.j, INHERIT_AFTER_MS);
 	for (;;) {
 		r = work(&k, &err);
 		if (journal_compact(k.j, &e) < 0)

@@ -251,6 +251,37 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	exact
 }
 
+knows() { # POD
+	sed 's/^[0-9a-f]* //' state/journal | jq -se --arg h "net.c-$1" 'any(.do == "taken" and .handle == $h)' >/dev/null
+}
+
+@test "pods from before there was a journal: it has them a minute later" {
+	local freed
+
+	unserve
+	rm -r state
+	jq '.etcd_endpoints = "http://127.0.0.1:2379"' conf >conf-store
+	for p in a b c; do pod $p; done
+	for p in a b; do CONF=conf-store cni ADD $p >first-$p; done
+	[ ! -e state/journal ]
+	export MARGAY_CNI_RESERVE=0
+	serve
+	within 180 knows a
+	within 2 knows b
+	end "$ETCD" -KILL
+	cni ADD a >again
+	cmp again first-a
+	freed=$(address b)
+	cni DEL b
+	cni ADD c >/dev/null
+	[ "$(address c)" = "$freed" ]
+	etcd_start
+	exact a c
+	cni DEL a
+	cni DEL c
+	exact
+}
+
 @test "GC: what the runtime does not have any more, with etcd there and away" {
 	for p in a b c; do
 		pod $p
