@@ -40,6 +40,8 @@
 #define RETRY_MAX_MS 30000
 #define ADDRESS_SETTLE_MS 1000 /* after a change of the host's addresses */
 
+#define STATUS_PREFIX "/var/run/calico"
+
 enum { IN_POOLS, IN_NODE, IN_WEPS, IN_CONFIGS, IN_BLOCKS, N_INPUTS };
 
 /* What fails and is tried again: a health check, and what the log has heard of it. */
@@ -78,7 +80,6 @@ struct agent {
 	struct nat *nat;
 	struct sysctl *sysctl;
 	struct status *status;
-	char *status_dir; /* NULL = none */
 
 	struct calc *calc;
 	struct in_config given; /* by parameters */
@@ -229,6 +230,17 @@ static void compile_pattern(struct agent *a)
 	a->mtu_unknown = true;
 }
 
+/* Not before it is known: what is written elsewhere would be there for nobody. */
+static void set_status_dir(struct agent *a)
+{
+	struct in_config c = calc_config_in_force(a->calc);
+	const char *prefix = c.status_prefix ?: STATUS_PREFIX;
+	auto_free char *dir = prefix[0] ? mem_printf("%s/endpoint-status", prefix) : NULL;
+
+	if (a->pools_known)
+		status_set_dir(a->status, dir);
+}
+
 static void on_config(void *arg, const char *key, const void *old, const void *now)
 {
 	struct agent *a = arg;
@@ -241,6 +253,7 @@ static void on_config(void *arg, const char *key, const void *old, const void *n
 	else if (strcmp(name, "default") == 0)
 		calc_config(a->calc, CALC_CONFIG_DEFAULT, now);
 	compile_pattern(a);
+	set_status_dir(a);
 	schedule(a);
 }
 
@@ -273,6 +286,7 @@ static void on_in_sync(void *arg)
 	log_info("the datastore has been read whole");
 	a->advice = store_advise(a->st, on_advice, a);
 	a->pools_known = a->wants_changed = true;
+	set_status_dir(a);
 	schedule(a);
 }
 
@@ -885,9 +899,9 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 		routes_new(a->rt, a->ifaces, RT_TABLE_MAIN_ID, RT_PROTO_MARGAY, conf->pod_prefix);
 	a->tunnels = tunnels_new(a->rt, a->ifaces);
 	a->sysctl = sysctl_new(a->rt, a->ifaces, conf->sysctl_root, conf->pod_prefix);
-	if (conf->status_prefix[0])
-		a->status_dir = mem_printf("%s/endpoint-status", conf->status_prefix);
-	a->status = status_new(a->ifaces, a->status_dir);
+	if (conf->status_prefix)
+		a->given.status_prefix = mem_strdup(conf->status_prefix);
+	a->status = status_new(a->ifaces);
 	calc_config(a->calc, CALC_CONFIG_GIVEN, &a->given);
 	compile_pattern(a);
 	a->start_due = a->files_dirty = true;
@@ -934,7 +948,6 @@ void agent_free(struct agent *a)
 	nat_free(a->nat);
 	sysctl_free(a->sysctl);
 	status_free(a->status);
-	free(a->status_dir);
 	ifaces_free(a->ifaces);
 	rt_monitor_close(a->monitor);
 	nft_monitor_close(a->nft_monitor);
@@ -944,6 +957,7 @@ void agent_free(struct agent *a)
 		regfree(&a->host_links);
 	free(a->pattern);
 	free(a->given.mtu_iface_pattern);
+	free(a->given.status_prefix);
 	free(a->node_key);
 	free(a->affinities);
 	free(a->unknown);

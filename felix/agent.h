@@ -26,14 +26,14 @@ struct agent_conf {
 	const char *pod_prefix;	   /* "cali" */
 	const char *nodename_file; /* "" = none is written */
 	const char *mtu_file;	   /* likewise */
-	const char *status_prefix; /* of endpoint-status; "" = none */
 	const char *sysctl_root;   /* "/proc/sys" */
 	int64_t refresh_ms; /* reads everything again; a backstop, since events tell. 0 = never */
 	struct start_conf start;
-	/* In place of FelixConfiguration's: -1, 0, "" = as that says. */
+	/* In place of FelixConfiguration's: -1, 0, "", NULL = as that says. */
 	int ipip_enabled;
 	uint32_t ipip_mtu;
 	const char *mtu_iface_pattern;
+	const char *status_prefix; /* of endpoint-status; "" = there are no files */
 };
 
 /*

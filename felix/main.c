@@ -228,10 +228,10 @@ static const struct param table[] = {
 	{.name = "FELIX_ENDPOINTSTATUSPATHPREFIX",
 		.type = PARAM_STRING,
 		.str = &status_prefix,
-		.def = "/var/run/calico",
 		.doc = "The directory in whose endpoint-status there is a file for each of this node's "
 		       "pods whose interface is up: the CNI plugin may wait for it "
-		       "(policy_setup_timeout_seconds); none: there are none"},
+		       "(policy_setup_timeout_seconds); none: there are none; empty: as the datastore's "
+		       "FelixConfiguration says, or /var/run/calico"},
 	{.name = "MARGAY_MTU_FILE",
 		.type = PARAM_STRING,
 		.str = &mtu_file,
@@ -267,7 +267,8 @@ static void fill_conf(const char *nodename)
 	conf.pod_prefix = pod_prefix;
 	conf.nodename_file = common.nodename_file;
 	conf.mtu_file = mtu_file;
-	conf.status_prefix = strcmp(status_prefix, "none") == 0 ? "" : status_prefix;
+	if (status_prefix[0])
+		conf.status_prefix = strcmp(status_prefix, "none") == 0 ? "" : status_prefix;
 	conf.sysctl_root = sysctl_root;
 	conf.mtu_iface_pattern = pattern;
 	conf.ipip_enabled = ipip_enabled - 1;

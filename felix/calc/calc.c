@@ -201,6 +201,8 @@ struct in_config calc_config_in_force(const struct calc *c)
 			r.ipip_mtu = f->ipip_mtu;
 		if (f && f->mtu_iface_pattern)
 			r.mtu_iface_pattern = f->mtu_iface_pattern;
+		if (f && f->status_prefix)
+			r.status_prefix = f->status_prefix;
 	}
 	return r;
 }

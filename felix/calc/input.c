@@ -81,6 +81,16 @@ int in_config_decode(
 			return err_wrap(err, r, "spec.mtuIfacePattern");
 		c.mtu_iface_pattern = mem_strdup(s);
 	}
+	s = felix_config_get(fc, "endpointStatusPathPrefix");
+	if (s && s[0] != '/' && strcmp(s, "none") != 0) {
+		free(c.mtu_iface_pattern);
+		return err_set(err, -EINVAL,
+			"spec.endpointStatusPathPrefix: \"%.80s\", want a directory's path that begins "
+			"with /, or none",
+			s);
+	}
+	if (s)
+		c.status_prefix = mem_strdup(s[0] == '/' ? s : "");
 	*ret = mem_dup(&c, sizeof(c));
 	return 0;
 }
@@ -90,5 +100,6 @@ void in_config_free(struct in_config *c)
 	if (!c)
 		return;
 	free(c->mtu_iface_pattern);
+	free(c->status_prefix);
 	free(c);
 }

@@ -26,6 +26,7 @@ struct in_config {
 	int ipip_enabled;	 /* -1 = as the pools say */
 	uint32_t ipip_mtu;	 /* 0 = from the host's */
 	char *mtu_iface_pattern; /* NULL = the default */
+	char *status_prefix; /* of endpoint-status; "" = there are no files, NULL = the default */
 };
 
 /* node: this one's name. EINVAL: the message names the member. */

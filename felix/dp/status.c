@@ -35,7 +35,7 @@ struct file {
 
 struct status {
 	struct ifaces *ifaces;
-	const char *dir;
+	char *dir; /* NULL: no files */
 	struct hmap files, links;
 	struct list due;
 	bool may_delete, unknown;
@@ -64,12 +64,11 @@ static void on_link(void *arg, const struct rt_link *old, const struct rt_link *
 	see_link(arg, now);
 }
 
-struct status *status_new(struct ifaces *ifaces, const char *dir)
+struct status *status_new(struct ifaces *ifaces)
 {
 	struct status *s = mem_new(struct status);
 
 	s->ifaces = ifaces;
-	s->dir = dir;
 	s->unknown = true;
 	list_init(&s->due);
 	ifaces_listen(ifaces, on_link, s);
@@ -103,6 +102,7 @@ void status_free(struct status *s)
 		drop(s, f);
 	hmap_done(&s->files);
 	hmap_done(&s->links);
+	free(s->dir);
 	free(s);
 }
 
@@ -135,11 +135,11 @@ static bool is_same(const struct in_wep *a, const struct in_wep *b)
 
 void status_wep(struct status *s, const char *key, const struct in_wep *now)
 {
-	struct file *f = s->dir ? find(s, key) : NULL;
+	struct file *f = find(s, key);
 
 	if (now && now->n == 0)
 		now = NULL;
-	if (!s->dir || (!f && !now))
+	if (!f && !now)
 		return;
 	f = f ?: file_new(s, key);
 	f->stale |= now && !is_same(f->wep, now);
@@ -204,6 +204,27 @@ static int write_file(const char *path, const struct in_wep *w, struct err *err)
 static int remove_file(const char *path, struct err *err)
 {
 	return unlink(path) < 0 && errno != ENOENT ? err_sys(err, -errno, "%s", path) : 0;
+}
+
+void status_set_dir(struct status *s, const char *dir)
+{
+	struct file *f;
+
+	if (strcmp(dir ?: "", s->dir ?: "") == 0)
+		return;
+	hmap_for_each (f, &s->files, by_key) {
+		auto_free char *name = f->there ? name_of(f) : NULL;
+		auto_free char *path = name ? mem_printf("%s/%s", s->dir, name) : NULL;
+
+		if (path)
+			(void)remove_file(path, NULL);
+		f->there = false;
+		f->stale = true;
+		queue(s, f);
+	}
+	free(s->dir);
+	s->dir = dir ? mem_strdup(dir) : NULL;
+	s->unknown = true;
 }
 
 static bool is_up(const struct status *s, const struct file *f)

@@ -6,7 +6,7 @@
  * Files of pods alone are made and removed, and what an earlier life has left is removed only after
  * status_allow_deletes.
  *
- * Lifecycle: new -> any mix of wep/mark_unknown/apply -> free (files stay).
+ * Lifecycle: new -> any mix of set_dir/wep/mark_unknown/apply -> free (files stay).
  */
 #pragma once
 
@@ -17,9 +17,15 @@ struct ifaces;
 struct in_wep;
 struct status;
 
-/* dir: "/var/run/calico/endpoint-status", made where there is none; NULL: no files. Both are borrowed. */
-struct status *status_new(struct ifaces *ifaces, const char *dir);
+/* No files, at first. ifaces is borrowed. */
+struct status *status_new(struct ifaces *ifaces);
 void status_free(struct status *s);
+
+/*
+ * "/var/run/calico/endpoint-status", made where there is none; NULL: no files. Those that it has made elsewhere are
+ * removed.
+ */
+void status_set_dir(struct status *s, const char *dir);
 
 /* The endpoint that has this key; NULL or without addresses: there is none here. Kept until the next one is told. */
 void status_wep(struct status *s, const char *key, const struct in_wep *now);

@@ -191,6 +191,19 @@ ready() {
 	eventually has_route "10.244.0.142 dev cali123 scope link"
 	eventually ready
 	[ ! -e "$FELIX_ENDPOINTSTATUSPATHPREFIX" ]
+	# As the datastore has it, now and later.
+	stop
+	unset FELIX_ENDPOINTSTATUSPATHPREFIX
+	config() { # PREFIX
+		put "$V3/felixconfigurations/default" '{"kind":"FelixConfiguration","spec":{"endpointStatusPathPrefix":"'"$1"'"}}'
+	}
+	config "$BATS_TEST_TMPDIR/one"
+	start
+	eventually test -e "$BATS_TEST_TMPDIR/one/endpoint-status/k8s default%2Fweb-0 eth0"
+	config "$BATS_TEST_TMPDIR/two"
+	eventually test -e "$BATS_TEST_TMPDIR/two/endpoint-status/k8s default%2Fweb-0 eth0"
+	[ ! -e "$BATS_TEST_TMPDIR/one/endpoint-status/k8s default%2Fweb-0 eth0" ]
+	[ ! -e /var/run/calico ]
 }
 
 @test "what somebody changes or removes is back within a second, and others' things stay" {

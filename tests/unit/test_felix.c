@@ -290,6 +290,8 @@ START_TEST(test_config)
 	static const char bad[] =
 		"{\"kind\":\"FelixConfiguration\",\"metadata\":{\"name\":\"default\"},"
 		"\"spec\":{\"mtuIfacePattern\":\"^(en\"}}";
+	static const char *const prefixes[][2] = {
+		{"/run/x", "/run/x"}, {"none", ""}, {"run/x", NULL}};
 	struct in_config *c = NULL;
 	struct err err = ERR_INIT;
 
@@ -298,6 +300,19 @@ START_TEST(test_config)
 	in_config_free(take_ptr(c));
 	ck_assert_int_eq(in_config_decode(key, bad, strlen(bad), &c, &err), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(err.text, "spec.mtuIfacePattern: \"^(en\": not a regular"));
+	for (size_t i = 0; i < array_size(prefixes); i++) {
+		auto_free char *text = mem_printf(
+			"{\"kind\":\"FelixConfiguration\",\"metadata\":{\"name\":\"default\"},"
+			"\"spec\":{\"mtuIfacePattern\":\"^en.*\",\"endpointStatusPathPrefix\":\"%s\"}}",
+			prefixes[i][0]);
+
+		ck_assert_int_eq(in_config_decode(key, text, strlen(text), &c, &err),
+			prefixes[i][1] ? 0 : -EINVAL);
+		if (!prefixes[i][1])
+			continue;
+		ck_assert_str_eq(c->status_prefix, prefixes[i][1]);
+		in_config_free(take_ptr(c));
+	}
 }
 END_TEST
 
