@@ -14,7 +14,7 @@
 
 #define CALICO "/calico/resources/v3/projectcalico.org/"
 #define MARGAY "/margay/v1/"
-#define HASH_LEN 11 /* hexadecimal digits in a name that was too long */
+#define HASH_LEN 11 /* hexadecimal digits in a name that its key does not fit in */
 
 const struct kube_kind kube_kinds[KUBE_N_KINDS] = {
 	{.root = CALICO "bgpconfigurations/",
@@ -307,6 +307,53 @@ static bool parse_affinity(const char *s, struct kube_key *k)
 	return true;
 }
 
+/* What the API server wants of a name, but for its length: RFC 1123, in lower case. */
+static bool is_subdomain(const char *s)
+{
+	char last = '.';
+
+	for (; *s; last = *s++) {
+		if (islower((unsigned char)*s) || isdigit((unsigned char)*s))
+			continue;
+		if ((*s != '-' && *s != '.') || last == '.' || (*s == '.' && last == '-'))
+			return false;
+	}
+	return last != '-' && last != '.';
+}
+
+/*
+ * As Calico, in lower case; where that is no name, as of a pod's further interfaces ("net.0f3c1d:net1"), what can be
+ * of it, and a hash of the whole behind: "h-net-0f3c1d-net1-3277138d5a5".
+ */
+static void name_handle(struct kube_key *k)
+{
+	char hash[SHA256_HEX_SIZE];
+	auto_free char *name = NULL;
+
+	for (char *p = k->name; *p; p++)
+		*p = (char)tolower((unsigned char)*p);
+	if (is_subdomain(k->name))
+		return;
+	for (char *p = k->name; *p; p++)
+		if (!islower((unsigned char)*p) && !isdigit((unsigned char)*p))
+			*p = '-';
+	sha256_hex(k->host, hash);
+	name = mem_printf("h-%.*s-%.*s", MODEL_NAME_MAX - HASH_LEN - 3, k->name, HASH_LEN, hash);
+	memcpy(k->name, name, strlen(name) + 1);
+}
+
+static bool parse_handle(const char *s, struct kube_key *k)
+{
+	for (const char *p = s; *p; p++)
+		if (*p <= ' ' || *p > '~' || *p == '/')
+			return false;
+	if (!*s || !parse_name(s, k))
+		return false;
+	memcpy(k->host, k->name, sizeof(k->host));
+	name_handle(k);
+	return true;
+}
+
 /* "NAMESPACE.NAME" */
 static bool parse_account(const char *s, struct kube_key *k)
 {
@@ -339,12 +386,7 @@ static bool parse_rest(const char *s, struct kube_key *k)
 	case KUBE_ACCOUNT:
 		return parse_account(s, k);
 	case KUBE_HANDLE:
-		if (!parse_name(s, k))
-			return false;
-		memcpy(k->host, k->name, sizeof(k->host));
-		for (char *p = k->name; *p; p++)
-			*p = (char)tolower((unsigned char)*p);
-		return true;
+		return parse_handle(s, k);
 	case KUBE_RESOURCE:
 	case KUBE_POLICY:
 	case KUBE_IPAM_RESOURCE:

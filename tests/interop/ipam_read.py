@@ -365,7 +365,13 @@ class Datastore:
         if spec.get("deleted") is True:
             return
         self.want_annotation(meta, v3, {})
-        want(meta.get("name") == str(spec["handleID"]).lower(), "another name than the handleID in lower case")
+        handle = str(spec["handleID"])
+        name = handle.lower()
+        label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+        if not re.fullmatch(rf"{label}(\.{label})*", name):
+            digest = hashlib.sha256(handle.encode()).hexdigest()[:11]
+            name = f"h-{re.sub('[^a-z0-9]', '-', name)[:NAME_MAX - 14]}-{digest}"
+        want(meta.get("name") == name, f"the name is to be {name}")
         self.add_handle(what, spec["handleID"], spec["block"])
 
     def cr_config(self, what, meta, spec, _v3):

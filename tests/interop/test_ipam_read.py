@@ -123,7 +123,8 @@ BROKEN_CRS = [
     (1, ("metadata", "labels", "projectcalico.org/ip-version"), None, "labels"),
     (1, ("spec", "deleted"), 0, "deleted is 0"),
     (1, ("spec", "state"), "x", "state 'x'"),
-    (2, ("metadata", "name"), "K8s", "in lower case"),
+    (2, ("metadata", "name"), "K8s", "the name is to be k8s-pod-network.0f3c1d"),
+    (2, ("spec", "handleID"), "K8s:x", "the name is to be h-k8s-x-"),
     (2, ("spec", "block", "10.244.66.128/29"), "1", "counts '1'"),
     (4, ("metadata", "name"), "other", "not default"),
     (4, ("spec", "strictAffinity"), None, "always written"),
@@ -152,6 +153,13 @@ class Reader(unittest.TestCase):
                     objects = crs(version, f"block-{block}")
                     objects[3]["spec"]["blockSize"] = 29
                     self.assertEqual(look_crs(objects, version), [])
+
+    def test_handle_that_is_no_name(self):
+        objects = crs("v1")
+        for name, handle in (("h-net-0f3c1d-net1-3277138d5a5", "net.0f3c1d:net1"),
+                             ("h-my-network-0f3c1d-94c1897d7f8", "My_Network.0f3c1d")):
+            objects[2]["metadata"]["name"], objects[2]["spec"]["handleID"] = name, handle
+            self.assertFalse([v for v in look_crs(objects, "v1") if "the name is to be" in v])
 
     def test_half_done_is_none(self):
         kvs = self.clean(store())

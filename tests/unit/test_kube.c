@@ -62,6 +62,21 @@ START_TEST(keys_name_objects)
 			"/apis/crd.projectcalico.org/v1/ipamhandles/"
 			"k8s-pod-network.0f",
 			NULL},
+		/* Of what is no name there, the end is printf '%s' HANDLE | sha256sum | cut -c-11. */
+		{IPAM "handle/net.0f3c1d:net1",
+			"/apis/crd.projectcalico.org/v1/ipamhandles/"
+			"h-net-0f3c1d-net1-3277138d5a5",
+			NULL},
+		{IPAM "handle/My_Network.0f3c1d",
+			"/apis/crd.projectcalico.org/v1/ipamhandles/"
+			"h-my-network-0f3c1d-94c1897d7f8",
+			NULL},
+		{IPAM "handle/-a.", "/apis/crd.projectcalico.org/v1/ipamhandles/h--a--ac2de36c602",
+			NULL},
+		{IPAM "handle/a..b",
+			"/apis/crd.projectcalico.org/v1/ipamhandles/h-a--b-f62b42414c5", NULL},
+		{IPAM "handle/a-.b",
+			"/apis/crd.projectcalico.org/v1/ipamhandles/h-a--b-e3774d95d8b", NULL},
 		{IPAM "config", "/apis/crd.projectcalico.org/v1/ipamconfigs/default",
 			"/apis/projectcalico.org/v3/ipamconfigurations/default"},
 		{RESOURCES "ipamconfigurations/default",
@@ -112,7 +127,10 @@ START_TEST(keys_of_no_object_are_refused)
 		RESOURCES "profiles/projectcalico-default-allow",
 		RESOURCES "profiles/ksa.default",
 		RESOURCES "profiles/ksa..a",
-		IPAM "handle/my_network.0f3c1d",
+		IPAM "handle/",
+		IPAM "handle/a/b",
+		IPAM "handle/a b",
+		IPAM "handle/\xff",
 		RESOURCES "workloadendpoints/ns/n-cni-abc-eth0",
 		RESOURCES "workloadendpoints/ns/n-k8s-a-net1",
 		RESOURCES "workloadendpoints/ns/n-k8s-a-b-eth0",
@@ -127,10 +145,10 @@ START_TEST(keys_of_no_object_are_refused)
 
 	for (size_t i = 0; i < array_size(keys); i++)
 		ck_assert_msg(kube_key_parse(keys[i], &k, &err) == -EINVAL, "%s", keys[i]);
-	ck_assert_int_eq(kube_key_parse(IPAM "handle/a_b", &k, &err), -EINVAL);
+	ck_assert_int_eq(kube_key_parse(RESOURCES "ippools/a_b", &k, &err), -EINVAL);
 	ck_assert_str_eq(err.text,
-		IPAM "handle/a_b: no name for an object IPAMHandle of Kubernetes: want "
-		     "a-z, 0-9, \"-\" and \".\", at most 253 characters");
+		RESOURCES "ippools/a_b: no name for an object IPPool of Kubernetes: want "
+			  "a-z, 0-9, \"-\" and \".\", at most 253 characters");
 	ck_assert_int_eq(kube_prefix_parse("/calico/", &k, &err), -EINVAL);
 	ck_assert_str_eq(err.text,
 		"/calico/: Kubernetes lists one kind at a time: want the keys of one kind");
@@ -173,6 +191,26 @@ START_TEST(names_of_affinities_are_never_too_long)
 			ck_assert_str_eq(k.name + 223, "-10-244-66-128-29-df97f28f57a");
 	}
 	snprintf(key, sizeof(key), IPAM "host/%.254s/ipv4/block/10.244.66.128-29", host);
+	ck_assert_int_eq(kube_key_parse(key, &k, &err), -EINVAL);
+}
+END_TEST
+
+START_TEST(names_of_handles_are_never_too_long)
+{
+	char handle[300], key[400];
+	struct kube_key k;
+
+	memset(handle, 'n', sizeof(handle));
+	handle[253] = '\0';
+	snprintf(key, sizeof(key), IPAM "handle/%s", handle);
+	k = parse(key);
+	ck_assert_str_eq(k.name, handle);
+	handle[252] = ':';
+	snprintf(key, sizeof(key), IPAM "handle/%s", handle);
+	k = parse(key);
+	ck_assert_uint_eq(strlen(k.name), 253);
+	ck_assert_str_eq(k.host, handle);
+	snprintf(key, sizeof(key), IPAM "handle/%sn", handle);
 	ck_assert_int_eq(kube_key_parse(key, &k, &err), -EINVAL);
 }
 END_TEST
@@ -1277,6 +1315,7 @@ int main(void)
 	tcase_add_test(tc, keys_of_no_object_are_refused);
 	tcase_add_test(tc, prefixes_name_lists);
 	tcase_add_test(tc, names_of_affinities_are_never_too_long);
+	tcase_add_test(tc, names_of_handles_are_never_too_long);
 	tcase_add_test(tc, host_hashes);
 	tcase_add_test(tc, what_ipam_stores);
 	tcase_add_test(tc, what_other_versions_of_calico_wrote);
