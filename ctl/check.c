@@ -618,6 +618,8 @@ static char *doubt(const struct work *w, const struct check_alloc *a, const stru
 			ip_str(&astray->ip));
 	if (w->nodes.n > 0 && !is_node(w, a->node))
 		return NULL;
+	if (w->managed && !a->pod)
+		return mem_strdup("it is no pod's, and Kubernetes has endpoints of pods alone");
 	/* One of before the pod's last start has been forgotten; a later one is to be its next. */
 	if (e && (!a->timestamp || !other || strcmp(a->timestamp, other) >= 0))
 		return mem_printf(

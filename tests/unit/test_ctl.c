@@ -813,19 +813,24 @@ END_TEST
 	"\",\"endpoint\":\"eth0\","                                          \
 	"\"containerID\":\"" container "\",\"ipNetworks\":[" networks "]}}"
 
-/* Kubernetes' pods: of one that has ended, or that starts, no address is known; of others the first interface's. */
+/*
+ * Kubernetes' pods: of one that has ended, or that starts, no address is known; of others the first interface's; of
+ * what is no pod, none.
+ */
 START_TEST(pods_that_have_ended_hold_what_they_had)
 {
 	static const struct {
 		const char *key, *value;
 	} objects[] = {
 		{IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-29",
-			"{\"cidr\":\"10.1.0.0/29\",\"affinity\":null,\"allocations\":[0,1,2,3,4,5,6,null],"
-			"\"unallocated\":[7],\"attributes\":[" POD_ATTR("net.c0", "ended",
+			"{\"cidr\":\"10.1.0.0/29\",\"affinity\":null,\"allocations\":[0,1,2,3,4,5,6,7],"
+			"\"unallocated\":[],\"attributes\":[" POD_ATTR("net.c0", "ended",
 				"1") "," POD_ATTR("other.c1", "two", "1") "," POD_ATTR("net.old",
 				"anew", "1") "," POD_ATTR("net.new", "anew",
 				"2") "," POD_ATTR("net.next", "anew", "3") "," POD_ATTR("net.c5",
-				"gone", "1") "," POD_ATTR("net.c1:net1", "two", "1") "]}"},
+				"gone", "1") "," POD_ATTR("net.c1:net1", "two",
+				"1") ",{\"handle_id\":\"net.c7\",\"secondary\":{\"node\":\"n1\","
+				     "\"timestamp\":\"2026-08-01 12:00:01 +0000 UTC\"}}]}"},
 		{NODES "n1", "{\"metadata\":{\"name\":\"n1\"}}"},
 		{WEPS "n1-k8s-anew-eth0", POD_WEP("anew", "new", "\"10.1.0.3/32\"")},
 		{WEPS "n1-k8s-ended-eth0", POD_WEP("ended", "c0", "")},
@@ -843,10 +848,12 @@ START_TEST(pods_that_have_ended_hold_what_they_had)
 		{"10.1.0.4", true, PROBLEM_DOUBTFUL},
 		{"10.1.0.5", true, PROBLEM_LEAK},
 		{"10.1.0.6", true, N_PROBLEM_KINDS},
+		{"10.1.0.7", true, PROBLEM_DOUBTFUL},
 		{"10.1.0.0", false, PROBLEM_DOUBTFUL},
 		{"10.1.0.1", false, PROBLEM_DOUBTFUL},
 		{"10.1.0.2", false, PROBLEM_LEAK},
 		{"10.1.0.5", false, PROBLEM_LEAK},
+		{"10.1.0.7", false, PROBLEM_LEAK},
 	};
 	struct store_kv kvs[array_size(objects)];
 
@@ -863,7 +870,7 @@ START_TEST(pods_that_have_ended_hold_what_they_had)
 
 		ck_assert_int_eq(ip_parse(cases[i].ip, &ip, NULL), 0);
 		check_ipam(kvs, array_size(kvs), cases[i].managed, &c);
-		ck_assert_uint_eq(c.n_addresses, 7);
+		ck_assert_uint_eq(c.n_addresses, 8);
 		ck_assert_uint_eq(check_count(&c, PROBLEM_UNREADABLE), 0);
 		vec_for_each (&c.problems, p)
 			if (ip_equal(&p->ip, &ip))
