@@ -133,7 +133,7 @@ int call_check(struct call *c, struct err *err)
 		return r == -ENOENT ? CNI_E_CHECK : CNI_E_KERNEL;
 	if (c->journal && journal_taken_by(c->journal, c->handle))
 		return check_taken(c, &d, err);
-	r = check_endpoint(c, &d, err);
+	r = endpoint_is_possible(c->st, c->wep_key) ? check_endpoint(c, &d, err) : 0;
 	return r != 0 ? r : check_addresses(c, err);
 }
 

@@ -15,6 +15,7 @@
 #include "cni/call.h"
 #include "cni/pod.h"
 #include "model/key.h"
+#include "store/kube_key.h"
 #include "store/store.h"
 
 enum { MAX_TRIES = 20, LABEL_VALUE_SIZE = 63 };
@@ -43,6 +44,13 @@ int endpoint_key(const struct call *c, char **ret, struct err *err)
 	return 0;
 }
 
+bool endpoint_is_possible(const struct store *st, const char *key)
+{
+	struct kube_key k;
+
+	return key && (!store_is_managed(st) || kube_key_parse(key, &k, NULL) == 0);
+}
+
 static int get(struct store *st, const char *key, int64_t deadline_ms, struct wep **ret,
 	int64_t *ret_rev, struct err *err)
 {
@@ -62,7 +70,7 @@ static int get(struct store *st, const char *key, int64_t deadline_ms, struct we
 
 int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err *err)
 {
-	if (!c->wep_key)
+	if (!endpoint_is_possible(c->st, c->wep_key))
 		return err_set(err, -ENOENT, "there is no such endpoint");
 	return get(c->st, c->wep_key, c->deadline_ms, ret, ret_rev, err);
 }
@@ -235,7 +243,7 @@ static int write_once(
 int endpoint_write(
 	struct store *st, const char *key, const char *json, int64_t deadline_ms, struct err *err)
 {
-	int r = -ESTALE;
+	int r = endpoint_is_possible(st, key) ? -ESTALE : 0;
 
 	for (int i = 0; i < MAX_TRIES && (r == -ESTALE || r == -EEXIST); i++)
 		r = write_once(st, key, json, deadline_ms, err);
@@ -273,7 +281,7 @@ int endpoint_find(struct call *c, bool *ret_ours, struct err *err)
 int endpoint_remove(struct store *st, const char *key, const char *container_id,
 	int64_t deadline_ms, struct err *err)
 {
-	int r = -ESTALE;
+	int r = endpoint_is_possible(st, key) ? -ESTALE : 0;
 
 	for (int i = 0; i < MAX_TRIES && r == -ESTALE; i++) {
 		auto_(wep) struct wep *w = NULL;
@@ -301,6 +309,5 @@ int endpoint_remove(struct store *st, const char *key, const char *container_id,
 
 int endpoint_delete(struct call *c, struct err *err)
 {
-	return c->wep_key ? endpoint_remove(c->st, c->wep_key, c->container_id, c->deadline_ms, err)
-			  : 0;
+	return endpoint_remove(c->st, c->wep_key, c->container_id, c->deadline_ms, err);
 }

@@ -18,12 +18,14 @@ struct pod_wants;
 /* The endpoint's key, for c->wep_key. EINVAL: its parts make no name. */
 int endpoint_key(const struct call *c, char **ret, struct err *err);
 
+/* Whether there can be one with this key, or NULL: on Kubernetes it is a Pod with its eth0. */
+bool endpoint_is_possible(const struct store *st, const char *key);
 /* ENOENT: there is none. EINVAL: it cannot be decoded; *ret_rev is its revision all the same. */
 int endpoint_get(struct call *c, struct wep **ret, int64_t *ret_rev, struct err *err);
 /* The JSON of what endpoint_put() would write where nobody has written before; the caller's to free. */
 char *endpoint_json(const struct call *c, const struct pod_wants *wants, const struct ip *ips,
 	size_t n_ips, const struct mac *mac);
-/* Creates or replaces it. Returns 0 or a negative errno. */
+/* Creates or replaces it, where it is possible. Returns 0 or a negative errno. */
 int endpoint_put(struct call *c, const struct pod_wants *wants, const struct ip *ips, size_t n_ips,
 	const struct mac *mac, struct err *err);
 /*
@@ -43,6 +45,6 @@ int endpoint_delete(struct call *c, struct err *err);
  */
 int endpoint_write(
 	struct store *st, const char *key, const char *json, int64_t deadline_ms, struct err *err);
-/* As endpoint_delete(), by its key. */
+/* As endpoint_delete(), by its key; NULL is none. */
 int endpoint_remove(struct store *st, const char *key, const char *container_id,
 	int64_t deadline_ms, struct err *err);

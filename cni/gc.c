@@ -58,7 +58,9 @@ static bool is_ours(const struct call *c, const struct ipam_block_attr *a)
 struct stale {
 	char *handle; /* first: compare() is of strings */
 	char *key;    /* of its endpoint; NULL: its parts make none */
-	bool kept;    /* the endpoint or the device is still there, and so the address is taken */
+	char *container_id, *ifname;
+	char veth[WEP_VETH_SIZE];
+	bool kept; /* the endpoint or the device is still there, and so the address is taken */
 };
 
 struct collection {
@@ -81,6 +83,8 @@ static void stale_done(struct stale *stale)
 {
 	free(stale->handle);
 	free(stale->key);
+	free(stale->container_id);
+	free(stale->ifname);
 }
 
 static void collection_done(struct collection *gc)
@@ -119,30 +123,27 @@ static void sort_stale(struct collection *gc)
 	gc->stale.n = n;
 }
 
-/* The key that ADD gave the endpoint of such an address. */
-static char *endpoint_of(const struct call *c, const struct ipam_block_attr *a)
+/* With the names that ADD gave the endpoint and the device of such an address. */
+static void add_stale(const struct call *c, const struct ipam_block_attr *a, struct collection *gc)
 {
 	const char *id = a->handle + strlen(c->conf->name) + 1;
 	size_t n = strcspn(id, ":");
-	auto_free char *container_id = mem_strndup(id, n);
 	auto_free char *pod = mem_strdup(ipam_block_attr_get(a, "pod") ?: "");
 	const char *namespace = ipam_block_attr_get(a, "namespace");
+	bool k8s = pod[0] != '\0' && namespace;
+	struct stale stale = {.handle = mem_strdup(a->handle),
+		.container_id = mem_strndup(id, n),
+		.ifname = mem_strdup(id[n] == ':' ? id + n + 1 : "eth0")};
 	const struct call of = {.node = c->node,
-		.k8s = pod[0] != '\0' && namespace,
-		.namespace = pod[0] != '\0' && namespace ? namespace : "default",
+		.k8s = k8s,
+		.namespace = k8s ? namespace : "default",
 		.args = {.pod = pod},
-		.container_id = container_id,
-		.ifname = id[n] == ':' ? id + n + 1 : "eth0"};
-	char *key = NULL;
+		.container_id = stale.container_id,
+		.ifname = stale.ifname};
 
-	(void)endpoint_key(&of, &key, NULL);
-	return key;
-}
-
-static void add_stale(const struct call *c, const struct ipam_block_attr *a, struct collection *gc)
-{
-	struct stale stale = {.handle = mem_strdup(a->handle), .key = endpoint_of(c, a)};
-
+	(void)endpoint_key(&of, &stale.key, NULL);
+	call_name_veth(
+		of.namespace, k8s ? pod : NULL, stale.container_id, stale.ifname, stale.veth);
 	vec_push(&gc->stale, stale);
 }
 
@@ -336,6 +337,26 @@ static int remove_endpoints(struct call *c, struct collection *gc, struct err *e
 	return 0;
 }
 
+/* Of those that have no endpoint to be found by. */
+static void remove_devices(struct call *c, struct collection *gc)
+{
+	struct stale *stale;
+
+	vec_for_each (&gc->stale, stale) {
+		struct err e = ERR_INIT;
+		int r;
+
+		if (endpoint_is_possible(c->st, stale->key))
+			continue;
+		r = call_open_host(c, &e);
+		if (r == 0 && device_delete_on_host(c, stale->veth, stale->container_id,
+				      stale->ifname, true, &e) < 0)
+			r = CNI_E_KERNEL;
+		stale->kept |= r != 0;
+		note(gc, r, &e);
+	}
+}
+
 /* Everything of this node and network whose attachment the runtime does not have any more. */
 int call_gc(struct call *c, struct err *err)
 {
@@ -357,6 +378,8 @@ int call_gc(struct call *c, struct err *err)
 		r = find_stale_addresses(c, &gc, &all, err);
 	if (r == 0 && gc.stale.n > 0)
 		r = remove_endpoints(c, &gc, err);
+	if (r == 0)
+		remove_devices(c, &gc);
 	if (r == 0 && all)
 		r = drop_empty(c, &gc, err);
 	if (r == 0) {

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cni/call.h"
+#include "cni/endpoint.h"
 #include "cni/turn.h"
 #include "model/wep.h"
 #include "svc/httpc.h"
@@ -107,8 +108,9 @@ static char *status_file(const struct call *c)
 void wait_policy(const struct call *c)
 {
 	int64_t deadline_ms = at_most(c, c->conf->policy_setup_timeout_s * INT64_C(1000));
-	auto_free char *path =
-		c->conf->policy_setup_timeout_s > 0 && c->k8s ? status_file(c) : NULL;
+	bool waits = c->conf->policy_setup_timeout_s > 0 && c->k8s &&
+		     endpoint_is_possible(c->st, c->wep_key);
+	auto_free char *path = waits ? status_file(c) : NULL;
 	auto_close int fd = path ? inotify_init1(IN_CLOEXEC | IN_NONBLOCK) : -1;
 	char events[4096];
 

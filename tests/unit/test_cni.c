@@ -35,6 +35,7 @@
 #define R "/calico/resources/v3/projectcalico.org/"
 #define BLOCK_KEY "/calico/ipam/v2/assignment/ipv4/block/10.1.0.0-30"
 #define WEP_KEY R "workloadendpoints/default/n1-k8s-web-eth0"
+#define NET1_KEY R "workloadendpoints/default/n1-k8s-web-net1"
 #define CLUSTER(ready) "{\"kind\":\"ClusterInformation\",\"spec\":{\"datastoreReady\":" ready "}}"
 
 static struct store *filled(void)
@@ -546,7 +547,8 @@ static void drop_dir(void)
 START_TEST(the_policy_of_an_endpoint_is_waited_for)
 {
 	struct cni_conf conf = {.policy_setup_timeout_s = 20, .endpoint_status_dir = dir};
-	struct call c = call_of(&conf, NULL);
+	struct store *st = store_fake_new(NULL);
+	struct call c = call_of(&conf, st);
 	auto_free char *path = mem_printf("%s/k8s default%%2Fweb eth0", dir);
 	int64_t begun = clock_mono_ms();
 	pid_t writer = fork();
@@ -563,6 +565,15 @@ START_TEST(the_policy_of_an_endpoint_is_waited_for)
 	begun = clock_mono_ms();
 	wait_policy(&c);
 	ck_assert_int_ge(clock_mono_ms() - begun, 1000);
+	/* On Kubernetes the pod's other interfaces have none. */
+	store_fake_manage(st);
+	conf.policy_setup_timeout_s = 20;
+	c.ifname = "net1";
+	c.wep_key = (char *)(uintptr_t)NET1_KEY;
+	begun = clock_mono_ms();
+	wait_policy(&c);
+	ck_assert_int_lt(clock_mono_ms() - begun, 1000);
+	store_close(st);
 }
 END_TEST
 
