@@ -6,6 +6,7 @@
 
 bats_require_minimum_version 1.5.0
 load servers.bash
+load journal.bash
 
 setup_file() {
 	ip link set lo up
@@ -34,39 +35,12 @@ teardown() {
 	unserve
 	[ -z "${other:-}" ] || end "$other" -KILL
 	[ ! -f etcd.pid ] || end "$(cat etcd.pid)" -KILL
-	for ns in $(ip netns list | awk '{ print $1 }'); do
-		ip netns del "$ns"
-	done
-	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
-		ip link del "$link" || true
-	done
-}
-
-serve() { # [COMMAND...]: which runs it
-	"$@" "$BIN/margay-cni" serve 2>>serve.log 3>&- 4>&- &
-	server=$!
-	within 10 test -S run/cni.sock
-}
-
-unserve() { # [SIGNAL]
-	[ -n "${server:-}" ] || return 0
-	end "$server" "${1:--TERM}"
-	server=
-	! grep -E 'Sanitizer|runtime error' serve.log
-}
-
-pod() {
-	ip netns add "$1"
-	ip -n "$1" link set lo up
+	pods_remove
 }
 
 cni() { # VERB POD [IFNAME]
 	CNI_COMMAND=$1 CNI_CONTAINERID=c-$2 CNI_NETNS=${NETNS-/run/netns/$2} CNI_IFNAME=${3:-eth0} \
 		CNI_ARGS="${CNI_ARGS-K8S_POD_NAMESPACE=ns;K8S_POD_NAME=$2}" "$BIN/margay" <"${CONF:-conf}"
-}
-
-address() {
-	ip -n "$1" -j -4 address show dev eth0 | jq -r '.[0].addr_info[0].local'
 }
 
 blocks() {
@@ -78,22 +52,8 @@ owned() {
 	blocks | jq -s --arg h "$1" '[.[] | .attributes as $a | .allocations[] | select(. != null) | $a[.].handle_id | select(. == $h)] | length'
 }
 
-held() { # N: so many are held ahead, and nothing waits
-	[ "$(owned margay-reserve-node-1)" = "$1" ]
-}
-
 endpoint() { # POD: its JSON, "" where there is none
 	etcdctl get "$V3/workloadendpoints/ns/node--1-k8s-$1-eth0" --print-value-only
-}
-
-# Everything that was journaled is in etcd: nothing waits.
-settled() {
-	local waits
-
-	waits=$(sed 's/^[0-9a-f]* //' state/journal | jq -s '
-		reduce .[] as $r ({}; if ($r.do | test("take$|give-back$")) then .[$r.n | tostring] = 1
-			elif $r.do == "done" then del(.[$r.n | tostring]) else . end) | length')
-	[ "$waits" = 0 ]
 }
 
 used() { # N: addresses of all blocks
@@ -114,6 +74,19 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 	[ "$(etcdctl get --prefix "$V3"/workloadendpoints/ --keys-only | grep -c .)" = "$n" ]
 	[ "$(etcdctl get --prefix "$IPAM"/handle/ --keys-only | grep -c .)" = $((n + (MARGAY_CNI_RESERVE > 0))) ]
 	"$BIN/margayctl" ipam check --show-problem-ips >check.txt || { cat check.txt; return 1; }
+}
+
+store_away() {
+	end "$ETCD" -KILL
+}
+
+store_back() {
+	etcd_start
+}
+
+hour_passes() {
+	unserve
+	serve unshare -T --boottime 3600
 }
 
 @test "a reserved address becomes a pod's, and its DEL gives it back" {
@@ -205,33 +178,7 @@ exact() { # POD...: etcd has these, and the reserve, and nothing else
 }
 
 @test "an hour without etcd: as many pods start as are held ahead, and as many stop" {
-	n=${PODS:-12} old=() new=()
-	unserve
-	export MARGAY_CNI_RESERVE=$n
-	serve
-	within 120 held "$n"
-	for ((i = 0; i < n; i++)); do
-		old+=("old-$i") new+=("new-$i")
-		pod "old-$i"
-		pod "new-$i"
-		cni ADD "old-$i" >/dev/null
-	done
-	within 120 held "$n"
-	exact "${old[@]}"
-	end "$ETCD" -KILL
-	unserve
-	serve unshare -T --boottime 3600
-	for ((i = 0; i < n; i++)); do
-		cni ADD "new-$i" >/dev/null
-		cni DEL "old-$i"
-	done
-	[ "$(ip -j route show proto 80 | jq 'map(.dst) | unique | length')" = "$n" ]
-	ip netns exec new-0 ping -c1 -W2 "$(address "new-$((n - 1))")"
-	unserve
-	etcd_start
-	serve
-	within 120 settled
-	exact "${new[@]}"
+	hour_away "${PODS:-12}"
 }
 
 @test "nobody serves, and the plugin has no credentials: the reserve and the journal do" {
@@ -389,14 +336,6 @@ owns_one() { # POD
 	cni DEL a
 	cni DEL b
 	exact
-}
-
-keeper() { # the process that has the journal's directory watched
-	local pid
-
-	for pid in $(pgrep -P "$server"); do
-		[ -z "$(find "/proc/$pid/fd" -lname '*inotify')" ] || echo "$pid"
-	done
 }
 
 ranges() { # what etcd was asked to read

@@ -6,6 +6,7 @@
 
 bats_require_minimum_version 1.5.0
 load servers.bash
+load journal.bash
 
 setup_file() {
 	ip link set lo up
@@ -31,30 +32,25 @@ setup() {
 	echo '{"cniVersion":"1.1.0","name":"net","type":"margay","nodename":"node-1","ipam":{"type":"margay-ipam"}}' >conf
 	serve
 	within 20 held 3
-	for p in a b c d; do
-		ip netns add $p
-		post /api/v1/namespaces/default/pods '{"metadata":{"name":"'$p'"},"spec":{"nodeName":"node-1","containers":[{"name":"c","image":"i"}]}}'
-	done
+	for p in a b c d; do pod $p; done
 }
 
 teardown() {
-	end "$server"
+	unserve
 	for pid in api.pid etcd.pid; do
 		[ ! -f $pid ] || end "$(cat $pid)" -KILL
 	done
-	for ns in a b c d; do
-		ip netns del $ns
-	done
-	! grep -E 'Sanitizer|runtime error' serve.log
-}
-
-serve() { # [COMMAND...]: which runs it
-	"$@" "$BIN/margay-cni" serve 2>>serve.log 3>&- 4>&- &
-	server=$!
+	pods_remove
 }
 
 api_up() {
 	api_start --disable-admission-plugins=ServiceAccount
+}
+
+pod() { # which kubelets are told of
+	ip netns add "$1"
+	ip -n "$1" link set lo up
+	post /api/v1/namespaces/default/pods '{"metadata":{"name":"'"$1"'"},"spec":{"nodeName":"node-1","containers":[{"name":"c","image":"i"}]}}'
 }
 
 cni() { # VERB POD [ADDRESS]
@@ -65,10 +61,6 @@ cni() { # VERB POD [ADDRESS]
 owned() { # HANDLE: how many addresses
 	api /apis/crd.projectcalico.org/v1/ipamblocks | jq --arg h "$1" '[.items[].spec | .attributes as $a
 		| .allocations[] | select(. != null) | $a[.].handle_id | select(. == $h)] | length'
-}
-
-held() { # N
-	[ "$(owned margay-reserve-node-1)" = "$1" ]
 }
 
 pod_delete() { # POD: it is gone at once
@@ -85,6 +77,48 @@ owns() { # POD N
 
 handles() { # N
 	[ "$(api /apis/crd.projectcalico.org/v1/ipamhandles | jq '.items | length')" = "$1" ]
+}
+
+given() { # "HANDLE ADDRESS" of each address of a pod
+	api /apis/crd.projectcalico.org/v1/ipamblocks | jq -r '.items[].spec | (.cidr | split("/")[0] | split(".") | map(tonumber)) as $b |
+		.attributes as $a | .allocations | to_entries[] | select(.value != null) | {i: .key, h: $a[.value].handle_id} |
+		select(.h != "margay-reserve-node-1") | "\(.h) \($b[0]).\($b[1]).\($b[2]).\($b[3] + .i)"' | sort
+}
+
+told() { # "POD ADDRESS" of each Pod that says one
+	api /api/v1/namespaces/default/pods | jq -r '.items[].metadata | {name, ip: (.annotations["cni.projectcalico.org/podIPs"] // "")} |
+		select(.ip != "") | "\(.name) \(.ip)"' | sort
+}
+
+exact() { # POD...
+	local p
+
+	within 120 settled
+	within 120 held "$MARGAY_CNI_RESERVE"
+	for p; do
+		echo "$p $(address "$p")"
+	done | sort >there
+	diff <(sed 's/^/net.c-/' there) <(given)
+	diff <(sed 's,$,/32,' there) <(told)
+	handles $(($# + (MARGAY_CNI_RESERVE > 0)))
+	"$BIN/margayctl" ipam check --show-problem-ips >check.txt || { cat check.txt; return 1; }
+}
+
+store_away() {
+	end "$(cat api.pid)" -KILL
+}
+
+store_back() {
+	api_up
+}
+
+# A server that is started meanwhile would not know the pods, of which the API server alone tells it: this one is told
+# that it has seen that an hour ago.
+hour_passes() {
+	local line
+
+	line=$(sed -n 's/^[0-9a-f]* \(.*"do":"seen".*\)/\1/p' state/journal | tail -n 1 | jq -c '.uptime -= 3600 | .wall -= 3600')
+	echo "$(printf %s "$line" | sha256sum | cut -c-16) $line" >>state/journal
 }
 
 @test "ADD and DEL by the journal, with the API server there and away" {
@@ -136,18 +170,14 @@ handles() { # N
 	run ! grep " error " serve.log
 }
 
-keeper() { # the process that has the journal's directory watched
-	local pid
-
-	for pid in $(pgrep -P "$server"); do
-		[ -z "$(find "/proc/$pid/fd" -lname '*inotify')" ] || echo "$pid"
-	done
+@test "an hour without the API server: as many pods start as are held ahead, and as many stop" {
+	hour_away "${PODS:-12}"
 }
 
 @test "nothing is held ahead: the Pod's patch is not waited for, and comes" {
 	local address keeper
 
-	end "$server"
+	unserve
 	MARGAY_CNI_RESERVE=0 serve
 	within 20 held 0
 	keeper=$(keeper)
@@ -162,7 +192,7 @@ keeper() { # the process that has the journal's directory watched
 	# Whoever is killed in between has it in the journal.
 	kill -STOP "$keeper"
 	cni ADD b >/dev/null
-	end "$server" -KILL
+	unserve -KILL
 	kill -KILL "$keeper"
 	MARGAY_CNI_RESERVE=0 serve
 	within 30 says b "$(ip -n b -j -4 address show dev eth0 | jq -r '.[0].addr_info[0].local')/32"
@@ -218,12 +248,12 @@ affinities() { # N, of node-2
 	api -X DELETE /api/v1/nodes/node-2 >/dev/null
 	now=$(cut -d. -f1 /proc/uptime)
 	for t in 0 3000 6000 9000 12000 15000; do
-		end "$server"
+		unserve
 		serve unshare -T --boottime $t
 		within 20 looked $((now + t))
 		holds 3
 	done
-	end "$server"
+	unserve
 	serve unshare -T --boottime 18010
 	within 30 holds 0
 	within 10 handles 1
@@ -251,7 +281,7 @@ affinities() { # N, of node-2
 	within 20 says a ""
 	[ -z "$(find local -name '10.*' -o -name 'fd*')" ]
 	# Without a server nobody here knows them.
-	end "$server"
+	unserve
 	run -1 --separate-stderr local_cni ADD
 	jq -e .code <<<"$output"
 	local_cni DEL
