@@ -12,7 +12,7 @@ import time
 import unittest
 
 from cni_runner import VERSIONS, Failed, check_result
-from cni_world import BIN, ETCD, PEERS, SERVE, V3, Node, eventually, ip, host_setup, sh
+from cni_world import BIN, ETCD, PEERS, SERVE, STORE, V3, Node, eventually, ip, host_setup, sh
 
 
 def setUpModule():
@@ -150,6 +150,22 @@ class Verbs(Case):
             for k, rest in many:
                 if rest.ifname in sh("ip", "-n", "a", "link"):
                     self.assert_well(k, rest)
+        net.delete(b)
+        self.assert_clean("a", "b")
+
+    def test_no_pod(self):
+        """A container whose runtime names no pod. On Kubernetes it has no endpoint; it has all else."""
+        net = self.network(self.plugin({"assign_ipv6": "true"}))
+        a, b = self.attachment("a", args=""), self.attachment("b")
+        first = net.add(a)
+        net.add(b)
+        self.assertEqual(net.add(a), first)
+        self.assert_well(net, a)
+        net.check(a)
+        self.reach(b.result["ips"][0]["address"].split("/")[0], "a")
+        net.gc([b])
+        self.assertEqual(sorted(self.addresses().values()), ["net.c-b"] * 2)
+        net.delete(a)
         net.delete(b)
         self.assert_clean("a", "b")
 
@@ -431,8 +447,7 @@ class Errors(Case):
     def test_another_than_the_server(self):
         """7: what is the server's is not chosen by the netconf."""
         a = self.attachment("a")
-        away = {"sqlite": {"sqlite_path": "/proc/none/db"}, "etcd": {"datastore_type": "kubernetes"}}
-        for name, value in [*away[self.store_kind].items(), ("nodename", "node-2")]:
+        for name, value in [*self.store.other.items(), ("nodename", "node-2")]:
             net = self.network(self.plugin(**{name: value}))
             self.fails(7, f"netconf: {name}: ", net.add, a)
             self.fails(7, f"netconf: {name}: ", net.delete, a)
@@ -441,8 +456,7 @@ class Errors(Case):
     @unittest.skipIf(SERVE, "the server chooses its datastore, and has a reserve")
     def test_try_again(self):
         """11: the datastore is away, or the agent was not here yet. 50 says STATUS of it."""
-        away = {"sqlite": {"sqlite_path": "/proc/none/db"}, "etcd": {"etcd_endpoints": "http://127.0.0.1:1"}}
-        net = self.network(self.plugin(**away[self.store_kind]))
+        net = self.network(self.plugin(**self.store.away))
         a = self.attachment("a")
         self.fails(11, "", net.add, a)
         self.fails(50, "", net.status)
@@ -513,6 +527,7 @@ class Errors(Case):
         self.assert_clean(*self.pods)
 
 
+@unittest.skipIf(STORE == "kube", "kube.bats has that of Kubernetes")
 class Calico(Case):
     """Calico's own configuration for etcd, in which a runtime finds `calico` and `calico-ipam`."""
 

@@ -76,6 +76,7 @@ class Cycles(Many):
         self.net.delete(a)
         sh("ip", "netns", "del", f"p{i}")
         self.pods.remove(f"p{i}")
+        self.store.delete_pod(f"p{i}")
 
     def cycles(self, first, last):
         """Not faster than what is journaled goes to the datastore: it would be memory."""

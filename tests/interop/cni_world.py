@@ -3,19 +3,22 @@
 A node for tests of the CNI plugins: this network and mount namespace, in which they are run, and a datastore,
 whose contents are read by Calico's layout alone, without our programs.
 
-BIN names the directory of the programs, STORE the datastore: sqlite or etcd. Where CNI_SERVE is set, it is a
-command that each node starts beside it and ends; on etcd verbs are then done by its journal first, and what is
+BIN names the directory of the programs, STORE the datastore: sqlite, etcd or kube. Where CNI_SERVE is set, it is a
+command that each node starts beside it and ends; but for sqlite verbs are then done by its journal first, and what is
 read of the datastore here is what it has when nothing of that waits.
 """
 import base64
+import http.client
 import json
 import os
 import shlex
 import shutil
 import signal
 import sqlite3
+import ssl
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 import urllib.request
@@ -52,7 +55,19 @@ def eventually(what, seconds=10):
         time.sleep(0.05)
 
 
-class Sqlite:
+class Store:
+    """away: netconf of one that is not there; other: that of another kind of datastore than a server's."""
+
+    def make_pod(self, name, ports):
+        """Before its ADD, where the pods are objects of the datastore, which there are their endpoints, too."""
+
+    def delete_pod(self, name):
+        """After its DEL."""
+
+
+class Sqlite(Store):
+    away = other = {"sqlite_path": "/proc/none/db"}
+
     def __init__(self, directory):
         self.path = directory + "/db"
         self.env = {"DATASTORE_TYPE": "sqlite", "MARGAY_SQLITE_PATH": self.path}
@@ -71,7 +86,10 @@ class Sqlite:
         pass
 
 
-class Etcd:
+class Etcd(Store):
+    away = {"etcd_endpoints": "http://127.0.0.1:1"}
+    other = {"datastore_type": "kubernetes"}
+
     def __init__(self, directory):
         self.env = {"DATASTORE_TYPE": "etcdv3", "ETCD_ENDPOINTS": ETCD}
         self.netconf = {"datastore_type": "etcdv3", "etcd_endpoints": ETCD}
@@ -107,13 +125,112 @@ class Etcd:
         self.log.close()
 
 
+class Kube(Store):
+    """An API server, which the tests of a file share, as it takes ten seconds to start; each leaves it empty."""
+
+    away = {"kubernetes": {"k8s_api_root": "https://127.0.0.1:1"}}
+    other = {"datastore_type": "etcdv3"}
+    api, core = "/apis/crd.projectcalico.org/v1/", "/api/v1/namespaces/ns"
+    servers = None  # the directory of theirs
+
+    def __init__(self, _directory):
+        kubeconfig = Kube.servers + "/kubeconfig"
+        self.env = {"DATASTORE_TYPE": "kubernetes", "KUBECONFIG": kubeconfig}
+        self.netconf = {"datastore_type": "kubernetes", "kubernetes": {"kubeconfig": kubeconfig}}
+        self.lock = threading.Lock()
+        self.connection = http.client.HTTPSConnection(
+            "127.0.0.1", 6443, context=ssl.create_default_context(cafile=Kube.servers + "/pki/apiserver.crt"))
+
+    @staticmethod
+    def start():
+        here = os.path.dirname(os.path.abspath(__file__))
+        Kube.servers = tempfile.mkdtemp(prefix="kube-")
+        unittest.addModuleCleanup(Kube.stop)
+        sh("bash", "-ec", """
+            source "$0/servers.bash"
+            etcd_start --unsafe-no-fsync
+            api_prepare
+            api_start --disable-admission-plugins=ServiceAccount
+            crds_make
+            node_make
+            post /api/v1/namespaces '{"metadata":{"name":"ns"}}'
+            kubeconfig https://127.0.0.1:6443 "$SERVERS/pki/apiserver.crt" '{token: secret-of-admin}'
+            """, here, env={"SERVERS": Kube.servers, "APISERVER": sh(here + "/kube-apiserver").strip()})
+
+    @staticmethod
+    def stop():
+        for name in "api", "etcd":
+            if os.path.exists(f"{Kube.servers}/{name}.pid"):
+                with open(f"{Kube.servers}/{name}.pid") as f:
+                    os.kill(int(f.read()), signal.SIGKILL)
+        shutil.rmtree(Kube.servers)
+
+    def ask(self, method, path, body=None, also=()):
+        """also: codes that are well besides success."""
+        with self.lock:
+            self.connection.request(method, path, body and json.dumps(body), {
+                "Authorization": "Bearer secret-of-admin", "Content-Type": "application/json"})
+            answer = self.connection.getresponse()
+            text = answer.read()
+        if answer.status // 100 != 2 and answer.status not in also:
+            raise AssertionError(f"{method} {path}: {answer.status} {text}")
+        return json.loads(text)
+
+    def specs(self, plural):
+        """Without those that are about to be deleted."""
+        found = [e["spec"] for e in self.ask("GET", self.api + plural)["items"]]
+        return [spec for spec in found if not spec.get("deleted")]
+
+    def endpoints(self):
+        """What Calico sees of the Pods that have addresses."""
+        for pod in self.ask("GET", self.core + "/pods")["items"]:
+            name, given = pod["metadata"]["name"], pod["metadata"].get("annotations", {})
+            addresses = given.get("cni.projectcalico.org/podIPs")
+            if addresses:
+                ports = [{"port": p["containerPort"], "hostPort": p["hostPort"]}
+                         for p in pod["spec"]["containers"][0].get("ports", [])]
+                yield name, {"pod": name, "containerID": given["cni.projectcalico.org/containerID"],
+                             "ipNetworks": addresses.split(","), "ports": ports}
+
+    def all(self):
+        kvs = {}
+        for spec in self.specs("ipamblocks"):
+            family = 6 if ":" in spec["cidr"] else 4
+            kvs[f"{IPAM}/assignment/ipv{family}/block/{spec['cidr'].replace('/', '-')}"] = spec
+        for spec in self.specs("ipamhandles"):
+            kvs[f"{IPAM}/handle/{spec['handleID']}"] = spec
+        for name, spec in self.endpoints():
+            kvs[f"{V3}/workloadendpoints/ns/node--1-k8s-{name.replace('-', '--')}-eth0"] = {"spec": spec}
+        return {key: json.dumps(value) for key, value in kvs.items()}
+
+    def put(self, key, value):
+        """One that is new."""
+        self.ask("POST", self.api + key.split("/")[-2], {**value, "apiVersion": "crd.projectcalico.org/v1"})
+
+    def make_pod(self, name, ports):
+        container = {"name": "c", "image": "i", "ports": [{**p, "protocol": p["protocol"].upper()} for p in ports]}
+        self.ask("POST", self.core + "/pods", also=[http.client.CONFLICT], body={
+            "metadata": {"name": name}, "spec": {"nodeName": "node-1", "containers": [container]}})
+
+    def delete_pod(self, name):
+        self.ask("DELETE", f"{self.core}/pods/{name}?gracePeriodSeconds=0")
+
+    def close(self):
+        self.ask("DELETE", self.core + "/pods?gracePeriodSeconds=0")
+        for plural in "ippools", "blockaffinities", "ipamblocks", "ipamhandles", "ipamconfigs", "clusterinformations":
+            self.ask("DELETE", self.api + plural)
+        self.connection.close()
+
+
 def host_setup():
-    """Once: what a node's interfaces and sysctls are like."""
+    """Once for a file: what a node's interfaces and sysctls are like, and what its tests share."""
     sh("ip", "link", "set", "lo", "up")
     sh("ip", "address", "replace", "192.0.2.1/32", "dev", "lo")
     for name in "ipv4/ip_forward", "ipv6/conf/all/forwarding":
         with open("/proc/sys/net/" + name, "w") as f:
             f.write("1")
+    if STORE == "kube":
+        Kube.start()
 
 
 class Node(unittest.TestCase):
@@ -127,7 +244,7 @@ class Node(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="cni-")
         self.addCleanup(shutil.rmtree, self.dir)
-        self.store = {"sqlite": Sqlite, "etcd": Etcd}[self.store_kind](self.dir)
+        self.store = {"sqlite": Sqlite, "etcd": Etcd, "kube": Kube}[self.store_kind](self.dir)
         self.addCleanup(self.store.close)
         for name, spec in self.pools.items():
             self.apply("IPPool", name, spec)
@@ -147,7 +264,7 @@ class Node(unittest.TestCase):
         self.apply("Node", "node-1", {})
         os.environ["MARGAY_RUN_DIR"] = self.dir + "/run"
         os.environ["MARGAY_CNI_STATE_DIR"] = self.dir + "/state"
-        if self.store_kind == "etcd":
+        if self.store_kind != "sqlite":
             self.journal = self.dir + "/state/journal"
         self.addCleanup(self.unserve)
 
@@ -221,6 +338,8 @@ class Node(unittest.TestCase):
     def attachment(self, name, ifname="eth0", netns=None, **more):
         if netns is None:
             netns = "/run/netns/" + name if name in self.pods else self.pod(name)
+        if "args" not in more:
+            self.store.make_pod(name, more.get("capabilities", {}).get("portMappings", []))
         more.setdefault("args", f"IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME={name};"
                         f"K8S_POD_INFRA_CONTAINER_ID=c-{name}")
         return Attachment("c-" + name, netns, ifname, **more)
