@@ -18,6 +18,7 @@
 #include "store/store.h"
 
 struct event;
+struct store_known;
 struct store_txn;
 
 struct store_op {
@@ -99,7 +100,8 @@ struct store {
 	struct list ops_list;
 	struct list watches;
 	struct store_stats stats;
-	struct store_txn *txn; /* NULL: there was none yet */
+	struct store_txn *txn;	   /* NULL: there was none yet */
+	struct store_known *known; /* likewise */
 };
 
 /* Fills in the common part; name is taken. base NULL = a private one is made. */

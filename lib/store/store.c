@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "model/json.h"
 #include "store/driver.h"
+#include "store/known.h"
 #include "store/txn.h"
 
 static const size_t conf_texts[] = {
@@ -160,6 +161,7 @@ void store_close(struct store *st)
 	own = st->own_base ? st->base : NULL;
 	free(st->name);
 	txn_free(st->txn);
+	known_free(st->known);
 	st->ops->close(st);
 	if (own)
 		event_base_free(own);
@@ -211,6 +213,21 @@ void store_kv_done(struct store_kv *kv)
 	free(kv->key);
 	free(kv->value);
 	*kv = (struct store_kv){0};
+}
+
+struct store_kv store_kv_copy(const struct store_kv *kv)
+{
+	struct store_kv copy = *kv;
+
+	copy.key = mem_strdup(kv->key);
+	copy.value = mem_strndup(kv->value, kv->len);
+	return copy;
+}
+
+void store_list_add_take(struct store_list *l, struct store_kv kv)
+{
+	l->v = mem_realloc_array(l->v, l->n + 1, sizeof(*l->v));
+	l->v[l->n++] = kv;
 }
 
 void store_list_done(struct store_list *l)

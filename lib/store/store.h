@@ -143,6 +143,8 @@ struct store_kv {
 
 /* Frees what kv holds, not kv itself. */
 void store_kv_done(struct store_kv *kv);
+/* With strings of its own. */
+struct store_kv store_kv_copy(const struct store_kv *kv);
 
 /* ---- operations that complete through a callback ---- */
 
@@ -238,6 +240,8 @@ struct store_list {
 	int64_t rev;
 };
 void store_list_done(struct store_list *l);
+/* kv's strings are the list's from then on. */
+void store_list_add_take(struct store_list *l, struct store_kv kv);
 
 /*
  * What is asked for from here to store_txn_end_wait is one transaction, on SQLite and etcd: it costs one write, all
@@ -257,13 +261,35 @@ int store_txn_wait(struct store *st, int64_t deadline_ms, store_txn_fn *fn, void
 
 /* Whether what it has read of single objects holds when it is written. */
 bool store_has_txns(const struct store *st);
-/* There is most likely no such object, so that it need not be asked for before the end. */
+/* There is most likely no such object, so that it need not be asked for before the end, or before it is made. */
 void store_txn_expect_new(struct store *st, const char *key);
 /*
  * EHOSTUNREACH, ENOSPC: none of it was written. ESTALE: neither, and what was read was not so, what failed for it
  * included: do all of it again. ETIMEDOUT: likewise, and it may have been written.
  */
 int store_txn_end_wait(struct store *st, int64_t deadline_ms, struct err *err);
+
+/*
+ * What a watch has told: all that is under the prefixes, of which one that does not end with "/" is an object's key.
+ * Borrowed.
+ */
+struct store_told {
+	const char *const *prefixes;
+	size_t n_prefixes;
+	struct store_list list; /* in the order of the keys */
+	uint64_t
+		life; /* another one: it may be another datastore by now, and what was kept is not its */
+};
+
+/*
+ * An attempt without what can be known, for a datastore that has no transactions: from here to the end what was told
+ * is not asked for, and neither are blocks of IPAM that were read or written here last, while their revision is a
+ * write's condition; one that was of no use is asked for the next time. What that does not suffice for, as
+ * a write to what was told of, or where what was expected to be new is there, fails with EAGAIN, and all after it is
+ * the datastore's own. So whatever fails is to be done again, from the beginning, before it is believed.
+ */
+void store_known_begin(struct store *st, const struct store_told *told);
+void store_known_end(struct store *st); /* harmless where there is none */
 
 /*
  * deadline_ms: CLOCK_MONOTONIC, 0 = STORE_TIMEOUT_MS from now. What is returned is the caller's to

@@ -126,21 +126,6 @@ static const struct store_kv *current(const struct txn_item *i)
 	return i->had.n > 0 ? &i->had.v[0] : NULL;
 }
 
-static struct store_kv dup_kv(const struct store_kv *kv)
-{
-	struct store_kv d = *kv;
-
-	d.key = mem_strdup(kv->key);
-	d.value = mem_strndup(kv->value, kv->len);
-	return d;
-}
-
-static void add_kv(struct store_list *l, struct store_kv kv)
-{
-	l->v = mem_realloc_array(l->v, l->n + 1, sizeof(*l->v));
-	l->v[l->n++] = kv;
-}
-
 static int by_key(const void *a, const void *b)
 {
 	const struct store_kv *x = a, *y = b;
@@ -158,11 +143,11 @@ static void merge(struct store_txn *t, const struct txn_item *list, struct store
 	for (size_t k = 0; k < list->had.n; k++) {
 		i = find(t, list->had.v[k].key, false);
 		if (!i || !i->written)
-			add_kv(ret, dup_kv(&list->had.v[k]));
+			store_list_add_take(ret, store_kv_copy(&list->had.v[k]));
 	}
 	list_for_each (i, &t->items, node)
 		if (i->written && i->put.value && strncmp(i->key, list->key, n) == 0)
-			add_kv(ret, dup_kv(&i->put));
+			store_list_add_take(ret, store_kv_copy(&i->put));
 	if (ret->n > 0)
 		qsort(ret->v, ret->n, sizeof(*ret->v), by_key);
 }
@@ -228,7 +213,7 @@ int txn_do(struct store *st, const struct store_req *asked, struct store_list *r
 	case STORE_GET:
 		if (!current(i))
 			return missing(&req, err);
-		add_kv(ret, dup_kv(current(i)));
+		store_list_add_take(ret, store_kv_copy(current(i)));
 		return 0;
 	case STORE_LIST:
 		merge(st->txn, i, ret);
@@ -343,9 +328,9 @@ static void put_in_list(struct store_list *l, const struct txn_item *i)
 	}
 	if (i->had.n == 0)
 		return;
-	add_kv(l, (struct store_kv){0});
+	store_list_add_take(l, (struct store_kv){0});
 	memmove(l->v + at + 1, l->v + at, (l->n - 1 - at) * sizeof(*l->v));
-	l->v[at] = dup_kv(&i->had.v[0]);
+	l->v[at] = store_kv_copy(&i->had.v[0]);
 }
 
 static void committed(struct txn_item *i, int64_t rev)
@@ -356,7 +341,7 @@ static void committed(struct txn_item *i, int64_t rev)
 		i->put.rev = rev;
 		if (i->put.create_rev == 0)
 			i->put.create_rev = rev;
-		add_kv(&had, dup_kv(&i->put));
+		store_list_add_take(&had, store_kv_copy(&i->put));
 	}
 	txn_reread(i, &had);
 }

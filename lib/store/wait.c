@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/vec.h"
 #include "store/driver.h"
+#include "store/known.h"
 #include "store/txn.h"
 
 #define ADVICE_MS 3000 /* what a user waits for it */
@@ -61,6 +62,8 @@ void store_txn_expect_new(struct store *st, const char *key)
 {
 	if (st->txn && st->txn->open)
 		txn_expect_new(st, key);
+	if (st->known && st->known->told)
+		known_expect_new(st, key);
 }
 
 struct wait {
@@ -110,6 +113,8 @@ static int call_wait(
 {
 	if (st->txn && st->txn->open)
 		return txn_do(st, req, ret, err);
+	if (st->known)
+		return known_do(st, req, ret, err);
 	return store_do_wait(st, req, ret, err);
 }
 
@@ -144,13 +149,10 @@ int store_list_wait(struct store *st, const char *prefix, int64_t deadline_ms,
 int store_list_unindexed_wait(struct store *st, const char *prefix, int64_t deadline_ms,
 	struct store_list *ret, struct err *err)
 {
+	const struct store_req req = {
+		.verb = STORE_LIST, .key = prefix, .unindexed = true, .deadline_ms = deadline_ms};
 	struct store_list l;
-	int r = store_do_wait(st,
-		&(struct store_req){.verb = STORE_LIST,
-			.key = prefix,
-			.unindexed = true,
-			.deadline_ms = deadline_ms},
-		&l, err);
+	int r = st->known ? known_do(st, &req, &l, err) : store_do_wait(st, &req, &l, err);
 
 	if (r == 0)
 		*ret = l;
