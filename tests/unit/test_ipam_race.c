@@ -625,8 +625,50 @@ END_TEST
  */
 enum { N_PROCS = 8, N_EACH = 25 };
 
-static int child(const char *path, int no, FILE *out)
+/* What its prefixes have now, for the attempts that follow. */
+static int tell(struct store *st, struct store_told *told, struct err *err)
 {
+	int r = 0;
+
+	store_list_done(&told->list);
+	for (size_t i = 0; i < told->n_prefixes && r == 0; i++) {
+		struct store_list l = {0};
+
+		r = store_list_wait(st, told->prefixes[i], 0, &l, err);
+		for (size_t k = 0; k < l.n; k++)
+			store_list_add_take(&told->list, store_kv_copy(&l.v[k]));
+		store_list_done(&l);
+	}
+	return r;
+}
+
+/* First by what is known (told NULL: not so). The caller frees *ret in any case. */
+static int assign_known(struct store *st, const struct store_told *told,
+	const struct ipam_assign *a, struct ipam_request **ret, struct err *err)
+{
+	char key[IPAM_KEY_SIZE];
+	int r;
+
+	*ret = ipam_assign_new(a);
+	if (!told)
+		return ipam_run(st, *ret, clock_mono_ms() + 60000, err);
+	store_known_begin(st, told);
+	store_txn_expect_new(st, ipam_key_handle(a->handle, key));
+	r = ipam_run(st, *ret, clock_mono_ms() + 60000, err);
+	store_known_end(st);
+	if (r == 0)
+		return 0;
+	ipam_request_free(*ret);
+	return assign_known(st, NULL, a, ret, err);
+}
+
+static int child(const char *path, int no, bool known, FILE *out)
+{
+	auto_free char *affinities = mem_printf(IPAM_KEY_AFFINITIES "n%d/", no % 3);
+	const char *const prefixes[] = {POOL_KEY,
+		"/calico/resources/v3/projectcalico.org/ipreservations/", IPAM_KEY_CONFIG,
+		affinities};
+	struct store_told told = {.prefixes = prefixes, .n_prefixes = array_size(prefixes)};
 	struct store_conf conf = {.type = "sqlite", .sqlite_path = path};
 	struct err err = ERR_INIT;
 	struct store *st;
@@ -641,8 +683,9 @@ static int child(const char *path, int no, FILE *out)
 		int r;
 
 		a.now_ns = clock_real_ns();
-		rq = ipam_assign_new(&a);
-		r = ipam_run(st, rq, clock_mono_ms() + 60000, &err);
+		if (known && i % 7 == 0 && tell(st, &told, &err) < 0)
+			return 1;
+		r = assign_known(st, known ? &told : NULL, &a, &rq, &err);
 		if (r < 0) {
 			fprintf(stderr, "%s: %s\n", handle, err.text);
 			return 1;
@@ -660,6 +703,7 @@ static int child(const char *path, int no, FILE *out)
 		}
 		fprintf(out, "-\n");
 	}
+	store_list_done(&told.list);
 	store_close(st);
 	return 0;
 }
@@ -675,6 +719,7 @@ static void load_sqlite_blocks(const char *path)
 	store_close(st);
 }
 
+/* 1: by what each was told a while ago, and has written last. */
 START_TEST(processes_on_sqlite)
 {
 	const char *dir = test_dir();
@@ -697,7 +742,7 @@ START_TEST(processes_on_sqlite)
 		pids[i] = fork();
 		if (pids[i] == 0) {
 			FILE *f = fopen(out, "we");
-			int r = f ? child(path, i, f) : 1;
+			int r = f ? child(path, i, _i, f) : 1;
 
 			if (f)
 				fclose(f);
@@ -828,7 +873,7 @@ int main(void)
 	tcase_add_loop_test(t, crash_after_each_write, 0, 4);
 	tcase_add_loop_test(t, again_after_a_crash, 0, N_AGAIN);
 	tcase_add_loop_test(t, answer_is_lost, 0, N_LOSSY);
-	tcase_add_test(t, processes_on_sqlite);
+	tcase_add_loop_test(t, processes_on_sqlite, 0, 2);
 	tcase_add_test(t, killed_on_sqlite);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
