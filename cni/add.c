@@ -323,7 +323,9 @@ static int get_addresses(struct call *c, const struct pod_wants *wants, const st
 		r = c->journal ? reserved_settle(c, err) : 0;
 	if (r < 0)
 		return CNI_E_AGAIN;
-	r = call_txn(c, put_in_store, &(struct putting){wants, mac, a}, err);
+	/* Of another's addresses the endpoint alone is written, and by what is there. */
+	r = (c->given || wants->no_ipam ? call_txn : call_known)(
+		c, put_in_store, &(struct putting){wants, mac, a}, err);
 	return r != 0 || !c->journal || a->foreign ? r : adopt(c, wants, mac, a, err);
 }
 

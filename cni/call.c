@@ -361,7 +361,10 @@ int call_heed_lock(struct call *c, bool *ret_locked, struct err *err)
 
 int call_heed_lock_after(struct call *c, struct err *err)
 {
-	return store_has_txns(c->st) ? 0 : call_heed_lock(c, NULL, err);
+	if (store_has_txns(c->st))
+		return 0;
+	store_known_end(c->st);
+	return call_heed_lock(c, NULL, err);
 }
 
 struct txn {
@@ -389,6 +392,27 @@ int call_txn(struct call *c, call_txn_fn *fn, void *arg, struct err *err)
 	if (code < 0)
 		return call_store_code(code);
 	return code == 0 && r < 0 ? call_store_code(r) : code;
+}
+
+int call_known(struct call *c, call_txn_fn *fn, void *arg, struct err *err)
+{
+	const struct told_source *source = c->rq->told;
+	struct err e = ERR_INIT;
+	struct store_told told;
+	int r = call_open_store(c, err);
+
+	if (r != 0)
+		return r;
+	if (!source || store_has_txns(c->st) || !source->find(source->arg, &told))
+		return call_txn(c, fn, arg, err);
+	store_known_begin(c->st, &told);
+	r = fn(c, arg, &e);
+	store_known_end(c->st);
+	store_list_done(&told.list);
+	if (r == 0)
+		return 0;
+	log_debug("once more, by the datastore alone: %s", err_text(&e));
+	return call_txn(c, fn, arg, err);
 }
 
 int call_open_host(struct call *c, struct err *err)

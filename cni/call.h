@@ -76,7 +76,10 @@ int call_open_store(struct call *c, struct err *err);
  * it is locked (store/lock.h).
  */
 int call_heed_lock(struct call *c, bool *ret_locked, struct err *err);
-/* The second time, within call_txn(): nothing is asked where that it was not locked is a part of the transaction. */
+/*
+ * The second time, within call_txn() or call_known(): nothing is asked where that it was not locked is a part of the
+ * transaction; else it is asked, since what was told of may be set by now.
+ */
 int call_heed_lock_after(struct call *c, struct err *err);
 /*
  * fn, which returns 0 or a code, as one transaction of the datastore, where it has them (store_txn_begin_wait); it may
@@ -84,6 +87,11 @@ int call_heed_lock_after(struct call *c, struct err *err);
  */
 typedef int call_txn_fn(struct call *c, void *arg, struct err *err);
 int call_txn(struct call *c, call_txn_fn *fn, void *arg, struct err *err);
+/*
+ * Likewise, on a datastore without transactions first by what is known of it (store_known_begin()), where somebody tells:
+ * what that refuses, whatever it is, is done again by call_txn().
+ */
+int call_known(struct call *c, call_txn_fn *fn, void *arg, struct err *err);
 int call_open_host(struct call *c, struct err *err);
 int call_open_pod(struct call *c, struct err *err);
 

@@ -18,6 +18,13 @@ struct cni_env {
 struct cni_shared;
 struct pod_source;
 
+/* Who is told what addresses are given by (premises.h). */
+struct told_source {
+	/* ret->list is the caller's. false: it is not known now. */
+	bool (*find)(void *arg, struct store_told *ret);
+	void *arg;
+};
+
 /* Everything is borrowed; the descriptors stay open and their owner's. */
 struct cni_request {
 	bool ipam_only; /* called as margay-ipam or calico-ipam */
@@ -35,6 +42,8 @@ struct cni_request {
 	int peer_fd;		       /* the plugin's end; -1: this process is it */
 	int64_t started_ms;	       /* CLOCK_MONOTONIC, when it began; 0: now */
 	const struct pod_source *pods; /* who has them in memory (cni/pod.h); NULL: nobody */
+	/* Likewise. */
+	const struct told_source *told;
 };
 
 struct cni_reply {

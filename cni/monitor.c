@@ -9,8 +9,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "cni/changes.h"
 #include "cni/cni.h"
+#include "cni/premises.h"
 #include "cni/shared.h"
 #include "cni/snapshot.h"
 #include "svc/common_params.h"
@@ -85,7 +85,7 @@ _Noreturn void monitor_run(const struct cni_home *home, const struct common_para
 	struct err err = ERR_INIT;
 	struct store_conf conf = home->store;
 	struct snapshot *snapshot = NULL;
-	struct changes *changes = NULL;
+	struct premises *premises = NULL;
 	struct store *st = NULL;
 	struct loop_fd *state;
 	struct http *http = NULL;
@@ -99,9 +99,9 @@ _Noreturn void monitor_run(const struct cni_home *home, const struct common_para
 	if (strcmp(store_conf_type(&conf), "sqlite") != 0)
 		r = store_open(&conf, loop_base(loop), &st, &err);
 	if (r == 0 && st)
-		changes = changes_new(st, home);
+		premises = premises_new(st, home);
 	if (r == 0 && st && n_fds > 0 && fds[0] >= 0)
-		snapshot = snapshot_new(st, fds, n_fds);
+		snapshot = snapshot_new(st, premises, fds, n_fds);
 	if (r == 0)
 		r = common_params_serve(common, loop_base(loop), health, metrics, &http, &err);
 	if (r < 0) {
@@ -111,7 +111,7 @@ _Noreturn void monitor_run(const struct cni_home *home, const struct common_para
 	(void)loop_run(loop);
 	loop_fd_free(state);
 	snapshot_free(snapshot);
-	changes_free(changes);
+	premises_free(premises);
 	if (st)
 		store_close(st);
 	http_free(http);

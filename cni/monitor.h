@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The process of margay-cni serve that waits for nobody: it tells others how all is, health and metrics over HTTP, and
- * workers of Pods (snapshot.h).
+ * workers of Pods and of what addresses are given by (snapshot.h).
  */
 #pragma once
 

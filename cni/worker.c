@@ -209,9 +209,11 @@ static void split_env(struct asked *a, struct cni_request *rq)
 }
 
 /* Returns the verb, of a's text, or NULL. */
-static const char *run_verb(int s, struct cni_ctx *ctx, const struct pod_source *pods,
+static const char *run_verb(int s, struct cni_ctx *ctx, struct snapshot_client *client,
 	struct asked *a, struct cni_reply *ret)
 {
+	const struct pod_source pods = {.find = snapshot_find, .arg = client};
+	const struct told_source told = {.find = snapshot_tell, .arg = client};
 	struct cni_request rq = {.ipam_only = a->rq.ipam_only,
 		.conf = a->conf,
 		.conf_len = a->rq.conf_len,
@@ -223,8 +225,8 @@ static const char *run_verb(int s, struct cni_ctx *ctx, const struct pod_source 
 		.netns_is_own = a->rq.netns_is_own,
 		.peer_fd = s,
 		.started_ms = a->rq.started_ms,
-		.pods = pods};
-
+		.pods = client->fd >= 0 ? &pods : NULL,
+		.told = client->fd >= 0 ? &told : NULL};
 	const char *verb = NULL;
 
 	split_env(a, &rq);
@@ -266,7 +268,7 @@ static void set_timeout(int s, int option, int ms)
 }
 
 static void serve_one(
-	int s, struct cni_ctx *ctx, const struct pod_source *pods, const struct cni_home *home)
+	int s, struct cni_ctx *ctx, struct snapshot_client *client, const struct cni_home *home)
 {
 	auto_free struct asked *a = mem_new(struct asked);
 	struct err err = ERR_INIT;
@@ -283,7 +285,7 @@ static void serve_one(
 	}
 	if (r == 0) {
 		struct cni_reply reply;
-		const char *verb = run_verb(s, ctx, pods, a, &reply);
+		const char *verb = run_verb(s, ctx, client, a, &reply);
 
 		/* The runtime may delete the namespace as soon as it has the answer. */
 		close_fds(a);
@@ -344,15 +346,15 @@ static int next_plugin(int queue, int listener)
 	return s;
 }
 
-_Noreturn void worker_run(int listener, int pods_fd, const struct cni_home *home)
+_Noreturn void worker_run(int listener, int ask_fd, const struct cni_home *home)
 {
-	struct snapshot_client client = {.fd = pods_fd};
-	const struct pod_source pods = {.find = snapshot_find, .arg = &client};
+	struct snapshot_client client = {.fd = ask_fd};
 	struct cni_ctx *ctx = cni_ctx_new(home);
 	int queue = queue_of(listener);
 
 	/* An answer to the worker before is not this one's. */
 	mem_random(&client.n, sizeof(client.n));
+	premises_prefixes(home->node, &client.prefixes);
 	signal(SIGTERM, on_term);
 	while (!stopping) {
 		auto_close int s = next_plugin(queue, listener);
@@ -361,7 +363,7 @@ _Noreturn void worker_run(int listener, int pods_fd, const struct cni_home *home
 			continue;
 		busy = 1;
 		if (is_root(s))
-			serve_one(s, ctx, pods_fd >= 0 ? &pods : NULL, home);
+			serve_one(s, ctx, &client, home);
 		else
 			log_warn("a process that is not root's has connected: refused");
 		busy = 0;

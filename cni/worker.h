@@ -6,6 +6,6 @@ struct cni_home;
 
 /*
  * Accepts on a listening socket of SOCK_SEQPACKET that others accept on, too. Never returns: ends on
- * SIGTERM, after the verb that it runs. pods_fd: its end of a pair, over which it asks for Pods (snapshot.h); -1: none.
+ * SIGTERM, after the verb that it runs. ask_fd: its end of a pair, over which it asks the monitor (snapshot.h); -1: none.
  */
-_Noreturn void worker_run(int listener, int pods_fd, const struct cni_home *home);
+_Noreturn void worker_run(int listener, int ask_fd, const struct cni_home *home);

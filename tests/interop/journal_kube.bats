@@ -20,6 +20,7 @@ setup() {
 	export SERVERS=$PWD CNI_PATH=/nowhere DATASTORE_TYPE=kubernetes KUBECONFIG=$PWD/kubeconfig
 	node_env
 	export MARGAY_CNI_STATE_DIR=$PWD/state MARGAY_CNI_RESERVE=3 MARGAY_CNI_GARBAGE_AFTER=60
+	echo '{"apiVersion":"audit.k8s.io/v1","kind":"Policy","rules":[{"level":"Metadata","users":["admin"]}]}' >audit.json
 	etcd_start
 	api_prepare
 	api_up
@@ -43,8 +44,15 @@ teardown() {
 	pods_remove
 }
 
+serve_other() { # node-2
+	post /api/v1/nodes '{"kind":"Node","apiVersion":"v1","metadata":{"name":"node-2"},"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.2"}]}}'
+	NODENAME=node-2 MARGAY_RUN_DIR=$PWD/run-2 MARGAY_CNI_STATE_DIR=$PWD/state-2 MARGAY_CNI_HEALTH_PORT=9098 \
+		"$BIN/margay-cni" serve 2>serve-2.log 3>&- 4>&- &
+	other=$!
+}
+
 api_up() {
-	api_start --disable-admission-plugins=ServiceAccount
+	api_start --disable-admission-plugins=ServiceAccount --audit-policy-file=audit.json --audit-log-path=audit.log
 }
 
 pod() { # which kubelets are told of
@@ -61,6 +69,10 @@ cni() { # VERB POD [ADDRESS]
 owned() { # HANDLE: how many addresses
 	api /apis/crd.projectcalico.org/v1/ipamblocks | jq --arg h "$1" '[.items[].spec | .attributes as $a
 		| .allocations[] | select(. != null) | $a[.].handle_id | select(. == $h)] | length'
+}
+
+holds() { # N: node-2, ahead
+	[ "$(owned margay-reserve-node-2)" = "$1" ]
 }
 
 pod_delete() { # POD: it is gone at once
@@ -204,6 +216,139 @@ hour_passes() {
 	within 20 says a ""
 }
 
+ipam() { # VERB CONTAINER [ADDRESS]
+	CNI_COMMAND=$1 CNI_CONTAINERID=c-$2 CNI_NETNS=/none CNI_IFNAME=eth0 CNI_ARGS=${3:+IP=$3} "$BIN/margay-ipam" <conf
+}
+
+asked() { # what the API server was, by Margay, but for watches, and whether it answers
+	jq -r 'select(.stage == "ResponseComplete" and .objectRef and .verb != "watch" and (.userAgent | startswith("margay/")))
+		| "\(.verb) \(.objectRef.resource)"' audit.log
+}
+
+last=0
+
+fresh() { # [ADDRESS]: an ADD of another container, whose answer is in out
+	ipam ADD $((++last)) "$@" >out
+}
+
+asks() { # WHAT COMMAND...
+	local n
+
+	n=$(asked | wc -l)
+	"${@:2}" || return
+	asked | tail -n +$((n + 1)) | paste -sd, | tee asks
+	grep -xF "$1" asks
+}
+
+by_known() { # COMMAND...
+	asks 'create ipamhandles,patch ipamblocks,get clusterinformations' "$@"
+}
+
+gives() { # WHAT: the beginning of an address
+	fresh && jq -e --arg p "$1" '.ips[0].address | startswith($p)' out
+}
+
+avoids() { # likewise
+	fresh && jq -e --arg p "$1" '.ips[0].address | startswith($p) | not' out
+}
+
+refuses() { # WHY [ADDRESS]
+	! fresh "${@:2}" && jq -e --arg w "$1" '.msg | contains($w)' out
+}
+
+pool() { # NAME CIDR
+	"$BIN/margayctl" apply -f - >/dev/null <<<"{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: $1}, spec: {cidr: $2, blockSize: 26}}"
+}
+
+disable() { # POOL
+	merge "/apis/crd.projectcalico.org/v1/ippools/$1" '{"spec":{"disabled":true}}'
+}
+
+block_of() { # NODE PREFIX: its first address
+	api /apis/crd.projectcalico.org/v1/ipamblocks | jq -er --arg n "host:$1" --arg p "$2" \
+		'.items[].spec | select(.affinity == $n).cidr | select(startswith($p)) | sub("/.*"; "")'
+}
+
+sound() {
+	python3 -B "$BATS_TEST_DIRNAME/ipam_read.py" kube https://127.0.0.1:6443 "$SERVERS/pki/apiserver.crt" secret-of-admin
+}
+
+serve_bare() { # WORKERS: nothing is held ahead, and the keeper asks for nothing
+	end "$server"
+	MARGAY_CNI_WORKERS=$1 MARGAY_CNI_RESERVE=0 serve
+	within 20 held 0
+	kill -STOP "$(keeper)"
+}
+
+@test "nothing is held ahead: an ADD waits for two writes and a look at the lock, and heeds what has changed" {
+	local foreign reserved
+
+	other_address() { # N: of the block of node-2
+		echo "${foreign%.*}.$((${foreign##*.} + $1))"
+	}
+	strict() {
+		refuses strictAffinity "$(other_address $((21 + last)))"
+	}
+	post /apis/crd.projectcalico.org/v1/clusterinformations '{"kind":"ClusterInformation",
+		"apiVersion":"crd.projectcalico.org/v1","metadata":{"name":"default"},"spec":{"datastoreReady":true}}'
+	serve_bare 1
+	within 20 by_known fresh
+	by_known cni ADD a
+	by_known fresh
+	# The block of another node.
+	serve_other
+	within 20 holds 3
+	end "$other" -KILL
+	foreign=$(block_of node-2 10.244.)
+	asks 'get ipamblocks,create ipamhandles,patch ipamblocks,get clusterinformations' \
+		fresh "$(other_address 20)"
+	"$BIN/margayctl" ipam configure --strictaffinity=true >/dev/null
+	within 20 strict
+	# Pools and reservations.
+	pool q 10.245.0.0/22
+	disable p
+	within 20 gives 10.245.
+	by_known gives 10.245.
+	reserved=$(block_of node-1 10.245.)
+	reserved=${reserved%.*}.
+	post /apis/crd.projectcalico.org/v1/ipreservations '{"kind":"IPReservation","apiVersion":"crd.projectcalico.org/v1",
+		"metadata":{"name":"r"},"spec":{"reservedCIDRs":["'"$reserved"'0/24"]}}'
+	within 20 avoids "$reserved"
+	avoids "$reserved"
+	disable q
+	within 20 refuses 'no enabled IPv4 pool'
+	# What has come right now is found.
+	pool r 10.248.0.0/24
+	gives 10.248.
+	"$BIN/margayctl" datastore lock >/dev/null
+	refuses 'is locked'
+	[ "$(jq .code out)" = 11 ]
+	"$BIN/margayctl" datastore unlock >/dev/null
+	gives 10.248.
+	sound
+}
+
+@test "several that give of one block at once, and the API server begins anew" {
+	local n
+
+	end "$server"
+	MARGAY_CNI_WORKERS=4 MARGAY_CNI_RESERVE=3 serve
+	within 20 held 3
+	export -f ipam
+	seq 40 | xargs -P 8 -I {} bash -ec 'ipam ADD {} >{}.json'
+	[ "$(jq -r '.ips[0].address' {1..40}.json | sort -u | wc -l)" = 40 ]
+	within 20 held 3
+	sound
+	for n in {1..20}; do ipam DEL "$n"; done
+	end "$(cat api.pid)" -KILL
+	api_up
+	seq 41 60 | xargs -P 8 -I {} bash -ec 'ipam ADD {} >{}.json'
+	[ "$(jq -r '.ips[0].address' {21..60}.json | sort -u | wc -l)" = 40 ]
+	for n in {21..60}; do ipam DEL "$n"; done
+	within 30 handles 1
+	sound
+}
+
 @test "a pod whose DEL never came: its address is free when it has neither a route nor a Pod for a while" {
 	base=$(api /apis/crd.projectcalico.org/v1/ipamblocks | jq -r '.items[0].spec.cidr | split("/")[0]')
 	cni ADD a >/dev/null
@@ -229,19 +374,12 @@ looked() { # SECONDS: so long after the machine's start, who is absent was writt
 	awk -v t="$1" 'NR > 1 && $2 >= t && $NF == "node-2" { found = 1 } END { exit !found }' state/absent
 }
 
-holds() { # N: node-2, ahead
-	[ "$(owned margay-reserve-node-2)" = "$1" ]
-}
-
 affinities() { # N, of node-2
 	[ "$(api /apis/crd.projectcalico.org/v1/blockaffinities | jq '[.items[].spec | select(.node == "node-2")] | length')" = "$1" ]
 }
 
 @test "a node that is gone: what it held is given back after hours" {
-	post /api/v1/nodes '{"kind":"Node","apiVersion":"v1","metadata":{"name":"node-2"},"status":{"addresses":[{"type":"InternalIP","address":"192.0.2.2"}]}}'
-	NODENAME=node-2 MARGAY_RUN_DIR=$PWD/run-2 MARGAY_CNI_STATE_DIR=$PWD/state-2 MARGAY_CNI_HEALTH_PORT=9098 \
-		"$BIN/margay-cni" serve 2>serve-2.log 3>&- 4>&- &
-	other=$!
+	serve_other
 	within 20 holds 3
 	affinities 1
 	end "$other" -KILL
