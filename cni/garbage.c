@@ -94,7 +94,6 @@ static bool load_routes(struct routed *ret)
 static int free_one(struct garbage *g, struct store *st, const struct own_alloc *s, struct err *err)
 {
 	const struct journal_addr *a = journal_taken_by(g->j, s->handle);
-	struct ipam_request *rq;
 	struct journal_owner o;
 	struct err e = ERR_INIT;
 	int r;
@@ -105,10 +104,9 @@ static int free_one(struct garbage *g, struct store *st, const struct own_alloc 
 		journal_owner_done(&o);
 		return is_done(r, &e) ? 0 : -ESTALE;
 	}
-	rq = ipam_release_allocation_new(&s->ip, s->handle, s->seq, clock_real_ns());
-	r = ipam_run(st, rq, clock_mono_ms() + ASK_MS, err);
-	ipam_request_free(rq);
-	return r;
+	return ipam_run_take(st,
+		ipam_release_allocation_new(&s->ip, s->handle, s->seq, clock_real_ns()),
+		clock_mono_ms() + ASK_MS, err);
 }
 
 /* What is still nobody's, after so long. What changed meanwhile is left. */

@@ -167,10 +167,9 @@ static int replay_all(struct keeper *k, struct err *err)
  */
 static int release(struct keeper *k, const struct ip *ip, struct err *err)
 {
-	struct ipam_request *rq = ipam_release_ip_new(ip, k->rp.reserve, clock_real_ns());
-	int r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
+	int r = ipam_run_take(k->rp.st, ipam_release_ip_new(ip, k->rp.reserve, clock_real_ns()),
+		k->rp.deadline_ms, err);
 
-	ipam_request_free(rq);
 	return r == -ENOENT || r == -ESTALE ? 0 : r;
 }
 
@@ -230,11 +229,9 @@ static int drop_lost(struct keeper *k, const struct ipam_addr *held, size_t n_he
 /* A keeper that died between its handle and a block has left it counting too many. */
 static int recount(struct keeper *k, struct err *err)
 {
-	struct ipam_request *rq = ipam_recount_handle_new(k->rp.reserve, NULL, 0, clock_real_ns());
-	int r = ipam_run(k->rp.st, rq, k->rp.deadline_ms, err);
-
-	ipam_request_free(rq);
-	return r;
+	return ipam_run_take(k->rp.st,
+		ipam_recount_handle_new(k->rp.reserve, NULL, 0, clock_real_ns()), k->rp.deadline_ms,
+		err);
 }
 
 /*

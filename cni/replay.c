@@ -33,10 +33,7 @@ char *replay_reserve_handle(const char *node)
 
 static int run(const struct replay *rp, struct ipam_request *rq_take, struct err *err)
 {
-	int r = ipam_run(rp->st, rq_take, rp->deadline_ms, err);
-
-	ipam_request_free(rq_take);
-	return r;
+	return ipam_run_take(rp->st, rq_take, rp->deadline_ms, err);
 }
 
 static int move(const struct replay *rp, const struct ipam_addr *a, const char *from,

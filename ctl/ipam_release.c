@@ -25,13 +25,9 @@
 
 #define REPORT_MAX (512ul << 20)
 
-/* Consumes rq. */
-static int run(struct ctl *c, struct ipam_request *rq, struct err *err)
+static int run(struct ctl *c, struct ipam_request *rq_take, struct err *err)
 {
-	int r = ipam_run(c->st, rq, clock_mono_ms() + STORE_TIMEOUT_MS, err);
-
-	ipam_request_free(rq);
-	return r;
+	return ipam_run_take(c->st, rq_take, clock_mono_ms() + STORE_TIMEOUT_MS, err);
 }
 
 static int release_ip(struct ctl *c, const char *text)

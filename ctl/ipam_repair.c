@@ -18,12 +18,11 @@
 #include "ipam/alloc.h"
 #include "ipam/run.h"
 
-/* Consumes rq. 1: it is not so any more. */
-static int run(struct ctl *c, struct ipam_request *rq, struct err *err)
+/* 1: it is not so any more. */
+static int run(struct ctl *c, struct ipam_request *rq_take, struct err *err)
 {
-	int r = ipam_run(c->st, rq, clock_mono_ms() + STORE_TIMEOUT_MS, err);
+	int r = ipam_run_take(c->st, rq_take, clock_mono_ms() + STORE_TIMEOUT_MS, err);
 
-	ipam_request_free(rq);
 	return r == -ENOENT || r == -ESTALE || r == -EBUSY ? 1 : r;
 }
 

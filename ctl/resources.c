@@ -336,12 +336,9 @@ int resources_write(struct store *st, const struct svcalloc_conf *alloc, enum wr
 /*
  * Deleting.
  */
-static int run(struct store *st, struct ipam_request *rq, struct err *err)
+static int run(struct store *st, struct ipam_request *rq_take, struct err *err)
 {
-	int r = ipam_run(st, rq, clock_mono_ms() + STORE_TIMEOUT_MS, err);
-
-	ipam_request_free(rq);
-	return r;
+	return ipam_run_take(st, rq_take, clock_mono_ms() + STORE_TIMEOUT_MS, err);
 }
 
 static void warn_unreadable(void *arg, const char *key, const struct err *why)

@@ -64,6 +64,15 @@ int ipam_run(struct store *st, struct ipam_request *rq, int64_t deadline_mono_ms
 	return r;
 }
 
+int ipam_run_take(
+	struct store *st, struct ipam_request *rq_take, int64_t deadline_mono_ms, struct err *err)
+{
+	int r = ipam_run(st, rq_take, deadline_mono_ms, err);
+
+	ipam_request_free(rq_take);
+	return r;
+}
+
 static void next(struct ipam_request *rq);
 
 static void on_done(void *arg, const struct store_res *res)

@@ -13,6 +13,9 @@ struct store;
  * the request's error (alloc.h), or the store's: EHOSTUNREACH, EACCES, ETIMEDOUT, EIO for a full disk.
  */
 int ipam_run(struct store *st, struct ipam_request *rq, int64_t deadline_mono_ms, struct err *err);
+/* The same of one whose answer says all. */
+int ipam_run_take(
+	struct store *st, struct ipam_request *rq_take, int64_t deadline_mono_ms, struct err *err);
 
 /*
  * r and err as from ipam_run. Called from the event loop, and at once from ipam_start when nothing
