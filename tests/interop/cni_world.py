@@ -165,15 +165,24 @@ class Kube(Store):
                     os.kill(int(f.read()), signal.SIGKILL)
         shutil.rmtree(Kube.servers)
 
+    def exchange(self, *request):
+        self.connection.request(*request, {
+            "Authorization": "Bearer secret-of-admin", "Content-Type": "application/json"})
+        answer = self.connection.getresponse()
+        return answer.status, answer.read()
+
     def ask(self, method, path, body=None, also=()):
         """also: codes that are well besides success."""
+        request = method, path, body and json.dumps(body)
         with self.lock:
-            self.connection.request(method, path, body and json.dumps(body), {
-                "Authorization": "Bearer secret-of-admin", "Content-Type": "application/json"})
-            answer = self.connection.getresponse()
-            text = answer.read()
-        if answer.status // 100 != 2 and answer.status not in also:
-            raise AssertionError(f"{method} {path}: {answer.status} {text}")
+            try:
+                status, text = self.exchange(*request)
+            except OSError:
+                # the server ends a connection that is idle for 90 s
+                self.connection.close()
+                status, text = self.exchange(*request)
+        if status // 100 != 2 and status not in also:
+            raise AssertionError(f"{method} {path}: {status} {text}")
         return json.loads(text)
 
     def specs(self, plural):
