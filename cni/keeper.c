@@ -142,9 +142,10 @@ static int replay_all(struct keeper *k, struct err *err)
 		k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
 		if (!is_blocked(&blocked, op)) {
 			r = replay_op(&k->rp, op, &e);
+			k->fails_here |= k->rp.fails_here;
 			if (r == 0)
 				r = here(k, journal_done(k->j, n, err));
-			else if (!is_away(r)) {
+			else if (!k->fails_here && !is_away(r)) {
 				log_error("%s: it is tried again", err_text(&e));
 				vec_push(&blocked.v, take_ptr(op));
 				r = 0;
@@ -483,7 +484,7 @@ static int level(struct keeper *k, enum ip_family family, struct err *err)
 
 		k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
 		r = hold_one(k, family, &e);
-		if (r == -ENOSPC || r == -ENOENT) {
+		if ((r == -ENOSPC && !k->fails_here) || r == -ENOENT) {
 			if (r == -ENOSPC)
 				log_warn("the reserve of addresses: %s", err_text(&e));
 			*due = clock_mono_ms() + PUT_OFF_MS;
@@ -493,6 +494,8 @@ static int level(struct keeper *k, enum ip_family family, struct err *err)
 		} else if (r < 0 && err) {
 			*err = e;
 		}
+		if (k->fails_here)
+			*due = clock_mono_ms() + PUT_OFF_MS;
 	}
 	while (r == 0 && journal_n_free(k->j, family) > 2 * k->rp.n_reserve) {
 		r = here(k, journal_leave(k->j, family, &any, 0, &gone, err));
@@ -538,7 +541,7 @@ static int work(struct keeper *k, struct err *err)
 {
 	int r;
 
-	k->fails_here = false;
+	k->fails_here = k->rp.fails_here = false;
 	r = here(k, journal_refresh(k->j, err));
 	if (r < 0)
 		return r;
@@ -561,10 +564,11 @@ static int work(struct keeper *k, struct err *err)
 		r = learn_scope(k, err)
 			    ?: leave_surplus(k, err)
 			    ?: level(k, IP_V4, err)
-			    ?: level(k, IP_V6, err)
-			    ?: inherit_work(k->inherit, k->rp.st, err);
+			    ?: level(k, IP_V6, err);
 	if (r == 0 && !k->no_node)
 		r = gone_work(k->gone, k->rp.st, err) ?: garbage_work(k->garbage, k->rp.st, err);
+	if (r == 0 && !k->no_node && k->adopted)
+		r = inherit_work(k->inherit, k->rp.st, err);
 	return r;
 }
 

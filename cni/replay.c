@@ -173,8 +173,11 @@ static int leave(
 			return 0;
 		r = journal_leave(
 			rp->journal, (enum ip_family)a->ip.family, &a->ip, op->n, &gone, err);
+		if (r == -ENOENT)
+			return 0;
+		rp->fails_here |= r < 0;
 		if (r < 0)
-			return r == -ENOENT ? 0 : r;
+			return r;
 	}
 	r = run(rp, ipam_release_ip_new(&a->ip, op->owner.handle, clock_real_ns()), err);
 	/* It was the node's already when a keeper died. */
@@ -248,6 +251,7 @@ static int drop_lost(struct replay *rp, struct err *err)
 			log_warn("%s", l->why);
 		r = r < 0 ? r : journal_drop(rp->journal, &l->ip, err);
 	}
+	rp->fails_here |= r < 0;
 	return r;
 }
 

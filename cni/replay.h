@@ -30,7 +30,8 @@ struct replay {
 	const char *node;
 	const char *reserve; /* the handle of what the node holds: replay_reserve_handle() */
 	size_t n_reserve; /* how many it is to hold of each family: the others go back to their pool */
-	int64_t deadline_ms;	      /* CLOCK_MONOTONIC */
+	int64_t deadline_ms; /* CLOCK_MONOTONIC */
+	bool fails_here;     /* what it returns is the journal's failure, and not the datastore's */
 	VEC(struct replay_loss) lost; /* its own */
 };
 
