@@ -386,7 +386,13 @@ int call_gc(struct call *c, struct err *err)
 		vec_for_each (&gc.stale, stale) {
 			struct err e = ERR_INIT;
 
-			if (!stale->kept)
+			if (stale->kept)
+				continue;
+			/* The keeper may have written it down meanwhile (inherit.h). */
+			if (c->journal && journal_refresh(c->journal, NULL) == 0 &&
+				journal_taken_by(c->journal, stale->handle))
+				give_back_one(c, stale->handle, &gc);
+			else
 				note(&gc, call_release(c, stale->handle, &e), &e);
 		}
 		r = gc.code;

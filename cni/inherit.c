@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "cni/args.h"
 #include "cni/cni.h"
+#include "cni/endpoint.h"
 #include "cni/journal.h"
 #include "cni/own.h"
 #include "cni/routed.h"
@@ -99,8 +100,9 @@ static int get_endpoint(const struct inherit *in, struct store *st, const struct
 		!key_name_ok(name) || strlen(name) >= KEY_NAME_SIZE || !key_name_ok(a->namespace) ||
 		strlen(a->namespace) >= KEY_NAMESPACE_SIZE)
 		return -ENOENT;
-	r = store_get_wait(st, key_format(KIND_WORKLOADENDPOINT, a->namespace, name, key),
-		clock_mono_ms() + ASK_MS, &kv, err);
+	if (!endpoint_is_possible(st, key_format(KIND_WORKLOADENDPOINT, a->namespace, name, key)))
+		return -ENOENT;
+	r = store_get_wait(st, key, clock_mono_ms() + ASK_MS, &kv, err);
 	if (r < 0)
 		return r;
 	r = wep_decode(kv.key, kv.value, kv.len, ret, NULL);
@@ -119,7 +121,7 @@ static void fail_here(struct inherit *in, const struct err *e)
 
 /* The pod runs on this machine, and all that the handle has is its. Returns 1, or 0: it is not known to. */
 static int take_over(struct inherit *in, const struct own_alloc *a, const struct wep *w, char *key,
-	const struct ipam_addr *addrs, size_t n, const struct routed *routed)
+	const struct ipam_addr *addrs, size_t n)
 {
 	const struct journal_owner o = {.handle = a->handle,
 		.container_id = w->container_id,
@@ -127,13 +129,18 @@ static int take_over(struct inherit *in, const struct own_alloc *a, const struct
 		.namespace = a->namespace,
 		.pod = a->pod,
 		.key = key};
+	struct routed routed;
 	struct err e = ERR_INIT;
-	int r;
+	bool all = true;
+	int r = routed_load(&routed, &e);
 
-	for (size_t i = 0; i < n; i++)
-		if (!routed_has(routed, &addrs[i].ip) || !has_network(w, &addrs[i].ip))
-			return 0;
-	r = journal_inherit(in->j, &o, addrs, n, &e);
+	if (r == 0) {
+		for (size_t i = 0; i < n; i++)
+			all = all && routed_has(&routed, &addrs[i].ip) &&
+			      has_network(w, &addrs[i].ip);
+		routed_done(&routed);
+		r = all ? journal_inherit(in->j, &o, addrs, n, &e) : 0;
+	}
 	if (r < 0)
 		fail_here(in, &e);
 	return r > 0;
@@ -152,7 +159,7 @@ static size_t n_old(const struct inherit *in, const struct own_allocs *own, cons
 }
 
 static int inherit_one(struct inherit *in, struct store *st, const struct own_allocs *own,
-	const struct own_alloc *a, const struct routed *routed, struct err *err)
+	const struct own_alloc *a, struct err *err)
 {
 	auto_(wep) struct wep *w = NULL;
 	struct ipam_request *rq;
@@ -162,12 +169,12 @@ static int inherit_one(struct inherit *in, struct store *st, const struct own_al
 	int r = get_endpoint(in, st, a, key, &w, err);
 
 	if (r < 0)
-		return r == -ENOENT ? 0 : r;
+		return r == -ENOENT || r == -EINVAL ? 0 : r;
 	rq = ipam_lookup_handle_new(a->handle);
 	r = ipam_run(st, rq, clock_mono_ms() + ASK_MS, err);
 	addrs = ipam_request_addrs(rq, &n);
 	if (r == 0 && n == n_old(in, own, a->handle))
-		r = take_over(in, a, w, key, addrs, n, routed);
+		r = take_over(in, a, w, key, addrs, n);
 	ipam_request_free(rq);
 	/* One that cannot be read, too, is left alone. */
 	return r == -ENOENT || r == -EINVAL ? 0 : r;
@@ -178,24 +185,17 @@ static int inherit_all(
 	struct inherit *in, struct store *st, const struct own_allocs *own, struct err *err)
 {
 	const struct own_alloc *a;
-	struct routed routed;
-	struct err e = ERR_INIT;
 	size_t n = 0;
 	int r = 0;
 
-	if (routed_load(&routed, &e) < 0) {
-		fail_here(in, &e);
-		return 0;
-	}
 	vec_for_each (&own->v, a) {
 		if (r < 0 || in->fails_here)
 			break;
 		if (!is_unknown(in, a) || !own_allocs_find(&in->unknown, a))
 			continue;
-		r = inherit_one(in, st, own, a, &routed, err);
+		r = inherit_one(in, st, own, a, err);
 		n += r > 0;
 	}
-	routed_done(&routed);
 	if (n > 0)
 		log_info("%zu pods of this node were not in its journal, and are from now on", n);
 	return r < 0 ? r : 0;

@@ -181,6 +181,18 @@ START_TEST(pods_that_run_here_are_the_journals)
 }
 END_TEST
 
+/* Kubernetes has no endpoint of a pod's further interface. */
+START_TEST(what_can_have_no_endpoint_is_left)
+{
+	store_fake_manage(st);
+	ck_assert_int_eq(look(), 0);
+	ck_assert_int_eq(look(), 0);
+	ck_assert(takes("10.1.0.0", "net.c1") && takes("fd00::", "net.c1"));
+	ck_assert_uint_eq(n_known(), 2);
+	ck_assert(inherit_due_ms(in) == INT64_MAX);
+}
+END_TEST
+
 static void delete_web(void)
 {
 	char web[] = "web", handle[] = "net.c1", ns[] = "ns", eth0[] = "eth0", id[] = "c1";
@@ -247,6 +259,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, pods_that_run_here_are_the_journals);
+	tcase_add_test(tc, what_can_have_no_endpoint_is_left);
 	tcase_add_loop_test(tc, what_changes_meanwhile_is_left, 0, 3);
 	tcase_add_test(tc, a_look_that_fails_is_made_again);
 	tcase_add_test(tc, a_kernel_that_does_not_answer_is_asked_again);
