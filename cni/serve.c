@@ -47,7 +47,7 @@ enum {
 	BACKLOG = 1024,
 	STOP_TIMEOUT_MS = 10000, /* a verb's end is waited for so long */
 	AGAIN_MS = 1000,      /* the pause before who was ended sooner than that is started again */
-	AGAIN_MAX_MS = 60000, /* it doubles up to this for who ends itself */
+	AGAIN_MAX_MS = 10000, /* it doubles up to this for who ends itself */
 	LONG_MS = 10000,      /* sooner than that after its start, */
 };
 
@@ -219,12 +219,11 @@ static void see_end(struct server *s, pid_t pid, int status)
 	for (size_t i = 0; i < s->n_children; i++) {
 		struct child *c = &s->children[i];
 		const int64_t now = clock_mono_ms();
-		const bool was_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 		int64_t pause_ms;
 
 		if (c->pid != pid)
 			continue;
-		pause_ms = next_pause_ms(c, was_killed, now - c->started_ms);
+		pause_ms = next_pause_ms(c, WIFSIGNALED(status), now - c->started_ms);
 		/* Who has failed has said why. */
 		if (WIFSIGNALED(status))
 			log_warn("%s was killed by signal %d: another one takes its place",
