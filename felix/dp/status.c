@@ -145,6 +145,8 @@ void status_wep(struct status *s, const char *key, const struct in_wep *now)
 	f->stale |= now && !is_same(f->wep, now);
 	set_wep(s, f, now);
 	queue(s, f);
+	if (!now && !s->dir)
+		drop(s, f);
 }
 
 void status_allow_deletes(struct status *s)
@@ -221,6 +223,8 @@ void status_set_dir(struct status *s, const char *dir)
 		f->there = false;
 		f->stale = true;
 		queue(s, f);
+		if (!f->wep && !dir)
+			drop(s, f);
 	}
 	free(s->dir);
 	s->dir = dir ? mem_strdup(dir) : NULL;
