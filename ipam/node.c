@@ -232,15 +232,19 @@ static int recount(struct release *rl, const struct hmap *counts, struct err *er
 	return r < 0 ? r : 0;
 }
 
-static int recount_handles(struct release *rl, const struct store_list *blocks, struct err *err)
+/* By blocks of now, of which this node's addresses are gone. */
+static int recount_handles(struct release *rl, struct err *err)
 {
 	struct hmap counts = HMAP_INIT;
+	struct store_list blocks = {0};
 	struct count *c;
-	int r;
+	int r = store_list_wait(rl->st, IPAM_KEY_BLOCKS, clock_mono_ms() + LIST_MS, &blocks, err);
 
-	for (size_t i = 0; i < blocks->n; i++)
-		count_block(&counts, &blocks->v[i]);
-	r = recount(rl, &counts, err);
+	for (size_t i = 0; i < blocks.n; i++)
+		count_block(&counts, &blocks.v[i]);
+	store_list_done(&blocks);
+	if (r >= 0)
+		r = recount(rl, &counts, err);
 	hmap_for_each (c, &counts, node) {
 		hmap_remove(&counts, &c->node);
 		free(c->handle);
@@ -257,7 +261,7 @@ int ipam_node_release(struct store *st, const char *node, const struct store_lis
 	int r = free_endpoints(&rl, err) ?: free_addresses(&rl, blocks, err);
 
 	if (r == 0)
-		r = free_handles(&rl, err) ?: recount_handles(&rl, blocks, err);
+		r = free_handles(&rl, err) ?: recount_handles(&rl, err);
 	if (r == 0)
 		r = run(&rl, ipam_unclaim_new(NULL, node, false, clock_real_ns()), err);
 	return r < 0 ? r : rl.any;
