@@ -102,8 +102,8 @@ static int confirm(struct call *c, const struct ipam_addr *v, size_t n, struct e
 	for (size_t i = 0; r == 0 && i < n; i++)
 		if (!has_taken(c, &v[i].ip))
 			r = err_set(err, -ESTALE,
-				"%s, which the pod has, was given back in the datastore, and is another's "
-				"by now: delete the pod",
+				"%s, which the pod has, was given back in the datastore, and cannot be "
+				"taken again: delete the pod",
 				ip_str(&v[i].ip));
 	return r;
 }

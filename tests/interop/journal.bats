@@ -602,7 +602,7 @@ give_to_another() { # ADDRESS, with nobody's leave
 	exact a
 	give_to_another "$(address a)"
 	CONF=conf run -1 cni ADD a
-	[[ $output == *"$(address a), which the pod has, was given back in the datastore, and is another's by now"* ]]
+	[[ $output == *"$(address a), which the pod has, was given back in the datastore, and cannot be taken again"* ]]
 	# While it is away nobody knows.
 	end "$ETCD" -KILL
 	pod b
