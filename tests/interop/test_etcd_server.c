@@ -132,6 +132,16 @@ static void member_stop(int i)
 	members[i].pid = 0;
 }
 
+/* When it returns, none of its threads runs. */
+static void member_freeze(const struct member *m)
+{
+	int status;
+
+	ck_assert_int_eq(kill(m->pid, SIGSTOP), 0);
+	ck_assert_int_eq(waitpid(m->pid, &status, WUNTRACED), m->pid);
+	ck_assert(WIFSTOPPED(status));
+}
+
 static void server_start(void)
 {
 	member_start(0);
@@ -363,7 +373,7 @@ START_TEST(a_frozen_server_is_a_timeout)
 	auto_(store) struct store *st = open_etcd(NULL);
 
 	ok(store_create_wait(st, "/p/a", "1", 0, NULL, &err));
-	kill(members[0].pid, SIGSTOP);
+	member_freeze(&members[0]);
 	fails(store_update_wait(st, "/p/a", "2", 0, clock_mono_ms() + 200, NULL, &err), -ETIMEDOUT);
 	kill(members[0].pid, SIGCONT);
 	ok(store_update_wait(st, "/p/a", "3", 0, 0, NULL, &err));
@@ -525,8 +535,8 @@ START_TEST(a_member_that_is_cut_off_says_so)
 	w.watch = store_watch(watching, "/p/", w.rev, on_event, on_end, &w);
 	ok(store_update_wait(st, "/p/a", "2", 0, 0, NULL, &err));
 	wait_events(&w, 1);
-	kill(members[1].pid, SIGSTOP);
-	kill(members[2].pid, SIGSTOP);
+	member_freeze(&members[1]);
+	member_freeze(&members[2]);
 	wait_for(w.base, &w.end_r, -EHOSTUNREACH);
 	fails(store_get_wait(st, "/p/a", 0, &kv, &err), -EHOSTUNREACH);
 	said("no leader: most of its members are away");
@@ -811,7 +821,7 @@ START_TEST(what_an_earlier_transaction_has_left_is_not_asked_for)
 	ck_assert_str_eq(all(st), "");
 	ok(store_create_wait(st, "/t/a", "1", 0, NULL, &err));
 	ok(store_txn_end_wait(st, 0, &err));
-	ck_assert_int_eq(kill(members[0].pid, SIGSTOP), 0);
+	member_freeze(&members[0]);
 	ok(store_txn_begin_wait(st, 0, &err));
 	ck_assert_str_eq(all(st), "a1 ");
 	ok(get_value(st, "/t/a", &v));
@@ -866,7 +876,7 @@ START_TEST(an_object_may_be_expected_to_be_new)
 
 	ok(store_txn_begin_wait(st, 0, &err));
 	store_txn_expect_new(st, "/t/a");
-	ck_assert_int_eq(kill(members[0].pid, SIGSTOP), 0);
+	member_freeze(&members[0]);
 	fails(get_value(st, "/t/a", &v), -ENOENT);
 	ok(store_create_wait(st, "/t/a", "1", 0, NULL, &err));
 	ck_assert_int_eq(kill(members[0].pid, SIGCONT), 0);
@@ -939,7 +949,7 @@ START_TEST(what_is_kept_is_bounded)
 		ok(store_create_wait(st, key, "1", 0, NULL, &err));
 		ok(store_txn_end_wait(st, 0, &err));
 	}
-	ck_assert_int_eq(kill(members[0].pid, SIGSTOP), 0);
+	member_freeze(&members[0]);
 	ok(store_txn_begin_wait(st, 0, &err));
 	ok(get_value(st, "/t/first", &v));
 	ok(get_value(st, "/k/199", &v));
