@@ -274,7 +274,7 @@ sound() {
 }
 
 serve_bare() { # WORKERS: nothing is held ahead, and the keeper asks for nothing
-	end "$server"
+	unserve
 	MARGAY_CNI_WORKERS=$1 MARGAY_CNI_RESERVE=0 serve
 	within 20 held 0
 	kill -STOP "$(keeper)"
@@ -331,7 +331,7 @@ serve_bare() { # WORKERS: nothing is held ahead, and the keeper asks for nothing
 @test "several that give of one block at once, and the API server begins anew" {
 	local n
 
-	end "$server"
+	unserve
 	MARGAY_CNI_WORKERS=4 MARGAY_CNI_RESERVE=3 serve
 	within 20 held 3
 	export -f ipam
