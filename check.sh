@@ -3,7 +3,7 @@
 #
 # ./check.sh		installs what it needs, builds everything, runs every test and check
 # ./check.sh LABEL	one layer: style tidy unit golden scenario netns fuzz cluster interop
-# ./check.sh soak	the long cases, at full size: over an hour
+# ./check.sh soak	the long cases, at full size: over two hours
 #
 # The cluster's tests run from the release build, all others under ASan and UBSan.
 # Tests under the sanitizers need root, for the namespaces: where this is not root's shell they run
