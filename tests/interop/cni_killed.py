@@ -28,14 +28,26 @@ def setUpModule():
 
 
 def calls(log):
-    """[(call, how many of its kind there were)...] of a trace, as the tracer counts them."""
-    found, seen = [], collections.Counter()
+    """
+    [(call, how many of its kind there were)...] of a trace, as the tracer counts them where nothing is in the way.
+
+    A write of a sysctl that would wait for the lock of the kernel's links is begun anew, thousands of times on a busy
+    machine, and the tracer tells of each.
+    """
+    made = {}  # by its line's number, what was called
+    last = {}  # by the process, which line
     with open(log) as f:
-        for line in f:
-            m = re.match(r"(?:\d+ +)?(\w+)\(", line)
-            if m:
-                seen[m[1]] += 1
-                found.append((m[1], seen[m[1]]))
+        for i, line in enumerate(f):
+            m = re.match(r"(?:(\d+) +)?(?:<\.\.\. )?(\w+)(\()?", line)
+            if m and m[3]:
+                made[i], last[m[1]] = m[2], i
+            if m and "= ? ERESTART" in line:
+                made.pop(last.get(m[1]), None)
+    seen = collections.Counter()
+    found = []
+    for name in made.values():
+        seen[name] += 1
+        found.append((name, seen[name]))
     return found
 
 
