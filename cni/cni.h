@@ -60,7 +60,7 @@ struct cni_home {
 	struct store_conf store;
 	const char *state_dir;	/* of the journal */
 	const char *turns_path; /* of the file by which verbs take turns */
-	int reap_fd;		/* an eventfd: written to when a link is to be reaped (reaper.h) */
+	int reap_fd;		/* reaper_tell() */
 	int state_fd; /* one that is written to when shared->keeper has changed; it does not block */
 	int keeper_fd; /* likewise, when shared->pool_changes has */
 	struct cni_shared *shared;

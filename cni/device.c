@@ -337,11 +337,10 @@ static int delete_link(struct rt *host, uint32_t index, const char *name, struct
 
 /* The link is down, and so has no route and no traffic. Who deletes it waits for the kernel elsewhere. */
 static int hand_to_reaper(
-	struct call *c, int wake_fd, uint32_t index, const char *name, struct err *err)
+	struct call *c, int reap_fd, uint32_t index, const char *name, struct err *err)
 {
 	const struct rt_link_change change = {
 		.index = index, .set_up = true, .set_group = true, .group = REAPER_GROUP};
-	const uint64_t one = 1;
 	int r;
 
 	rt_begin(c->host, NULL, NULL);
@@ -351,9 +350,7 @@ static int hand_to_reaper(
 		return 0;
 	if (r < 0)
 		return err_wrap(err, r, "taking interface %s down", name);
-	if (write(wake_fd, &one, sizeof(one)) < 0)
-		return err_sys(err, -errno, "waking the reaper of links");
-	return 0;
+	return reaper_tell(reap_fd, err);
 }
 
 static int dispose_link(struct call *c, uint32_t index, const char *name, struct err *err)

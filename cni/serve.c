@@ -234,6 +234,8 @@ static void see_end(struct server *s, pid_t pid, int status)
 		shared_add(&s->home.shared->restarts);
 		c->pid = 0;
 		c->due_ms = now + pause_ms;
+		if (c->role == WORKER) /* it may have left a link, and told nobody */
+			(void)reaper_tell(s->home.reap_fd, NULL);
 	}
 }
 
@@ -334,10 +336,12 @@ static int serve(struct server *s, struct err *err)
 		r = listen_on(s, err);
 	if (r < 0)
 		return r;
-	s->home.reap_fd = eventfd(0, EFD_CLOEXEC);
+	s->home.reap_fd = reaper_open(common.run_dir, err);
+	if (s->home.reap_fd < 0)
+		return s->home.reap_fd;
 	s->home.state_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->home.keeper_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->home.reap_fd < 0 || s->home.state_fd < 0 || s->home.keeper_fd < 0)
+	if (s->home.state_fd < 0 || s->home.keeper_fd < 0)
 		return err_sys(err, -errno, "an eventfd");
 	s->home.shared = mmap(NULL, sizeof(struct cni_shared), PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -17,7 +17,7 @@ import unittest
 
 import cni_killed
 from cni_runner import Failed
-from cni_world import BIN, STORE, Node, eventually, host_setup
+from cni_world import BIN, STORE, Node, eventually, host_setup, ip
 
 STEP = cni_killed.STEP
 ANSWER_S = 10  # of a verb whose worker dies, or that waits for another one
@@ -123,6 +123,36 @@ class Child(cni_killed.Killed, Consistent):
 
 class Worker(Child):
     pass
+
+
+@unittest.skipIf(STORE != "sqlite", "is the same on each datastore")
+class Reaped(Child):
+    """A link that was taken down goes, also when its worker cannot tell, or its server is another by then."""
+
+    test_add = test_add_and_again = test_add_and_garbage = test_del = None
+
+    def test_killed_before_it_tells(self):
+        self.net.add(self.a)
+        self.traced("delete")
+        writes = [n for call, n in cni_killed.calls(self.log) if call == "write"]
+        self.assertTrue(writes)
+        for n in writes:
+            self.net.add(self.a)
+            self.assertTrue(self.kill("delete", "write", n))
+            eventually(lambda: len(ip("link")) == 1, 2)
+            self.deleted_and_added()
+
+    def test_slower_than_another_server_starts(self):
+        self.net.add(self.a)
+        tracer = self.attach("-e", "inject=sendto:delay_enter=400000")
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            done = thread.submit(self.ask, "delete")
+            time.sleep(0.2)
+            self.unserve(signal.SIGKILL)
+            self.serve()
+            done.result()
+        tracer.wait()
+        self.assert_clean("a")
 
 
 @unittest.skipIf(STORE == "sqlite", "there is none")
