@@ -82,15 +82,19 @@ class Killed(Node):
             return True
         return False
 
-    def sweep(self, verb, before, after):
+    def recorded(self, verb, before):
         before()
         self.traced(verb)
         self.net.delete(self.a)
         self.assert_clean("a")
-        there = calls(self.log)
+        return calls(self.log)
+
+    def sweep(self, verb, before, after):
+        # once in a while SQLite makes its index anew, a dozen calls that other runs do not have
+        there = min((self.recorded(verb, before) for _ in range(2)), key=len)
         self.assertGreater(len(there), 5)
         killed = []
-        for call, n in there[FIRST::STEP]:
+        for call, n in there[FIRST % len(there)::STEP]:
             with self.subTest(f"{verb} before {call} {n}"):
                 before()
                 killed.append(self.kill(verb, call, n))
