@@ -94,6 +94,11 @@ bool vips_event(struct vips *v, const struct rt_event *ev)
 	case RT_EVENT_ADDR_DEL: /* routes go with their source address, without a word */
 		v->dirty |= is_source(v, &ev->addr.prefix.addr);
 		break;
+	case RT_EVENT_NEIGH_SET:
+	case RT_EVENT_NEIGH_DEL:
+	case RT_EVENT_FDB_SET:
+	case RT_EVENT_FDB_DEL:
+		break;
 	case RT_EVENT_OVERFLOW:
 		v->dirty = true;
 		break;

@@ -161,6 +161,10 @@ void ifaces_event(struct ifaces *is, const struct rt_event *ev)
 	case RT_EVENT_ADDR_DEL:
 	case RT_EVENT_ROUTE_SET:
 	case RT_EVENT_ROUTE_DEL:
+	case RT_EVENT_NEIGH_SET:
+	case RT_EVENT_NEIGH_DEL:
+	case RT_EVENT_FDB_SET:
+	case RT_EVENT_FDB_DEL:
 		break;
 	}
 }

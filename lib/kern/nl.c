@@ -470,23 +470,34 @@ void nl_set_rcvbuf(struct nl *nl, int bytes)
 		(void)setsockopt(nl->fd, SOL_SOCKET, SO_RCVBUF, &half, sizeof(half));
 }
 
-int nl_ignore_port(struct nl *nl, uint32_t port, struct err *err)
+/* Events with this 32-bit value at the offset are left out, or (only) no others. */
+static int filter(struct nl *nl, uint32_t offset, uint32_t value, bool only, struct err *err)
 {
-	/* A BPF load is big-endian, nlmsg_pid is not. */
+	/* A BPF load is big-endian, the messages are not. */
 	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_pid)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __builtin_bswap32(port), 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, 0),
-		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __builtin_bswap32(value), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, only ? UINT32_MAX : 0),
+		BPF_STMT(BPF_RET | BPF_K, only ? 0 : UINT32_MAX),
 	};
 	struct sock_fprog prog = {.len = array_size(code), .filter = code};
 
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	code[1].k = port;
+	code[1].k = value;
 #endif
 	if (setsockopt(nl->fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0)
 		return err_sys(err, -errno, "filter a netlink socket");
 	return 0;
+}
+
+int nl_ignore_port(struct nl *nl, uint32_t port, struct err *err)
+{
+	return filter(nl, offsetof(struct nlmsghdr, nlmsg_pid), port, false, err);
+}
+
+int nl_take_only(struct nl *nl, uint32_t offset, uint32_t value, struct err *err)
+{
+	return filter(nl, offset, value, true, err);
 }
 
 int nl_receive(struct nl *nl, nl_msg_fn *fn, void *arg, struct err *err)

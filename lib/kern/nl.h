@@ -88,6 +88,8 @@ int nl_join(struct nl *nl, unsigned group, struct err *err);
 void nl_set_rcvbuf(struct nl *nl, int bytes);
 /* From now on no event that the socket with this port has caused (our own changes). */
 int nl_ignore_port(struct nl *nl, uint32_t port, struct err *err);
+/* From now on only events that have this value, as the kernel has it, at so many bytes from their beginning. */
+int nl_take_only(struct nl *nl, uint32_t offset, uint32_t value, struct err *err);
 /*
  * Tells all that is waiting, without blocking. nlh is NULL where events were lost: anything may have
  * changed. The kernel reports a loss before the events that it kept, which are older: they are not

@@ -69,6 +69,15 @@ struct rt_route {
 	uint32_t mtu;  /* 0 = the interface's */
 };
 
+/* What a VXLAN device is like. */
+struct rt_vxlan {
+	uint32_t vni;
+	uint16_t port;	 /* UDP, of both ends */
+	struct ip local; /* whence it sends; IP_NONE: by its route */
+	bool learning;
+	bool other; /* decoded only: it has a default destination, or others tell it where to send */
+};
+
 struct rt_link {
 	uint32_t index;
 	char name[IFNAMSIZ];
@@ -83,6 +92,7 @@ struct rt_link {
 	bool has_mac;
 	struct mac mac;
 	struct mac broadcast_mac;
+	struct rt_vxlan vxlan; /* of kind "vxlan" */
 };
 
 struct rt_addr {
@@ -100,6 +110,14 @@ struct rt_neigh {
 	uint16_t state; /* NUD_*; 0 is written as NUD_PERMANENT */
 	bool proxy;	/* a proxy entry: no MAC */
 	bool kept;	/* by the kernel, though it is not permanent */
+};
+
+/* What a VXLAN device knows of a MAC: the host to which frames for it go. */
+struct rt_fdb {
+	uint32_t index; /* of the device */
+	struct mac mac;
+	struct ip dst;
+	uint16_t state; /* NUD_*; written as NUD_PERMANENT */
 };
 
 struct rt_rule {
@@ -148,6 +166,7 @@ typedef void rt_route_fn(void *arg, const struct rt_route *r);
 typedef void rt_link_fn(void *arg, const struct rt_link *l);
 typedef void rt_addr_fn(void *arg, const struct rt_addr *a);
 typedef void rt_neigh_fn(void *arg, const struct rt_neigh *n);
+typedef void rt_fdb_fn(void *arg, const struct rt_fdb *f);
 typedef void rt_rule_fn(void *arg, const struct rt_rule *r);
 
 /* family: IP_V4 or IP_V6. table 0 = all, protocol 0 = all. */
@@ -159,6 +178,9 @@ int rt_addr_dump(struct rt *rt, enum ip_family family, uint32_t index, rt_addr_f
 	rt_restart_fn *restart, void *arg, struct err *err);
 int rt_neigh_dump(struct rt *rt, enum ip_family family, uint32_t index, rt_neigh_fn *fn,
 	rt_restart_fn *restart, void *arg, struct err *err);
+/* Entries with a destination. index is not 0. */
+int rt_fdb_dump(struct rt *rt, uint32_t index, rt_fdb_fn *fn, rt_restart_fn *restart, void *arg,
+	struct err *err);
 int rt_rule_dump(struct rt *rt, enum ip_family family, rt_rule_fn *fn, rt_restart_fn *restart,
 	void *arg, struct err *err);
 /* One link, by name or (name NULL) index. ENOENT: there is none. */
@@ -190,6 +212,9 @@ void rt_veth_add(struct rt *rt, const struct rt_veth *v, uintptr_t cookie);
 /* A link of a kind without parameters of its own: "ipip" makes tunl0 appear, "dummy", "bridge".
  * EEXIST when the name is taken, EOPNOTSUPP when the kernel does not have the kind. */
 void rt_link_add(struct rt *rt, const char *name, const char *kind, uintptr_t cookie);
+/* EEXIST, EOPNOTSUPP as above; EEXIST also where another device of this kind has VNI and port. */
+void rt_vxlan_add(struct rt *rt, const char *name, const struct mac *mac, uint32_t mtu,
+	const struct rt_vxlan *v, uintptr_t cookie);
 /* Changes to one link, by index or (index 0) name. ENODEV: it is gone. */
 struct rt_link_change {
 	uint32_t index;
@@ -215,6 +240,9 @@ void rt_addr_set(struct rt *rt, const struct rt_addr *a, uintptr_t cookie);
 void rt_addr_del(struct rt *rt, const struct rt_addr *a, uintptr_t cookie);
 void rt_neigh_set(struct rt *rt, const struct rt_neigh *n, uintptr_t cookie);
 void rt_neigh_del(struct rt *rt, const struct rt_neigh *n, uintptr_t cookie);
+/* Replaces where the MAC leads. */
+void rt_fdb_set(struct rt *rt, const struct rt_fdb *f, uintptr_t cookie);
+void rt_fdb_del(struct rt *rt, const struct rt_fdb *f, uintptr_t cookie);
 /* EEXIST is success: an equal rule is there. */
 void rt_rule_add(struct rt *rt, const struct rt_rule *r, uintptr_t cookie);
 void rt_rule_del(struct rt *rt, const struct rt_rule *r, uintptr_t cookie);
@@ -231,6 +259,10 @@ enum rt_event_type {
 	RT_EVENT_ADDR_DEL,
 	RT_EVENT_ROUTE_SET,
 	RT_EVENT_ROUTE_DEL,
+	RT_EVENT_NEIGH_SET,
+	RT_EVENT_NEIGH_DEL,
+	RT_EVENT_FDB_SET,
+	RT_EVENT_FDB_DEL,
 	RT_EVENT_OVERFLOW, /* events were lost: anything may have changed */
 };
 
@@ -242,6 +274,8 @@ struct rt_event {
 		struct rt_link link;
 		struct rt_addr addr;
 		struct rt_route route;
+		struct rt_neigh neigh;
+		struct rt_fdb fdb;
 	};
 };
 
@@ -255,6 +289,9 @@ struct rt_event {
  */
 int rt_monitor_open(
 	unsigned what, const struct rt *except, struct rt_monitor **ret, struct err *err);
+/* The neighbours and the forwarding database of one link, by all who change them: a host's other links
+ * have too many of them. */
+int rt_neigh_monitor_open(uint32_t index, struct rt_monitor **ret, struct err *err);
 void rt_monitor_close(struct rt_monitor *m);
 AUTO_DEFINE(rt_monitor, struct rt_monitor *, rt_monitor_close);
 /* For the event loop: readable when there is something to read. */

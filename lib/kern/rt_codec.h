@@ -16,6 +16,7 @@ int rt_route_decode(const struct nlmsghdr *nlh, struct rt_route *ret);
 int rt_link_decode(const struct nlmsghdr *nlh, struct rt_link *ret);
 int rt_addr_decode(const struct nlmsghdr *nlh, struct rt_addr *ret);
 int rt_neigh_decode(const struct nlmsghdr *nlh, struct rt_neigh *ret);
+int rt_fdb_decode(const struct nlmsghdr *nlh, struct rt_fdb *ret);
 int rt_rule_decode(const struct nlmsghdr *nlh, struct rt_rule *ret);
 /* By the message's type. */
 int rt_event_decode(const struct nlmsghdr *nlh, struct rt_event *ret);
@@ -23,11 +24,14 @@ int rt_event_decode(const struct nlmsghdr *nlh, struct rt_event *ret);
 /* 0, NLM_F_EXCL, ... change nothing here. del: the wildcards of RTM_DELROUTE. */
 void rt_route_encode(struct nlmsghdr *nlh, const struct rt_route *r, bool del);
 void rt_veth_encode(struct nlmsghdr *nlh, const struct rt_veth *v);
+void rt_vxlan_encode(struct nlmsghdr *nlh, const char *name, const struct mac *mac, uint32_t mtu,
+	const struct rt_vxlan *v);
 void rt_link_change_encode(struct nlmsghdr *nlh, const struct rt_link_change *c);
 bool rt_link_conf_has_ipv4(const struct rt_link_conf *c);
 void rt_link_conf_encode(struct nlmsghdr *nlh, const struct rt_link_conf *c);
 void rt_addr_encode(struct nlmsghdr *nlh, const struct rt_addr *a);
 void rt_neigh_encode(struct nlmsghdr *nlh, const struct rt_neigh *n);
+void rt_fdb_encode(struct nlmsghdr *nlh, const struct rt_fdb *f);
 void rt_rule_encode(struct nlmsghdr *nlh, const struct rt_rule *r);
 
 /* Shared by the codecs. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Links, their addresses and neighbours as rtnetlink messages. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/if_addr.h>
@@ -15,6 +16,22 @@
 #include "kern/rt_codec.h"
 
 #define ADDR_GEN_MODE_NONE 1
+
+static int decode_vxlan(const struct nlattr *data, struct rt_vxlan *ret)
+{
+	const struct nlattr *tb[IFLA_VXLAN_MAX + 1];
+
+	if (nl_parse_nested(data, tb, IFLA_VXLAN_MAX) < 0)
+		return -EBADMSG;
+	ret->vni = nl_u32(tb[IFLA_VXLAN_ID]);
+	ret->port = ntohs(nl_u16(tb[IFLA_VXLAN_PORT]));
+	ret->learning = nl_u8(tb[IFLA_VXLAN_LEARNING]);
+	ret->other = tb[IFLA_VXLAN_GROUP] || tb[IFLA_VXLAN_GROUP6] ||
+		     nl_u8(tb[IFLA_VXLAN_COLLECT_METADATA]);
+	if (!rt_ip_attr(AF_INET, tb[IFLA_VXLAN_LOCAL], &ret->local))
+		(void)rt_ip_attr(AF_INET6, tb[IFLA_VXLAN_LOCAL6], &ret->local);
+	return 0;
+}
 
 int rt_link_decode(const struct nlmsghdr *nlh, struct rt_link *ret)
 {
@@ -41,7 +58,8 @@ int rt_link_decode(const struct nlmsghdr *nlh, struct rt_link *ret)
 	(void)nl_str(info[IFLA_INFO_KIND], ret->kind, sizeof(ret->kind));
 	ret->has_mac = nl_bytes(tb[IFLA_ADDRESS], ret->mac.b, sizeof(ret->mac.b));
 	(void)nl_bytes(tb[IFLA_BROADCAST], ret->broadcast_mac.b, sizeof(ret->broadcast_mac.b));
-	return 0;
+	return strcmp(ret->kind, "vxlan") == 0 ? decode_vxlan(info[IFLA_INFO_DATA], &ret->vxlan)
+					       : 0;
 }
 
 static void put_end(
@@ -77,6 +95,26 @@ void rt_veth_encode(struct nlmsghdr *nlh, const struct rt_veth *v)
 	if (v->peer_netns_fd >= 0)
 		mnl_attr_put_u32(nlh, IFLA_NET_NS_FD, (uint32_t)v->peer_netns_fd);
 	mnl_attr_nest_end(nlh, peer);
+	mnl_attr_nest_end(nlh, data);
+	mnl_attr_nest_end(nlh, info);
+}
+
+void rt_vxlan_encode(struct nlmsghdr *nlh, const char *name, const struct mac *mac, uint32_t mtu,
+	const struct rt_vxlan *v)
+{
+	struct nlattr *info, *data;
+
+	mnl_nlmsg_put_extra_header(nlh, sizeof(struct ifinfomsg));
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
+	mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(mac->b), mac->b);
+	mnl_attr_put_u32(nlh, IFLA_MTU, mtu);
+	info = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
+	mnl_attr_put_strz(nlh, IFLA_INFO_KIND, "vxlan");
+	data = mnl_attr_nest_start(nlh, IFLA_INFO_DATA);
+	mnl_attr_put_u32(nlh, IFLA_VXLAN_ID, v->vni);
+	mnl_attr_put_u16(nlh, IFLA_VXLAN_PORT, htons(v->port));
+	mnl_attr_put_u8(nlh, IFLA_VXLAN_LEARNING, v->learning);
+	rt_ip_put(nlh, v->local.family == IP_V6 ? IFLA_VXLAN_LOCAL6 : IFLA_VXLAN_LOCAL, &v->local);
 	mnl_attr_nest_end(nlh, data);
 	mnl_attr_nest_end(nlh, info);
 }
@@ -214,6 +252,50 @@ void rt_neigh_encode(struct nlmsghdr *nlh, const struct rt_neigh *n)
 		mnl_attr_put(nlh, NDA_LLADDR, sizeof(n->mac.b), n->mac.b);
 }
 
+int rt_fdb_decode(const struct nlmsghdr *nlh, struct rt_fdb *ret)
+{
+	const struct nlattr *tb[NDA_MAX + 1];
+	struct ndmsg ndm;
+
+	if (!nl_header(nlh, &ndm, sizeof(ndm)) || nl_parse(nlh, sizeof(ndm), tb, NDA_MAX) < 0)
+		return -EBADMSG;
+	if (ndm.ndm_family != AF_BRIDGE || !tb[NDA_DST]) /* a bridge's, or a link's own addresses */
+		return -ENOENT;
+	*ret = (struct rt_fdb){.index = (uint32_t)ndm.ndm_ifindex, .state = ndm.ndm_state};
+	if (!nl_bytes(tb[NDA_LLADDR], ret->mac.b, sizeof(ret->mac.b)) ||
+		(!rt_ip_attr(AF_INET, tb[NDA_DST], &ret->dst) &&
+			!rt_ip_attr(AF_INET6, tb[NDA_DST], &ret->dst)))
+		return -EBADMSG;
+	return 0;
+}
+
+void rt_fdb_encode(struct nlmsghdr *nlh, const struct rt_fdb *f)
+{
+	struct ndmsg *ndm = mnl_nlmsg_put_extra_header(nlh, sizeof(*ndm));
+
+	ndm->ndm_family = AF_BRIDGE;
+	ndm->ndm_ifindex = (int)f->index;
+	ndm->ndm_state = NUD_PERMANENT;
+	ndm->ndm_flags = NTF_SELF;
+	mnl_attr_put(nlh, NDA_LLADDR, sizeof(f->mac.b), f->mac.b);
+	rt_ip_put(nlh, NDA_DST, &f->dst);
+}
+
+static int decode_neigh(const struct nlmsghdr *nlh, struct rt_event *ret)
+{
+	bool del = nlh->nlmsg_type == RTM_DELNEIGH;
+	struct ndmsg ndm;
+
+	if (!nl_header(nlh, &ndm, sizeof(ndm)))
+		return -EBADMSG;
+	if (ndm.ndm_family == AF_BRIDGE) {
+		ret->type = del ? RT_EVENT_FDB_DEL : RT_EVENT_FDB_SET;
+		return rt_fdb_decode(nlh, &ret->fdb);
+	}
+	ret->type = del ? RT_EVENT_NEIGH_DEL : RT_EVENT_NEIGH_SET;
+	return rt_neigh_decode(nlh, &ret->neigh);
+}
+
 int rt_event_decode(const struct nlmsghdr *nlh, struct rt_event *ret)
 {
 	ret->by = nlh->nlmsg_pid;
@@ -231,6 +313,9 @@ int rt_event_decode(const struct nlmsghdr *nlh, struct rt_event *ret)
 		ret->type =
 			nlh->nlmsg_type == RTM_NEWROUTE ? RT_EVENT_ROUTE_SET : RT_EVENT_ROUTE_DEL;
 		return rt_route_decode(nlh, &ret->route);
+	case RTM_NEWNEIGH:
+	case RTM_DELNEIGH:
+		return decode_neigh(nlh, ret);
 	}
 	return -ENOENT;
 }

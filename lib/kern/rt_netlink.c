@@ -77,12 +77,14 @@ struct dump {
 		rt_link_fn *link;
 		rt_addr_fn *addr;
 		rt_neigh_fn *neigh;
+		rt_fdb_fn *fdb;
 		rt_rule_fn *rule;
 	} fn;
 	rt_restart_fn *restart;
 	void *arg;
 	uint32_t table, index; /* 0 = any: older kernels do not filter */
 	uint8_t protocol;
+	bool of_fdb;
 };
 
 static int take_object(void *arg, const struct nlmsghdr *nlh, struct err *err)
@@ -93,6 +95,7 @@ static int take_object(void *arg, const struct nlmsghdr *nlh, struct err *err)
 		struct rt_link link;
 		struct rt_addr addr;
 		struct rt_neigh neigh;
+		struct rt_fdb fdb;
 		struct rt_rule rule;
 	} u;
 	int r = -ENOENT;
@@ -117,6 +120,12 @@ static int take_object(void *arg, const struct nlmsghdr *nlh, struct err *err)
 			d->fn.addr(d->arg, &u.addr);
 		break;
 	case RTM_NEWNEIGH:
+		if (d->of_fdb) {
+			r = rt_fdb_decode(nlh, &u.fdb);
+			if (r == 0 && u.fdb.index == d->index)
+				d->fn.fdb(d->arg, &u.fdb);
+			break;
+		}
 		r = rt_neigh_decode(nlh, &u.neigh);
 		if (r == 0 && (!d->index || u.neigh.index == d->index))
 			d->fn.neigh(d->arg, &u.neigh);
@@ -211,6 +220,23 @@ int rt_neigh_dump(struct rt *rt, enum ip_family family, uint32_t index, rt_neigh
 	if (index)
 		mnl_attr_put_u32(nlh, NDA_IFINDEX, index);
 	return run_dump(rt, &d, "neighbours", err);
+}
+
+int rt_fdb_dump(struct rt *rt, uint32_t index, rt_fdb_fn *fn, rt_restart_fn *restart, void *arg,
+	struct err *err)
+{
+	struct dump d = {.type = RTM_NEWNEIGH,
+		.fn.fdb = fn,
+		.restart = restart,
+		.arg = arg,
+		.index = index,
+		.of_fdb = true};
+	struct nlmsghdr *nlh = nl_msg(rt->nl, RTM_GETNEIGH, 0);
+	struct ndmsg *ndm = mnl_nlmsg_put_extra_header(nlh, sizeof(*ndm));
+
+	ndm->ndm_family = AF_BRIDGE;
+	ndm->ndm_ifindex = (int)index;
+	return run_dump(rt, &d, "forwarding database", err);
 }
 
 int rt_rule_dump(struct rt *rt, enum ip_family family, rt_rule_fn *fn, rt_restart_fn *restart,
@@ -401,6 +427,13 @@ void rt_link_add(struct rt *rt, const char *name, const char *kind, uintptr_t co
 	mnl_attr_nest_end(nlh, info);
 }
 
+void rt_vxlan_add(struct rt *rt, const char *name, const struct mac *mac, uint32_t mtu,
+	const struct rt_vxlan *v, uintptr_t cookie)
+{
+	rt_vxlan_encode(
+		verb(rt, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, cookie), name, mac, mtu, v);
+}
+
 void rt_link_set(struct rt *rt, const struct rt_link_change *c, uintptr_t cookie)
 {
 	rt_link_change_encode(verb(rt, RTM_NEWLINK, 0, 0, cookie), c);
@@ -449,6 +482,16 @@ void rt_neigh_set(struct rt *rt, const struct rt_neigh *n, uintptr_t cookie)
 void rt_neigh_del(struct rt *rt, const struct rt_neigh *n, uintptr_t cookie)
 {
 	rt_neigh_encode(verb(rt, RTM_DELNEIGH, 0, ENOENT, cookie), n);
+}
+
+void rt_fdb_set(struct rt *rt, const struct rt_fdb *f, uintptr_t cookie)
+{
+	rt_fdb_encode(verb(rt, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, 0, cookie), f);
+}
+
+void rt_fdb_del(struct rt *rt, const struct rt_fdb *f, uintptr_t cookie)
+{
+	rt_fdb_encode(verb(rt, RTM_DELNEIGH, 0, ENOENT, cookie), f);
 }
 
 void rt_rule_add(struct rt *rt, const struct rt_rule *r, uintptr_t cookie)
@@ -501,6 +544,24 @@ int rt_monitor_open(
 				r = nl_join(nl, groups[i].groups[j], err);
 	if (r < 0)
 		return err_wrap(err, r, "watch the kernel's links and routes");
+	nl_set_rcvbuf(nl, MONITOR_RCVBUF);
+	*ret = mem_new(struct rt_monitor);
+	(*ret)->nl = take_ptr(nl);
+	return 0;
+}
+
+int rt_neigh_monitor_open(uint32_t index, struct rt_monitor **ret, struct err *err)
+{
+	auto_(nl) struct nl *nl = NULL;
+	int r = nl_open(NETLINK_ROUTE, &nl, err);
+
+	if (r == 0)
+		r = nl_take_only(
+			nl, NLMSG_HDRLEN + offsetof(struct ndmsg, ndm_ifindex), index, err);
+	if (r == 0)
+		r = nl_join(nl, RTNLGRP_NEIGH, err);
+	if (r < 0)
+		return err_wrap(err, r, "watch the kernel's neighbours");
 	nl_set_rcvbuf(nl, MONITOR_RCVBUF);
 	*ret = mem_new(struct rt_monitor);
 	(*ret)->nl = take_ptr(nl);

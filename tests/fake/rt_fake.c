@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fake/rt_fake.h"
 
+#include <linux/neighbour.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,6 +18,7 @@ struct rt {
 
 struct rt_monitor {
 	unsigned what;
+	uint32_t neigh_index; /* it hears of this link's neighbours alone; 0: of none */
 	const struct rt *except;
 	VEC(struct rt_event) events;
 	int fd;
@@ -27,6 +29,7 @@ static struct kernel {
 	VEC(struct rt_addr) addrs;
 	VEC(struct rt_route) routes;
 	VEC(struct rt_neigh) neighs;
+	VEC(struct rt_fdb) fdbs;
 	VEC(struct rt_rule) rules;
 	VEC(struct rt_monitor *) monitors;
 	uint32_t last_index;
@@ -41,6 +44,7 @@ void rt_fake_reset(void)
 	vec_done(&k.addrs);
 	vec_done(&k.routes);
 	vec_done(&k.neighs);
+	vec_done(&k.fdbs);
 	vec_done(&k.rules);
 	k.calls = k.writes = k.touched = k.fail_nth = k.last_index = 0;
 	k.lose = false;
@@ -131,6 +135,18 @@ void rt_fake_lose_events(void)
 	k.lose = true;
 }
 
+static void tell_neigh(const struct rt_event *ev, uint32_t index)
+{
+	struct rt_monitor **m;
+	uint64_t one = 1;
+
+	vec_for_each (&k.monitors, m)
+		if ((*m)->neigh_index == index) {
+			vec_push(&(*m)->events, *ev);
+			(void)!write((*m)->fd, &one, sizeof(one));
+		}
+}
+
 /* ---- state ---- */
 
 static struct rt_link *find_link(uint32_t index, const char *name)
@@ -206,6 +222,12 @@ static void del_link(const struct rt *by, struct rt_link *l)
 			vec_swap_remove(&k.addrs, i);
 		else
 			i++;
+	for (size_t i = k.neighs.n; i-- > 0;)
+		if (k.neighs.v[i].index == gone.index)
+			vec_swap_remove(&k.neighs, i);
+	for (size_t i = k.fdbs.n; i-- > 0;)
+		if (k.fdbs.v[i].index == gone.index)
+			vec_swap_remove(&k.fdbs, i);
 	vec_swap_remove(&k.links, (size_t)(l - k.links.v));
 	gone.flags = 0;
 	tell_link(by, RT_EVENT_LINK_DEL, &gone);
@@ -359,6 +381,13 @@ int rt_neigh_dump(struct rt *rt, enum ip_family family, uint32_t index, rt_neigh
 		(family == IP_NONE || o->ip.family == family) && (!index || o->index == index));
 }
 
+int rt_fdb_dump(struct rt *rt, uint32_t index, rt_fdb_fn *fn, rt_restart_fn *restart, void *arg,
+	struct err *err)
+{
+	(void)rt;
+	DUMP(&k.fdbs, rt_fdb, fn, o->index == index);
+}
+
 int rt_rule_dump(struct rt *rt, enum ip_family family, rt_rule_fn *fn, rt_restart_fn *restart,
 	void *arg, struct err *err)
 {
@@ -508,6 +537,27 @@ void rt_link_add(struct rt *rt, const char *name, const char *kind, uintptr_t co
 	finish(rt, cookie, res);
 }
 
+void rt_vxlan_add(struct rt *rt, const char *name, const struct mac *mac, uint32_t mtu,
+	const struct rt_vxlan *v, uintptr_t cookie)
+{
+	struct rt_link *l;
+	int res;
+
+	if (works(&res)) {
+		if (find_link(0, name)) {
+			res = -EEXIST;
+		} else {
+			l = new_link(name, 0, "vxlan");
+			l->mac = *mac;
+			l->has_mac = true;
+			l->mtu = mtu;
+			l->vxlan = *v;
+			tell_link(rt, RT_EVENT_LINK_SET, l);
+		}
+	}
+	finish(rt, cookie, res);
+}
+
 void rt_link_set(struct rt *rt, const struct rt_link_change *c, uintptr_t cookie)
 {
 	struct rt_link *l = find_link(c->index, c->name);
@@ -591,26 +641,113 @@ void rt_addr_del(struct rt *rt, const struct rt_addr *a, uintptr_t cookie)
 	finish(rt, cookie, res);
 }
 
+static bool take_neigh(uint32_t index, const struct ip *ip, struct rt_neigh *ret)
+{
+	for (size_t i = 0; i < k.neighs.n; i++)
+		if (k.neighs.v[i].index == index && ip_equal(&k.neighs.v[i].ip, ip)) {
+			*ret = k.neighs.v[i];
+			vec_swap_remove(&k.neighs, i);
+			return true;
+		}
+	return false;
+}
+
+static bool take_fdb(uint32_t index, const struct mac *mac, struct rt_fdb *ret)
+{
+	for (size_t i = 0; i < k.fdbs.n; i++)
+		if (k.fdbs.v[i].index == index &&
+			memcmp(&k.fdbs.v[i].mac, mac, sizeof(*mac)) == 0) {
+			*ret = k.fdbs.v[i];
+			vec_swap_remove(&k.fdbs, i);
+			return true;
+		}
+	return false;
+}
+
+void rt_fake_neigh_gone(uint32_t index, const struct ip *ip)
+{
+	struct rt_event ev = {.type = RT_EVENT_NEIGH_DEL};
+
+	if (take_neigh(index, ip, &ev.neigh))
+		tell_neigh(&ev, index);
+}
+
+void rt_fake_fdb_gone(uint32_t index, const struct mac *mac)
+{
+	struct rt_event ev = {.type = RT_EVENT_FDB_DEL};
+
+	if (take_fdb(index, mac, &ev.fdb))
+		tell_neigh(&ev, index);
+}
+
+const struct rt_neigh *rt_fake_find_neigh(uint32_t index, const struct ip *ip)
+{
+	struct rt_neigh *n;
+
+	vec_for_each (&k.neighs, n)
+		if (n->index == index && ip_equal(&n->ip, ip))
+			return n;
+	return NULL;
+}
+
+const struct rt_fdb *rt_fake_find_fdb(uint32_t index, const struct mac *mac)
+{
+	struct rt_fdb *f;
+
+	vec_for_each (&k.fdbs, f)
+		if (f->index == index && memcmp(&f->mac, mac, sizeof(*mac)) == 0)
+			return f;
+	return NULL;
+}
+
 void rt_neigh_set(struct rt *rt, const struct rt_neigh *n, uintptr_t cookie)
 {
+	struct rt_event ev = {.type = RT_EVENT_NEIGH_SET, .neigh = *n};
+	struct rt_neigh old;
 	int res;
 
-	if (works(&res))
+	if (works(&res)) {
+		(void)take_neigh(n->index, &n->ip, &old);
 		vec_push(&k.neighs, *n);
+		k.neighs.v[k.neighs.n - 1].state = ev.neigh.state =
+			n->state ? n->state : NUD_PERMANENT;
+		tell_neigh(&ev, n->index);
+	}
 	finish(rt, cookie, res);
 }
 
 void rt_neigh_del(struct rt *rt, const struct rt_neigh *n, uintptr_t cookie)
 {
+	struct rt_event ev = {.type = RT_EVENT_NEIGH_DEL};
 	int res;
 
-	if (works(&res))
-		for (size_t i = 0; i < k.neighs.n; i++)
-			if (k.neighs.v[i].index == n->index &&
-				ip_equal(&k.neighs.v[i].ip, &n->ip)) {
-				vec_swap_remove(&k.neighs, i);
-				break;
-			}
+	if (works(&res) && take_neigh(n->index, &n->ip, &ev.neigh))
+		tell_neigh(&ev, n->index);
+	finish(rt, cookie, res);
+}
+
+void rt_fdb_set(struct rt *rt, const struct rt_fdb *f, uintptr_t cookie)
+{
+	struct rt_event ev = {.type = RT_EVENT_FDB_SET, .fdb = *f};
+	struct rt_fdb old;
+	int res;
+
+	if (works(&res)) {
+		(void)take_fdb(f->index, &f->mac, &old);
+		ev.fdb.state = NUD_PERMANENT;
+		vec_push(&k.fdbs, ev.fdb);
+		tell_neigh(&ev, f->index);
+	}
+	finish(rt, cookie, res);
+}
+
+void rt_fdb_del(struct rt *rt, const struct rt_fdb *f, uintptr_t cookie)
+{
+	struct rt_event ev = {.type = RT_EVENT_FDB_DEL};
+	int res;
+
+	if (works(&res) && take_fdb(f->index, &f->mac, &ev.fdb))
+		tell_neigh(&ev, f->index);
 	finish(rt, cookie, res);
 }
 
@@ -649,17 +786,30 @@ void rt_proxy_delay_set(
 	finish_setting(rt, cookie, res);
 }
 
-int rt_monitor_open(
-	unsigned what, const struct rt *except, struct rt_monitor **ret, struct err *err)
+static struct rt_monitor *new_monitor(unsigned what, const struct rt *except)
 {
 	struct rt_monitor *m = mem_new(struct rt_monitor);
 
-	(void)err;
 	m->what = what;
 	m->except = except;
 	m->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	vec_push(&k.monitors, m);
-	*ret = m;
+	return m;
+}
+
+int rt_monitor_open(
+	unsigned what, const struct rt *except, struct rt_monitor **ret, struct err *err)
+{
+	(void)err;
+	*ret = new_monitor(what, except);
+	return 0;
+}
+
+int rt_neigh_monitor_open(uint32_t index, struct rt_monitor **ret, struct err *err)
+{
+	(void)err;
+	*ret = new_monitor(0, NULL);
+	(*ret)->neigh_index = index;
 	return 0;
 }
 

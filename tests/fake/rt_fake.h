@@ -19,6 +19,8 @@ void rt_fake_link(const char *name, uint32_t index, bool up);
 void rt_fake_link_gone(const char *name);
 void rt_fake_route(const struct rt_route *r); /* replaces */
 bool rt_fake_route_gone(const struct prefix *dst, uint32_t priority);
+void rt_fake_neigh_gone(uint32_t index, const struct ip *ip);
+void rt_fake_fdb_gone(uint32_t index, const struct mac *mac);
 /* Does the next change without telling anybody; and what is told until then is lost as an overflow. */
 void rt_fake_lose_events(void);
 
@@ -26,6 +28,8 @@ void rt_fake_lose_events(void);
 const struct rt_route *rt_fake_find_route(const struct prefix *dst, uint32_t priority);
 const struct rt_link *rt_fake_find_link(const char *name);
 bool rt_fake_has_addr(uint32_t index, const struct ip *ip);
+const struct rt_neigh *rt_fake_find_neigh(uint32_t index, const struct ip *ip);
+const struct rt_fdb *rt_fake_find_fdb(uint32_t index, const struct mac *mac);
 size_t rt_fake_n_routes(void);
 void rt_fake_for_each_route(void (*fn)(void *arg, const struct rt_route *r), void *arg);
 

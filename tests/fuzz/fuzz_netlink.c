@@ -18,6 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct nlmsghdr *nlh;
 	struct rt_event ev;
 	struct rt_neigh neigh;
+	struct rt_fdb fdb;
 	struct rt_rule rule;
 
 	if (size < sizeof(*nlh) || size > 65536)
@@ -31,6 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			ev.route.dst.plen <= ip_bits(&ev.route.dst.addr));
 	if (rt_neigh_decode(nlh, &neigh) == 0)
 		check(neigh.ip.family == IP_V4 || neigh.ip.family == IP_V6);
+	if (rt_fdb_decode(nlh, &fdb) == 0)
+		check(fdb.dst.family == IP_V4 || fdb.dst.family == IP_V6);
 	if (rt_rule_decode(nlh, &rule) == 0)
 		check(rule.src.plen <= 128 && rule.dst.plen <= 128);
 	free(nlh);

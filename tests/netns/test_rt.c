@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sched.h>
@@ -225,6 +226,119 @@ START_TEST(test_verbs)
 	expect_not("ip link show", "cali1");
 	ck_assert_int_eq(rt_link_get(rt, "cali1", 0, &(struct rt_link){0}, &err), -ENOENT);
 	close(other);
+}
+END_TEST
+
+static void count_neigh(void *arg, const struct rt_neigh *n)
+{
+	*(int *)arg += n->state == NUD_PERMANENT;
+}
+
+static struct rt_fdb last_fdb;
+
+static void count_fdb(void *arg, const struct rt_fdb *f)
+{
+	last_fdb = *f;
+	*(int *)arg += 1;
+}
+
+struct heard {
+	int n;
+	struct rt_event last;
+};
+
+static void hear(void *arg, const struct rt_event *ev)
+{
+	struct heard *h = arg;
+
+	h->n++;
+	h->last = *ev;
+}
+
+START_TEST(test_vxlan)
+{
+	struct rt_vxlan v = {.vni = 4096, .port = 4789, .local = A("10.130.29.80")};
+	struct rt_vxlan v6 = {.vni = 4096, .port = 4789, .local = A("fd00::80")};
+	struct mac mac = {{0x66, 1, 2, 3, 4, 5}};
+	struct rt_fdb f = {.mac = {{0x66, 0, 0, 0, 0, 1}}, .dst = A("10.130.29.81")};
+	struct rt_neigh n = {.ip = A("10.244.1.0"), .has_mac = true, .mac = f.mac};
+	struct rt_monitor *m;
+	struct heard heard = {0};
+	struct rt_link l;
+	uint32_t other;
+	int count = 0;
+
+	veth("eth0", "wire", true);
+	(void)!system("ip addr add 10.130.29.80/24 dev eth0; ip addr add fd00::80/64 dev eth0 nodad");
+	other = index_of("eth0");
+	rt_begin(rt, NULL, NULL);
+	rt_vxlan_add(rt, "vxlan.calico", &mac, 1450, &v, 0);
+	rt_vxlan_add(rt, "vxlan-v6.calico", &mac, 1430, &v6, 0);
+	ok(rt_commit(rt, &err));
+	expect("ip -d link show vxlan.calico", "vxlan id 4096 local 10.130.29.80");
+	expect("ip -d link show vxlan.calico", "dstport 4789 nolearning");
+	expect("ip -d link show vxlan.calico", "mtu 1450");
+	expect("ip -d link show vxlan.calico", "link/ether 66:01:02:03:04:05");
+	expect("ip -d link show vxlan-v6.calico", "vxlan id 4096 local fd00::80");
+	ok(rt_link_get(rt, "vxlan.calico", 0, &l, &err));
+	ck_assert_str_eq(l.kind, "vxlan");
+	ck_assert_uint_eq(l.vxlan.vni, 4096);
+	ck_assert_uint_eq(l.vxlan.port, 4789);
+	ck_assert(ip_equal(&l.vxlan.local, &v.local));
+	ck_assert(!l.vxlan.learning && !l.vxlan.other);
+	f.index = n.index = l.index;
+	ok(rt_link_get(rt, "vxlan-v6.calico", 0, &l, &err));
+	ck_assert(ip_equal(&l.vxlan.local, &v6.local));
+	(void)!system("ip link add v2 type vxlan id 9 dstport 4790 remote 10.130.29.81 learning");
+	ok(rt_link_get(rt, "v2", 0, &l, &err));
+	ck_assert(l.vxlan.learning && l.vxlan.other);
+	(void)!system("ip link add v3 type vxlan dstport 4791 external");
+	ok(rt_link_get(rt, "v3", 0, &l, &err));
+	ck_assert(l.vxlan.other);
+	ok(rt_neigh_monitor_open(f.index, &m, &err));
+	rt_begin(rt, NULL, NULL);
+	rt_fdb_set(rt, &f, 0);
+	rt_fdb_set(rt, &f, 0);
+	rt_neigh_set(rt, &n, 0);
+	ok(rt_commit(rt, &err));
+	expect("bridge fdb show dev vxlan.calico",
+		"66:00:00:00:00:01 dst 10.130.29.81 self permanent");
+	expect("ip neigh show dev vxlan.calico", "10.244.1.0 lladdr 66:00:00:00:00:01 PERMANENT");
+	ok(rt_fdb_dump(rt, f.index, count_fdb, NULL, &count, &err));
+	ck_assert_int_eq(count, 1);
+	ck_assert_int_eq(memcmp(&last_fdb.mac, &f.mac, sizeof(f.mac)), 0);
+	ck_assert(ip_equal(&last_fdb.dst, &f.dst));
+	count = 0;
+	ok(rt_neigh_dump(rt, IP_V4, f.index, count_neigh, NULL, &count, &err));
+	ck_assert_int_eq(count, 1);
+	f.dst = A("10.130.29.82");
+	rt_begin(rt, NULL, NULL);
+	rt_fdb_set(rt, &f, 0);
+	ok(rt_commit(rt, &err));
+	expect_not("bridge fdb show dev vxlan.calico", "10.130.29.81");
+	ck_assert_int_gt(rt_monitor_read(m, hear, &heard, &err), 0);
+	ck_assert_int_eq(heard.last.type, RT_EVENT_FDB_SET);
+	ck_assert(ip_equal(&heard.last.fdb.dst, &f.dst));
+	/* Others' hands; and of other links nothing is heard. */
+	heard.n = 0;
+	(void)!system("ip neigh del 10.244.1.0 dev vxlan.calico");
+	ck_assert_int_gt(rt_monitor_read(m, hear, &heard, &err), 0);
+	ck_assert_int_eq(heard.last.type, RT_EVENT_NEIGH_DEL);
+	ck_assert(ip_equal(&heard.last.neigh.ip, &n.ip));
+	heard.n = 0;
+	n.index = other;
+	rt_begin(rt, NULL, NULL);
+	rt_neigh_set(rt, &n, 0);
+	ok(rt_commit(rt, &err));
+	ck_assert_int_eq(rt_monitor_read(m, hear, &heard, &err), 0);
+	rt_begin(rt, NULL, NULL);
+	rt_fdb_del(rt, &f, 0);
+	rt_fdb_del(rt, &f, 0);
+	ok(rt_commit(rt, &err));
+	expect_not("bridge fdb show dev vxlan.calico", "66:00");
+	(void)rt_monitor_read(m, hear, &heard, &err);
+	ck_assert_int_eq(heard.last.type, RT_EVENT_FDB_DEL);
+	rt_monitor_close(m);
 }
 END_TEST
 
@@ -623,6 +737,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, enter, leave);
 	tcase_add_test(tc, test_verbs);
+	tcase_add_test(tc, test_vxlan);
 	tcase_add_test(tc, test_batch_with_failures);
 	tcase_add_test(tc, test_repair);
 	tcase_add_test(tc, test_behind_anothers);

@@ -139,15 +139,22 @@ START_TEST(test_damaged)
 		.oif = 3,
 		.mtu = 1480};
 	struct rt_veth v = {.name = "cali0", .peer_name = "eth0", .peer_netns_fd = -1, .mtu = 1480};
+	struct rt_vxlan vx = {.vni = 4096, .port = 4789, .local = P("fd00::1").addr};
+	struct rt_fdb fdb = {.index = 3, .dst = P("10.130.29.82").addr};
+	static const uint16_t types[] = {RTM_NEWROUTE, RTM_NEWLINK, RTM_NEWLINK, RTM_DELNEIGH};
 	struct rt_event ev;
 	struct nlmsghdr *nlh;
 
-	for (int kind = 0; kind < 2; kind++) {
-		nlh = message(kind ? RTM_NEWLINK : RTM_NEWROUTE);
-		if (kind)
-			rt_veth_encode(nlh, &v);
-		else
+	for (size_t kind = 0; kind < array_size(types); kind++) {
+		nlh = message(types[kind]);
+		if (kind == 0)
 			rt_route_encode(nlh, &r, false);
+		else if (kind == 1)
+			rt_veth_encode(nlh, &v);
+		else if (kind == 2)
+			rt_vxlan_encode(nlh, "vxlan.calico", &fdb.mac, 1450, &vx);
+		else
+			rt_fdb_encode(nlh, &fdb);
 		for (uint32_t len = sizeof(*nlh); len < nlh->nlmsg_len; len++) {
 			struct nlmsghdr *cut = mem_dup(nlh, len); /* so that a sanitizer sees it */
 
