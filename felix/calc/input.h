@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "net/mac.h"
 #include "net/prefix.h"
 
 struct err;
@@ -28,6 +29,30 @@ struct in_config {
 	char *mtu_iface_pattern; /* NULL = the default */
 	char *status_prefix; /* of endpoint-status; "" = there are no files, NULL = the default */
 };
+
+/* A node, as others reach its pods by VXLAN; by family: of IPv4, of IPv6. */
+struct in_node {
+	struct prefix address[2]; /* with its network; IP_NONE: it has none */
+	struct ip vtep[2];	  /* its tunnel's end */
+	struct mac mac[2];	  /* of that */
+	char name[];
+};
+
+/* Of a block, where its addresses are. */
+struct in_block {
+	struct prefix cidr;
+	char *host; /* whose it is; NULL: nobody's, or no node's */
+	size_t n;
+	struct in_borrowed {
+		struct ip ip;
+		char *node; /* which has it, and is not host */
+	} * borrowed;
+};
+
+int in_node_decode(
+	const char *key, const char *json, size_t len, struct in_node **ret, struct err *err);
+int in_block_decode(const char *json, size_t len, struct in_block **ret, struct err *err);
+void in_block_free(struct in_block *b);
 
 /* node: this one's name. EINVAL: the message names the member. */
 int in_wep_decode(const char *node, const char *key, const char *json, size_t len,

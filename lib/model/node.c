@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/sha1.h"
 #include "model/kind.h"
 #include "model/read.h"
 #include "model/resource.h"
@@ -136,6 +137,20 @@ char *node_encode(const struct node *n, const char *base)
 	}
 	write_json(spec, "addresses", list);
 	return write_text(j, KIND_NODE);
+}
+
+struct mac node_vxlan_mac(const struct node *n, enum ip_family family)
+{
+	auto_free char *name = mem_printf("%s%s", n->meta.name, family == IP_V6 ? "-v6" : "");
+	struct mac mac = family == IP_V6 ? n->vxlan_mac6 : n->vxlan_mac4;
+	uint8_t hash[SHA1_SIZE];
+
+	if (!mac_is_zero(&mac))
+		return mac;
+	sha1(name, strlen(name), hash);
+	mac.b[0] = 'f';
+	memcpy(mac.b + 1, hash, sizeof(mac.b) - 1);
+	return mac;
 }
 
 void node_tunnels(const struct node *n, const struct ip *ret[static NODE_N_TUNNELS])

@@ -34,5 +34,7 @@ char *node_encode(const struct node *n, const char *base);
 /* Those of its addresses that are given out of the pools; IP_NONE: unset. */
 #define NODE_N_TUNNELS 5
 void node_tunnels(const struct node *n, const struct ip *ret[static NODE_N_TUNNELS]);
+/* Of its tunnel's end by VXLAN: the one that it says, else Calico's, which is made of its name. */
+struct mac node_vxlan_mac(const struct node *n, enum ip_family family);
 void node_free(struct node *n);
 AUTO_DEFINE(node, struct node *, node_free);

@@ -269,7 +269,8 @@ START_TEST(test_vxlan)
 	int count = 0;
 
 	veth("eth0", "wire", true);
-	(void)!system("ip addr add 10.130.29.80/24 dev eth0; ip addr add fd00::80/64 dev eth0 nodad");
+	(void)!system(
+		"ip addr add 10.130.29.80/24 dev eth0; ip addr add fd00::80/64 dev eth0 nodad");
 	other = index_of("eth0");
 	rt_begin(rt, NULL, NULL);
 	rt_vxlan_add(rt, "vxlan.calico", &mac, 1450, &v, 0);
