@@ -254,12 +254,13 @@ static void define_kinds(struct agent *a)
 
 /* ---- calc -> reconcilers ---- */
 
-static void on_server_set(void *arg, const struct ipvs_key *key, const struct calc_server *server)
+static void on_server_set(
+	void *arg, const struct vserver_key *key, const struct calc_server *server)
 {
 	vservers_set(((struct agent *)arg)->servers, key, server);
 }
 
-static void on_server_unset(void *arg, const struct ipvs_key *key)
+static void on_server_unset(void *arg, const struct vserver_key *key)
 {
 	vservers_unset(((struct agent *)arg)->servers, key);
 }
@@ -298,21 +299,21 @@ static bool in_ranges(const struct agent *a, const struct ip *ip)
 	return false;
 }
 
-static bool is_ours(void *arg, const struct ipvs_key *key)
+static bool is_ours(void *arg, const struct vserver_key *key)
 {
 	const struct agent *a = arg;
 
 	return in_ranges(a, &key->ip) || owned_has(a->owned, key);
 }
 
-static int own(void *arg, const struct ipvs_key *key, struct err *err)
+static int own(void *arg, const struct vserver_key *key, struct err *err)
 {
 	struct agent *a = arg;
 
 	return in_ranges(a, &key->ip) ? 0 : owned_add(a->owned, key, err);
 }
 
-static bool is_there(void *arg, const struct ipvs_key *key)
+static bool is_there(void *arg, const struct vserver_key *key)
 {
 	return vservers_has(((struct agent *)arg)->servers, key);
 }

@@ -35,7 +35,7 @@ struct claim {
 
 struct front {
 	struct hmap_node node;
-	struct ipvs_key key;
+	struct vserver_key key;
 	VEC(struct claim) claims;
 	struct plan *told; /* NULL: nothing */
 	/* As they were told. Pointers to compare: after settle_front() all of them have claims. */
@@ -135,7 +135,7 @@ static struct plan *make_plan(
 
 /* ---- addresses and ports ---- */
 
-static struct front *get_front(struct calc *c, const struct ipvs_key *key)
+static struct front *get_front(struct calc *c, const struct vserver_key *key)
 {
 	uint64_t hash = hash_bytes(key, sizeof(*key));
 	struct front *f;
@@ -167,7 +167,7 @@ static void touch(struct calc *c, struct front *f)
 }
 
 /* A Service claims an address and port once: a second of its ports with the same is a mistake. */
-static void claim(struct calc *c, struct entry *e, const struct ipvs_key *key, struct plan *plan)
+static void claim(struct calc *c, struct entry *e, const struct vserver_key *key, struct plan *plan)
 {
 	struct front *f = get_front(c, key);
 
@@ -230,7 +230,7 @@ static void tell_losers(struct calc *c, struct front *f, const struct claim *w)
 		if (cl == w || (same && is_loser(f, cl->entry)))
 			continue;
 		snprintf(why, sizeof(why), "%s is served for the older Service %s: give it another",
-			ipvs_key_str(&f->key), w->entry->name);
+			vserver_key_str(&f->key), w->entry->name);
 		c->ops->refused(c->arg, cl->entry->name, why);
 	}
 	f->has_it = w->entry;
@@ -403,7 +403,7 @@ static void plan_port(struct calc *c, struct entry *e, const struct service *s,
 	const struct service_port *port, enum ip_family family)
 {
 	struct plan *plan = make_plan(&c->scratch, s, family);
-	struct ipvs_key key = {.protocol = port->protocol};
+	struct vserver_key key = {.protocol = port->protocol};
 	struct fact fact = {.protocol = port->protocol, .port = port->node_port};
 
 	key.port = port->port;

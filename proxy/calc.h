@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "base/mem.h"
-#include "kern/ipvs.h"
+#include "kern/vserver.h"
 #include "net/prefix.h"
 
 struct calc;
@@ -35,8 +35,9 @@ struct calc_server {
 
 struct calc_ops {
 	/* Told once per difference. server is borrowed for the call. */
-	void (*server_set)(void *arg, const struct ipvs_key *key, const struct calc_server *server);
-	void (*server_unset)(void *arg, const struct ipvs_key *key);
+	void (*server_set)(
+		void *arg, const struct vserver_key *key, const struct calc_server *server);
+	void (*server_unset)(void *arg, const struct vserver_key *key);
 	/* Endpoints that may be on this node, other than the node itself, and node ports: each when it
 	 * comes, and when it goes. */
 	void (*local)(void *arg, const struct ip *ip, bool there);

@@ -23,7 +23,7 @@
 
 struct item {
 	struct hmap_node node;
-	struct ipvs_key key;
+	struct vserver_key key;
 };
 
 struct owned {
@@ -32,7 +32,7 @@ struct owned {
 	off_t torn; /* where what is left of a line begins; -1: the file has whole lines */
 };
 
-static struct item *find(const struct owned *o, const struct ipvs_key *key)
+static struct item *find(const struct owned *o, const struct vserver_key *key)
 {
 	struct item *it;
 
@@ -42,7 +42,7 @@ static struct item *find(const struct owned *o, const struct ipvs_key *key)
 	return NULL;
 }
 
-static void insert(struct owned *o, const struct ipvs_key *key)
+static void insert(struct owned *o, const struct vserver_key *key)
 {
 	struct item *it;
 
@@ -53,7 +53,7 @@ static void insert(struct owned *o, const struct ipvs_key *key)
 	hmap_insert(&o->items, &it->node, hash_bytes(key, sizeof(*key)));
 }
 
-static bool parse_line(char *line, struct ipvs_key *ret)
+static bool parse_line(char *line, struct vserver_key *ret)
 {
 	char *save = NULL;
 	const char *proto = strtok_r(line, " ", &save), *ip = strtok_r(NULL, " ", &save),
@@ -69,7 +69,7 @@ static bool parse_line(char *line, struct ipvs_key *ret)
 	return true;
 }
 
-static void add_line(struct strbuf *sb, const struct ipvs_key *key)
+static void add_line(struct strbuf *sb, const struct vserver_key *key)
 {
 	strbuf_addf(sb, "%u %s %u\n", key->protocol, ip_str(&key->ip), key->port);
 }
@@ -79,7 +79,7 @@ int owned_new(const char *path, struct owned **ret, struct err *err)
 	auto_(owned) struct owned *o = mem_new(struct owned);
 	auto_free char *text = NULL;
 	char *save = NULL;
-	struct ipvs_key key;
+	struct vserver_key key;
 	size_t len = 0, whole;
 	int r = file_read(path, FILE_MAX, &text, &len, err);
 
@@ -116,7 +116,7 @@ void owned_free(struct owned *o)
 	free(o);
 }
 
-bool owned_has(const struct owned *o, const struct ipvs_key *key)
+bool owned_has(const struct owned *o, const struct vserver_key *key)
 {
 	return find(o, key);
 }
@@ -146,7 +146,7 @@ static int append(struct owned *o, int fd, const char *p, size_t n)
 	return r;
 }
 
-int owned_add(struct owned *o, const struct ipvs_key *key, struct err *err)
+int owned_add(struct owned *o, const struct vserver_key *key, struct err *err)
 {
 	auto_strbuf sb = STRBUF_INIT;
 	auto_close int fd = -1;
@@ -163,7 +163,7 @@ int owned_add(struct owned *o, const struct ipvs_key *key, struct err *err)
 	return 0;
 }
 
-int owned_prune(struct owned *o, bool (*keep)(void *arg, const struct ipvs_key *key), void *arg,
+int owned_prune(struct owned *o, bool (*keep)(void *arg, const struct vserver_key *key), void *arg,
 	struct err *err)
 {
 	auto_strbuf sb = STRBUF_INIT;

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 #include "base/mem.h"
-#include "kern/ipvs.h"
+#include "kern/vserver.h"
 
 struct err;
 struct owned;
@@ -19,9 +19,9 @@ struct owned;
 int owned_new(const char *path, struct owned **ret, struct err *err);
 void owned_free(struct owned *o);
 AUTO_DEFINE(owned, struct owned *, owned_free);
-bool owned_has(const struct owned *o, const struct ipvs_key *key);
+bool owned_has(const struct owned *o, const struct vserver_key *key);
 /* In the file when it returns 0. */
-int owned_add(struct owned *o, const struct ipvs_key *key, struct err *err);
+int owned_add(struct owned *o, const struct vserver_key *key, struct err *err);
 /* Forgets those that keep() does not name: at a time when the others are gone. */
-int owned_prune(struct owned *o, bool (*keep)(void *arg, const struct ipvs_key *key), void *arg,
+int owned_prune(struct owned *o, bool (*keep)(void *arg, const struct vserver_key *key), void *arg,
 	struct err *err);

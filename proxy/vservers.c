@@ -27,7 +27,7 @@ struct real {
 
 struct server {
 	struct hmap_node node;
-	struct ipvs_key key;
+	struct vserver_key key;
 	bool wanted;
 	uint32_t affinity_s;	/* as wanted */
 	bool have;		/* it is in the kernel, as far as known */
@@ -118,7 +118,7 @@ const struct vservers_stats *vservers_stats(const struct vservers *vs)
 
 /* ---- the wanted set ---- */
 
-static struct server *find(const struct vservers *vs, const struct ipvs_key *key)
+static struct server *find(const struct vservers *vs, const struct vserver_key *key)
 {
 	struct server *s;
 
@@ -128,7 +128,7 @@ static struct server *find(const struct vservers *vs, const struct ipvs_key *key
 	return NULL;
 }
 
-static struct server *get(struct vservers *vs, const struct ipvs_key *key)
+static struct server *get(struct vservers *vs, const struct vserver_key *key)
 {
 	struct server *s = find(vs, key);
 
@@ -191,7 +191,8 @@ static void revive(struct real *r)
 	r->drained = false;
 }
 
-void vservers_set(struct vservers *vs, const struct ipvs_key *key, const struct calc_server *server)
+void vservers_set(
+	struct vservers *vs, const struct vserver_key *key, const struct calc_server *server)
 {
 	struct server *s = get(vs, key);
 	size_t n_old = s->reals.n;
@@ -216,7 +217,7 @@ void vservers_set(struct vservers *vs, const struct ipvs_key *key, const struct 
 	mark_dirty(vs, s);
 }
 
-void vservers_unset(struct vservers *vs, const struct ipvs_key *key)
+void vservers_unset(struct vservers *vs, const struct vserver_key *key)
 {
 	struct server *s = find(vs, key);
 
@@ -230,7 +231,7 @@ void vservers_unset(struct vservers *vs, const struct ipvs_key *key)
 	mark_dirty(vs, s);
 }
 
-bool vservers_has(const struct vservers *vs, const struct ipvs_key *key)
+bool vservers_has(const struct vservers *vs, const struct vserver_key *key)
 {
 	return find(vs, key);
 }
@@ -248,7 +249,7 @@ void vservers_mark_unknown(struct vservers *vs)
 
 /* ---- reading ---- */
 
-static void on_service(void *arg, const struct ipvs_key *key, const struct ipvs_service *service)
+static void on_service(void *arg, const struct vserver_key *key, const struct ipvs_service *service)
 {
 	struct vservers *vs = arg;
 	struct server *s = find(vs, key);
@@ -275,7 +276,7 @@ static void forget(struct vservers *vs, struct server *s)
 		return;
 	}
 	if (had) {
-		log_warn("%s was removed by somebody else", ipvs_key_str(&s->key));
+		log_warn("%s was removed by somebody else", vserver_key_str(&s->key));
 		vs->stats.repaired++;
 	}
 	mark_dirty(vs, s);
@@ -331,7 +332,7 @@ static int read_reals(struct vservers *vs, struct server *s, struct err *err)
 
 		if (!old.v[i].have || !old.v[i].wanted || now->have)
 			continue;
-		log_warn("%s: %s was removed by somebody else", ipvs_key_str(&s->key),
+		log_warn("%s: %s was removed by somebody else", vserver_key_str(&s->key),
 			ip_str(&old.v[i].ip));
 		vs->stats.repaired++;
 	}
@@ -457,7 +458,7 @@ static void fail(struct vservers *vs, struct server *s, int r, const struct err 
 		return;
 	vs->failed = r;
 	vs->err = *err;
-	err_wrap(&vs->err, r, "virtual server %s", ipvs_key_str(&s->key));
+	err_wrap(&vs->err, r, "virtual server %s", vserver_key_str(&s->key));
 }
 
 static void delete_service(struct vservers *vs, struct server *s)

@@ -31,9 +31,9 @@ struct vservers;
 #define VSERVERS_DRAIN_MS 5000
 
 /* Whether a virtual server that nobody wants may be deleted. */
-typedef bool vservers_ours_fn(void *arg, const struct ipvs_key *key);
+typedef bool vservers_ours_fn(void *arg, const struct vserver_key *key);
 /* Called before a virtual server is written: remember it. Negative: one that is not there is not made. */
-typedef int vservers_own_fn(void *arg, const struct ipvs_key *key, struct err *err);
+typedef int vservers_own_fn(void *arg, const struct vserver_key *key, struct err *err);
 
 /* ct (NULL: UDP connections are left) is borrowed. scheduler: "rr". */
 struct vservers *vservers_new(struct conntrack *ct, const char *scheduler,
@@ -44,10 +44,10 @@ void vservers_free(struct vservers *vs);
 
 /* Edits the wanted set only. Copies. */
 void vservers_set(
-	struct vservers *vs, const struct ipvs_key *key, const struct calc_server *server);
-void vservers_unset(struct vservers *vs, const struct ipvs_key *key);
+	struct vservers *vs, const struct vserver_key *key, const struct calc_server *server);
+void vservers_unset(struct vservers *vs, const struct vserver_key *key);
 /* Whether it is wanted or, as far as known, in the kernel. */
-bool vservers_has(const struct vservers *vs, const struct ipvs_key *key);
+bool vservers_has(const struct vservers *vs, const struct vserver_key *key);
 /* Until then one for which nothing is wanted stays as it is, and in the others a real server that never
  * was wanted: not all that may ask for them is known. */
 void vservers_allow_deletes(struct vservers *vs);

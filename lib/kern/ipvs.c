@@ -32,17 +32,6 @@ struct ipvs {
 	struct err err;
 };
 
-const char *ipvs_key_format(const struct ipvs_key *key, char buf[static IPVS_KEY_TEXT_SIZE])
-{
-	const char *proto = key->protocol == IPPROTO_TCP   ? "TCP"
-			    : key->protocol == IPPROTO_UDP ? "UDP"
-							   : "SCTP";
-
-	snprintf(buf, IPVS_KEY_TEXT_SIZE, key->ip.family == IP_V6 ? "%s [%s]:%u" : "%s %s:%u",
-		proto, ip_str(&key->ip), key->port);
-	return buf;
-}
-
 int ipvs_open(struct ipvs **ret, struct err *err)
 {
 	auto_(nl) struct nl *nl = NULL;
@@ -83,7 +72,7 @@ static void put_header(struct nlmsghdr *nlh, uint8_t cmd)
 }
 
 void ipvs_put_service(
-	struct nlmsghdr *nlh, const struct ipvs_key *key, const struct ipvs_service *s)
+	struct nlmsghdr *nlh, const struct vserver_key *key, const struct ipvs_service *s)
 {
 	struct nlattr *nest = mnl_attr_nest_start(nlh, IPVS_CMD_ATTR_SERVICE);
 	struct ip_vs_flags flags = {.mask = ~0U};
@@ -134,7 +123,7 @@ static bool get_ip(const struct nlattr *a, uint16_t af, struct ip *ret)
 }
 
 bool ipvs_get_service(
-	const struct nlmsghdr *nlh, struct ipvs_key *ret_key, struct ipvs_service *ret)
+	const struct nlmsghdr *nlh, struct vserver_key *ret_key, struct ipvs_service *ret)
 {
 	const struct nlattr *top[IPVS_CMD_ATTR_MAX + 1], *tb[IPVS_SVC_ATTR_MAX + 1];
 	struct ip_vs_flags flags;
@@ -189,7 +178,7 @@ struct listener {
 static int take_service(void *arg, const struct nlmsghdr *nlh, struct err *err)
 {
 	const struct listener *l = arg;
-	struct ipvs_key key;
+	struct vserver_key key;
 	struct ipvs_service s;
 
 	(void)err;
@@ -220,7 +209,7 @@ int ipvs_services(struct ipvs *k, ipvs_service_fn *fn, void *arg, struct err *er
 }
 
 int ipvs_dests(
-	struct ipvs *k, const struct ipvs_key *key, ipvs_dest_fn *fn, void *arg, struct err *err)
+	struct ipvs *k, const struct vserver_key *key, ipvs_dest_fn *fn, void *arg, struct err *err)
 {
 	struct listener l = {.dest = fn, .arg = arg, .af = (uint16_t)ip_af(&key->ip)};
 	struct nlmsghdr *nlh = nl_msg(k->nl, k->family, 0);
@@ -229,7 +218,7 @@ int ipvs_dests(
 	put_header(nlh, IPVS_CMD_GET_DEST);
 	ipvs_put_service(nlh, key, NULL);
 	r = nl_dump(k->nl, take_dest, NULL, &l, err);
-	return r < 0 ? err_wrap(err, r, "read the real servers of %s", ipvs_key_str(key)) : 0;
+	return r < 0 ? err_wrap(err, r, "read the real servers of %s", vserver_key_str(key)) : 0;
 }
 
 /* ---- verbs ---- */
@@ -276,7 +265,7 @@ int ipvs_commit(struct ipvs *k, struct err *err)
 	return k->failed;
 }
 
-static struct nlmsghdr *add(struct ipvs *k, uint8_t cmd, const struct ipvs_key *key,
+static struct nlmsghdr *add(struct ipvs *k, uint8_t cmd, const struct vserver_key *key,
 	const struct ipvs_service *s, uintptr_t cookie)
 {
 	struct nlmsghdr *nlh;
@@ -288,37 +277,37 @@ static struct nlmsghdr *add(struct ipvs *k, uint8_t cmd, const struct ipvs_key *
 	return nlh;
 }
 
-void ipvs_service_add(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_service *s, uintptr_t cookie)
+void ipvs_service_add(struct ipvs *k, const struct vserver_key *key, const struct ipvs_service *s,
+	uintptr_t cookie)
 {
 	add(k, IPVS_CMD_NEW_SERVICE, key, s, cookie);
 }
 
-void ipvs_service_edit(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_service *s, uintptr_t cookie)
+void ipvs_service_edit(struct ipvs *k, const struct vserver_key *key, const struct ipvs_service *s,
+	uintptr_t cookie)
 {
 	add(k, IPVS_CMD_SET_SERVICE, key, s, cookie);
 }
 
-void ipvs_service_del(struct ipvs *k, const struct ipvs_key *key, uintptr_t cookie)
+void ipvs_service_del(struct ipvs *k, const struct vserver_key *key, uintptr_t cookie)
 {
 	add(k, IPVS_CMD_DEL_SERVICE, key, NULL, cookie);
 }
 
 void ipvs_dest_add(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_dest *d, uintptr_t cookie)
+	struct ipvs *k, const struct vserver_key *key, const struct ipvs_dest *d, uintptr_t cookie)
 {
 	ipvs_put_dest(add(k, IPVS_CMD_NEW_DEST, key, NULL, cookie), d, true);
 }
 
 void ipvs_dest_edit(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_dest *d, uintptr_t cookie)
+	struct ipvs *k, const struct vserver_key *key, const struct ipvs_dest *d, uintptr_t cookie)
 {
 	ipvs_put_dest(add(k, IPVS_CMD_SET_DEST, key, NULL, cookie), d, true);
 }
 
 void ipvs_dest_del(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_dest *d, uintptr_t cookie)
+	struct ipvs *k, const struct vserver_key *key, const struct ipvs_dest *d, uintptr_t cookie)
 {
 	ipvs_put_dest(add(k, IPVS_CMD_DEL_DEST, key, NULL, cookie), d, false);
 }

@@ -13,20 +13,13 @@
 #include <stdint.h>
 
 #include "base/mem.h"
+#include "kern/vserver.h"
 #include "net/ip.h"
 
 struct err;
 struct ipvs;
 
 #define IPVS_SCHED_SIZE 16
-
-/* No padding: comparable and hashable as a whole. */
-struct ipvs_key {
-	uint8_t protocol; /* IPPROTO_TCP, ... */
-	struct ip ip;
-	uint16_t port;
-};
-_Static_assert(sizeof(struct ipvs_key) == 20, "no padding");
 
 struct ipvs_service {
 	char scheduler[IPVS_SCHED_SIZE];
@@ -50,11 +43,6 @@ struct ipvs_dest {
 	uint32_t active, inactive; /* connections; decoded only */
 };
 
-#define IPVS_KEY_TEXT_SIZE 64
-/* "TCP 10.96.0.1:443", "UDP [fd00::a]:53" */
-const char *ipvs_key_format(const struct ipvs_key *key, char buf[static IPVS_KEY_TEXT_SIZE]);
-#define ipvs_key_str(key) ipvs_key_format((key), (char[IPVS_KEY_TEXT_SIZE]){0})
-
 /* EPROTONOSUPPORT: this kernel has no IPVS, or its module is not loaded and cannot be. */
 int ipvs_open(struct ipvs **ret, struct err *err);
 void ipvs_close(struct ipvs *k);
@@ -63,13 +51,13 @@ AUTO_DEFINE(ipvs, struct ipvs *, ipvs_close);
 /* ---- reading ---- */
 
 typedef void ipvs_service_fn(
-	void *arg, const struct ipvs_key *key, const struct ipvs_service *service);
+	void *arg, const struct vserver_key *key, const struct ipvs_service *service);
 /* All virtual servers. No snapshot: what changes meanwhile may be missed. */
 int ipvs_services(struct ipvs *k, ipvs_service_fn *fn, void *arg, struct err *err);
 /* One virtual server's real servers, with their connections; none where it is not there. */
 typedef void ipvs_dest_fn(void *arg, const struct ipvs_dest *dest);
-int ipvs_dests(
-	struct ipvs *k, const struct ipvs_key *key, ipvs_dest_fn *fn, void *arg, struct err *err);
+int ipvs_dests(struct ipvs *k, const struct vserver_key *key, ipvs_dest_fn *fn, void *arg,
+	struct err *err);
 
 /* ---- changing ---- */
 
@@ -82,19 +70,19 @@ void ipvs_begin(struct ipvs *k, ipvs_done_fn *done, void *arg);
 int ipvs_commit(struct ipvs *k, struct err *err);
 
 /* EEXIST: it is there, perhaps otherwise; use edit. ENOENT: the kernel has no such scheduler. */
-void ipvs_service_add(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_service *s, uintptr_t cookie);
+void ipvs_service_add(struct ipvs *k, const struct vserver_key *key, const struct ipvs_service *s,
+	uintptr_t cookie);
 /* ENOENT: it is not there. Connections are kept. */
-void ipvs_service_edit(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_service *s, uintptr_t cookie);
+void ipvs_service_edit(struct ipvs *k, const struct vserver_key *key, const struct ipvs_service *s,
+	uintptr_t cookie);
 /* A service that is not there is success. */
-void ipvs_service_del(struct ipvs *k, const struct ipvs_key *key, uintptr_t cookie);
+void ipvs_service_del(struct ipvs *k, const struct vserver_key *key, uintptr_t cookie);
 /* EEXIST as above; ENOENT: the service is not there. */
 void ipvs_dest_add(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_dest *d, uintptr_t cookie);
+	struct ipvs *k, const struct vserver_key *key, const struct ipvs_dest *d, uintptr_t cookie);
 /* ENOENT: there is no such service or real server. */
 void ipvs_dest_edit(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_dest *d, uintptr_t cookie);
+	struct ipvs *k, const struct vserver_key *key, const struct ipvs_dest *d, uintptr_t cookie);
 /* One that is not there is success. */
 void ipvs_dest_del(
-	struct ipvs *k, const struct ipvs_key *key, const struct ipvs_dest *d, uintptr_t cookie);
+	struct ipvs *k, const struct vserver_key *key, const struct ipvs_dest *d, uintptr_t cookie);

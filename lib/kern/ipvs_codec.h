@@ -11,11 +11,11 @@ struct nlmsghdr;
 
 /* s NULL: its identity alone. */
 void ipvs_put_service(
-	struct nlmsghdr *nlh, const struct ipvs_key *key, const struct ipvs_service *s);
+	struct nlmsghdr *nlh, const struct vserver_key *key, const struct ipvs_service *s);
 void ipvs_put_dest(struct nlmsghdr *nlh, const struct ipvs_dest *d, bool whole);
 /* False where the message is none of ours: by firewall mark, or broken. */
 bool ipvs_get_service(
-	const struct nlmsghdr *nlh, struct ipvs_key *ret_key, struct ipvs_service *ret);
+	const struct nlmsghdr *nlh, struct vserver_key *ret_key, struct ipvs_service *ret);
 /* af: the service's. */
 bool ipvs_get_dest(const struct nlmsghdr *nlh, uint16_t af, struct ipvs_dest *ret);
 /* What a verb's result (0 or a negative errno of the kernel's) means to the caller of the verb. */

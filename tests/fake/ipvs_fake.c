@@ -13,7 +13,7 @@
 #include "kern/conntrack.h"
 
 struct server {
-	struct ipvs_key key;
+	struct vserver_key key;
 	struct ipvs_service s;
 	bool foreign;
 	VEC(struct ipvs_dest) dests;
@@ -102,14 +102,14 @@ static int call(void)
 	return k.fail_r;
 }
 
-static int call_for(const struct ipvs_key *key)
+static int call_for(const struct vserver_key *key)
 {
 	int r = call();
 
 	return r == 0 && k.fail_port && key->port == k.fail_port ? k.fail_port_r : r;
 }
 
-static struct server *find(const struct ipvs_key *key, size_t *ret_i)
+static struct server *find(const struct vserver_key *key, size_t *ret_i)
 {
 	for (size_t i = 0; i < k.servers.n; i++)
 		if (memcmp(&k.servers.v[i]->key, key, sizeof(*key)) == 0) {
@@ -134,7 +134,7 @@ static struct ipvs_dest *find_dest(
 
 /* ---- by hand ---- */
 
-void ipvs_fake_put(const struct ipvs_key *key, const char *scheduler, const struct ipvs_dest *d)
+void ipvs_fake_put(const struct vserver_key *key, const char *scheduler, const struct ipvs_dest *d)
 {
 	struct server *s = mem_new(struct server);
 
@@ -146,7 +146,7 @@ void ipvs_fake_put(const struct ipvs_key *key, const char *scheduler, const stru
 	vec_push(&k.servers, s);
 }
 
-bool ipvs_fake_gone(const struct ipvs_key *key)
+bool ipvs_fake_gone(const struct vserver_key *key)
 {
 	size_t i;
 
@@ -156,19 +156,19 @@ bool ipvs_fake_gone(const struct ipvs_key *key)
 	return true;
 }
 
-struct ipvs_service *ipvs_fake_service(const struct ipvs_key *key)
+struct ipvs_service *ipvs_fake_service(const struct vserver_key *key)
 {
 	struct server *s = find(key, NULL);
 
 	return s ? &s->s : NULL;
 }
 
-struct ipvs_dest *ipvs_fake_dest(const struct ipvs_key *key, const struct ip *ip, uint16_t port)
+struct ipvs_dest *ipvs_fake_dest(const struct vserver_key *key, const struct ip *ip, uint16_t port)
 {
 	return find_dest(find(key, NULL), ip, port, NULL);
 }
 
-bool ipvs_fake_dest_gone(const struct ipvs_key *key, const struct ip *ip, uint16_t port)
+bool ipvs_fake_dest_gone(const struct vserver_key *key, const struct ip *ip, uint16_t port)
 {
 	struct server *s = find(key, NULL);
 	size_t i;
@@ -206,7 +206,7 @@ char *ipvs_fake_text(void)
 		char **dests = mem_zalloc((s->dests.n + 1) * sizeof(*dests));
 		struct strbuf sb = STRBUF_INIT;
 
-		strbuf_addf(&sb, "%s %s", ipvs_key_str(&s->key), s->s.scheduler);
+		strbuf_addf(&sb, "%s %s", vserver_key_str(&s->key), s->s.scheduler);
 		if (s->s.persistent_s)
 			strbuf_addf(&sb, ", p%u", s->s.persistent_s);
 		strbuf_add(&sb, ":");
@@ -221,13 +221,6 @@ char *ipvs_fake_text(void)
 }
 
 /* ---- kern/ipvs.h ---- */
-
-const char *ipvs_key_format(const struct ipvs_key *key, char buf[static IPVS_KEY_TEXT_SIZE])
-{
-	snprintf(buf, IPVS_KEY_TEXT_SIZE, "%s %s:%u", key->protocol == IPPROTO_TCP ? "TCP" : "UDP",
-		ip_str(&key->ip), key->port);
-	return buf;
-}
 
 int ipvs_open(struct ipvs **ret, struct err *err)
 {
@@ -254,7 +247,7 @@ int ipvs_services(struct ipvs *v, ipvs_service_fn *fn, void *arg, struct err *er
 }
 
 int ipvs_dests(
-	struct ipvs *v, const struct ipvs_key *key, ipvs_dest_fn *fn, void *arg, struct err *err)
+	struct ipvs *v, const struct vserver_key *key, ipvs_dest_fn *fn, void *arg, struct err *err)
 {
 	const struct server *s = find(key, NULL);
 	int r = call_for(key);
@@ -294,7 +287,7 @@ static void finish(struct ipvs *v, uintptr_t cookie, int r)
 
 enum what { SERVICE_ADD, SERVICE_EDIT, SERVICE_DEL, DEST_ADD, DEST_EDIT, DEST_DEL };
 
-static int execute(enum what what, const struct ipvs_key *key, const struct ipvs_service *is,
+static int execute(enum what what, const struct vserver_key *key, const struct ipvs_service *is,
 	const struct ipvs_dest *d)
 {
 	size_t i = 0, di = 0;
@@ -339,7 +332,7 @@ static int execute(enum what what, const struct ipvs_key *key, const struct ipvs
 	return 0;
 }
 
-static void verb(struct ipvs *v, enum what what, const struct ipvs_key *key,
+static void verb(struct ipvs *v, enum what what, const struct vserver_key *key,
 	const struct ipvs_service *is, const struct ipvs_dest *d, uintptr_t cookie)
 {
 	int fault = call_for(key), r = 0;
@@ -349,37 +342,37 @@ static void verb(struct ipvs *v, enum what what, const struct ipvs_key *key,
 	finish(v, cookie, fault ? fault : r);
 }
 
-void ipvs_service_add(
-	struct ipvs *v, const struct ipvs_key *key, const struct ipvs_service *s, uintptr_t cookie)
+void ipvs_service_add(struct ipvs *v, const struct vserver_key *key, const struct ipvs_service *s,
+	uintptr_t cookie)
 {
 	verb(v, SERVICE_ADD, key, s, NULL, cookie);
 }
 
-void ipvs_service_edit(
-	struct ipvs *v, const struct ipvs_key *key, const struct ipvs_service *s, uintptr_t cookie)
+void ipvs_service_edit(struct ipvs *v, const struct vserver_key *key, const struct ipvs_service *s,
+	uintptr_t cookie)
 {
 	verb(v, SERVICE_EDIT, key, s, NULL, cookie);
 }
 
-void ipvs_service_del(struct ipvs *v, const struct ipvs_key *key, uintptr_t cookie)
+void ipvs_service_del(struct ipvs *v, const struct vserver_key *key, uintptr_t cookie)
 {
 	verb(v, SERVICE_DEL, key, NULL, NULL, cookie);
 }
 
 void ipvs_dest_add(
-	struct ipvs *v, const struct ipvs_key *key, const struct ipvs_dest *d, uintptr_t cookie)
+	struct ipvs *v, const struct vserver_key *key, const struct ipvs_dest *d, uintptr_t cookie)
 {
 	verb(v, DEST_ADD, key, NULL, d, cookie);
 }
 
 void ipvs_dest_edit(
-	struct ipvs *v, const struct ipvs_key *key, const struct ipvs_dest *d, uintptr_t cookie)
+	struct ipvs *v, const struct vserver_key *key, const struct ipvs_dest *d, uintptr_t cookie)
 {
 	verb(v, DEST_EDIT, key, NULL, d, cookie);
 }
 
 void ipvs_dest_del(
-	struct ipvs *v, const struct ipvs_key *key, const struct ipvs_dest *d, uintptr_t cookie)
+	struct ipvs *v, const struct vserver_key *key, const struct ipvs_dest *d, uintptr_t cookie)
 {
 	verb(v, DEST_DEL, key, NULL, d, cookie);
 }

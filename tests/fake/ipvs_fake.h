@@ -15,12 +15,12 @@ void ipvs_fake_reset(void);
 void ipvs_fake_absent(bool absent);
 
 /* Somebody else's hand. A virtual server put so is theirs: verbs that touch it are counted. */
-void ipvs_fake_put(const struct ipvs_key *key, const char *scheduler, const struct ipvs_dest *d);
-bool ipvs_fake_gone(const struct ipvs_key *key);
+void ipvs_fake_put(const struct vserver_key *key, const char *scheduler, const struct ipvs_dest *d);
+bool ipvs_fake_gone(const struct vserver_key *key);
 /* To be changed at will; NULL: there is none. */
-struct ipvs_service *ipvs_fake_service(const struct ipvs_key *key);
-struct ipvs_dest *ipvs_fake_dest(const struct ipvs_key *key, const struct ip *ip, uint16_t port);
-bool ipvs_fake_dest_gone(const struct ipvs_key *key, const struct ip *ip, uint16_t port);
+struct ipvs_service *ipvs_fake_service(const struct vserver_key *key);
+struct ipvs_dest *ipvs_fake_dest(const struct vserver_key *key, const struct ip *ip, uint16_t port);
+bool ipvs_fake_dest_gone(const struct vserver_key *key, const struct ip *ip, uint16_t port);
 
 /*
  * Everything, sorted, "TCP 10.96.0.1:443 rr: 10.0.0.1:6443*1 10.0.0.2:6443*1\n", ", p600" behind the

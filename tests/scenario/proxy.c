@@ -85,9 +85,9 @@ static struct ip A(const char *s) {
 	return ip;
 }
 
-static struct ipvs_key
+static struct vserver_key
 K(uint8_t protocol, const char *ip, uint16_t port) {
-	struct ipvs_key key;
+	struct vserver_key key;
 
 	memset(&key, 0, sizeof(key));
 	key.protocol = protocol;
@@ -240,8 +240,8 @@ static void put_slice(const char *name, const char *endpoints)
 static void others(void)
 {
 	struct ipvs_dest d = {.ip = A("192.0.2.9"), .port = 80, .weight = 5};
-	struct ipvs_key vip = K(IPPROTO_TCP, "192.0.2.1", 80);
-	struct ipvs_key near_node_port = K(IPPROTO_TCP, "10.130.29.80", 31999);
+	struct vserver_key vip = K(IPPROTO_TCP, "192.0.2.1", 80);
+	struct vserver_key near_node_port = K(IPPROTO_TCP, "10.130.29.80", 31999);
 
 	ipvs_fake_put(&vip, "wlc", &d);
 	ipvs_fake_put(&near_node_port, "wlc", NULL);
@@ -325,9 +325,9 @@ static void expect_deleted(const char *want)
 static void tell(void)
 {
 	const struct ip ip_a = A("10.244.0.1"), ip_b = A("10.244.0.2");
-	const struct ipvs_key vip = K(IPPROTO_TCP, "10.96.0.10", 80);
-	const struct ipvs_key vip_udp = K(IPPROTO_UDP, "10.96.0.10", 80);
-	const struct ipvs_key node_port = K(IPPROTO_TCP, "10.130.29.80", 30080);
+	const struct vserver_key vip = K(IPPROTO_TCP, "10.96.0.10", 80);
+	const struct vserver_key vip_udp = K(IPPROTO_UDP, "10.96.0.10", 80);
+	const struct vserver_key node_port = K(IPPROTO_TCP, "10.130.29.80", 30080);
 	struct prefix range;
 	unsigned writes;
 
@@ -663,7 +663,7 @@ static void test_addresses_unread(void)
 
 static void test_removed(void)
 {
-	const struct ipvs_key vip = K(IPPROTO_TCP, "10.96.0.10", 80);
+	const struct vserver_key vip = K(IPPROTO_TCP, "10.96.0.10", 80);
 
 	begin();
 	step("a virtual server that somebody removed is made again by the write that finds out");

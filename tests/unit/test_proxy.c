@@ -92,7 +92,7 @@ enum { TOLD_MAX = 512 };
 
 struct told {
 	struct {
-		struct ipvs_key key;
+		struct vserver_key key;
 		char *text; /* NULL: free */
 	} v[TOLD_MAX];
 	char *facts[TOLD_MAX]; /* local endpoints and node ports */
@@ -100,7 +100,7 @@ struct told {
 	struct strbuf refused;
 };
 
-static void on_unset(void *arg, const struct ipvs_key *key)
+static void on_unset(void *arg, const struct vserver_key *key)
 {
 	struct told *t = arg;
 
@@ -110,17 +110,17 @@ static void on_unset(void *arg, const struct ipvs_key *key)
 			free(take_ptr(t->v[i].text));
 			return;
 		}
-	ck_abort_msg("%s was never set", ipvs_key_str(key));
+	ck_abort_msg("%s was never set", vserver_key_str(key));
 }
 
-static void on_set(void *arg, const struct ipvs_key *key, const struct calc_server *server)
+static void on_set(void *arg, const struct vserver_key *key, const struct calc_server *server)
 {
 	struct told *t = arg;
 	struct strbuf sb = STRBUF_INIT;
 	int at = -1;
 
 	t->n_calls++;
-	strbuf_addf(&sb, "%s", ipvs_key_str(key));
+	strbuf_addf(&sb, "%s", vserver_key_str(key));
 	if (server->affinity_s)
 		strbuf_addf(&sb, " p%u", server->affinity_s);
 	for (size_t i = 0; i < server->n_dests; i++)
@@ -472,14 +472,14 @@ START_TEST(test_cost)
 }
 END_TEST
 
-static void on_any_set(void *arg, const struct ipvs_key *key, const struct calc_server *server)
+static void on_any_set(void *arg, const struct vserver_key *key, const struct calc_server *server)
 {
 	(void)arg;
 	(void)key;
 	(void)server;
 }
 
-static void on_any_unset(void *arg, const struct ipvs_key *key)
+static void on_any_unset(void *arg, const struct vserver_key *key)
 {
 	(void)arg;
 	(void)key;
@@ -655,9 +655,9 @@ END_TEST
 
 /* ---- the file ---- */
 
-static struct ipvs_key key_of(uint8_t protocol, const char *ip, uint16_t port)
+static struct vserver_key key_of(uint8_t protocol, const char *ip, uint16_t port)
 {
-	struct ipvs_key key;
+	struct vserver_key key;
 
 	memset(&key, 0, sizeof(key));
 	key.protocol = protocol;
@@ -666,7 +666,7 @@ static struct ipvs_key key_of(uint8_t protocol, const char *ip, uint16_t port)
 	return key;
 }
 
-static bool keeps_udp(void *arg, const struct ipvs_key *key)
+static bool keeps_udp(void *arg, const struct vserver_key *key)
 {
 	(void)arg;
 	return key->protocol == IPPROTO_UDP;
@@ -675,8 +675,8 @@ static bool keeps_udp(void *arg, const struct ipvs_key *key)
 START_TEST(test_owned)
 {
 	const char *dir = test_dir();
-	const struct ipvs_key a = key_of(IPPROTO_TCP, "10.0.0.1", 30080),
-			      b = key_of(IPPROTO_UDP, "fd00::1", 30081);
+	const struct vserver_key a = key_of(IPPROTO_TCP, "10.0.0.1", 30080),
+				 b = key_of(IPPROTO_UDP, "fd00::1", 30081);
 	auto_free char *path = NULL, *text = NULL;
 	struct owned *o = NULL;
 	struct err err = ERR_INIT;
@@ -721,9 +721,9 @@ static void put(const char *path, const char *text)
 START_TEST(test_torn)
 {
 	const char *dir = test_dir();
-	const struct ipvs_key a = key_of(IPPROTO_TCP, "10.0.0.1", 30080),
-			      b = key_of(IPPROTO_UDP, "fd00::1", 30081),
-			      cut = key_of(IPPROTO_TCP, "10.0.0.1", 3008);
+	const struct vserver_key a = key_of(IPPROTO_TCP, "10.0.0.1", 30080),
+				 b = key_of(IPPROTO_UDP, "fd00::1", 30081),
+				 cut = key_of(IPPROTO_TCP, "10.0.0.1", 3008);
 	static const char *const left[] = {
 		"6 10.0.0.1 30080\n6 10.0.0.1 3008", "6 10.0.0.1 30080\n6"};
 	struct rlimit limit, full;
@@ -803,10 +803,10 @@ START_TEST(test_codec)
 		{IPPROTO_SCTP, "255.255.255.255", 65535, {"abcdefghijklmno", 1, true}}};
 	struct ipvs_dest d = {.ip = A("10.244.0.1"), .port = 6443, .weight = 7}, got_d;
 	struct ipvs_service s;
-	struct ipvs_key key;
+	struct vserver_key key;
 
 	for (size_t i = 0; i < array_size(rows); i++) {
-		struct ipvs_key want = key_of(rows[i].protocol, rows[i].ip, rows[i].port);
+		struct vserver_key want = key_of(rows[i].protocol, rows[i].ip, rows[i].port);
 		struct nlmsghdr *nlh = message();
 
 		ipvs_put_service(nlh, &want, &rows[i].s);
