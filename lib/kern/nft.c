@@ -25,18 +25,11 @@
 
 #include "base/err.h"
 #include "base/strbuf.h"
+#include "kern/nft_map.h"
+#include "kern/nft_priv.h"
 #include "kern/nl.h"
 
-/* nft(8)'s numbers of data types, by which it prints sets. */
-#define TYPE_IPV4_ADDR 7
-#define TYPE_IPV6_ADDR 8
-#define TYPE_INET_SERVICE 13
-#define TYPE_BITS 6 /* of each part of a concatenation */
 #define MONITOR_RCVBUF (1024 * 1024)
-
-struct nft {
-	struct nl *nl;
-};
 
 struct nft_monitor {
 	struct nl *nl;
@@ -62,8 +55,7 @@ void nft_close(struct nft *n)
 	free(n);
 }
 
-/* libnftnl allocates; as everywhere here, no memory is the end. */
-static void *must(void *p)
+void *nft_must(void *p)
 {
 	if (!p)
 		abort();
@@ -107,7 +99,7 @@ void nft_ruleset_free(struct nft_ruleset *rs)
 void nft_base_chain(
 	struct nft_ruleset *rs, const char *name, const char *type, uint32_t hook, int32_t priority)
 {
-	struct nftnl_chain *c = must(nftnl_chain_alloc());
+	struct nftnl_chain *c = nft_must(nftnl_chain_alloc());
 
 	nftnl_chain_set_u32(c, NFTNL_CHAIN_FAMILY, rs->family);
 	nftnl_chain_set_str(c, NFTNL_CHAIN_TABLE, rs->table);
@@ -121,7 +113,7 @@ void nft_base_chain(
 
 static void add_element(struct nftnl_set *s, const void *key, uint32_t len, uint32_t flags)
 {
-	struct nftnl_set_elem *e = must(nftnl_set_elem_alloc());
+	struct nftnl_set_elem *e = nft_must(nftnl_set_elem_alloc());
 
 	nftnl_set_elem_set(e, NFTNL_SET_ELEM_KEY, key, len);
 	if (flags)
@@ -129,10 +121,10 @@ static void add_element(struct nftnl_set *s, const void *key, uint32_t len, uint
 	nftnl_set_elem_add(s, e);
 }
 
-static struct nftnl_set *add_set(
+struct nftnl_set *nft_add_set(
 	struct nft_ruleset *rs, const char *name, uint32_t flags, uint32_t type, uint32_t len)
 {
-	struct nftnl_set *s = must(nftnl_set_alloc());
+	struct nftnl_set *s = nft_must(nftnl_set_alloc());
 
 	nftnl_set_set_u32(s, NFTNL_SET_FAMILY, rs->family);
 	nftnl_set_set_str(s, NFTNL_SET_TABLE, rs->table);
@@ -158,9 +150,9 @@ static bool is_covered(const struct prefix *v, size_t n, size_t i)
 void nft_prefix_set(struct nft_ruleset *rs, const char *name, enum ip_family family,
 	const struct prefix *v, size_t n)
 {
-	uint32_t type = family == IP_V4 ? TYPE_IPV4_ADDR : TYPE_IPV6_ADDR;
+	uint32_t type = family == IP_V4 ? NFT_TYPE_IPV4_ADDR : NFT_TYPE_IPV6_ADDR;
 	uint32_t len = family == IP_V4 ? 4 : 16;
-	struct nftnl_set *s = add_set(rs, name, NFT_SET_INTERVAL, type, len);
+	struct nftnl_set *s = nft_add_set(rs, name, NFT_SET_INTERVAL, type, len);
 	struct ip last, end;
 
 	for (size_t i = 0; i < n; i++) {
@@ -178,14 +170,14 @@ struct nftnl_set *nft_key_set(struct nft_ruleset *rs, const char *name, enum nft
 	static const struct {
 		uint32_t type, len;
 	} keys[] = {
-		[NFT_KEY_IP4] = {TYPE_IPV4_ADDR, 4},
-		[NFT_KEY_IP4_PAIR] = {TYPE_IPV4_ADDR << TYPE_BITS | TYPE_IPV4_ADDR, 8},
-		[NFT_KEY_IP6] = {TYPE_IPV6_ADDR, 16},
-		[NFT_KEY_IP6_PAIR] = {TYPE_IPV6_ADDR << TYPE_BITS | TYPE_IPV6_ADDR, 32},
-		[NFT_KEY_PORT] = {TYPE_INET_SERVICE, 2},
+		[NFT_KEY_IP4] = {NFT_TYPE_IPV4_ADDR, 4},
+		[NFT_KEY_IP4_PAIR] = {NFT_TYPE_IPV4_ADDR << NFT_TYPE_BITS | NFT_TYPE_IPV4_ADDR, 8},
+		[NFT_KEY_IP6] = {NFT_TYPE_IPV6_ADDR, 16},
+		[NFT_KEY_IP6_PAIR] = {NFT_TYPE_IPV6_ADDR << NFT_TYPE_BITS | NFT_TYPE_IPV6_ADDR, 32},
+		[NFT_KEY_PORT] = {NFT_TYPE_INET_SERVICE, 2},
 	};
 
-	return add_set(rs, name, 0, keys[key].type, keys[key].len);
+	return nft_add_set(rs, name, 0, keys[key].type, keys[key].len);
 }
 
 void nft_key_add(struct nftnl_set *s, const void *bytes)
@@ -195,7 +187,7 @@ void nft_key_add(struct nftnl_set *s, const void *bytes)
 
 struct nftnl_rule *nft_rule(struct nft_ruleset *rs, const char *chain)
 {
-	struct nftnl_rule *r = must(nftnl_rule_alloc());
+	struct nftnl_rule *r = nft_must(nftnl_rule_alloc());
 
 	nftnl_rule_set_u32(r, NFTNL_RULE_FAMILY, rs->family);
 	nftnl_rule_set_str(r, NFTNL_RULE_TABLE, rs->table);
@@ -206,9 +198,9 @@ struct nftnl_rule *nft_rule(struct nft_ruleset *rs, const char *chain)
 
 /* ---- expressions ---- */
 
-static struct nftnl_expr *expr(struct nftnl_rule *r, const char *name)
+struct nftnl_expr *nft_expr(struct nftnl_rule *r, const char *name)
 {
-	struct nftnl_expr *e = must(nftnl_expr_alloc(name));
+	struct nftnl_expr *e = nft_must(nftnl_expr_alloc(name));
 
 	nftnl_rule_add_expr(r, e);
 	return e;
@@ -216,7 +208,7 @@ static struct nftnl_expr *expr(struct nftnl_rule *r, const char *name)
 
 static void compare(struct nftnl_rule *r, uint32_t op, const void *p, uint32_t len)
 {
-	struct nftnl_expr *e = expr(r, "cmp");
+	struct nftnl_expr *e = nft_expr(r, "cmp");
 
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_OP, op);
@@ -225,7 +217,7 @@ static void compare(struct nftnl_rule *r, uint32_t op, const void *p, uint32_t l
 
 static void load_addr(struct nftnl_rule *r, enum ip_family family, bool source, uint32_t reg)
 {
-	struct nftnl_expr *e = expr(r, "payload");
+	struct nftnl_expr *e = nft_expr(r, "payload");
 	uint32_t v4 = source ? 12 : 16, v6 = source ? 8 : 24; /* in the header */
 
 	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_DREG, reg);
@@ -236,7 +228,7 @@ static void load_addr(struct nftnl_rule *r, enum ip_family family, bool source, 
 
 static void lookup(struct nftnl_rule *r, const char *set, bool invert)
 {
-	struct nftnl_expr *e = expr(r, "lookup");
+	struct nftnl_expr *e = nft_expr(r, "lookup");
 
 	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
 	nftnl_expr_set_str(e, NFTNL_EXPR_LOOKUP_SET, set);
@@ -261,7 +253,7 @@ void nft_match_addr_pair(struct nftnl_rule *r, enum ip_family family, const char
 
 static void load_original(struct nftnl_rule *r, uint32_t key)
 {
-	struct nftnl_expr *e = expr(r, "ct");
+	struct nftnl_expr *e = nft_expr(r, "ct");
 
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_DREG, NFT_REG_1);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY, key);
@@ -282,7 +274,7 @@ void nft_match_original_dport(struct nftnl_rule *r, const char *set)
 
 void nft_match_protocol(struct nftnl_rule *r, uint8_t protocol, bool invert)
 {
-	struct nftnl_expr *e = expr(r, "meta");
+	struct nftnl_expr *e = nft_expr(r, "meta");
 
 	nftnl_expr_set_u32(e, NFTNL_EXPR_META_DREG, NFT_REG_1);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_META_KEY, NFT_META_L4PROTO);
@@ -291,7 +283,7 @@ void nft_match_protocol(struct nftnl_rule *r, uint8_t protocol, bool invert)
 
 void nft_match_oifname(struct nftnl_rule *r, const char *name)
 {
-	struct nftnl_expr *e = expr(r, "meta");
+	struct nftnl_expr *e = nft_expr(r, "meta");
 	char text[16] = "";
 
 	memccpy(text, name, 0, sizeof(text) - 1);
@@ -302,7 +294,7 @@ void nft_match_oifname(struct nftnl_rule *r, const char *name)
 
 void nft_match_saddr_local(struct nftnl_rule *r, bool oif, bool invert)
 {
-	struct nftnl_expr *e = expr(r, "fib");
+	struct nftnl_expr *e = nft_expr(r, "fib");
 	uint32_t local = 2; /* RTN_LOCAL */
 
 	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_DREG, NFT_REG_1);
@@ -313,12 +305,12 @@ void nft_match_saddr_local(struct nftnl_rule *r, bool oif, bool invert)
 
 void nft_masquerade(struct nftnl_rule *r)
 {
-	expr(r, "masq");
+	nft_expr(r, "masq");
 }
 
 static void reject(struct nftnl_rule *r, uint32_t type, uint8_t code)
 {
-	struct nftnl_expr *e = expr(r, "reject");
+	struct nftnl_expr *e = nft_expr(r, "reject");
 
 	nftnl_expr_set_u32(e, NFTNL_EXPR_REJECT_TYPE, type);
 	nftnl_expr_set_u8(e, NFTNL_EXPR_REJECT_CODE, code);
@@ -364,7 +356,7 @@ static int compare_elements(const void *a, const void *b)
 
 static struct elements elements_of(const struct nftnl_set *s)
 {
-	struct nftnl_set_elems_iter *it = must(nftnl_set_elems_iter_create(s));
+	struct nftnl_set_elems_iter *it = nft_must(nftnl_set_elems_iter_create(s));
 	struct elements ret = {0};
 	struct nftnl_set_elem *e;
 
@@ -465,7 +457,7 @@ void nft_keep(struct nft_ruleset *rs, const struct nft_ruleset *have, const char
 	vec_for_each (&more.v, x)
 		vec_push(&all.v, *x);
 	tmp = nft_ruleset_new(rs->family, rs->table);
-	*slot = add_set(tmp, name, nftnl_set_get_u32(old, NFTNL_SET_FLAGS),
+	*slot = nft_add_set(tmp, name, nftnl_set_get_u32(old, NFTNL_SET_FLAGS),
 		nftnl_set_get_u32(old, NFTNL_SET_KEY_TYPE),
 		nftnl_set_get_u32(old, NFTNL_SET_KEY_LEN));
 	nftnl_set_set_u32(*slot, NFTNL_SET_ID, nftnl_set_get_u32(old, NFTNL_SET_ID));
@@ -482,10 +474,15 @@ void nft_keep(struct nft_ruleset *rs, const struct nft_ruleset *have, const char
 static void add_set_text(struct strbuf *sb, const struct nftnl_set *s, bool frame)
 {
 	struct elements els;
+	bool map = nftnl_set_get_u32(s, NFTNL_SET_FLAGS) & NFT_SET_MAP;
 
-	strbuf_addf(sb, "set %s type %u len %u flags %#x\n", nftnl_set_get_str(s, NFTNL_SET_NAME),
+	strbuf_addf(sb, "set %s type %u len %u flags %#x", nftnl_set_get_str(s, NFTNL_SET_NAME),
 		nftnl_set_get_u32(s, NFTNL_SET_KEY_TYPE), nftnl_set_get_u32(s, NFTNL_SET_KEY_LEN),
 		nftnl_set_get_u32(s, NFTNL_SET_FLAGS));
+	if (map)
+		strbuf_addf(sb, " data %u size %u", nftnl_set_get_u32(s, NFTNL_SET_DATA_TYPE),
+			nftnl_set_get_u32(s, NFTNL_SET_DESC_SIZE));
+	strbuf_addc(sb, '\n');
 	if (frame && is_key_set(s))
 		return;
 	els = elements_of(s);
@@ -570,7 +567,7 @@ bool nft_equal(const struct nft_ruleset *a, const struct nft_ruleset *b)
 
 /* ---- reading ---- */
 
-static struct nlmsghdr *ask(struct nft *n, uint16_t type, uint16_t family)
+struct nlmsghdr *nft_ask(struct nft *n, uint16_t type, uint16_t family)
 {
 	struct nlmsghdr *nlh = nl_msg(n->nl, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), 0);
 	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
@@ -583,7 +580,7 @@ static struct nlmsghdr *ask(struct nft *n, uint16_t type, uint16_t family)
 static int take_table(void *arg, const struct nlmsghdr *nlh, struct err *err)
 {
 	struct nft_ruleset *rs = arg;
-	struct nftnl_table *t = must(nftnl_table_alloc());
+	struct nftnl_table *t = nft_must(nftnl_table_alloc());
 
 	(void)err;
 	if (nftnl_table_nlmsg_parse(nlh, t) == 0 &&
@@ -596,7 +593,7 @@ static int take_table(void *arg, const struct nlmsghdr *nlh, struct err *err)
 static int take_chain(void *arg, const struct nlmsghdr *nlh, struct err *err)
 {
 	struct nft_ruleset *rs = arg;
-	struct nftnl_chain *c = must(nftnl_chain_alloc());
+	struct nftnl_chain *c = nft_must(nftnl_chain_alloc());
 
 	(void)err;
 	if (nftnl_chain_nlmsg_parse(nlh, c) == 0 &&
@@ -610,7 +607,7 @@ static int take_chain(void *arg, const struct nlmsghdr *nlh, struct err *err)
 static int take_rule(void *arg, const struct nlmsghdr *nlh, struct err *err)
 {
 	struct nft_ruleset *rs = arg;
-	struct nftnl_rule *r = must(nftnl_rule_alloc());
+	struct nftnl_rule *r = nft_must(nftnl_rule_alloc());
 
 	(void)err;
 	if (nftnl_rule_nlmsg_parse(nlh, r) == 0 &&
@@ -624,7 +621,7 @@ static int take_rule(void *arg, const struct nlmsghdr *nlh, struct err *err)
 static int take_set(void *arg, const struct nlmsghdr *nlh, struct err *err)
 {
 	struct nft_ruleset *rs = arg;
-	struct nftnl_set *s = must(nftnl_set_alloc());
+	struct nftnl_set *s = nft_must(nftnl_set_alloc());
 
 	(void)err;
 	if (nftnl_set_nlmsg_parse(nlh, s) == 0 &&
@@ -642,24 +639,26 @@ static int take_elements(void *arg, const struct nlmsghdr *nlh, struct err *err)
 	return 0;
 }
 
-static int read_all(struct nft *n, struct nft_ruleset *rs, struct err *err)
+static int read_all(struct nft *n, struct nft_ruleset *rs, bool maps, struct err *err)
 {
 	struct nlmsghdr *nlh;
 	int r;
 
-	ask(n, NFT_MSG_GETTABLE, rs->family);
+	nft_ask(n, NFT_MSG_GETTABLE, rs->family);
 	r = nl_dump(n->nl, take_table, NULL, rs, err);
 	if (r < 0)
 		return r;
-	ask(n, NFT_MSG_GETCHAIN, rs->family);
+	nft_ask(n, NFT_MSG_GETCHAIN, rs->family);
 	r = nl_dump(n->nl, take_chain, NULL, rs, err);
 	if (r < 0)
 		return r;
-	nlh = ask(n, NFT_MSG_GETSET, rs->family);
+	nlh = nft_ask(n, NFT_MSG_GETSET, rs->family);
 	mnl_attr_put_strz(nlh, NFTA_SET_TABLE, rs->table);
 	r = nl_dump(n->nl, take_set, NULL, rs, err);
 	for (size_t i = 0; r == 0 && i < rs->sets.n; i++) {
-		nlh = ask(n, NFT_MSG_GETSETELEM, rs->family);
+		if (!maps && nftnl_set_get_u32(rs->sets.v[i], NFTNL_SET_FLAGS) & NFT_SET_MAP)
+			continue;
+		nlh = nft_ask(n, NFT_MSG_GETSETELEM, rs->family);
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, rs->table);
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET,
 			nftnl_set_get_str(rs->sets.v[i], NFTNL_SET_NAME));
@@ -667,20 +666,20 @@ static int read_all(struct nft *n, struct nft_ruleset *rs, struct err *err)
 	}
 	if (r < 0)
 		return r;
-	nlh = ask(n, NFT_MSG_GETRULE, rs->family);
+	nlh = nft_ask(n, NFT_MSG_GETRULE, rs->family);
 	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, rs->table);
 	return nl_dump(n->nl, take_rule, NULL, rs, err);
 }
 
-int nft_read(struct nft *n, uint16_t family, const char *table, struct nft_ruleset **ret,
-	struct err *err)
+static int read_table(struct nft *n, uint16_t family, const char *table, bool maps,
+	struct nft_ruleset **ret, struct err *err)
 {
 	auto_(nft_ruleset) struct nft_ruleset *rs = nft_ruleset_new(family, table);
 	int r = 0;
 
 	for (int i = 0; i < NL_DUMP_TRIES; i++) {
 		ruleset_clear(rs);
-		r = read_all(n, rs, err);
+		r = read_all(n, rs, maps, err);
 		if (r != -EBUSY)
 			break;
 	}
@@ -694,12 +693,25 @@ int nft_read(struct nft *n, uint16_t family, const char *table, struct nft_rules
 	return 0;
 }
 
+int nft_read(struct nft *n, uint16_t family, const char *table, struct nft_ruleset **ret,
+	struct err *err)
+{
+	return read_table(n, family, table, true, ret, err);
+}
+
+int nft_read_frame(struct nft *n, uint16_t family, const char *table, struct nft_ruleset **ret,
+	struct err *err)
+{
+	return read_table(n, family, table, false, ret, err);
+}
+
 /* ---- writing ---- */
 
-static struct nlmsghdr *add(struct nft *n, uint16_t type, uint16_t family, uint16_t flags)
+struct nlmsghdr *nft_add(
+	struct nft *n, uint16_t type, uint16_t family, uint16_t flags, uintptr_t cookie)
 {
 	struct nlmsghdr *nlh =
-		nl_batch_add(n->nl, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), flags, 0);
+		nl_batch_add(n->nl, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), flags, cookie);
 	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
 
 	nfg->nfgen_family = (uint8_t)family;
@@ -719,68 +731,100 @@ static void add_batch(struct nft *n, uint16_t type)
 #endif
 }
 
-static void add_table(struct nft *n, uint16_t type, uint16_t family, const char *table)
+static void add_table(
+	struct nft *n, uint16_t type, uint16_t family, const char *table, uintptr_t cookie)
 {
-	struct nlmsghdr *nlh = add(n, type, family, type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0);
+	struct nlmsghdr *nlh =
+		nft_add(n, type, family, type == NFT_MSG_NEWTABLE ? NLM_F_CREATE : 0, cookie);
 
 	mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, table);
 }
 
-static void begin(struct nft *n, uint16_t family, const char *table)
+void nft_begin(struct nft *n, nft_done_fn *done, void *arg)
 {
-	nl_batch_begin(n->nl, NL_ATOMIC, NULL, NULL);
+	nl_batch_begin(n->nl, NL_ATOMIC, done, arg);
 	add_batch(n, NFNL_MSG_BATCH_BEGIN);
+}
+
+int nft_commit(struct nft *n, struct err *err)
+{
+	add_batch(n, NFNL_MSG_BATCH_END);
+	return nl_batch_end(n->nl, err);
+}
+
+void nft_put_no_table(struct nft *n, uint16_t family, const char *table, uintptr_t cookie)
+{
 	/* A deletion needs the table to be there. */
-	add_table(n, NFT_MSG_NEWTABLE, family, table);
-	add_table(n, NFT_MSG_DELTABLE, family, table);
+	add_table(n, NFT_MSG_NEWTABLE, family, table, cookie);
+	add_table(n, NFT_MSG_DELTABLE, family, table, cookie);
 }
 
 int nft_delete_table(struct nft *n, uint16_t family, const char *table, struct err *err)
 {
 	int r;
 
-	begin(n, family, table);
-	add_batch(n, NFNL_MSG_BATCH_END);
-	r = nl_batch_end(n->nl, err);
+	nft_begin(n, NULL, NULL);
+	nft_put_no_table(n, family, table, 0);
+	r = nft_commit(n, err);
 	return r < 0 ? err_wrap(err, r, "delete the nftables table %s", table) : 0;
 }
 
 /* All elements, in as many messages as they need. */
-static void add_elements(struct nft *n, uint16_t type, uint16_t family, const struct nftnl_set *s)
+static void add_elements(
+	struct nft *n, uint16_t type, uint16_t family, const struct nftnl_set *s, uintptr_t cookie)
 {
-	struct nftnl_set_elems_iter *it = must(nftnl_set_elems_iter_create(s));
+	struct nftnl_set_elems_iter *it = nft_must(nftnl_set_elems_iter_create(s));
+	uint16_t flags = type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0;
 	int more;
 
 	if (nftnl_set_elems_iter_cur(it))
 		do
 			more = nftnl_set_elems_nlmsg_build_payload_iter(
-				add(n, type, family, type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0),
-				it);
+				nft_add(n, type, family, flags, cookie), it);
 		while (more > 0);
 	nftnl_set_elems_iter_destroy(it);
 }
 
-int nft_write(struct nft *n, const struct nft_ruleset *rs, struct err *err)
+void nft_put_ruleset(struct nft *n, const struct nft_ruleset *rs, uintptr_t cookie)
 {
 	uint16_t family = rs->family;
-	int r;
 
-	begin(n, family, rs->table);
-	add_table(n, NFT_MSG_NEWTABLE, family, rs->table);
+	add_table(n, NFT_MSG_NEWTABLE, family, rs->table, cookie);
 	for (size_t i = 0; i < rs->sets.n; i++) {
 		nftnl_set_nlmsg_build_payload(
-			add(n, NFT_MSG_NEWSET, family, NLM_F_CREATE), rs->sets.v[i]);
-		add_elements(n, NFT_MSG_NEWSETELEM, family, rs->sets.v[i]);
+			nft_add(n, NFT_MSG_NEWSET, family, NLM_F_CREATE, cookie), rs->sets.v[i]);
+		add_elements(n, NFT_MSG_NEWSETELEM, family, rs->sets.v[i], cookie);
 	}
 	for (size_t i = 0; i < rs->chains.n; i++)
 		nftnl_chain_nlmsg_build_payload(
-			add(n, NFT_MSG_NEWCHAIN, family, NLM_F_CREATE), rs->chains.v[i]);
+			nft_add(n, NFT_MSG_NEWCHAIN, family, NLM_F_CREATE, cookie),
+			rs->chains.v[i]);
 	for (size_t i = 0; i < rs->rules.n; i++)
 		nftnl_rule_nlmsg_build_payload(
-			add(n, NFT_MSG_NEWRULE, family, NLM_F_CREATE | NLM_F_APPEND),
+			nft_add(n, NFT_MSG_NEWRULE, family, NLM_F_CREATE | NLM_F_APPEND, cookie),
 			rs->rules.v[i]);
-	add_batch(n, NFNL_MSG_BATCH_END);
-	r = nl_batch_end(n->nl, err);
+}
+
+void nft_put_no_chain(
+	struct nft *n, uint16_t family, const char *table, const char *chain, uintptr_t cookie)
+{
+	struct nlmsghdr *nlh = nft_add(n, NFT_MSG_DELRULE, family, 0, cookie);
+
+	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, table);
+	mnl_attr_put_strz(nlh, NFTA_RULE_CHAIN, chain);
+	nlh = nft_add(n, NFT_MSG_DELCHAIN, family, 0, cookie);
+	mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, table);
+	mnl_attr_put_strz(nlh, NFTA_CHAIN_NAME, chain);
+}
+
+int nft_write(struct nft *n, const struct nft_ruleset *rs, struct err *err)
+{
+	int r;
+
+	nft_begin(n, NULL, NULL);
+	nft_put_no_table(n, rs->family, rs->table, 0);
+	nft_put_ruleset(n, rs, 0);
+	r = nft_commit(n, err);
 	return r < 0 ? err_wrap(err, r, "write the nftables table %s", rs->table) : 0;
 }
 
@@ -789,7 +833,7 @@ static void add_difference(struct nft *n, uint16_t type, const struct nft_rulese
 	const struct nftnl_set *a, const struct nftnl_set *b)
 {
 	struct nft_ruleset *tmp = nft_ruleset_new(rs->family, rs->table);
-	struct nftnl_set *s = add_set(tmp, nftnl_set_get_str(a, NFTNL_SET_NAME), 0, 0, 0);
+	struct nftnl_set *s = nft_add_set(tmp, nftnl_set_get_str(a, NFTNL_SET_NAME), 0, 0, 0);
 	struct elements x = elements_of(a), y = elements_of(b);
 
 	for (size_t i = 0, k = 0; i < x.v.n; i++) {
@@ -799,7 +843,7 @@ static void add_difference(struct nft *n, uint16_t type, const struct nft_rulese
 			add_element(s, x.v.v[i].key, x.v.v[i].len, 0);
 	}
 	nftnl_set_unset(s, NFTNL_SET_ID);
-	add_elements(n, type, rs->family, s);
+	add_elements(n, type, rs->family, s, 0);
 	nft_ruleset_free(tmp);
 	vec_done(&x.v);
 	vec_done(&y.v);
@@ -812,8 +856,7 @@ int nft_change(struct nft *n, const struct nft_ruleset *have, const struct nft_r
 
 	if (!same(have, rs, true))
 		return nft_write(n, rs, err);
-	nl_batch_begin(n->nl, NL_ATOMIC, NULL, NULL);
-	add_batch(n, NFNL_MSG_BATCH_BEGIN);
+	nft_begin(n, NULL, NULL);
 	for (size_t i = 0; i < rs->sets.n; i++) {
 		const struct nftnl_set *s = rs->sets.v[i];
 		const struct nftnl_set *old;
@@ -824,8 +867,7 @@ int nft_change(struct nft *n, const struct nft_ruleset *have, const struct nft_r
 		add_difference(n, NFT_MSG_DELSETELEM, rs, old, s);
 		add_difference(n, NFT_MSG_NEWSETELEM, rs, s, old);
 	}
-	add_batch(n, NFNL_MSG_BATCH_END);
-	r = nl_batch_end(n->nl, err);
+	r = nft_commit(n, err);
 	return r < 0 ? err_wrap(err, r, "change the nftables table %s", rs->table) : 0;
 }
 
