@@ -69,6 +69,7 @@ struct agent {
 	struct vips *vips;
 	struct masq *masq;
 	struct vservers *servers;
+	struct backend *backend;
 
 	struct calc *calc;
 	char *node_key;
@@ -220,7 +221,7 @@ static void allow_deletes(struct agent *a)
 			cache_for_each_unknown(a->cache, &a->kinds[i], note_unknown, &a->unknown);
 	a->whole = !a->unknown;
 	if (a->whole) {
-		vservers_allow_deletes(a->servers);
+		a->backend->ops->allow_deletes(a->backend);
 		masq_allow_deletes(a->masq);
 	}
 	on_sync_state(a);
@@ -257,12 +258,16 @@ static void define_kinds(struct agent *a)
 static void on_server_set(
 	void *arg, const struct vserver_key *key, const struct calc_server *server)
 {
-	vservers_set(((struct agent *)arg)->servers, key, server);
+	struct backend *b = ((struct agent *)arg)->backend;
+
+	b->ops->set(b, key, server);
 }
 
 static void on_server_unset(void *arg, const struct vserver_key *key)
 {
-	vservers_unset(((struct agent *)arg)->servers, key);
+	struct backend *b = ((struct agent *)arg)->backend;
+
+	b->ops->unset(b, key);
 }
 
 static void on_local(void *arg, const struct ip *ip, bool there)
@@ -567,7 +572,7 @@ static void arm_retry(struct agent *a, bool failed)
 
 static void arm_drain(struct agent *a)
 {
-	int64_t next = vservers_next_ms(a->servers);
+	int64_t next = a->backend->ops->next_ms(a->backend);
 
 	if (next == INT64_MAX)
 		loop_timer_cancel(a->drain_timer);
@@ -650,7 +655,7 @@ static int apply_servers(struct agent *a)
 {
 	struct err err = ERR_INIT;
 	bool more;
-	int r = vservers_apply(a->servers, a->now_ms(), &more, &err);
+	int r = a->backend->ops->apply(a->backend, a->now_ms(), &more, &err);
 
 	if (more)
 		schedule(a);
@@ -659,8 +664,8 @@ static int apply_servers(struct agent *a)
 	if (r == 0 && !more && a->whole)
 		prune_owned(a);
 	if (!more && a->reread_began_us >= 0) {
-		int64_t pause = agent_reread_pause_ms(a->conf->sync_ms,
-			vservers_stats(a->servers)->installed, cpu_us() - a->reread_began_us);
+		int64_t pause = agent_reread_pause_ms(a->conf->sync_ms, a->backend->stats.installed,
+			cpu_us() - a->reread_began_us);
 
 		loop_timer_set(a->sync_timer, pause);
 		a->reread_began_us = -1;
@@ -720,7 +725,7 @@ static void on_retry_timer(void *arg)
 {
 	struct agent *a = arg;
 
-	vservers_retry(a->servers);
+	a->backend->ops->retry(a->backend);
 	schedule(a);
 }
 
@@ -733,7 +738,7 @@ void agent_reread(struct agent *a)
 {
 	a->sysctl_unknown = a->addrs_unknown = true;
 	vips_mark_unknown(a->vips);
-	vservers_mark_unknown(a->servers);
+	a->backend->ops->mark_unknown(a->backend);
 	masq_mark_unknown(a->masq);
 	schedule(a);
 }
@@ -751,22 +756,22 @@ static void on_sync_timer(void *arg)
 
 static int64_t get_wanted(void *arg)
 {
-	return vservers_stats(((struct agent *)arg)->servers)->wanted;
+	return ((struct agent *)arg)->backend->stats.wanted;
 }
 
 static int64_t get_installed(void *arg)
 {
-	return vservers_stats(((struct agent *)arg)->servers)->installed;
+	return ((struct agent *)arg)->backend->stats.installed;
 }
 
 static int64_t get_draining(void *arg)
 {
-	return vservers_stats(((struct agent *)arg)->servers)->draining;
+	return ((struct agent *)arg)->backend->stats.draining;
 }
 
 static void add_metrics(struct agent *a)
 {
-	const struct vservers_stats *st = vservers_stats(a->servers);
+	const struct backend_stats *st = &a->backend->stats;
 	struct metrics *m = a->metrics;
 
 	metrics_gauge_fn(m, "margay_proxy_virtual_servers_wanted", NULL,
@@ -845,6 +850,7 @@ int agent_new(struct event_base *base, struct store *st, const struct agent_conf
 	a->masq = masq_new();
 	a->vips = vips_new(a->rt);
 	a->servers = vservers_new(a->ct, conf->scheduler, is_ours, own, a);
+	a->backend = vservers_backend(a->servers);
 	a->addrs_unknown = a->nat_changed = a->sysctl_unknown = true;
 	a->n_kinds = cc.use_weps ? N_CACHED : CACHE_WEPS;
 	define_kinds(a);
@@ -863,7 +869,7 @@ void agent_free(struct agent *a)
 	if (!a)
 		return;
 	if (a->servers) {
-		const struct vservers_stats *st = vservers_stats(a->servers);
+		const struct backend_stats *st = &a->backend->stats;
 		const void *const values[] = {&st->written, &st->deleted, &st->failed,
 			&st->repaired, &st->reads, &st->connections, &a->n_refused, &a->n_applies,
 			a};
@@ -911,6 +917,6 @@ void agent_retry(struct agent *a)
 {
 	sync_retry(cache_sync(a->cache));
 	loop_timer_cancel(a->retry_timer);
-	vservers_retry(a->servers);
+	a->backend->ops->retry(a->backend);
 	schedule(a);
 }

@@ -18,7 +18,6 @@ struct event_base;
 struct health;
 struct metrics;
 struct store;
-struct vservers_stats;
 
 struct agent_conf {
 	const char *nodename;

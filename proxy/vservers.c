@@ -13,7 +13,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/vec.h"
-#include "kern/conntrack.h"
+#include "proxy/stale.h"
 
 struct real {
 	struct ip ip;
@@ -49,8 +49,9 @@ struct op {
 };
 
 struct vservers {
+	struct backend backend;
 	struct ipvs *k;
-	struct conntrack *ct;
+	struct stale *stale;
 	char scheduler[IPVS_SCHED_SIZE];
 	vservers_ours_fn *is_ours;
 	vservers_own_fn *own;
@@ -60,19 +61,20 @@ struct vservers {
 	struct hmap servers;
 	struct list dirty, draining;
 	VEC(struct op) ops;
-	VEC(struct conntrack_stale) stale; /* each once, after a failure */
-	int failed;			   /* since the last retry: the first, */
+	int failed; /* since the last retry: the first, */
 	struct err err;
 	unsigned n_failed; /* and how many */
-	struct vservers_stats stats;
 };
+
+static const struct backend_ops ops;
 
 struct vservers *vservers_new(struct conntrack *ct, const char *scheduler,
 	vservers_ours_fn *is_ours, vservers_own_fn *own, void *arg)
 {
 	struct vservers *vs = mem_new(struct vservers);
 
-	vs->ct = ct;
+	vs->backend.ops = &ops;
+	vs->stale = stale_new(ct);
 	snprintf(vs->scheduler, sizeof(vs->scheduler), "%s", scheduler);
 	vs->is_ours = is_ours;
 	vs->own = own;
@@ -107,13 +109,18 @@ void vservers_free(struct vservers *vs)
 		free_server(vs, s);
 	hmap_done(&vs->servers);
 	vec_done(&vs->ops);
-	vec_done(&vs->stale);
+	stale_free(vs->stale);
 	free(vs);
 }
 
-const struct vservers_stats *vservers_stats(const struct vservers *vs)
+struct backend *vservers_backend(struct vservers *vs)
 {
-	return &vs->stats;
+	return &vs->backend;
+}
+
+static struct vservers *of(struct backend *b)
+{
+	return container_of(b, struct vservers, backend);
 }
 
 /* ---- the wanted set ---- */
@@ -191,9 +198,9 @@ static void revive(struct real *r)
 	r->drained = false;
 }
 
-void vservers_set(
-	struct vservers *vs, const struct vserver_key *key, const struct calc_server *server)
+static void set(struct backend *b, const struct vserver_key *key, const struct calc_server *server)
 {
+	struct vservers *vs = of(b);
 	struct server *s = get(vs, key);
 	size_t n_old = s->reals.n;
 
@@ -211,14 +218,15 @@ void vservers_set(
 	}
 	prune_reals(s);
 	s->affinity_s = server->affinity_s;
-	vs->stats.wanted += !s->wanted;
+	vs->backend.stats.wanted += !s->wanted;
 	s->wanted = true;
 	s->failed = false;
 	mark_dirty(vs, s);
 }
 
-void vservers_unset(struct vservers *vs, const struct vserver_key *key)
+static void unset(struct backend *b, const struct vserver_key *key)
 {
+	struct vservers *vs = of(b);
 	struct server *s = find(vs, key);
 
 	if (!s || !s->wanted)
@@ -227,7 +235,7 @@ void vservers_unset(struct vservers *vs, const struct vserver_key *key)
 		s->reals.v[i].wanted = false;
 	prune_reals(s);
 	s->wanted = s->failed = false;
-	vs->stats.wanted--;
+	vs->backend.stats.wanted--;
 	mark_dirty(vs, s);
 }
 
@@ -236,15 +244,17 @@ bool vservers_has(const struct vservers *vs, const struct vserver_key *key)
 	return find(vs, key);
 }
 
-void vservers_allow_deletes(struct vservers *vs)
+static void allow_deletes(struct backend *b)
 {
+	struct vservers *vs = of(b);
+
 	vs->deletes = true;
 	vs->unknown = true; /* those that were kept are looked at again */
 }
 
-void vservers_mark_unknown(struct vservers *vs)
+static void mark_unknown(struct backend *b)
 {
-	vs->unknown = true;
+	of(b)->unknown = true;
 }
 
 /* ---- reading ---- */
@@ -277,7 +287,7 @@ static void forget(struct vservers *vs, struct server *s)
 	}
 	if (had) {
 		log_warn("%s was removed by somebody else", vserver_key_str(&s->key));
-		vs->stats.repaired++;
+		vs->backend.stats.repaired++;
 	}
 	mark_dirty(vs, s);
 }
@@ -289,13 +299,13 @@ static int read_services(struct vservers *vs, struct err *err)
 
 	hmap_for_each (s, &vs->servers, node)
 		s->seen = false;
-	vs->stats.reads++;
+	vs->backend.stats.reads++;
 	r = ipvs_services(vs->k, on_service, vs, err);
 	if (r < 0)
 		return r;
-	vs->stats.installed = 0;
+	vs->backend.stats.installed = 0;
 	hmap_for_each (s, &vs->servers, node) {
-		vs->stats.installed += s->seen;
+		vs->backend.stats.installed += s->seen;
 		if (!s->seen)
 			forget(vs, s);
 	}
@@ -334,7 +344,7 @@ static int read_reals(struct vservers *vs, struct server *s, struct err *err)
 			continue;
 		log_warn("%s: %s was removed by somebody else", vserver_key_str(&s->key),
 			ip_str(&old.v[i].ip));
-		vs->stats.repaired++;
+		vs->backend.stats.repaired++;
 	}
 	vec_done(&old);
 	if (r < 0)
@@ -383,17 +393,6 @@ static bool needs_edit(const struct vservers *vs, const struct server *s)
 	       strcmp(s->is.scheduler, vs->scheduler) != 0;
 }
 
-static void add_stale(struct vservers *vs, const struct server *s, const struct ip *from)
-{
-	struct conntrack_stale st = {.dst = s->key.ip, .port = s->key.port};
-
-	if (s->key.protocol != IPPROTO_UDP || !vs->ct)
-		return;
-	if (from)
-		st.from = *from;
-	vec_push(&vs->stale, st);
-}
-
 static void write_service(struct vservers *vs, struct server *s)
 {
 	bool edit = s->have && needs_edit(vs, s);
@@ -406,7 +405,7 @@ static void write_service(struct vservers *vs, struct server *s)
 	add_op(vs, edit ? OP_EDIT : OP_ADD, s, NULL);
 	/* Entries from before it was served answer themselves. */
 	if (!edit)
-		add_stale(vs, s, &s->key.ip);
+		stale_add(vs->stale, &s->key, &s->key.ip);
 }
 
 static void write_real(struct vservers *vs, struct server *s, struct real *r)
@@ -427,7 +426,7 @@ static void drop_real(struct vservers *vs, struct server *s, struct real *r, int
 
 	if (s->key.protocol != IPPROTO_TCP || r->drained) {
 		add_op(vs, OP_REAL_DEL, s, r);
-		add_stale(vs, s, &r->ip);
+		stale_add(vs->stale, &s->key, &r->ip);
 		return;
 	}
 	if (r->d.weight != 0) {
@@ -453,7 +452,7 @@ static size_t n_wanted(const struct server *s)
 static void fail(struct vservers *vs, struct server *s, int r, const struct err *err)
 {
 	s->failed = true;
-	vs->stats.failed++;
+	vs->backend.stats.failed++;
 	if (vs->n_failed++ > 0)
 		return;
 	vs->failed = r;
@@ -464,7 +463,7 @@ static void fail(struct vservers *vs, struct server *s, int r, const struct err 
 static void delete_service(struct vservers *vs, struct server *s)
 {
 	add_op(vs, OP_DEL, s, NULL);
-	add_stale(vs, s, NULL);
+	stale_add(vs->stale, &s->key, NULL);
 }
 
 static void write_server(struct vservers *vs, struct server *s, int64_t now_ms)
@@ -520,7 +519,7 @@ static void read_again(struct vservers *vs, struct server *s)
 
 static void note_service(struct vservers *vs, struct server *s, bool have)
 {
-	vs->stats.installed += (int)have - (int)s->have;
+	vs->backend.stats.installed += (int)have - (int)s->have;
 	s->have = have;
 }
 
@@ -560,7 +559,7 @@ static void on_done(void *arg, uintptr_t cookie, int r, const struct err *err)
 		return;
 	}
 	if (op->kind == OP_DEL) {
-		vs->stats.deleted++;
+		vs->backend.stats.deleted++;
 		note_service(vs, s, false);
 		for (size_t i = 0; i < s->reals.n; i++)
 			s->reals.v[i].have = false;
@@ -568,9 +567,9 @@ static void on_done(void *arg, uintptr_t cookie, int r, const struct err *err)
 		return;
 	}
 	if (op->kind == OP_REAL_DEL)
-		vs->stats.deleted++;
+		vs->backend.stats.deleted++;
 	else
-		vs->stats.written++;
+		vs->backend.stats.written++;
 	if (op->kind == OP_ADD)
 		note_service(vs, s, true);
 	if (op->kind == OP_ADD || op->kind == OP_EDIT)
@@ -650,7 +649,7 @@ static void drain(struct vservers *vs, struct server *s, int64_t now_ms)
 		real->drained = real->d.weight == 0 && real->d.active == 0 && real->d.inactive == 0;
 		left += !real->drained;
 	}
-	vs->stats.draining += (int64_t)left;
+	vs->backend.stats.draining += (int64_t)left;
 	if (left > 0) {
 		s->drain_ms = now_ms + VSERVERS_DRAIN_MS;
 		list_add_tail(&vs->draining, &s->draining);
@@ -670,13 +669,14 @@ static void drain_due(struct vservers *vs, int64_t now_ms)
 		list_add_tail(&due, &s->draining);
 	}
 	if (!list_empty(&due))
-		vs->stats.draining = 0;
+		vs->backend.stats.draining = 0;
 	list_for_each_safe (s, tmp, &due, draining)
 		drain(vs, s, now_ms);
 }
 
-int64_t vservers_next_ms(const struct vservers *vs)
+static int64_t next_ms(struct backend *b)
 {
+	const struct vservers *vs = of(b);
 	const struct server *s;
 	int64_t next = INT64_MAX;
 
@@ -708,54 +708,9 @@ static void read_some(struct vservers *vs, bool *more)
 	}
 }
 
-static bool is_same_target(const struct conntrack_stale *a, const struct conntrack_stale *b)
+static void retry(struct backend *b)
 {
-	return ip_equal(&a->dst, &b->dst) && a->port == b->port;
-}
-
-/* By target; the one from anywhere first. */
-static int compare_stale(const void *a, const void *b)
-{
-	const struct conntrack_stale *x = a, *y = b;
-	int r = ip_compare(&x->dst, &y->dst);
-
-	if (r == 0)
-		r = (int)x->port - (int)y->port;
-	return r ? r : ip_compare(&x->from, &y->from);
-}
-
-/* While deletions fail, an endpoint that comes and goes adds nothing to them. */
-static void merge_stale(struct vservers *vs)
-{
-	struct conntrack_stale *v = vs->stale.v;
-	size_t n = 1;
-
-	qsort(v, vs->stale.n, sizeof(*v), compare_stale);
-	for (size_t i = 1; i < vs->stale.n; i++)
-		if (!is_same_target(&v[n - 1], &v[i]) ||
-			(v[n - 1].from.family != IP_NONE && !ip_equal(&v[n - 1].from, &v[i].from)))
-			v[n++] = v[i];
-	vs->stale.n = n;
-}
-
-static int delete_stale(struct vservers *vs, struct err *err)
-{
-	int r;
-
-	if (vs->stale.n == 0)
-		return 0;
-	r = conntrack_delete_udp(vs->ct, vs->stale.v, vs->stale.n, err);
-	if (r < 0) {
-		merge_stale(vs);
-		return r;
-	}
-	vs->stats.connections += (uint64_t)r;
-	vs->stale.n = 0;
-	return 0;
-}
-
-void vservers_retry(struct vservers *vs)
-{
+	struct vservers *vs = of(b);
 	struct server *s;
 
 	list_for_each (s, &vs->dirty, dirty)
@@ -764,8 +719,9 @@ void vservers_retry(struct vservers *vs)
 	vs->n_failed = 0;
 }
 
-int vservers_apply(struct vservers *vs, int64_t now_ms, bool *ret_more, struct err *err)
+static int apply(struct backend *b, int64_t now_ms, bool *ret_more, struct err *err)
 {
+	struct vservers *vs = of(b);
 	int r = 0;
 
 	*ret_more = false;
@@ -776,11 +732,21 @@ int vservers_apply(struct vservers *vs, int64_t now_ms, bool *ret_more, struct e
 	drain_due(vs, now_ms);
 	read_some(vs, ret_more);
 	write_dirty(vs, now_ms, ret_more);
-	r = delete_stale(vs, err);
+	r = stale_delete(vs->stale, err);
+	vs->backend.stats.connections += r > 0 ? (uint64_t)r : 0;
 	if (vs->failed == 0)
-		return r;
+		return r < 0 ? r : 0;
 	if (err)
 		*err = vs->err;
 	return vs->n_failed > 1 ? err_wrap(err, vs->failed, "%u failures, the first", vs->n_failed)
 				: vs->failed;
 }
+
+static const struct backend_ops ops = {.name = "IPVS",
+	.set = set,
+	.unset = unset,
+	.allow_deletes = allow_deletes,
+	.mark_unknown = mark_unknown,
+	.apply = apply,
+	.retry = retry,
+	.next_ms = next_ms};

@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Keeps IPVS's virtual servers and their real servers as wanted.
+ * IPVS as a backend: its virtual servers and their real servers.
  *
- * A virtual server exists while it is wanted and has a real server; without one its connections are
- * refused by the nftables rules, at once and without a line in the kernel's log. A TCP endpoint that
- * goes gets weight 0 and keeps its connections; it is deleted when it has none. A UDP endpoint is
- * deleted at once, and so are the connection table's entries that lead to it. One that comes back
- * has its weight back.
+ * A virtual server without real servers is none, so that its connections are refused by the nftables
+ * rules, at once and without a line in the kernel's log. A TCP endpoint that goes gets weight 0 and
+ * keeps its connections; it is deleted when it has none. A UDP endpoint is deleted at once. One that
+ * comes back has its weight back.
  *
  * IPVS marks nobody's entries. Ours are those that is_ours() names, and whatever is wanted; others
- * are never touched. The kernel reports no change, so vservers_mark_unknown() is called at a pace.
- * What is not wanted is deleted: apply is for after the datastore was read whole.
+ * are never touched. The kernel reports no change, so mark_unknown is called at a pace.
  *
- * Lifecycle: new -> any mix of set/unset/mark_unknown/apply -> free (the kernel's entries stay).
+ * Lifecycle: new -> the backend's verbs -> free (the kernel's entries stay).
  */
 #pragma once
 
@@ -20,7 +18,7 @@
 #include <stdint.h>
 
 #include "kern/ipvs.h"
-#include "proxy/calc.h"
+#include "proxy/backend.h"
 
 struct conntrack;
 struct err;
@@ -42,33 +40,6 @@ struct vservers *vservers_new(struct conntrack *ct, const char *scheduler,
 void vservers_use(struct vservers *vs, struct ipvs *k);
 void vservers_free(struct vservers *vs);
 
-/* Edits the wanted set only. Copies. */
-void vservers_set(
-	struct vservers *vs, const struct vserver_key *key, const struct calc_server *server);
-void vservers_unset(struct vservers *vs, const struct vserver_key *key);
+struct backend *vservers_backend(struct vservers *vs);
 /* Whether it is wanted or, as far as known, in the kernel. */
 bool vservers_has(const struct vservers *vs, const struct vserver_key *key);
-/* Until then one for which nothing is wanted stays as it is, and in the others a real server that never
- * was wanted: not all that may ask for them is known. */
-void vservers_allow_deletes(struct vservers *vs);
-/* What we believe is installed may be wrong: read before the next diff. */
-void vservers_mark_unknown(struct vservers *vs);
-
-/*
- * Moves the kernel towards the wanted set. 0, or the first failure since the last retry; err names that
- * virtual server and how many others failed. What failed is left alone until it is wanted otherwise, or
- * vservers_retry(): it holds up nobody. *ret_more: call again now, whatever is returned.
- */
-int vservers_apply(struct vservers *vs, int64_t now_ms, bool *ret_more, struct err *err);
-/* The next apply tries again what failed. */
-void vservers_retry(struct vservers *vs);
-/* When apply has something to do without a change: draining. INT64_MAX = never. */
-int64_t vservers_next_ms(const struct vservers *vs);
-
-struct vservers_stats {
-	int64_t wanted, installed; /* virtual servers */
-	int64_t draining;	   /* real servers, in the virtual servers that were looked at */
-	uint64_t written, deleted, failed, repaired, reads;
-	uint64_t connections; /* of UDP, deleted */
-};
-const struct vservers_stats *vservers_stats(const struct vservers *vs);
