@@ -396,12 +396,20 @@ bool nft_has_set(const struct nft_ruleset *rs, const char *name)
 
 static bool is_same_kind(const struct nftnl_set *a, const struct nftnl_set *b)
 {
-	static const uint16_t attrs[] = {NFTNL_SET_FLAGS, NFTNL_SET_KEY_TYPE, NFTNL_SET_KEY_LEN};
+	static const uint16_t attrs[] = {NFTNL_SET_FLAGS, NFTNL_SET_KEY_TYPE, NFTNL_SET_KEY_LEN,
+		NFTNL_SET_DATA_TYPE, NFTNL_SET_DESC_SIZE};
 
 	for (size_t i = 0; i < array_size(attrs); i++)
 		if (nftnl_set_get_u32(a, attrs[i]) != nftnl_set_get_u32(b, attrs[i]))
 			return false;
 	return true;
+}
+
+bool nft_same_set(const struct nft_ruleset *a, const struct nft_ruleset *b, const char *name)
+{
+	struct nftnl_set **x = find_set(a, name), **y = find_set(b, name);
+
+	return x && y && is_same_kind(*x, *y);
 }
 
 /* Ends before starts, so that ranges which touch stay two. */

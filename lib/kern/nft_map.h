@@ -50,6 +50,8 @@ struct nft_map {
 void nft_map(struct nft_ruleset *rs, enum ip_family family, const struct nft_map *m);
 /* One that rules and maps lead to. */
 void nft_chain(struct nft_ruleset *rs, const char *name);
+/* Both have a set or map of this name, of the same kind. */
+bool nft_same_set(const struct nft_ruleset *a, const struct nft_ruleset *b, const char *name);
 const char *nft_chain_name(const struct nft_ruleset *rs, size_t i);
 
 /* ---- expressions. Without an element in the map the rule ends there ---- */
