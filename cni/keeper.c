@@ -38,6 +38,12 @@ enum {
 		60000, /* until what cannot be done is tried again, and an empty pool is asked again */
 };
 
+/* Operations that could not be carried out, each by its own fault, and what is not before them. */
+struct blocked {
+	VEC(struct journal_op *) v;
+	int64_t until_ms; /* 0: there is none */
+};
+
 struct keeper {
 	const struct cni_home *home;
 	struct replay rp;
@@ -54,14 +60,16 @@ struct keeper {
 	int64_t scope_due_ms;	/* a node's labels may have changed, too */
 	bool wrong_cluster, no_node;
 	bool fails_here; /* what has ended the pass is this machine's, and not the datastore's */
-	int64_t seen_due_ms, refill_due_ms[2], blocked_until_ms;
+	int64_t seen_due_ms, refill_due_ms[2];
+	struct blocked blocked;
 	int64_t back_ms; /* it was thought to be gone, and is not taken for there before; 0: it was not */
 };
 
+/* Not where it refuses: what is read before every pass says that it knows who asks, so that it is this object. */
 static bool is_away(int r)
 {
-	return r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -EAGAIN || r == -EACCES ||
-	       r == -ESTALE || r == -ECANCELED;
+	return r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -EAGAIN || r == -ESTALE ||
+	       r == -ECANCELED;
 }
 
 static int here(struct keeper *k, int r)
@@ -102,10 +110,6 @@ static bool comes_back(struct keeper *k)
  * Operations, in their order. One that cannot be done keeps back those alone that are of the same attachment,
  * endpoint or address.
  */
-struct blocked {
-	VEC(struct journal_op *) v;
-};
-
 static bool shares(const struct journal_op *a, const struct journal_op *b)
 {
 	if (strcmp(a->owner.handle, b->owner.handle) == 0)
@@ -127,27 +131,44 @@ static bool is_blocked(const struct blocked *b, const struct journal_op *op)
 	return false;
 }
 
+static void unblock(struct blocked *b)
+{
+	for (size_t i = 0; i < b->v.n; i++)
+		journal_op_free(b->v.v[i]);
+	b->v.n = 0;
+	b->until_ms = 0;
+}
+
+static void block(struct blocked *b, struct journal_op *op_take)
+{
+	if (b->v.n == 0)
+		b->until_ms = clock_mono_ms() + PUT_OFF_MS;
+	vec_push(&b->v, op_take);
+}
+
+/* What cannot be done is tried again after a while; the others do not wait for that. */
 static int replay_all(struct keeper *k, struct err *err)
 {
-	struct blocked blocked = {0};
 	struct journal_op *op;
 	uint64_t n = 0;
 	int r = 0;
 
+	if (clock_mono_ms() >= k->blocked.until_ms)
+		unblock(&k->blocked);
 	while (r == 0 && journal_next(k->j, n)) {
 		struct err e = ERR_INIT;
 
 		op = journal_op_dup(journal_next(k->j, n));
 		n = op->n;
 		k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
-		if (!is_blocked(&blocked, op)) {
+		if (!is_blocked(&k->blocked, op)) {
 			r = replay_op(&k->rp, op, &e);
 			k->fails_here |= k->rp.fails_here;
 			if (r == 0)
 				r = here(k, journal_done(k->j, n, err));
 			else if (!k->fails_here && !is_away(r)) {
 				log_error("%s: it is tried again", err_text(&e));
-				vec_push(&blocked.v, take_ptr(op));
+				block(&k->blocked, take_ptr(op));
 				r = 0;
 			} else if (err) {
 				*err = e;
@@ -156,10 +177,6 @@ static int replay_all(struct keeper *k, struct err *err)
 		if (op)
 			journal_op_free(op);
 	}
-	k->blocked_until_ms = blocked.v.n > 0 ? clock_mono_ms() + PUT_OFF_MS : 0;
-	for (size_t i = 0; i < blocked.v.n; i++)
-		journal_op_free(blocked.v.v[i]);
-	vec_done(&blocked.v);
 	return r;
 }
 
@@ -553,8 +570,7 @@ static int work(struct keeper *k, struct err *err)
 		r = see_node(k, err);
 	if (r < 0 || k->wrong_cluster)
 		return r;
-	if (clock_mono_ms() >= k->blocked_until_ms)
-		r = replay_all(k, err);
+	r = replay_all(k, err);
 	if (r == 0)
 		r = adopt(k, err);
 	if (r == 0 && !k->no_node)
@@ -604,8 +620,8 @@ static int64_t wait_ms(const struct keeper *k)
 	const int64_t now = clock_mono_ms();
 	int64_t due = due_ms(k);
 
-	if (k->blocked_until_ms)
-		due = earlier(due, now + PUT_OFF_MS);
+	if (k->blocked.until_ms)
+		due = earlier(due, k->blocked.until_ms);
 	if (!k->adopted && !k->no_node && k->back_ms > now)
 		due = earlier(due, k->back_ms);
 	return due > now ? due - now : 0;

@@ -56,6 +56,14 @@ endpoint() { # POD: its JSON, "" where there is none
 	etcdctl get "$V3/workloadendpoints/ns/node--1-k8s-$1-eth0" --print-value-only
 }
 
+endpoint_is() { # POD: there
+	[ -n "$(endpoint "$1")" ]
+}
+
+owns_none() { # HANDLE
+	[ "$(owned "$1")" = 0 ]
+}
+
 used() { # N: addresses of all blocks
 	[ "$(blocks | jq -s '[.[].allocations[] | select(. != null)] | length')" = "$1" ]
 }
@@ -175,6 +183,42 @@ hour_passes() {
 	[ "$(etcdctl get "$V3/clusterinformations/default" -w json | jq .header.revision)" = "$before" ]
 	"$BIN/margayctl" datastore unlock
 	exact c d e f
+}
+
+@test "a write that etcd refuses waits alone" {
+	local refused=$V3/workloadendpoints/bad
+
+	unserve
+	etcdctl user add root:root
+	etcdctl user grant-role root root
+	etcdctl user add margay:secret
+	etcdctl role add most
+	etcdctl role grant-permission most readwrite /calico/ "$refused/"
+	etcdctl role grant-permission most readwrite "${refused}0" /calico0
+	etcdctl role grant-permission most readwrite /margay/ --prefix
+	etcdctl user grant-role margay most
+	etcdctl auth enable
+	export ETCD_USERNAME=margay ETCD_PASSWORD=secret ETCDCTL_USER=root:root
+	serve
+	pod bad
+	CNI_ARGS='K8S_POD_NAMESPACE=bad;K8S_POD_NAME=bad' cni ADD bad >/dev/null
+	within 10 grep -q 'permission denied.*tried again' serve.log
+	# What comes after it does not wait, neither now nor for the next attempt.
+	pod a
+	pod b
+	cni ADD a >/dev/null
+	within 10 endpoint_is a
+	cni ADD b >/dev/null
+	within 10 endpoint_is b
+	cni DEL a
+	within 10 owns_none net.c-a
+	run ! settled
+	etcdctl role grant-permission most readwrite "$refused/" --prefix
+	unserve
+	serve
+	within 10 settled
+	[ "$(etcdctl get "$refused/node--1-k8s-bad-eth0" --keys-only | grep -c .)" = 1 ]
+	[ "$(owned net.c-bad)" = 1 ]
 }
 
 @test "an hour without etcd: as many pods start as are held ahead, and as many stop" {
