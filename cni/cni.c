@@ -113,16 +113,20 @@ static bool names_store(const struct store_conf *conf)
 int ctx_journal(
 	struct cni_ctx *ctx, const struct store_conf *conf, struct journal **ret, struct err *err)
 {
-	const char *dir = ctx->home ? ctx->home->state_dir : getenv("MARGAY_CNI_STATE_DIR");
+	const char *given = getenv("MARGAY_CNI_STATE_DIR");
+	const char *dir = ctx->home	      ? ctx->home->state_dir
+			  : given && given[0] ? given
+					      : JOURNAL_DIR;
 	bool local = strcmp(store_conf_type(ctx->home ? &ctx->home->store : conf), "sqlite") == 0;
 	int r;
 
 	*ret = ctx->journal;
 	if (ctx->journal)
 		return journal_refresh(ctx->journal, err);
-	if (local && (ctx->home || names_store(conf) || access(STORE_SQLITE_PATH, F_OK) == 0))
+	if (local && (ctx->home || names_store(conf) ||
+			     (access(STORE_SQLITE_PATH, F_OK) == 0 && !home_was_remote(dir))))
 		return 0;
-	r = journal_open(dir && *dir ? dir : JOURNAL_DIR, ctx->home != NULL, &ctx->journal, err);
+	r = journal_open(dir, ctx->home != NULL, &ctx->journal, err);
 	*ret = ctx->journal;
 	return r == -ENOENT && !ctx->home ? 0 : r;
 }

@@ -2,9 +2,12 @@
 #include "cni/home.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "cni/cni.h"
 #include "cni/conf.h"
 #include "store/kube_config.h"
@@ -22,6 +25,27 @@ static int refuse(const char *key, const char *want, const char *have, struct er
 		"netconf: %s: %s, and margay-cni serve has %s: want the same, or nothing", key,
 		want, have);
 	return CNI_E_CONF;
+}
+
+static char *note_path(const char *state_dir)
+{
+	return mem_printf("%s/datastore", state_dir);
+}
+
+int home_note_store(const struct cni_home *home, struct err *err)
+{
+	const char *type = store_conf_type(&home->store);
+	auto_free char *path = note_path(home->state_dir);
+	int r = file_mkdirs(home->state_dir, 0700, err);
+
+	return r < 0 ? r : file_write_atomic(path, type, strlen(type), 0600, err);
+}
+
+bool home_was_remote(const char *state_dir)
+{
+	auto_free char *path = note_path(state_dir), *type = NULL;
+
+	return file_read(path, 64, &type, NULL, NULL) == 0 && strcmp(type, "sqlite") != 0;
 }
 
 int home_check(const struct cni_home *home, const struct cni_conf *conf, struct err *err)

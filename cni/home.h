@@ -5,10 +5,20 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 struct cni_conf;
 struct cni_home;
 struct err;
 struct store_conf;
+
+/*
+ * In the directory of its state the server says which kind of datastore it has, for those who run verbs while nobody
+ * serves, and of whose datastore nothing is said: a file or a journal may be left there of another time.
+ */
+int home_note_store(const struct cni_home *home, struct err *err);
+/* Whether the last server of that directory had another machine's. */
+bool home_was_remote(const char *state_dir);
 
 /* The node, and the datastore by its type, its file and Calico's API group. 0, or a code. */
 int home_check(const struct cni_home *home, const struct cni_conf *conf, struct err *err);

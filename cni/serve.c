@@ -28,6 +28,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cni/cni.h"
+#include "cni/home.h"
 #include "cni/journal.h"
 #include "cni/keeper.h"
 #include "cni/main.h"
@@ -336,6 +337,9 @@ static int serve(struct server *s, struct err *err)
 		r = listen_on(s, err);
 	if (r < 0)
 		return r;
+	/* A directory that cannot be written to is the keeper's to tell, where there is one. */
+	if (home_note_store(&s->home, err) < 0)
+		log_warn("%s", err_text(err));
 	s->home.reap_fd = reaper_open(common.run_dir, err);
 	if (s->home.reap_fd < 0)
 		return s->home.reap_fd;

@@ -242,6 +242,27 @@ hour_passes() {
 	exact
 }
 
+@test "nobody serves, and a file of SQLite was left of another time: the reserve and the journal do" {
+	local p
+
+	mkdir -p /var/lib/margay
+	env -u ETCD_ENDPOINTS DATASTORE_TYPE=sqlite MARGAY_SQLITE_PATH=/var/lib/margay/margay.db "$BIN/margayctl" apply -f - <<-Y
+		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/22, blockSize: 26}}
+	Y
+	for p in a b; do
+		pod $p
+		cni ADD $p >/dev/null
+	done
+	exact a b
+	unserve
+	pod c
+	cni ADD c >/dev/null
+	ip netns exec a ping -c1 -W2 "$(address b)"
+	serve
+	exact a b c
+	rm -r /var/lib/margay
+}
+
 knows() { # POD
 	sed 's/^[0-9a-f]* //' state/journal | jq -se --arg h "net.c-$1" 'any(.do == "taken" and .handle == $h)' >/dev/null
 }
