@@ -137,9 +137,7 @@ void start_run(struct start *s, struct start_host *host, int64_t now_ns)
 	s->attempts = 0;
 	for (int f = 0; f < START_N_FAMILIES; f++)
 		s->written[f] = false;
-	memset(s->tunnels, 0, sizeof(s->tunnels));
-	s->tunnel_failure = ERR_INIT;
-	s->no_tiers = false;
+	s->released = s->assigned = s->no_tiers = false;
 	s->running = true;
 	start_step(s);
 }
@@ -307,7 +305,7 @@ void start_step(struct start *s)
 	if (r == 1)
 		r = pools = start_pools(s, &err);
 	if (r == 1 || pools < 0) /* without a default pool, others may have an address */
-		r = start_tunnels(s, node_key, &err);
+		r = start_tunnel(s, node_key);
 	if (r == 1)
 		r = pools;
 	if (r == 1)

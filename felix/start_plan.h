@@ -10,7 +10,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/err.h"
 #include "base/vec.h"
 #include "felix/start.h"
 #include "net/prefix.h"
@@ -36,8 +35,6 @@ struct listed {
 	bool known;
 };
 
-enum start_tunnel { START_IPIP, START_VXLAN4, START_VXLAN6, START_N_TUNNELS };
-
 struct start {
 	struct store *st;
 	const struct start_conf *conf;
@@ -50,7 +47,6 @@ struct start {
 						  it was this one's */
 	bool indexed; /* the node's affinities were seen to have what they are found by */
 	bool told_tiers, settled;
-	bool tunnel_free[START_N_TUNNELS]; /* its handle is known to hold nothing */
 
 	/* Of this run. */
 	bool running;
@@ -60,16 +56,12 @@ struct start {
 	VEC(struct object) objects; /* read one by one */
 	struct listed nodes, pools, unindexed;
 	bool written[START_N_FAMILIES]; /* the node's address, by this run */
-	struct {
-		bool released, assigned, failed;
-		struct ip ip; /* that was assigned */
-	} tunnels[START_N_TUNNELS];
-	struct err tunnel_failure; /* of the first that failed */
-	bool no_tiers;		   /* they cannot be made */
+	bool released, assigned;	/* the tunnel's address */
+	struct ip tunnel;
+	bool no_tiers; /* they cannot be made */
 
 	struct store_op *op; /* the one under way */
 	struct ipam_request *rq;
-	enum start_tunnel rq_for;
 	enum store_verb verb;
 	struct listed *listing;
 	char *key, *value; /* of op */
@@ -111,5 +103,5 @@ bool start_go_without(struct start *s, int r, const struct err *err);
 int start_pools(struct start *s, struct err *err);
 /* One that cannot be decoded, which may be any; or NULL. */
 const struct object *start_bad_pool(const struct start *s);
-/* The addresses of the tunnel devices. One that cannot be had keeps no other waiting. */
-int start_tunnels(struct start *s, const char *node_key, struct err *err);
+/* The address of the tunnel device. */
+int start_tunnel(struct start *s, const char *node_key);
