@@ -7,6 +7,7 @@ pods come back from a reboot. Run as cni_conformance.py is, with CNI_SERVE.
 CYCLES: how many pods come and go one after the other; PODS: how many there are at once.
 """
 import concurrent.futures
+import contextlib
 import os
 import shutil
 import signal
@@ -139,7 +140,9 @@ class Reboot(Many):
         """No process, interface, namespace, and nothing of /run is left; the disk is, and the datastore."""
         processes = [self.server.pid, *map(int, sh("pgrep", "-P", str(self.server.pid)).split())]
         for pid in processes:
-            os.kill(pid, signal.SIGKILL)
+            # a child ends with the server, which was the first
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.unserve()
         eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in processes))
         self.remove_pods()
