@@ -58,6 +58,7 @@ struct keeper {
 	int64_t unknown_due_ms; /* what it holds and the journal does not know is looked at again */
 	uint64_t pool_changes;	/* of those that the journal's scope is after */
 	int64_t scope_due_ms;	/* a node's labels may have changed, too */
+	uint64_t node_deletions; /* of this node's, that it is looked at for */
 	bool wrong_cluster, no_node;
 	bool fails_here; /* what has ended the pass is this machine's, and not the datastore's */
 	int64_t seen_due_ms, refill_due_ms[2];
@@ -554,10 +555,20 @@ static int64_t due_ms(const struct keeper *k)
 	return earlier(due, earlier(gone_due_ms(k->gone), garbage_due_ms(k->garbage)));
 }
 
+static void heed_deletion(struct keeper *k)
+{
+	const uint64_t n = shared_get(&k->home->shared->node_deletions);
+
+	if (n != k->node_deletions)
+		k->seen_due_ms = 0;
+	k->node_deletions = n;
+}
+
 static int work(struct keeper *k, struct err *err)
 {
 	int r;
 
+	heed_deletion(k);
 	k->fails_here = k->rp.fails_here = false;
 	r = here(k, journal_refresh(k->j, err));
 	if (r < 0)

@@ -16,7 +16,7 @@
 #include "model/kind.h"
 #include "store/sync.h"
 
-enum { N_FOR_KEEPER = 2 };
+enum { N_FOR_KEEPER = 3 };
 
 struct object {
 	struct hmap_node node;
@@ -43,27 +43,27 @@ void premises_prefixes(const char *node, struct premises_prefixes *ret)
 	static const char config[] = IPAM_KEY_CONFIG;
 
 	*ret = (struct premises_prefixes){
-		.v = {kind_info(KIND_IPPOOL)->root, kind_info(KIND_IPRESERVATION)->root,
-			kind_info(KIND_CLUSTERINFORMATION)->root, config, ret->affinities,
-			ret->node}};
+		.v = {kind_info(KIND_IPPOOL)->root, kind_info(KIND_IPRESERVATION)->root, ret->node,
+			kind_info(KIND_CLUSTERINFORMATION)->root, config, ret->affinities}};
 	ipam_key_affinities_of_host(node, IP_NONE, ret->affinities);
 	key_format(KIND_NODE, NULL, node, ret->node);
 }
 
 /* ---- the monitor's side ---- */
 
-static void tell_keeper(struct premises *p, const char *key)
+static void wake_keeper(struct premises *p, uint64_t *counter)
 {
 	const uint64_t one = 1;
-	bool is_its = false;
 
-	for (size_t i = 0; i < N_FOR_KEEPER; i++)
-		is_its |= strncmp(key, p->prefixes.v[i], strlen(p->prefixes.v[i])) == 0;
-	if (!is_its)
-		return;
-	shared_add(&p->home->shared->pool_changes);
+	shared_add(counter);
 	if (write(p->home->keeper_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		log_warn("waking the keeper: %s", strerror(errno));
+}
+
+static bool is_of_pools(const struct premises *p, const char *key)
+{
+	return strncmp(key, p->prefixes.v[0], strlen(p->prefixes.v[0])) == 0 ||
+	       strncmp(key, p->prefixes.v[1], strlen(p->prefixes.v[1])) == 0;
 }
 
 static void drop(struct premises *p, const char *key)
@@ -95,13 +95,19 @@ static void on_set(void *arg, const char *key, const char *value, size_t len, in
 		o->kv = store_kv_copy(&kv);
 		hmap_insert(&p->objects, &o->node, hash_str(key));
 	}
-	tell_keeper(p, key);
+	if (is_of_pools(p, key))
+		wake_keeper(p, &p->home->shared->pool_changes);
 }
 
 static void on_del(void *arg, const char *key)
 {
-	drop(arg, key);
-	tell_keeper(arg, key);
+	struct premises *p = arg;
+
+	drop(p, key);
+	if (is_of_pools(p, key))
+		wake_keeper(p, &p->home->shared->pool_changes);
+	else if (strcmp(key, p->prefixes.node) == 0)
+		wake_keeper(p, &p->home->shared->node_deletions);
 }
 
 static void on_in_sync(void *arg)

@@ -2,8 +2,9 @@
 /*
  * What addresses are given by, besides the blocks that have them: the pools and reservations, the configuration of IPAM,
  * the datastore's lock, this node, and which blocks are its. The monitor watches it: the keeper is woken when a pool or a
- * reservation is changed, and where the datastore is Kubernetes workers are told all of it (snapshot.h), for an ADD
- * that has to ask the datastore. A transaction of etcd's has it from the one before; there the first two are watched.
+ * reservation is changed, or this node is deleted, and where the datastore is Kubernetes workers are told all of it
+ * (snapshot.h), for an ADD that has to ask the datastore. A transaction of etcd's has it from the one before; there the
+ * keeper's are watched alone.
  */
 #pragma once
 
@@ -20,7 +21,7 @@ struct strbuf;
 #define PREMISES_N 6
 
 struct premises_prefixes {
-	const char *v[PREMISES_N]; /* those of pools and reservations are the first two */
+	const char *v[PREMISES_N]; /* the keeper's first: of pools, reservations, this node */
 	char affinities[IPAM_KEY_SIZE], node[KEY_SIZE]; /* two of them: no copy is made of it */
 };
 void premises_prefixes(const char *node, struct premises_prefixes *ret);

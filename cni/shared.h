@@ -20,12 +20,13 @@ enum shared_verb { SHARED_ADD, SHARED_DEL, SHARED_CHECK, SHARED_STATUS, SHARED_G
 
 struct cni_shared {
 	uint64_t done[SHARED_N_VERBS], failed[SHARED_N_VERBS];
-	uint64_t restarts;	/* of children */
-	uint64_t freed_gone;	/* addresses of nodes that are gone */
-	uint64_t freed_garbage; /* addresses of pods whose DEL never came */
-	int64_t waiting;	/* operations of the journal */
-	int64_t free4, free6;	/* addresses of the reserve */
-	uint64_t pool_changes;	/* of pools and reservations, that were seen */
+	uint64_t restarts;	 /* of children */
+	uint64_t freed_gone;	 /* addresses of nodes that are gone */
+	uint64_t freed_garbage;	 /* addresses of pods whose DEL never came */
+	int64_t waiting;	 /* operations of the journal */
+	int64_t free4, free6;	 /* addresses of the reserve */
+	uint64_t pool_changes;	 /* of pools and reservations, that were seen */
+	uint64_t node_deletions; /* of this node's, that were seen */
 	/* Of the log files that configurations name, and that are not written: each is told once. 0: none. */
 	uint64_t log_files[16];
 	uint32_t looked; /* since its start the server has looked at what it holds, or could not */

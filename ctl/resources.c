@@ -24,7 +24,10 @@
 #include "store/store.h"
 #include "store/svcalloc.h"
 
-#define TRIES 5
+enum {
+	TRIES = 5,
+	SERVER_LEARNS_S = 5, /* that a Node is gone: many times what a watch takes to tell it */
+};
 
 /* "IPPool a", for messages. */
 #define NAME_SIZE (KEY_NAME_SIZE + KEY_NAMESPACE_SIZE + 32)
@@ -453,6 +456,48 @@ static int may_write(void *arg, int64_t *ret_deadline_ms, struct err *err)
 	return 0;
 }
 
+/* It has blocks, or addresses held ahead. */
+static int has_addresses(struct store *st, const char *node, bool *ret, struct err *err)
+{
+	auto_free char *reserve = mem_printf(IPAM_HANDLE_RESERVE "%s", node);
+	char prefix[IPAM_KEY_SIZE], key[IPAM_KEY_SIZE];
+	struct store_list list = {0};
+	struct store_kv kv = {0};
+	int r = store_list_wait(
+		st, ipam_key_affinities_of_host(node, IP_NONE, prefix), 0, &list, err);
+
+	*ret = list.n > 0;
+	store_list_done(&list);
+	if (r == 0 && !*ret) {
+		r = store_get_wait(st, ipam_key_handle(reserve, key), 0, &kv, err);
+		*ret = r == 0;
+		store_kv_done(&kv);
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+/*
+ * What a server of that node's holds ahead its pods would get until it has been told that the Node is gone, and others
+ * as soon as it is given back.
+ */
+static int wait_server(struct store *st, const char *node, struct err *err)
+{
+	bool has;
+	int r;
+
+	if (!store_is_managed(st) && !store_has_leases(st))
+		return 0; /* on SQLite nothing is held ahead */
+	r = has_addresses(st, node, &has, err);
+	if (r < 0 || !has)
+		return r;
+	if (isatty(STDERR_FILENO))
+		ctl_warn(
+			"Node %s: for %d s, in which a margay-cni serve that runs there learns of it",
+			node, SERVER_LEARNS_S);
+	sleep(SERVER_LEARNS_S);
+	return 0;
+}
+
 /* What the datastore holds for a node, itself excepted. ENOENT: nothing. */
 static int release_node(struct store *st, const struct key *key, struct err *err)
 {
@@ -476,10 +521,12 @@ static int release_node(struct store *st, const struct key *key, struct err *err
 	return r == 0 && !any ? -ENOENT : r;
 }
 
-/* Kubernetes deletes its Node itself, and then what the node had is given back. */
+/*
+ * First the Node, which on Kubernetes is not ours, and then what it had; so this goes on, too, where that has been left
+ * over.
+ */
 static int delete_node(struct store *st, const struct key *key, struct err *err)
 {
-	bool managed = store_is_managed(st);
 	char text[KEY_SIZE];
 	json_t *node;
 	int64_t rev;
@@ -488,19 +535,22 @@ static int delete_node(struct store *st, const struct key *key, struct err *err)
 	json_decref(node);
 	if (r < 0 && rev == 0)
 		return r;
-	if (rev > 0 && managed)
+	if (rev > 0 && store_is_managed(st))
 		return err_set(err, -EACCES,
 			"%s: is Kubernetes' own: kubectl delete node %s, and then this again, which "
 			"gives back its blocks",
 			name_str(key), key->name);
-	if (rev == 0 && !managed)
-		return not_there(key, err);
-	r = release_node(st, key, err);
-	if (r < 0 && r != -ENOENT)
-		return err_wrap(err, r, "%s: is still there, try again", name_str(key));
-	if (managed)
+	if (rev > 0)
+		r = store_delete_wait(
+			st, key_format(key->kind, NULL, key->name, text), 0, NULL, 0, err);
+	if (rev > 0 && r < 0 && r != -ENOENT)
 		return r;
-	return store_delete_wait(st, key_format(key->kind, NULL, key->name, text), 0, NULL, 0, err);
+	r = wait_server(st, key->name, err) ?: release_node(st, key, err);
+	if (r == -ENOENT && rev > 0)
+		r = 0;
+	return r < 0 && r != -ENOENT ? err_wrap(err, r, "%s: what it has is still there, try again",
+					       name_str(key))
+				     : r;
 }
 
 static int delete_service(struct store *st, const struct key *key, struct err *err)

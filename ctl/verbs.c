@@ -35,7 +35,8 @@ const struct verb verbs[] = {
 		FILES_HELP
 		"      --skip-not-exists what is gone already is no failure\n"
 		"\nAn IPPool gives up its blocks' affinities first. With a Node go its endpoints, their\n"
-		"addresses, its blocks, and what is configured for it alone.\n"},
+		"addresses, its blocks, and what is configured for it alone: drain it before, since pods\n"
+		"that still run there have addresses that others are given.\n"},
 	{"node", verb_node, "status", "this node's BGP sessions", NULL},
 	{"ipam", verb_ipam, "show | check | release | ...", "address blocks and their use", NULL},
 	{"datastore", verb_datastore, "export | import | migrate | ...",

@@ -643,6 +643,31 @@ waits() { # the keeper does, and takes no time
 	within 20 settled
 }
 
+@test "a node that is deleted while its server runs gives nothing of what it held" {
+	"$BIN/margayctl" delete node node-1
+	grep -q 'has no node node-1' serve.log
+	"$BIN/margayctl" apply -f - >/dev/null <<<'{kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: node-2}}'
+	second exec "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
+	other=$!
+	within 10 holds_2 4
+	for p in a b c; do
+		pod $p
+		cni ADD $p >/dev/null
+		owns_one $p # it was asked for
+	done
+	holds_2 4
+	"$BIN/margayctl" ipam check >/dev/null
+	# It is there again: what it holds then is its own.
+	"$BIN/margayctl" apply -f - >/dev/null <<<'{kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: node-1}}'
+	within 90 held 4
+	cni DEL a
+	cni ADD a >/dev/null
+	within 10 settled
+	owns_one a
+	"$BIN/margayctl" ipam check >/dev/null
+	end "$other"
+}
+
 give_to_another() { # ADDRESS, with nobody's leave
 	local key value ord
 
