@@ -256,7 +256,7 @@ int call_status(struct call *c, struct err *err)
 {
 	int r;
 
-	if (c->journal && reserved_check(c, err) < 0)
+	if (c->journal && (reserved_check(c, err) < 0 || journal_has_room(c->journal, err) < 0))
 		return CNI_E_UNAVAILABLE;
 	if (reserve_has(c))
 		return 0;

@@ -451,6 +451,18 @@ static int append_locked(struct journal *j, json_t *record_take, struct err *err
 	return r;
 }
 
+/* What a later line is to undo: only where the disk has room for that, too. */
+static int append_more(struct journal *j, json_t *record_take, struct err *err)
+{
+	int r = journal_file_reserve(j->file, err);
+
+	if (r < 0) {
+		json_decref(record_take);
+		return r;
+	}
+	return append(j, record_take, err);
+}
+
 int journal_open(const char *dir, bool make, struct journal **ret, struct err *err)
 {
 	struct journal *j = mem_new(struct journal);
@@ -721,7 +733,7 @@ static int take(struct journal *j, const struct journal_want *w, const struct ip
 		endpoint = w->endpoint(w->arg, ips, n);
 	r = record_op("take", j->next, &w->owner, addrs, n);
 	add_take(r, w->attrs, w->n_attrs, endpoint);
-	return append(j, r, err);
+	return append_more(j, r, err);
 }
 
 /* In the datastore somebody may have given it back. */
@@ -764,7 +776,7 @@ static int append_taken(struct journal *j, const struct ipam_addr *addr,
 	json_t *record = record_addr("taken", addr);
 
 	add_owner(record, owner);
-	return append(j, record, err);
+	return append_more(j, record, err);
 }
 
 int journal_adopt(struct journal *j, const struct journal_want *w, const struct ipam_addr *addrs,
@@ -837,7 +849,24 @@ int journal_inherit(struct journal *j, const struct journal_owner *owner,
 
 int journal_hold(struct journal *j, const struct ipam_addr *addr, struct err *err)
 {
-	return append_locked(j, record_addr("hold", addr), err);
+	int r = lock(j, err);
+
+	if (r < 0)
+		return r;
+	r = append_more(j, record_addr("hold", addr), err);
+	unlock(j);
+	return r;
+}
+
+int journal_has_room(struct journal *j, struct err *err)
+{
+	int r = lock(j, err);
+
+	if (r < 0)
+		return r;
+	r = journal_file_reserve(j->file, err);
+	unlock(j);
+	return r;
 }
 
 static bool is_named(const struct journal *j, const struct ip *ip, uint64_t n)

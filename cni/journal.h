@@ -70,6 +70,11 @@ AUTO_DEFINE(journal, struct journal *, journal_close);
 /* Of the file that is appended to, and that is replaced when it has grown. Borrowed. */
 const char *journal_path(const struct journal *j);
 
+/*
+ * ENOSPC: the disk has no room for what is to be written when it is full, and so nothing more is held or taken; what
+ * gives back is written still.
+ */
+int journal_has_room(struct journal *j, struct err *err);
 /* Reads what others have done. What the calls below give is borrowed until the next call. */
 int journal_refresh(struct journal *j, struct err *err);
 const struct journal_addr *journal_addrs(const struct journal *j, size_t *ret_n);

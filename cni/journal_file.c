@@ -25,6 +25,7 @@ enum {
 	RECORD_MAX = 8 * PIECE,	   /* bytes of a line that is appended */
 	READ_MAX = 2 * RECORD_MAX, /* bytes of one that is read */
 	LOCK_MS = 20000,	   /* how long it is waited for */
+	ROOM = PIECE, /* bytes of the disk that are kept for what is to be written on a full one */
 };
 
 struct journal_file {
@@ -32,7 +33,8 @@ struct journal_file {
 	char *dir, *path;
 	int lock_fd, fd;
 	ino_t ino;
-	off_t size; /* what has been read of it */
+	off_t size;	/* what has been read of it */
+	off_t room_end; /* up to where the disk has room for it */
 };
 
 int journal_file_open(const char *dir, bool make, const struct journal_reader *reader,
@@ -194,7 +196,7 @@ static int reopen(struct journal_file *f, struct err *err)
 
 	if (f->fd >= 0)
 		close(f->fd);
-	f->size = 0;
+	f->size = f->room_end = 0;
 	f->reader.forget(f->reader.arg);
 	f->fd = open(f->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (f->fd < 0 || fstat(f->fd, &st) < 0)
@@ -248,6 +250,24 @@ void journal_file_unlock(struct journal_file *f)
 	flock(f->lock_fd, LOCK_UN);
 }
 
+int journal_file_reserve(struct journal_file *f, struct err *err)
+{
+	int r;
+
+	if (f->room_end - f->size >= ROOM / 2)
+		return 0;
+	do
+		r = fallocate(f->fd, FALLOC_FL_KEEP_SIZE, f->size, ROOM);
+	while (r < 0 && errno == EINTR);
+	/* Not every file system can: there it is as the disk will have it. */
+	if (r < 0 && errno != EOPNOTSUPP)
+		return err_sys(err, -errno,
+			"%s: room for %d bytes, to write down which pods end when the disk is full",
+			f->path, ROOM);
+	f->room_end = f->size + ROOM;
+	return 0;
+}
+
 int journal_file_append(struct journal_file *f, json_t *line_take, struct err *err)
 {
 	auto_(json) json_t *line = line_take;
@@ -267,6 +287,7 @@ int journal_file_append(struct journal_file *f, json_t *line_take, struct err *e
 			close(f->fd);
 			f->fd = -1;
 		}
+		f->room_end = 0; /* it is cut off with the rest */
 		return err_sys(err, -e, "%s", f->path);
 	}
 	f->size += n;

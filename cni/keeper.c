@@ -575,7 +575,7 @@ static int work(struct keeper *k, struct err *err)
 		return r;
 	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
 	if (clock_mono_ms() < due_ms(k) && !journal_next(k->j, 0) && k->adopted)
-		return 0;
+		return here(k, journal_has_room(k->j, err));
 	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
 	if (r == 0)
 		r = see_node(k, err);
@@ -596,7 +596,7 @@ static int work(struct keeper *k, struct err *err)
 		r = gone_work(k->gone, k->rp.st, err) ?: garbage_work(k->garbage, k->rp.st, err);
 	if (r == 0 && !k->no_node && k->adopted)
 		r = inherit_work(k->inherit, k->rp.st, err);
-	return r;
+	return r < 0 ? r : here(k, journal_has_room(k->j, err));
 }
 
 static enum keeper_state state_after(const struct keeper *k, int r)

@@ -322,33 +322,63 @@ ready() {
 	curl -sf 127.0.0.1:9097/readyz >ready
 }
 
-@test "a disk that is full: nothing is told as done that is not on it" {
+no_device() {
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+}
+
+@test "a disk that is full: pods end as ever, and nothing is told as done that is not on it" {
 	pod a
+	pod b
 	unserve
 	mkdir small
-	mount -t tmpfs -o size=64k none small
+	mount -t tmpfs -o size=1500k none small
 	cp state/* small
 	export MARGAY_CNI_STATE_DIR=$PWD/small
-	dd if=/dev/zero of=small/fill bs=1k 2>/dev/null || true
-	# The last page of the journal may have room for some lines: until it has none.
 	serve
 	within 10 ready
+	cni ADD b >/dev/null
+	within 10 settled
+	dd if=/dev/zero of=small/fill bs=1k 2>/dev/null || true
 	stopped=$(keeper)
 	kill -STOP "$stopped"
 	for ((n = 0; n < 300; n++)); do
-		out=$(CNI_COMMAND=DEL CNI_CONTAINERID=c-$n CNI_IFNAME=eth0 "$BIN/margay" <conf) || break
+		CNI_COMMAND=DEL CNI_CONTAINERID=c-$n CNI_IFNAME=eth0 "$BIN/margay" <conf
 	done
-	[ $n -lt 300 ]
-	jq -e '.code == 11 and (.msg | contains("No space left"))' <<<"$out"
+	cni DEL b
+	within 2 no_device
+	# None more is begun, by who comes now and finds no room to end it.
+	kill -CONT "$stopped"
+	unserve
+	serve
 	rc=0
 	out=$(cni ADD a) || rc=$?
 	[ "$rc" = 1 ]
-	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	jq -e '.code == 11 and (.msg | contains("No space left"))' <<<"$out"
+	no_device
+	rc=0
+	out=$(CNI_COMMAND=STATUS "$BIN/margay" <conf) || rc=$?
+	[ "$rc" = 1 ]
+	jq -e '.code == 50 and (.msg | contains("No space left"))' <<<"$out"
+	CNI_COMMAND=DEL CNI_CONTAINERID=c-x CNI_IFNAME=eth0 "$BIN/margay" <conf
+	within 20 owns_none net.c-b
+	within 20 settled
 	# Which is not the datastore's failure.
-	kill -CONT "$stopped"
 	within 10 eval 'curl -s 127.0.0.1:9097/readyz | grep "datastore: what is to be done there fails on this machine"'
 	run ! grep 'datastore is away' serve.log
-	rm small/fill
+	# Not a byte is left: no line is told as written.
+	unserve
+	cat small/journal >journal
+	rm small/*
+	dd if=/dev/zero of=small/fill bs=1k count=1200 2>/dev/null
+	cat journal >small/journal
+	dd if=/dev/zero of=small/rest bs=1k 2>/dev/null || true
+	serve
+	for ((n = 0; n < 300; n++)); do
+		out=$(CNI_COMMAND=DEL CNI_CONTAINERID=d-$n CNI_IFNAME=eth0 "$BIN/margay" <conf) || break
+	done
+	[ $n -lt 300 ]
+	jq -e '.code == 11 and (.msg | contains("No space left"))' <<<"$out"
+	rm small/fill small/rest
 	within 20 ready
 	cni ADD a >/dev/null
 	ip netns exec a ping -c1 -W2 192.0.2.1
