@@ -245,12 +245,24 @@ static int drop_lost(struct keeper *k, const struct ipam_addr *held, size_t n_he
 	return r;
 }
 
-/* A keeper that died between its handle and a block has left it counting too many. */
+/*
+ * A keeper that died between its handle and a block has left it counting too many, which does no harm: so it may stay,
+ * where a block cannot be read.
+ */
 static int recount(struct keeper *k, struct err *err)
 {
-	return ipam_run_take(k->rp.st,
+	struct err e = ERR_INIT;
+	int r = ipam_run_take(k->rp.st,
 		ipam_recount_handle_new(k->rp.reserve, NULL, 0, clock_real_ns()), k->rp.deadline_ms,
-		err);
+		&e);
+
+	if (r < 0 && !is_away(r)) {
+		log_warn("counting anew what is held ahead: %s", err_text(&e));
+		return 0;
+	}
+	if (r < 0 && err)
+		*err = e;
+	return r;
 }
 
 /*

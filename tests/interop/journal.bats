@@ -918,6 +918,27 @@ seen() { # SECONDS: so long after the machine's start the node was seen in etcd
 	within 10 counted
 }
 
+@test "a block that cannot be read: what it has is not given, and all else goes on" {
+	local key
+
+	pod a
+	pod b
+	cni ADD a >/dev/null
+	exact a
+	unserve
+	key=$(etcdctl get --prefix "$IPAM"/assignment/ --keys-only | grep .)
+	etcdctl get "$key" --print-value-only | jq -c '.allocations |= .[:9]' | etcdctl put "$key" >/dev/null
+	serve
+	within 10 ready
+	[ "$(grep -c 'counting anew what is held ahead' serve.log)" = 1 ]
+	cni ADD b >/dev/null
+	within 10 owns_one b
+	[ "$(etcdctl get --prefix "$IPAM"/assignment/ --keys-only | grep -c .)" = 2 ]
+	cni DEL b
+	within 10 owns_none net.c-b
+	within 10 settled
+}
+
 @test "what another IPAM plugin gives is in the datastore, which is asked, and leaves the reserve alone" {
 	jq --arg d "$PWD/local" '.cniVersion = "1.0.0" | del(.nodename) | .ipam = {type: "host-local", dataDir: $d,
 		ranges: [[{subnet: "10.99.0.0/24"}]]}' conf >conf-local
