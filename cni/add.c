@@ -204,7 +204,8 @@ static char *json_of_taken(void *arg, const struct ip *ips, size_t n)
 /* What the journal is to say of the addresses, and (with_endpoint) of the endpoint. Borrows t. */
 static struct journal_want want_of(struct taking *t, bool with_endpoint)
 {
-	return (struct journal_want){.attrs = t->attrs.v,
+	return (struct journal_want){.owner = {.by_name = t->wants->ips.n > 0},
+		.attrs = t->attrs.v,
 		.n_attrs = attrs_of(t->c, clock_real_ns(), &t->attrs),
 		.endpoint = with_endpoint ? json_of_taken : NULL,
 		.arg = t};

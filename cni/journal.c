@@ -62,7 +62,8 @@ struct journal_owner journal_owner_dup(const struct journal_owner *o)
 		.namespace = mem_strdup(o->namespace),
 		.pod = dup_or_null(o->pod),
 		.key = dup_or_null(o->key),
-		.ipam_only = o->ipam_only};
+		.ipam_only = o->ipam_only,
+		.by_name = o->by_name};
 }
 
 void journal_op_free(struct journal_op *op)
@@ -204,6 +205,8 @@ static void add_owner(json_t *j, const struct journal_owner *o)
 	set_text(j, "key", o->key);
 	if (o->ipam_only)
 		json_object_set_new(j, "ipam", json_true());
+	if (o->by_name)
+		json_object_set_new(j, "by-name", json_true());
 }
 
 static json_t *record_op(const char *what, uint64_t n, const struct journal_owner *o,
@@ -250,7 +253,8 @@ static bool owner_parse(const json_t *j, struct journal_owner *o)
 		.namespace = text_of(j, "namespace"),
 		.pod = text_of(j, "pod"),
 		.key = text_of(j, "key"),
-		.ipam_only = json_is_true(json_object_get(j, "ipam"))};
+		.ipam_only = json_is_true(json_object_get(j, "ipam")),
+		.by_name = json_is_true(json_object_get(j, "by-name"))};
 	if (o->handle && o->container_id && o->ifname && o->namespace)
 		return true;
 	journal_owner_done(o);
@@ -284,7 +288,7 @@ static struct journal_op *op_parse(const json_t *j, enum journal_kind kind)
 	return op;
 }
 
-/* cools: what is given back is for nobody of this node, but for its block, which has it cool down. */
+/* cools: what is given back is for nobody of this node, but goes to its block, which may have it cool down. */
 static void apply_op(struct journal *j, struct journal_op *op, bool effect, bool cools)
 {
 	for (size_t i = 0; effect && i < op->addrs.n; i++)
@@ -799,6 +803,7 @@ int journal_give_back(struct journal *j, const struct journal_owner *owner, stru
 	VEC(struct ipam_addr) addrs = {0};
 	const struct journal_addr *a;
 	const struct journal_op *last = NULL;
+	bool by_name = false;
 	int r = check_owner(owner, err) ?: lock(j, err);
 
 	if (r < 0)
@@ -807,13 +812,15 @@ int journal_give_back(struct journal *j, const struct journal_owner *owner, stru
 		if (strcmp(j->ops.v[i]->owner.handle, owner->handle) == 0)
 			last = j->ops.v[i];
 	vec_for_each (&j->addrs, a)
-		if (a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, owner->handle) == 0)
+		if (a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, owner->handle) == 0) {
 			vec_push(&addrs, a->addr);
+			by_name |= a->owner.by_name;
+		}
 	if (addrs.n > 0 || !last || last->kind != JOURNAL_GIVE_BACK ||
 		(last->owner.ipam_only && !owner->ipam_only)) {
 		json_t *record = record_op("give-back", j->next, owner, addrs.v, addrs.n);
 
-		if (j->scope.cooldown_s > 0)
+		if (j->scope.cooldown_s > 0 || by_name)
 			json_object_set_new(record, "cools", json_true());
 		r = append(j, record, err);
 	}

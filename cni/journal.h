@@ -35,6 +35,7 @@ struct journal_owner {
 	char *namespace, *pod; /* pod NULL: of no pod, or not known */
 	char *key;	       /* of its endpoint; NULL: not known, or none */
 	bool ipam_only;	       /* its endpoint, if it has one, is another plugin's */
+	bool by_name; /* its addresses were asked for: what it gives back is its pool's at once */
 };
 
 struct journal_owner journal_owner_dup(const struct journal_owner *o);

@@ -16,7 +16,7 @@
 enum { LOOK_MS = 2000 }; /* how long an ADD waits for the keeper's look */
 
 /* A DEL with names that no pod can have finds the pod by the handle. */
-static struct journal_owner owner(const struct call *c)
+static struct journal_owner owner(const struct call *c, bool by_name)
 {
 	return (struct journal_owner){.handle = c->handle,
 		.container_id = (char *)(uintptr_t)c->container_id,
@@ -24,7 +24,8 @@ static struct journal_owner owner(const struct call *c)
 		.namespace = (char *)(uintptr_t)(c->wep_key ? c->namespace : "default"),
 		.pod = c->wep_key && c->k8s ? c->args.pod : NULL,
 		.key = c->rq->ipam_only ? NULL : c->wep_key,
-		.ipam_only = c->rq->ipam_only};
+		.ipam_only = c->rq->ipam_only,
+		.by_name = by_name};
 }
 
 bool reserved_want_pools(const struct call *c, enum ip_family family, const struct cni_texts *pools,
@@ -113,7 +114,7 @@ int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr re
 {
 	int r;
 
-	want->owner = owner(c);
+	want->owner = owner(c, want->owner.by_name);
 	want->node = c->node;
 	r = journal_take(c->journal, want, ret, ret_n, err);
 	return r == 0 && ret[0].held ? confirm(c, ret, *ret_n, err) : r;
@@ -122,13 +123,13 @@ int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr re
 int reserved_adopt(struct call *c, struct journal_want *want, const struct ipam_addr *addrs,
 	size_t n, struct err *err)
 {
-	want->owner = owner(c);
+	want->owner = owner(c, want->owner.by_name);
 	return journal_adopt(c->journal, want, addrs, n, err);
 }
 
 int reserved_give_back(struct call *c, struct err *err)
 {
-	const struct journal_owner o = owner(c);
+	const struct journal_owner o = owner(c, false);
 
 	return journal_give_back(c->journal, &o, err);
 }

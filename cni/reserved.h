@@ -28,7 +28,7 @@ bool reserved_want_pools(const struct call *c, enum ip_family family, const stru
 int reserved_check(struct call *c, struct err *err);
 /*
  * The addresses that c's attachment gets of the reserve, with its endpoint in the journal. want->owner is
- * filled in. -ENOENT: there are none that are fit, and the datastore is to be asked. What an earlier ADD was given is
+ * filled in, but for by_name. -ENOENT: there are none that are fit, and the datastore is to be asked. What an earlier ADD was given is
  * seen to be its still, where the datastore is there: -ESTALE: it is another's.
  */
 int reserved_take(struct call *c, struct journal_want *want, struct ipam_addr ret[static 2],

@@ -222,8 +222,14 @@ int block_assign(struct ipam_block *b, const struct ip *ip, const char *handle,
 	if (b->alloc[ord] >= 0) {
 		const struct ipam_block_attr *a = &b->attrs.v[b->alloc[ord]];
 
-		return err_set(err, -EEXIST, "address %s is in use%s%s", ip_str(ip),
-			a->handle ? " by " : ", in cool-down", a->handle ?: "");
+		bool ahead = a->handle && strncmp(a->handle, IPAM_HANDLE_RESERVE,
+						  strlen(IPAM_HANDLE_RESERVE)) == 0;
+
+		return err_set(err, -EEXIST, "address %s is in use%s%s%s", ip_str(ip),
+			a->handle ? " by " : ", in cool-down", a->handle ?: "",
+			ahead ? ", which has it for that node's next pods: ask for addresses of a "
+				"pool whose assignmentMode is Manual, of which none are held ahead"
+			      : "");
 	}
 	while (b->free.v[i] != ord)
 		i++;

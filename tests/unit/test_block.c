@@ -90,6 +90,24 @@ START_TEST(block_cools_down)
 }
 END_TEST
 
+START_TEST(who_has_it_is_told)
+{
+	struct prefix cidr = prefix_from("10.0.0.0/30");
+	struct ipam_block *b = block_create(&cidr, "n", NOW);
+	struct block_reserved none = {0};
+	struct ip pods, ahead;
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(block_auto_assign(b, &none, "net.c", NULL, 0, &pods), 0);
+	ck_assert_int_eq(block_auto_assign(b, &none, "margay-reserve-n", NULL, 0, &ahead), 0);
+	ck_assert_int_eq(block_assign(b, &pods, "h", NULL, 0, &err), -EEXIST);
+	ck_assert_str_eq(err.text, "address 10.0.0.0 is in use by net.c");
+	ck_assert_int_eq(block_assign(b, &ahead, "h", NULL, 0, &err), -EEXIST);
+	ck_assert_ptr_nonnull(strstr(err.text, "assignmentMode is Manual"));
+	ipam_block_free(b);
+}
+END_TEST
+
 /* The naive model: who has each ordinal, when it was released, and the queue. */
 struct naive {
 	int owner[16]; /* -1 free, -2 cooling, else the handle's number */
@@ -270,6 +288,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, block_is_calicos);
 	tcase_add_test(t, block_cools_down);
+	tcase_add_test(t, who_has_it_is_told);
 	tcase_add_loop_test(t, block_against_naive_model, 0, 2);
 	tcase_add_loop_test(t, bad_block_is_refused, 0, array_size(bad_blocks));
 	suite_add_tcase(s, t);
