@@ -15,12 +15,12 @@ int cluster_guid(struct store *st, int64_t deadline_ms, char **ret, struct err *
 	struct store_kv kv;
 	int r = store_get_wait(st, STORE_LOCK_KEY, deadline_ms, &kv, err);
 
-	if (r < 0 && r != -ENOENT)
-		return r;
 	if (r == 0) {
-		(void)cluster_info_decode(STORE_LOCK_KEY, kv.value, kv.len, &c, NULL);
+		r = cluster_info_decode(STORE_LOCK_KEY, kv.value, kv.len, &c, err);
 		store_kv_done(&kv);
 	}
+	if (r < 0 && r != -ENOENT)
+		return r;
 	*ret = mem_strdup(c && c->guid ? c->guid : "");
 	return 0;
 }

@@ -906,11 +906,19 @@ int journal_leave(struct journal *j, enum ip_family family, const struct ip *ip,
 	return r;
 }
 
-int journal_drop(struct journal *j, const struct ip *ip, struct err *err)
+int journal_drop(struct journal *j, const struct ip *ip, const char *handle, struct err *err)
 {
-	struct ipam_addr a = {.ip = *ip, .block = prefix_host(ip)};
+	struct ipam_addr addr = {.ip = *ip, .block = prefix_host(ip)};
+	const struct journal_addr *a;
+	int r = lock(j, err);
 
-	return append_locked(j, record_addr("drop", &a), err);
+	if (r < 0)
+		return r;
+	a = find(j, ip);
+	if (a && (a->state != JOURNAL_TAKEN || (handle && strcmp(a->owner.handle, handle) == 0)))
+		r = append(j, record_addr("drop", &addr), err);
+	unlock(j);
+	return r;
 }
 
 int journal_done(struct journal *j, uint64_t n, struct err *err)

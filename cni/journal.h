@@ -146,8 +146,8 @@ int journal_hold(struct journal *j, const struct ipam_addr *addr, struct err *er
  */
 int journal_leave(struct journal *j, enum ip_family family, const struct ip *ip, uint64_t n,
 	struct ipam_addr *ret, struct err *err);
-/* It is not held any more, whatever it was. */
-int journal_drop(struct journal *j, const struct ip *ip, struct err *err);
+/* It is not held any more, unless another than handle (NULL: anybody) has taken it. */
+int journal_drop(struct journal *j, const struct ip *ip, const char *handle, struct err *err);
 /* The operation has been carried out. */
 int journal_done(struct journal *j, uint64_t n, struct err *err);
 /*

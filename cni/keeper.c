@@ -21,6 +21,7 @@
 #include "cni/gone.h"
 #include "cni/inherit.h"
 #include "cni/journal.h"
+#include "cni/queue.h"
 #include "cni/replay.h"
 #include "cni/routed.h"
 #include "cni/shared.h"
@@ -38,41 +39,6 @@ enum {
 		60000, /* until what cannot be done is tried again, and an empty pool is asked again */
 };
 
-/* Operations that could not be carried out, each by its own fault, and what is not before them. */
-struct blocked {
-	VEC(struct journal_op *) v;
-	int64_t until_ms; /* 0: there is none */
-};
-
-struct keeper {
-	const struct cni_home *home;
-	struct replay rp;
-	struct journal *j;
-	size_t n_reserve; /* as configured; rp.n_reserve: at the moment */
-	struct full full;
-	struct gone *gone;
-	struct garbage *garbage;
-	struct inherit *inherit;
-	int notify_fd;
-	bool adopted; /* what the datastore holds for this node was compared with the journal */
-	int64_t unknown_due_ms; /* what it holds and the journal does not know is looked at again */
-	uint64_t pool_changes;	/* of those that the journal's scope is after */
-	int64_t scope_due_ms;	/* a node's labels may have changed, too */
-	uint64_t node_deletions; /* of this node's, that it is looked at for */
-	bool wrong_cluster, no_node;
-	bool fails_here; /* what has ended the pass is this machine's, and not the datastore's */
-	int64_t seen_due_ms, refill_due_ms[2];
-	struct blocked blocked;
-	int64_t back_ms; /* it was thought to be gone, and is not taken for there before; 0: it was not */
-};
-
-/* Not where it refuses: what is read before every pass says that it knows who asks, so that it is this object. */
-static bool is_away(int r)
-{
-	return r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -EAGAIN || r == -ESTALE ||
-	       r == -ECANCELED;
-}
-
 static int here(struct keeper *k, int r)
 {
 	k->fails_here |= r < 0 && r != -ENOENT;
@@ -88,8 +54,11 @@ static bool comes_back(struct keeper *k)
 	const int64_t now = clock_mono_ms();
 	size_t n;
 
-	if (journal_was_seen(k->j))
+	if (journal_was_seen(k->j)) {
+		if (now >= k->back_ms)
+			k->back_ms = 0;
 		return false;
+	}
 	(void)journal_addrs(k->j, &n);
 	if (k->back_ms == 0) {
 		k->adopted = false;
@@ -108,80 +77,6 @@ static bool comes_back(struct keeper *k)
 }
 
 /*
- * Operations, in their order. One that cannot be done keeps back those alone that are of the same attachment,
- * endpoint or address.
- */
-static bool shares(const struct journal_op *a, const struct journal_op *b)
-{
-	if (strcmp(a->owner.handle, b->owner.handle) == 0)
-		return true;
-	if (a->owner.key && b->owner.key && strcmp(a->owner.key, b->owner.key) == 0)
-		return true;
-	for (size_t i = 0; i < a->addrs.n; i++)
-		for (size_t n = 0; n < b->addrs.n; n++)
-			if (ip_equal(&a->addrs.v[i].ip, &b->addrs.v[n].ip))
-				return true;
-	return false;
-}
-
-static bool is_blocked(const struct blocked *b, const struct journal_op *op)
-{
-	for (size_t i = 0; i < b->v.n; i++)
-		if (shares(b->v.v[i], op))
-			return true;
-	return false;
-}
-
-static void unblock(struct blocked *b)
-{
-	for (size_t i = 0; i < b->v.n; i++)
-		journal_op_free(b->v.v[i]);
-	b->v.n = 0;
-	b->until_ms = 0;
-}
-
-static void block(struct blocked *b, struct journal_op *op_take)
-{
-	if (b->v.n == 0)
-		b->until_ms = clock_mono_ms() + PUT_OFF_MS;
-	vec_push(&b->v, op_take);
-}
-
-/* What cannot be done is tried again after a while; the others do not wait for that. */
-static int replay_all(struct keeper *k, struct err *err)
-{
-	struct journal_op *op;
-	uint64_t n = 0;
-	int r = 0;
-
-	if (clock_mono_ms() >= k->blocked.until_ms)
-		unblock(&k->blocked);
-	while (r == 0 && journal_next(k->j, n)) {
-		struct err e = ERR_INIT;
-
-		op = journal_op_dup(journal_next(k->j, n));
-		n = op->n;
-		k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
-		if (!is_blocked(&k->blocked, op)) {
-			r = replay_op(&k->rp, op, &e);
-			k->fails_here |= k->rp.fails_here;
-			if (r == 0)
-				r = here(k, journal_done(k->j, n, err));
-			else if (!k->fails_here && !is_away(r)) {
-				log_error("%s: it is tried again", err_text(&e));
-				block(&k->blocked, take_ptr(op));
-				r = 0;
-			} else if (err) {
-				*err = e;
-			}
-		}
-		if (op)
-			journal_op_free(op);
-	}
-	return r;
-}
-
-/*
  * The reserve.
  */
 static int release(struct keeper *k, const struct ip *ip, struct err *err)
@@ -194,7 +89,11 @@ static int release(struct keeper *k, const struct ip *ip, struct err *err)
 
 static int give_to_pool(struct keeper *k, const struct ip *ip, struct err *err)
 {
-	return release(k, ip, err) ?: here(k, journal_drop(k->j, ip, err));
+	int r = release(k, ip, err) ?: here(k, journal_drop(k->j, ip, NULL, err));
+
+	if (r < 0)
+		k->unknown_due_ms = 0; /* it goes on with what leaves */
+	return r;
 }
 
 static bool has(const struct ipam_addr *v, size_t n, const struct ip *ip)
@@ -238,7 +137,7 @@ static int drop_lost(struct keeper *k, const struct ipam_addr *held, size_t n_he
 		if (r < 0)
 			break;
 		log_warn("%s is not held for this node any more", ip_str(ip));
-		r = here(k, journal_drop(k->j, ip, err));
+		r = here(k, journal_drop(k->j, ip, NULL, err));
 	}
 	vec_done(&leaving);
 	vec_done(&lost);
@@ -256,7 +155,7 @@ static int recount(struct keeper *k, struct err *err)
 		ipam_recount_handle_new(k->rp.reserve, NULL, 0, clock_real_ns()), k->rp.deadline_ms,
 		&e);
 
-	if (r < 0 && !is_away(r)) {
+	if (r < 0 && !queue_is_away(r)) {
 		log_warn("counting anew what is held ahead: %s", err_text(&e));
 		return 0;
 	}
@@ -312,6 +211,8 @@ static int adopt(struct keeper *k, struct err *err)
 		r = hold_unknown(k, held, n, err) ?: drop_lost(k, held, n, err) ?: recount(k, err);
 	ipam_request_free(rq);
 	k->adopted = r == 0;
+	if (r == 0)
+		shared_set(&k->home->shared->looked, 1);
 	return r;
 }
 
@@ -360,64 +261,92 @@ static int learn_scope(struct keeper *k, struct err *err)
 	return r;
 }
 
-/*
- * This node in the datastore. What it does not have it holds nothing for; and what another cluster has is not
- * this journal's.
- */
-static int see_node(struct keeper *k, struct err *err)
+/* What another cluster has is not this journal's. */
+static int check_cluster(struct keeper *k, struct err *err)
 {
-	auto_free char *guid = NULL;
-	char key[KEY_SIZE];
-	struct store_kv kv;
-	bool there;
+	const char *known = journal_guid(k->j);
 	int r;
 
-	if (clock_mono_ms() < k->seen_due_ms)
-		return 0;
-	r = cluster_guid(k->rp.st, k->rp.deadline_ms, &guid, err);
+	free(take_ptr(k->guid));
+	r = cluster_guid(k->rp.st, k->rp.deadline_ms, &k->guid, err);
 	if (r < 0)
 		return r;
-	if (journal_guid(k->j)[0] && guid[0] && strcmp(journal_guid(k->j), guid) != 0) {
-		if (!k->wrong_cluster)
-			log_error(
-				"%s is of cluster %s, and %s of %s: nothing is done with either until "
-				"the right datastore is named, or the file is moved away and the "
-				"pods of this node are deleted",
-				journal_path(k->j), journal_guid(k->j), store_name(k->rp.st), guid);
-		k->wrong_cluster = true;
-		r = here(k, journal_seen(k->j, k->home->node, false, journal_guid(k->j), err));
-		if (r == 0)
-			k->seen_due_ms = clock_mono_ms() + PUT_OFF_MS;
-		return r;
-	}
-	k->wrong_cluster = false;
-	r = store_get_wait(k->rp.st, key_format(KIND_NODE, NULL, k->home->node, key),
-		k->rp.deadline_ms, &kv, err);
-	if (r < 0 && r != -ENOENT)
-		return r;
-	there = r == 0;
-	k->no_node = !there;
-	if (there)
-		store_kv_done(&kv);
-	if (there && comes_back(k))
+	if (!known[0] || strcmp(known, k->guid) == 0) {
+		k->wrong_cluster = false;
 		return 0;
-	if (!there) {
-		k->adopted = false;
-		k->back_ms = 0;
-		log_warn(
-			"the datastore has no node %s: nothing is given from the reserve until it has, "
-			"and in some hours others give back what this node holds",
-			k->home->node);
 	}
-	/* Before anything may be given by that. */
-	if (there)
-		r = adopt(k, err) ?: learn_scope(k, err);
-	if (there && r < 0)
-		return r;
-	r = here(k, journal_seen(k->j, k->home->node, there, guid, err));
+	if (!k->wrong_cluster)
+		log_error(
+			"%s is of cluster %s, and %s of %s: nothing is done with either until the right "
+			"datastore is named, or the file is moved away and the pods of this node are "
+			"deleted",
+			journal_path(k->j), known, store_name(k->rp.st),
+			k->guid[0] ? k->guid : "none that it tells");
+	k->wrong_cluster = true;
+	r = here(k, journal_seen(k->j, k->home->node, false, known, err));
+	if (r == 0)
+		k->seen_due_ms = clock_mono_ms() + PUT_OFF_MS;
+	return r;
+}
+
+static int node_is_away(struct keeper *k, struct err *err)
+{
+	int r;
+
+	k->adopted = false;
+	k->back_ms = 0;
+	log_warn(
+		"the datastore has no node %s: nothing is given from the reserve until it has, and in "
+		"some hours others give back what this node holds",
+		k->home->node);
+	r = here(k, journal_seen(k->j, k->home->node, false, k->guid, err));
 	shared_set(&k->home->shared->looked, r == 0);
 	if (r == 0)
-		k->seen_due_ms = clock_mono_ms() + (there ? SEEN_EVERY_MS : AGAIN_MAX_MS);
+		k->seen_due_ms = clock_mono_ms() + AGAIN_MAX_MS;
+	return r;
+}
+
+/* This node in the datastore. What it does not have it holds nothing for. */
+static int check_node(struct keeper *k, struct err *err)
+{
+	char key[KEY_SIZE];
+	struct store_kv kv;
+	int r = store_get_wait(k->rp.st, key_format(KIND_NODE, NULL, k->home->node, key),
+		k->rp.deadline_ms, &kv, err);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	k->no_node = r == -ENOENT;
+	if (k->no_node)
+		return node_is_away(k, err);
+	store_kv_done(&kv);
+	k->is_there = !comes_back(k);
+	return 0;
+}
+
+static int look_at_node(struct keeper *k, struct err *err)
+{
+	int r;
+
+	k->is_there = false;
+	if (clock_mono_ms() < k->seen_due_ms)
+		return 0;
+	r = check_cluster(k, err);
+	return r < 0 || k->wrong_cluster ? r : check_node(k, err);
+}
+
+/* Before anything may be given by that: what it holds, and from which pools that may be given. */
+static int take_for_there(struct keeper *k, struct err *err)
+{
+	int r;
+
+	if (!k->is_there)
+		return 0;
+	r = adopt(k, err) ?: learn_scope(k, err);
+	if (r == 0)
+		r = here(k, journal_seen(k->j, k->home->node, true, k->guid, err));
+	if (r == 0)
+		k->seen_due_ms = clock_mono_ms() + SEEN_EVERY_MS;
 	return r;
 }
 
@@ -425,6 +354,7 @@ struct holding {
 	struct keeper *k;
 	struct ipam_assign assign;
 	struct ipam_addr got;
+	unsigned n_tries;
 };
 
 static int assign(void *arg, struct err *err)
@@ -435,6 +365,7 @@ static int assign(void *arg, struct err *err)
 	int r = store_lock_check_wait(rp->st, rp->deadline_ms, NULL, err)
 			?: ipam_run(rp->st, rq, rp->deadline_ms, err);
 
+	h->n_tries++;
 	if (r == 0)
 		h->got = *ipam_request_addrs(rq, &(size_t){0});
 	ipam_request_free(rq);
@@ -451,6 +382,9 @@ static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 	h.assign.v6 = family == IP_V6;
 	end = store_txn_wait(k->rp.st, k->rp.deadline_ms, assign, &h, &r, err);
 	r = r ?: end;
+	/* What was written, and not answered, is found when what the node holds is looked at. */
+	if (h.n_tries > 1 || (r < 0 && r != -ENOSPC && r != -ENOENT))
+		k->unknown_due_ms = 0;
 	if (r < 0)
 		return r;
 	/* Without transactions it may have been locked since, and read. */
@@ -459,8 +393,8 @@ static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 	if (r == 0)
 		r = here(k, journal_hold(k->j, &h.got, err));
 	/* A disk that is full is not to empty the pool. */
-	if (r < 0)
-		(void)release(k, &h.got.ip, NULL);
+	if (r < 0 && release(k, &h.got.ip, NULL) < 0)
+		k->unknown_due_ms = 0;
 	return r;
 }
 
@@ -576,26 +510,11 @@ static void heed_deletion(struct keeper *k)
 	k->node_deletions = n;
 }
 
-static int work(struct keeper *k, struct err *err)
+/* What it holds ahead, and what others and its own pods have left. */
+static int keep_reserve(struct keeper *k, struct err *err)
 {
-	int r;
+	int r = adopt(k, err);
 
-	heed_deletion(k);
-	k->fails_here = k->rp.fails_here = false;
-	r = here(k, journal_refresh(k->j, err));
-	if (r < 0)
-		return r;
-	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
-	if (clock_mono_ms() < due_ms(k) && !journal_next(k->j, 0) && k->adopted)
-		return here(k, journal_has_room(k->j, err));
-	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
-	if (r == 0)
-		r = see_node(k, err);
-	if (r < 0 || k->wrong_cluster)
-		return r;
-	r = replay_all(k, err);
-	if (r == 0)
-		r = adopt(k, err);
 	if (r == 0 && !k->no_node)
 		r = full_look(&k->full, k->rp.st, k->rp.deadline_ms, err);
 	set_size(k);
@@ -611,10 +530,37 @@ static int work(struct keeper *k, struct err *err)
 	return r < 0 ? r : here(k, journal_has_room(k->j, err));
 }
 
+int keeper_work(struct keeper *k, struct err *err)
+{
+	int r, seen;
+
+	heed_deletion(k);
+	k->fails_here = k->rp.fails_here = k->asked = false;
+	r = here(k, journal_refresh(k->j, err));
+	if (r < 0)
+		return r;
+	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
+	if (clock_mono_ms() < due_ms(k) && !journal_next(k->j, 0) && k->adopted)
+		return here(k, journal_has_room(k->j, err));
+	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
+	if (r == 0)
+		r = look_at_node(k, err);
+	k->asked = r == 0;
+	if (r < 0 || k->wrong_cluster)
+		return r;
+	/* An object that cannot be read, or may not be, keeps no operation back. */
+	seen = take_for_there(k, err);
+	if (queue_is_away(seen))
+		return seen;
+	r = queue_run(&k->queue, &k->rp, TIMEOUT_MS, seen < 0 ? NULL : err);
+	k->fails_here |= k->rp.fails_here;
+	return seen ?: r ?: keep_reserve(k, err);
+}
+
 static enum keeper_state state_after(const struct keeper *k, int r)
 {
 	if (r < 0 && !k->fails_here)
-		return KEEPER_AWAY;
+		return queue_is_away(r) ? KEEPER_AWAY : KEEPER_REFUSED;
 	if (k->wrong_cluster)
 		return KEEPER_OTHER_CLUSTER;
 	if (r < 0)
@@ -643,8 +589,8 @@ static int64_t wait_ms(const struct keeper *k)
 	const int64_t now = clock_mono_ms();
 	int64_t due = due_ms(k);
 
-	if (k->blocked.until_ms)
-		due = earlier(due, k->blocked.until_ms);
+	if (k->queue.until_ms)
+		due = earlier(due, k->queue.until_ms);
 	if (!k->adopted && !k->no_node && k->back_ms > now)
 		due = earlier(due, k->back_ms);
 	return due > now ? due - now : 0;
@@ -663,42 +609,58 @@ static void wait_change(const struct keeper *k, int64_t ms)
 		;
 }
 
-static int open_all(struct keeper *k, struct err *err)
+int keeper_init(struct keeper *k, const struct cni_home *home, const struct keeper_conf *conf,
+	struct store *st, struct err *err)
 {
-	int r = journal_open(k->home->state_dir, true, &k->j, err);
+	int r = journal_open(home->state_dir, true, &k->j, err);
 
-	if (r == 0)
-		r = store_open(&k->home->store, NULL, &k->rp.st, err);
 	if (r < 0)
 		return r;
 	k->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (k->notify_fd < 0 ||
-		inotify_add_watch(k->notify_fd, k->home->state_dir, IN_MODIFY | IN_MOVED_TO) < 0)
-		return err_sys(err, -errno, "inotify on %s", k->home->state_dir);
-	k->rp.journal = k->j;
+		inotify_add_watch(k->notify_fd, home->state_dir, IN_MODIFY | IN_MOVED_TO) < 0)
+		return err_sys(err, -errno, "inotify on %s", home->state_dir);
+	k->home = home;
+	k->n_reserve = conf->n_reserve;
+	k->rp = (struct replay){.st = st,
+		.journal = k->j,
+		.node = home->node,
+		.reserve = replay_reserve_handle(home->node),
+		.n_reserve = conf->n_reserve};
+	k->gone = gone_new(home, conf->gone_after_s);
+	k->garbage = garbage_new(home, k->j, conf->garbage_after_s);
+	k->inherit = inherit_new(home, k->j, INHERIT_AFTER_MS);
 	return 0;
+}
+
+void keeper_done(struct keeper *k)
+{
+	inherit_free(k->inherit);
+	garbage_free(k->garbage);
+	gone_free(k->gone);
+	queue_done(&k->queue);
+	free(k->guid);
+	free((char *)(uintptr_t)k->rp.reserve);
+	close(k->notify_fd);
+	journal_close(k->j);
 }
 
 _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf *conf)
 {
-	struct keeper k = {.home = home};
+	struct keeper k = {0};
 	struct err err = ERR_INIT, e = ERR_INIT;
 	enum keeper_state state, was = KEEPER_STARTS;
+	struct store *st = NULL;
 	int64_t again_ms = 0;
 	int r;
 
-	k.rp.node = home->node;
-	k.rp.reserve = replay_reserve_handle(home->node);
-	k.n_reserve = k.rp.n_reserve = conf->n_reserve;
-	if (open_all(&k, &err) < 0) {
+	if (store_open(&home->store, NULL, &st, &err) < 0 ||
+		keeper_init(&k, home, conf, st, &err) < 0) {
 		log_error("%s", err_text(&err));
 		_exit(EXIT_FAILURE);
 	}
-	k.gone = gone_new(home, conf->gone_after_s);
-	k.garbage = garbage_new(home, k.j, conf->garbage_after_s);
-	k.inherit = inherit_new(home, k.j, INHERIT_AFTER_MS);
 	for (;;) {
-		r = work(&k, &err);
+		r = keeper_work(&k, &err);
 		if (journal_compact(k.j, &e) < 0)
 			log_warn("%s", err_text(&e));
 		state = state_after(&k, r);
@@ -710,7 +672,7 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 				journal_n_pending(k.j));
 		tell(&k, state);
 		/* Workers go by what was told: the datastore was compared with, or is away. */
-		if (r == 0 || !k.fails_here)
+		if (r == 0 || (!k.fails_here && !k.asked))
 			shared_set(&home->shared->looked, 1);
 		was = state;
 		again_ms = r == 0 ? 0 : again_ms == 0 ? AGAIN_MIN_MS : 2 * again_ms;

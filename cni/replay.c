@@ -239,7 +239,8 @@ static void forget_lost(struct replay *rp)
 	vec_done(&rp->lost);
 }
 
-static int drop_lost(struct replay *rp, struct err *err)
+/* handle: whose operation it was. What another has taken meanwhile is his own operation's. */
+static int drop_lost(struct replay *rp, const char *handle, struct err *err)
 {
 	const struct replay_loss *l;
 	int r = 0;
@@ -249,7 +250,7 @@ static int drop_lost(struct replay *rp, struct err *err)
 			log_error("%s", l->why);
 		else if (l->why)
 			log_warn("%s", l->why);
-		r = r < 0 ? r : journal_drop(rp->journal, &l->ip, err);
+		r = r < 0 ? r : journal_drop(rp->journal, &l->ip, handle, err);
 	}
 	rp->fails_here |= r < 0;
 	return r;
@@ -278,7 +279,7 @@ int replay_op(struct replay *rp, const struct journal_op *op, struct err *err)
 	struct carrying c = {rp, op};
 	int r, end = store_txn_wait(rp->st, rp->deadline_ms, carry_out, &c, &r, err);
 
-	r = r ?: end ?: drop_lost(rp, err);
+	r = r ?: end ?: drop_lost(rp, op->owner.handle, err);
 	forget_lost(rp);
 	return r < 0 ? err_wrap(err, r, "%s of %s", op->kind == JOURNAL_TAKE ? "ADD" : "DEL",
 			       op->owner.handle)

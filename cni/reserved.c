@@ -63,7 +63,7 @@ static bool is_other_cluster(struct call *c)
 	if (home)
 		return shared_get(&home->shared->keeper) == KEEPER_OTHER_CLUSTER;
 	return journal_guid(c->journal)[0] && call_open_store(c, NULL) == 0 &&
-	       cluster_guid(c->st, clock_mono_ms() + LOOK_MS, &guid, NULL) == 0 && guid[0] &&
+	       cluster_guid(c->st, clock_mono_ms() + LOOK_MS, &guid, NULL) == 0 &&
 	       strcmp(guid, journal_guid(c->journal)) != 0;
 }
 

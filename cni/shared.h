@@ -13,6 +13,7 @@ enum keeper_state {
 	KEEPER_AWAY,
 	KEEPER_NO_NODE,	      /* the datastore does not have this node */
 	KEEPER_OTHER_CLUSTER, /* the datastore is not that of the journal */
+	KEEPER_REFUSED,	      /* the datastore refuses, or has an object that cannot be read */
 	KEEPER_FAILS,	      /* this machine keeps it from its work */
 };
 

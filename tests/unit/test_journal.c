@@ -172,7 +172,7 @@ START_TEST(left)
 	OK(journal_leave(j, IP_V4, &one.ip, 2, &got, &err_));
 	/* What leaves is nobody's. */
 	ck_assert_int_eq(take(j, "c2"), -ENOENT);
-	OK(journal_drop(j, &one.ip, &err_));
+	OK(journal_drop(j, &one.ip, NULL, &err_));
 	ck_assert_ptr_null(journal_find(j, &one.ip));
 	journal_close(j);
 }

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "cni"
+#include "cni/queue.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cni/journal.h"
+#include "cni/replay.h"
+
+enum { KEPT_MS = 60000 };
+
+bool queue_is_away(int r)
+{
+	return r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -EAGAIN || r == -ESTALE ||
+	       r == -ECANCELED;
+}
+
+static bool shares(const struct journal_op *a, const struct journal_op *b)
+{
+	if (strcmp(a->owner.handle, b->owner.handle) == 0)
+		return true;
+	if (a->owner.key && b->owner.key && strcmp(a->owner.key, b->owner.key) == 0)
+		return true;
+	for (size_t i = 0; i < a->addrs.n; i++)
+		for (size_t n = 0; n < b->addrs.n; n++)
+			if (ip_equal(&a->addrs.v[i].ip, &b->addrs.v[n].ip))
+				return true;
+	return false;
+}
+
+static bool is_kept_back(const struct queue *q, const struct journal_op *op)
+{
+	for (size_t i = 0; i < q->kept.n; i++)
+		if (shares(q->kept.v[i], op))
+			return true;
+	return false;
+}
+
+static void keep(struct queue *q, const struct journal_op *op)
+{
+	for (size_t i = 0; i < q->kept.n; i++)
+		if (q->kept.v[i]->n == op->n)
+			return;
+	if (q->kept.n == 0)
+		q->until_ms = clock_mono_ms() + KEPT_MS;
+	vec_push(&q->kept, journal_op_dup(op));
+}
+
+void queue_done(struct queue *q)
+{
+	for (size_t i = 0; i < q->kept.n; i++)
+		journal_op_free(q->kept.v[i]);
+	vec_done(&q->kept);
+	q->until_ms = 0;
+}
+
+static int run_one(struct queue *q, struct replay *rp, const struct journal_op *op, struct err *err)
+{
+	struct err e = ERR_INIT;
+	int r = replay_op(rp, op, &e);
+
+	if (r == 0) {
+		r = journal_done(rp->journal, op->n, err);
+		rp->fails_here |= r < 0;
+		return r;
+	}
+	if (!rp->fails_here && !queue_is_away(r)) {
+		log_error("%s: it is tried again", err_text(&e));
+		keep(q, op);
+		return 0;
+	}
+	if (err)
+		*err = e;
+	return r;
+}
+
+int queue_run(struct queue *q, struct replay *rp, int64_t timeout_ms, struct err *err)
+{
+	uint64_t n = 0;
+	int r = 0;
+
+	if (clock_mono_ms() >= q->until_ms)
+		queue_done(q);
+	while (r == 0 && journal_next(rp->journal, n)) {
+		/* It is the journal's, and that is read anew meanwhile. */
+		auto_(journal_op) struct journal_op *op =
+			journal_op_dup(journal_next(rp->journal, n));
+
+		n = op->n;
+		rp->deadline_ms = clock_mono_ms() + timeout_ms;
+		if (is_kept_back(q, op))
+			keep(q, op);
+		else
+			r = run_one(q, rp, op, err);
+	}
+	return r;
+}
