@@ -49,19 +49,25 @@ static void format_timestamp(int64_t real_ns, char *buf, size_t size)
 }
 
 struct attrs {
-	struct ipam_attr v[4];
+	struct ipam_attr v[5];
 	char timestamp[64];
 };
 
-/* What a block says of a pod's address; the first two of any other's. How many they are. */
+/* What a block says of the address. How many they are. */
 static size_t attrs_of(const struct call *c, int64_t real_ns, struct attrs *ret)
 {
-	const struct ipam_attr v[] = {{"node", c->node}, {"timestamp", ret->timestamp},
-		{"namespace", c->namespace}, {"pod", c->args.pod}};
+	size_t n = 0;
 
-	memcpy(ret->v, v, sizeof(v));
 	format_timestamp(real_ns, ret->timestamp, sizeof(ret->timestamp));
-	return c->k8s ? 4 : 2;
+	ret->v[n++] = (struct ipam_attr){"node", c->node};
+	ret->v[n++] = (struct ipam_attr){"timestamp", ret->timestamp};
+	if (c->rq->ipam_only)
+		ret->v[n++] = (struct ipam_attr){"type", IPAM_TYPE_ALONE};
+	if (c->k8s) {
+		ret->v[n++] = (struct ipam_attr){"namespace", c->namespace};
+		ret->v[n++] = (struct ipam_attr){"pod", c->args.pod};
+	}
+	return n;
 }
 
 struct assigned {

@@ -75,6 +75,14 @@ static bool is_used(const struct garbage *g, const struct own_allocs *own,
 	return journal_is_pending(g->j, handle, NULL);
 }
 
+/* Of an interface that another plugin has made, to which no route need lead: as blocks of before say of the journal alone. */
+static bool is_another_plugins(const struct garbage *g, const char *handle)
+{
+	const struct journal_addr *a = journal_taken_by(g->j, handle);
+
+	return a && a->owner.ipam_only;
+}
+
 /* What fails on this machine is not the datastore's failure. */
 static bool is_done(int r, const struct err *err)
 {
@@ -146,7 +154,7 @@ static int suspect(struct garbage *g, struct store *st, const struct own_allocs 
 	vec_for_each (&own->v, a) {
 		struct own_alloc s = *a;
 
-		if (is_used(g, own, routed, a->handle))
+		if (is_used(g, own, routed, a->handle) || is_another_plugins(g, a->handle))
 			continue;
 		earlier = own_allocs_find(&g->suspects, a);
 		s.since_ms = earlier ? earlier->since_ms : now;

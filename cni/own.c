@@ -53,10 +53,12 @@ static void add_block(const char *node, const struct ipam_block *b, struct own_a
 		const char *whose = a ? ipam_block_attr_get(a, "node") : NULL;
 		const char *pod = a ? ipam_block_attr_get(a, "pod") : NULL;
 		const char *namespace = a ? ipam_block_attr_get(a, "namespace") : NULL;
+		const char *type = a ? ipam_block_attr_get(a, "type") : NULL;
 		struct own_alloc one = {.seq = b->alloc_seq[i]};
 
 		if (!whose || strcmp(whose, node) != 0 || !pod || !namespace || !a->handle ||
 			a->released_s || ipam_block_attr_get(a, "vmi-name") ||
+			(type && strcmp(type, IPAM_TYPE_ALONE) == 0) ||
 			!ip_add(&b->cidr.addr, i, &one.ip))
 			continue;
 		one.handle = a->handle;

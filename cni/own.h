@@ -23,8 +23,8 @@ struct own_allocs {
 };
 
 /*
- * But for virtual machines' (`vmi-name`), and those that cool down. Adds to *ret, which is the caller's after a failure,
- * too.
+ * But for virtual machines' (`vmi-name`), those of margay-ipam alone, and those that cool down. Adds to *ret, which is the
+ * caller's after a failure, too.
  */
 int own_allocs_list(struct store *st, const char *node, struct own_allocs *ret, struct err *err);
 /* Copies it. */

@@ -40,6 +40,12 @@ struct endpoint {
 	struct ip ip; /* the first; IP_NONE: it has none yet, or none any more */
 };
 
+/* An endpoint of a network on a node has an address that was given at this time. */
+struct given {
+	char *network; /* "NODE/NAME" */
+	const char *timestamp;
+};
+
 struct work {
 	struct check *out;
 	bool managed;
@@ -49,7 +55,8 @@ struct work {
 	VEC(struct endpoint) endpoints;
 	VEC(const struct check_use *) astray; /* endpoints', of addresses that are another's */
 	size_t n_unseen; /* endpoints that cannot be read, each of which may have any address */
-	VEC(char *) nodes, busy; /* names; busy: of those with an endpoint */
+	VEC(struct given) given;
+	VEC(char *) nodes; /* names */
 	VEC(struct prefix) pools;
 };
 
@@ -237,7 +244,6 @@ static void add_endpoint(struct work *w, const struct wep *e, const struct key *
 	if (e->networks.n > 0)
 		out.ip = e->networks.v[0].addr;
 	vec_push(&w->endpoints, out);
-	vec_push(&w->busy, mem_strdup(out.node));
 }
 
 static void add_node(struct work *w, const struct node *n, const struct key *key)
@@ -353,6 +359,31 @@ static int by_use(const void *a, const void *b)
 	return r ? r : strcmp(x->name, y->name);
 }
 
+static int by_given(const void *a, const void *b)
+{
+	const struct given *x = a, *y = b;
+	int r = strcmp(x->network, y->network);
+
+	return r ? r : strcmp(x->timestamp, y->timestamp);
+}
+
+/* For find() in what is sorted so: one of the network that was given no later, or no earlier, than the key. */
+static int by_earlier(const void *key, const void *b)
+{
+	const struct given *x = key, *y = b;
+	int r = by_given(x, y);
+
+	return r > 0 && strcmp(x->network, y->network) == 0 ? 0 : r;
+}
+
+static int by_later(const void *key, const void *b)
+{
+	const struct given *x = key, *y = b;
+	int r = by_given(x, y);
+
+	return r < 0 && strcmp(x->network, y->network) == 0 ? 0 : r;
+}
+
 static int by_endpoint(const void *a, const void *b)
 {
 	const struct endpoint *x = a, *y = b;
@@ -460,6 +491,16 @@ static bool is_of_container(const char *handle, const char *container)
 	return false;
 }
 
+/* "NODE/NETWORK" of a handle "NETWORK.CONTAINER" or "NETWORK.CONTAINER:IFNAME"; NULL: there is none. */
+static char *network_of(const struct check_alloc *a)
+{
+	size_t n = a->handle ? strcspn(a->handle, ":") : 0;
+
+	while (n > 0 && a->handle[n - 1] != '.')
+		n--;
+	return n > 1 && a->node ? mem_printf("%s/%.*s", a->node, (int)n - 1, a->handle) : NULL;
+}
+
 static bool is_of_reserve(const struct check_alloc *a)
 {
 	return a->handle && begins(a->handle, IPAM_HANDLE_RESERVE) && !a->pod;
@@ -517,14 +558,28 @@ static void check_owner(
 		vec_push(&w->astray, use);
 }
 
+/* Whoever makes this container's interfaces writes endpoints. */
+static void add_given(struct work *w, const struct check_use *use, const struct check_alloc *a)
+{
+	struct given g = {.timestamp = a->timestamp};
+
+	if (!use->is_node && a->timestamp && a->handle &&
+		is_of_container(a->handle, use->container))
+		g.network = network_of(a);
+	if (g.network)
+		vec_push(&w->given, g);
+}
+
 /* Of an address that is in use: n blocks give it away, the first of which is alloc. */
 static void check_use(struct work *w, struct check_use *use, struct check_alloc *alloc, size_t n)
 {
 	auto_free char *name = who(use);
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		vec_push(&alloc[i].owners,
 			mem_printf("%s(%s)", use->is_node ? "Node" : "Workload", use->name));
+		add_given(w, use, &alloc[i]);
+	}
 	use->in_pool = in_pool(w, &use->ip);
 	if (n == 0 && !use->in_pool)
 		w->out->n_foreign++;
@@ -603,6 +658,20 @@ static const struct check_use *astray_of(const struct work *w, const struct chec
 }
 
 /*
+ * Whose plugin writes endpoints, as far as can be told: it did so on that node for the same network before this address
+ * was given, and after that. Another plugin that uses addresses of ours has a network of its own, or had this one's name at
+ * another time.
+ */
+static bool has_plugin_with_endpoints(const struct work *w, const struct check_alloc *a)
+{
+	auto_free char *network = network_of(a);
+	const struct given key = {.network = network, .timestamp = a->timestamp};
+
+	return network && a->timestamp && find(&w->given, &key, by_earlier) &&
+	       find(&w->given, &key, by_later);
+}
+
+/*
  * Of an address that was given to a container, and that no endpoint has, whether it may be under way, or in
  * use unseen. NULL: neither.
  */
@@ -616,6 +685,8 @@ static char *doubt(const struct work *w, const struct check_alloc *a, const stru
 	if (astray)
 		return mem_printf("endpoint %s has %s instead, which is another's", astray->name,
 			ip_str(&astray->ip));
+	if (a->type && strcmp(a->type, IPAM_TYPE_ALONE) == 0)
+		return mem_printf("margay-ipam gave it to another plugin on node %s", a->node);
 	if (w->nodes.n > 0 && !is_node(w, a->node))
 		return NULL;
 	if (w->managed && !a->pod)
@@ -624,9 +695,12 @@ static char *doubt(const struct work *w, const struct check_alloc *a, const stru
 	if (e && (!a->timestamp || !other || strcmp(a->timestamp, other) >= 0))
 		return mem_printf(
 			"that was not before the one which the pod has on node %s", a->node);
-	if (!e && !w->managed && !find(&w->busy, &a->node, by_text))
-		return mem_printf("no endpoint at all is on node %s: another plugin may use the "
-				  "addresses there",
+	if (e && a->handle && is_of_container(a->handle, e->container))
+		return mem_printf(
+			"its container has an endpoint on node %s, with another", a->node);
+	if (!e && !w->managed && !has_plugin_with_endpoints(w, a))
+		return mem_printf("no endpoints of its network on node %s are from before and from "
+				  "after it: another plugin may use it",
 			a->node);
 	return NULL;
 }
@@ -706,7 +780,7 @@ static void check_given(struct work *w)
 
 	sort(&w->endpoints, by_endpoint);
 	sort(&w->nodes, by_text);
-	sort(&w->busy, by_text);
+	sort(&w->given, by_given);
 	vec_for_each (&w->out->allocs, a)
 		if (a->owners.n == 0)
 			check_unused(w, a);
@@ -803,6 +877,7 @@ static void work_done(struct work *w)
 	struct claim *claim;
 	struct handle *h;
 	struct endpoint *e;
+	struct given *g;
 
 	vec_for_each (&w->in_blocks, count)
 		free(count->handle);
@@ -817,7 +892,8 @@ static void work_done(struct work *w)
 	vec_for_each (&w->endpoints, e)
 		free_texts((char *[]){e->ns, e->pod, e->node, e->container}, 4);
 	free_texts(w->nodes.v, w->nodes.n);
-	free_texts(w->busy.v, w->busy.n);
+	vec_for_each (&w->given, g)
+		free(g->network);
 	vec_done(&w->in_blocks);
 	vec_done(&w->in_handles);
 	vec_done(&w->blocks);
@@ -826,7 +902,7 @@ static void work_done(struct work *w)
 	vec_done(&w->endpoints);
 	vec_done(&w->astray);
 	vec_done(&w->nodes);
-	vec_done(&w->busy);
+	vec_done(&w->given);
 	vec_done(&w->pools);
 }
 

@@ -244,8 +244,8 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"\n--repair frees addresses, counts handles anew, and deletes handles without an address and\n"
 			"affinities for blocks that are not the node's: what both looks have found in the same\n"
 			"revision, and each only if it is still that when it is written. It may be stopped, and done\n"
-			"twice. An address is doubtful where another plugin may use it unseen, as margay-ipam under\n"
-			"bridge does, or where its pod may be starting.\n"
+			"twice. An address is doubtful where another plugin may use it unseen, as what margay-ipam\n"
+			"gave under bridge (type: margayIpam), or where its pod may be starting; --force alone frees it.\n"
 			"\nThe exit status is 0 where everything agrees, or was mended; 2 where problems are left;\n"
 			"1 where it could not be done.\n"},
 		{"release", ipam_release, "--ip A | --from-report FILE...", "give addresses back",
@@ -254,7 +254,8 @@ int verb_ipam(struct ctl *c, int argc, char **argv)
 			"                        (the option may be repeated), what is in each. Handles, too\n"
 			"      --force           though the datastore is not locked, or the report is another version's\n"
 			"\nWho has the address keeps it: this is for what was left over. Of a report, an address goes\n"
-			"if it is still the same allocation; ipam check --repair needs neither lock nor report.\n"},
+			"if it is still the same allocation, a doubtful one, too; ipam check --repair needs neither lock\n"
+			"nor report.\n"},
 		{"configure", ipam_configure, "--OPTION VALUE...", "what IPAM goes by",
 			"      --strictaffinity BOOL        no node takes addresses of another's blocks\n"
 			"      --auto-allocate-blocks BOOL  nodes take new blocks by themselves\n"

@@ -30,6 +30,9 @@ struct err;
 #define IPAM_HANDLE_FULL "margay-pool-full"   /* of no address: nodes tell each other by it */
 #define IPAM_HANDLE_RESERVE "margay-reserve-" /* and the node: what it holds ahead for its pods */
 
+/* The attribute `type` of what margay-ipam alone gives: another plugin makes the interface, and no endpoint. */
+#define IPAM_TYPE_ALONE "margayIpam"
+
 struct ipam_kv {
 	char *name, *value;
 };

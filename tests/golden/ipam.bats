@@ -439,12 +439,21 @@ Addresses in use that were given to another: 2
 	put $V3/workloadendpoints/default/n1-k8s-web--0-eth0
 	run -2 ctl ipam check --repair --quarantine 0
 	has "Addresses that nobody seems to use: 2
-  10.1.0.0 was given to pod default/web-0, and no endpoint has it (no endpoint at all is on node n1: another plugin may use the addresses there)"
+  10.1.0.0 was given to pod default/web-0, and no endpoint has it (no endpoints of its network on node n1 are from before and from after it: another plugin may use it)"
 	has "left: 10.1.0.0 was given"
 	has "Repaired 1 of 3 problems."
 	[ "$(stored $BLOCK | jq -c '.allocations | length - (map(select(. == null)) | length)')" = 4 ]
 	run -0 ctl ipam check --repair --quarantine 0 --force
 	has "released 10.1.0.0 (handle net.c1)"
+	# What margay-ipam gave alone, beside pods with endpoints.
+	records
+	put $IPAM/config
+	put $BLOCK "$(jq -c '.attributes[1].secondary.type = "margayIpam"' block)"
+	run -2 ctl ipam check --repair --quarantine 0
+	has "left: 10.1.0.1 was given to pod default/gone, and no endpoint has it (margay-ipam gave it to another plugin on node n1)"
+	[ "$(stored $BLOCK | jq '.allocations[1]')" = 1 ]
+	run -0 ctl ipam check --repair --quarantine 0 --force
+	has "released 10.1.0.1 (handle net.c2)"
 	# An endpoint that cannot be read may have it.
 	records
 	put $IPAM/config

@@ -257,7 +257,7 @@ cluster_is_made() {
 	# The pod's container ended, and nobody said so; a handle has nothing; an affinity is stale.
 	run -2 "$BIN/margayctl" ipam check --repair --quarantine 0
 	echo "$output"
-	[[ $output == *"(no endpoint at all is on node node1: "* ]]
+	[[ $output == *"(no endpoints of its network on node node1 are "* ]]
 	[[ $output == *"deleted handle margay-reserve-node1"* ]]
 	[[ $output == *"deleted the affinity of node node2 for block 10.244.66.128/29"* ]]
 	[ -z "$(value $IPAM/handle/margay-reserve-node1)$(value $IPAM/host/node2/ipv4/block/10.244.66.128-29)" ]

@@ -26,6 +26,7 @@
 #include "cni/reserved.h"
 #include "cni/wait.h"
 #include "fake/store_fake.h"
+#include "ipam/run.h"
 #include "store/lock.h"
 #include "store/store.h"
 
@@ -768,6 +769,75 @@ START_TEST(of_the_ipam_plugin_the_journal_has_addresses_alone)
 }
 END_TEST
 
+/* The node's reserve has one address, in the datastore and in the journal. */
+static void hold_one(struct store *st, struct journal *j)
+{
+	const struct ipam_attr attrs[] = REPLAY_RESERVE_ATTRS("n1");
+	struct ipam_request *rq = ipam_assign_new(&(struct ipam_assign){.host = "n1",
+		.handle = "margay-reserve-n1",
+		.attrs = attrs,
+		.n_attrs = array_size(attrs),
+		.v4 = true,
+		.now_ns = 1});
+
+	ck_assert_int_eq(ipam_run(st, rq, 0, NULL), 0);
+	ck_assert_int_eq(journal_seen(j, "n1", true, "", NULL), 0);
+	ck_assert_int_eq(journal_hold(j, ipam_request_addr(rq, IP_V4), NULL), 0);
+	ipam_request_free(rq);
+}
+
+/* By which way it gives an address. */
+enum way { WITHOUT_JOURNAL, BY_DATASTORE, BY_RESERVE, N_WAYS };
+
+/* Of a pod, or not: that it is margay-ipam's, which writes no endpoint. margay's do not say so. */
+START_TEST(what_the_ipam_plugin_gives_is_marked)
+{
+	static const struct cni_request ipam = {
+		.ipam_only = true, .nl_fd = -1, .netns_fd = -1, .peer_fd = -1};
+	struct cni_conf conf = {.name = (char *)(uintptr_t) "net", .assign_v4 = true};
+	struct cni_ctx *ctx = cni_ctx_new(NULL);
+
+	for (unsigned i = 0; i < 4 * N_WAYS; i++) {
+		const enum way way = i / 4;
+		struct store *st = filled();
+		struct call c = call_of(&conf, st);
+		struct strbuf out = STRBUF_INIT;
+		const char *block;
+
+		c.ctx = ctx;
+		c.k8s = i & 1;
+		c.rq = i & 2 ? &ipam : &request;
+		c.handle = mem_printf("net.c-%u", i); /* the journal has the earlier ones' */
+		if (way != WITHOUT_JOURNAL)
+			ck_assert_int_eq(journal_open(dir, true, &c.journal, NULL), 0);
+		if (way == BY_RESERVE) {
+			hold_one(st, c.journal);
+			store_fake_away(st, true);
+		}
+		ck_assert_int_eq(call_ipam_add(&c, &out, NULL), 0);
+		if (way == BY_RESERVE) {
+			store_fake_away(st, false);
+			replay_all(&c);
+		}
+		block = store_fake_value(st, BLOCK_KEY);
+		ck_assert_msg(strstr(block, c.handle), "%u: %s", i, block);
+		ck_assert_msg(
+			!strstr(block, "\"type\":\"margayIpam\"") == !(i & 2), "%u: %s", i, block);
+		ck_assert_msg(!strstr(block, "\"pod\":\"web\"") == !(i & 1), "%u: %s", i, block);
+		if (c.journal) {
+			ck_assert_int_eq(call_ipam_del(&c, NULL), 0);
+			replay_all(&c);
+			ck_assert(!strstr(store_fake_value(st, BLOCK_KEY), "margayIpam"));
+		}
+		free(c.handle);
+		strbuf_done(&out);
+		journal_close(c.journal);
+		store_close(st);
+	}
+	cni_ctx_free(ctx);
+}
+END_TEST
+
 static int status(struct call *c, const char *pool)
 {
 	char *names[] = {(char *)(uintptr_t)pool};
@@ -901,6 +971,7 @@ int main(void)
 	tcase_add_test(files, a_log_that_is_long_begins_anew);
 	tcase_add_test(files, of_another_cluster_the_configuration_is_refused);
 	tcase_add_test(files, of_the_ipam_plugin_the_journal_has_addresses_alone);
+	tcase_add_test(files, what_the_ipam_plugin_gives_is_marked);
 	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);
 	tcase_add_test(files, a_level_of_the_log_is_one_verbs);

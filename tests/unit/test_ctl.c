@@ -852,8 +852,9 @@ START_TEST(pods_that_have_ended_hold_what_they_had)
 		{"10.1.0.0", false, PROBLEM_DOUBTFUL},
 		{"10.1.0.1", false, PROBLEM_DOUBTFUL},
 		{"10.1.0.2", false, PROBLEM_LEAK},
-		{"10.1.0.5", false, PROBLEM_LEAK},
-		{"10.1.0.7", false, PROBLEM_LEAK},
+		{"10.1.0.5", false, PROBLEM_DOUBTFUL},
+		{"10.1.0.6", false, PROBLEM_DOUBTFUL},
+		{"10.1.0.7", false, PROBLEM_DOUBTFUL},
 	};
 	struct store_kv kvs[array_size(objects)];
 
@@ -877,6 +878,87 @@ START_TEST(pods_that_have_ended_hold_what_they_had)
 				kind = (int)p->kind;
 		ck_assert_msg(kind == cases[i].kind, "%s, managed %d: got %d, want %d", cases[i].ip,
 			cases[i].managed, kind, cases[i].kind);
+		check_done(&c);
+	}
+}
+END_TEST
+
+#define GIVEN(handle, node, more) \
+	"{\"handle_id\":\"" handle "\",\"secondary\":{\"node\":\"" node "\"" more "}}"
+#define AT(second) ",\"timestamp\":\"2026-08-01 12:00:0" second " +0000 UTC\""
+#define POD ",\"namespace\":\"default\",\"pod\":\"some\""
+#define ALONE ",\"type\":\"margayIpam\""
+
+/*
+ * Of network net, endpoints have addresses of the seconds 2 and 4, and so it is with net.c3. Of network br others' stale
+ * ones have.
+ */
+START_TEST(what_has_no_endpoint_may_be_another_plugins)
+{
+	static const struct {
+		const char *attr;
+		bool managed;
+		enum problem_kind kind;
+	} cases[] = {
+		{GIVEN("net.c3", "n1", AT("3") POD), false, PROBLEM_LEAK},
+		{GIVEN("net.c3", "n1", AT("2")), false, PROBLEM_LEAK},
+		{GIVEN("net.c3:net1", "n1", AT("4") POD), false, PROBLEM_LEAK},
+		{GIVEN("net.c3", "gone", AT("1") POD), false, PROBLEM_LEAK},
+		{GIVEN("net.c3", "n1", AT("1") POD), true, PROBLEM_LEAK},
+		{GIVEN("net.c3", "n1", AT("1") POD), false, PROBLEM_DOUBTFUL},
+		{GIVEN("net.c3", "n1", AT("5") POD), false, PROBLEM_DOUBTFUL},
+		{GIVEN("net.c3", "n1", POD), false, PROBLEM_DOUBTFUL},
+		{GIVEN("net.c3", "n2", AT("3") POD), false, PROBLEM_DOUBTFUL},
+		{GIVEN("net.br.c3", "n1", AT("3") POD), false, PROBLEM_DOUBTFUL},
+		{GIVEN("br.c3", "n1", AT("3") POD), false, PROBLEM_DOUBTFUL},
+		{GIVEN("c3", "n1", AT("3") POD), false, PROBLEM_DOUBTFUL},
+		/* An interface more of a pod that has an endpoint: and that was given later. */
+		{GIVEN("br.c2", "n1", AT("1") ",\"namespace\":\"default\",\"pod\":\"two\""), false,
+			PROBLEM_DOUBTFUL},
+		{GIVEN("br.old", "n1", AT("1") ",\"namespace\":\"default\",\"pod\":\"two\""), false,
+			PROBLEM_LEAK},
+		/* It is known to be. */
+		{GIVEN("net.c3", "n1", AT("3") POD ALONE), false, PROBLEM_DOUBTFUL},
+		{GIVEN("net.c3", "n1", AT("3") ALONE), false, PROBLEM_DOUBTFUL},
+		{GIVEN("net.c3", "gone", AT("3") POD ALONE), false, PROBLEM_DOUBTFUL},
+		{GIVEN("net.c3", "n1", AT("3") POD ALONE), true, PROBLEM_DOUBTFUL},
+	};
+	static const char *const objects[][2] = {
+		{NODES "n1", "{\"metadata\":{\"name\":\"n1\"}}"},
+		{NODES "n2", "{\"metadata\":{\"name\":\"n2\"}}"},
+		{WEPS "n1-k8s-a-eth0", POD_WEP("two", "c2", "\"10.1.0.1/32\"")},
+		{WEPS "n1-k8s-b-eth0", POD_WEP("four", "c4", "\"10.1.0.2/32\"")},
+		{WEPS "n1-k8s-x-eth0", POD_WEP("x", "x", "\"10.1.0.3/32\"")},
+		{WEPS "n1-k8s-y-eth0", POD_WEP("y", "y", "\"10.1.0.4/32\"")},
+	};
+
+	for (size_t i = 0; i < array_size(cases); i++) {
+		auto_free char *block = mem_printf(
+			"{\"cidr\":\"10.1.0.0/29\",\"affinity\":null,\"allocations\":[0,1,2,3,4,null,"
+			"null,null],\"unallocated\":[5,6,7],\"attributes\":[%s,%s,%s,%s,%s]}",
+			cases[i].attr, POD_ATTR("net.c2", "two", "2"),
+			POD_ATTR("net.c4", "four", "4"), POD_ATTR("br.k2", "k2", "2"),
+			POD_ATTR("br.k4", "k4", "4"));
+		struct store_kv kvs[1 + array_size(objects)] = {
+			{.key = (char[]){IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-29"},
+				.value = block}};
+		const struct ip ip = {.family = IP_V4, .b = {10, 1}};
+		const struct problem *p, *found = NULL;
+		struct check c;
+
+		for (size_t k = 0; k < array_size(objects); k++) {
+			kvs[k + 1].key = (char *)(uintptr_t)objects[k][0];
+			kvs[k + 1].value = (char *)(uintptr_t)objects[k][1];
+		}
+		for (size_t k = 0; k < array_size(kvs); k++)
+			kvs[k].len = strlen(kvs[k].value);
+		check_ipam(kvs, array_size(kvs), cases[i].managed, &c);
+		ck_assert_uint_eq(check_count(&c, PROBLEM_UNREADABLE), 0);
+		vec_for_each (&c.problems, p)
+			if (p->kind != PROBLEM_HANDLE_MISSING && ip_equal(&p->ip, &ip))
+				found = p;
+		ck_assert_msg(found && found->kind == cases[i].kind, "%s, managed %d: got %s",
+			cases[i].attr, cases[i].managed, found ? found->text : "nothing");
 		check_done(&c);
 	}
 }
@@ -1062,6 +1144,7 @@ int main(void)
 	tcase_add_test(tc, yaml_is_bounded);
 	tcase_add_test(tc, an_anchor_is_no_copy);
 	tcase_add_test(tc, pods_that_have_ended_hold_what_they_had);
+	tcase_add_test(tc, what_has_no_endpoint_may_be_another_plugins);
 	tcase_add_test(tc, what_was_given_to_another_is_told);
 	tcase_add_test(tc, repair_frees_no_other_allocation);
 	tcase_add_test(tc, configurations_are_not_overrun);

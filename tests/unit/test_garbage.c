@@ -198,6 +198,34 @@ START_TEST(a_kernel_that_does_not_answer_is_no_witness)
 }
 END_TEST
 
+/* The kernel is no witness of these: the Pod alone would be. */
+START_TEST(what_the_ipam_plugin_gave_is_the_runtimes)
+{
+	auto_free char *block = mem_strdup(store_fake_value(st, block_key_of(BLOCK4)));
+	auto_free char *marked = NULL;
+	char web[] = "web", name[] = "net.c1", ns[] = "default", eth0[] = "eth0";
+	const struct journal_want w = {.owner = {.handle = name,
+					       .container_id = name,
+					       .ifname = eth0,
+					       .namespace = ns,
+					       .pod = web,
+					       .ipam_only = true}};
+	const struct ipam_addr a = {.ip = ip_of("10.1.0.1"), .block = prefix_from(BLOCK4)};
+	char *pod = strstr(block, "\"pod\"");
+
+	marked = mem_printf("%.*s\"type\":\"margayIpam\",%s", (int)(pod - block), block, pod);
+	store_fake_put(st, block_key_of(BLOCK4), marked);
+	ck_assert_int_eq(look(), 0);
+	ck_assert(is_used(BLOCK4) && !is_used(BLOCK6));
+	/* By the journal, where the block does not say it. */
+	store_fake_put(st, block_key_of(BLOCK4), block);
+	ck_assert_int_eq(journal_adopt(j, &w, &a, 1, NULL), 0);
+	ck_assert_int_eq(look(), 0);
+	ck_assert(is_used(BLOCK4));
+	ck_assert_ptr_null(journal_next(j, 0));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("garbage");
@@ -209,6 +237,7 @@ int main(void)
 	tcase_add_test(tc, a_dump_that_is_interrupted_is_read_again);
 	tcase_add_loop_test(tc, a_pods_addresses_are_judged_together, 0, array_size(cases));
 	tcase_add_test(tc, a_kernel_that_does_not_answer_is_no_witness);
+	tcase_add_test(tc, what_the_ipam_plugin_gave_is_the_runtimes);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
