@@ -86,19 +86,11 @@ static int check_endpoint(struct call *c, const struct device *d, struct err *er
 	return 0;
 }
 
-/* The datastore may not have it yet, nor be there: the journal has. */
-static int check_taken(struct call *c, const struct device *d, struct err *err)
+/* The datastore may not have it yet, nor be there; or it has still what a DEL has given back. */
+static bool journal_knows(const struct call *c)
 {
-	for (size_t i = 0; i < d->n_ips; i++) {
-		const struct journal_addr *a = journal_find(c->journal, &d->ips[i]);
-
-		if (a && a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, c->handle) == 0)
-			continue;
-		err_set(err, -ENOENT, "address %s is not assigned to %s", ip_str(&d->ips[i]),
-			c->handle);
-		return CNI_E_CHECK;
-	}
-	return 0;
+	return c->journal && (journal_taken_by(c->journal, c->handle) ||
+				     journal_is_pending(c->journal, c->handle, NULL));
 }
 
 /* Those of a pod that brought its own are of no pool. */
@@ -131,40 +123,74 @@ int call_check(struct call *c, struct err *err)
 	r = device_check(c, &d, err);
 	if (r < 0)
 		return r == -ENOENT ? CNI_E_CHECK : CNI_E_KERNEL;
-	if (c->journal && journal_taken_by(c->journal, c->handle))
-		return check_taken(c, &d, err);
+	if (journal_knows(c))
+		return call_ipam_check(c, err);
 	r = endpoint_is_possible(c->st, c->wep_key) ? check_endpoint(c, &d, err) : 0;
 	return r != 0 ? r : check_addresses(c, err);
 }
 
-int call_ipam_check(struct call *c, struct err *err)
+static bool is_taken(const struct call *c, const struct ip *ip)
 {
-	struct ipam_request *rq = ipam_lookup_handle_new(c->handle);
+	const struct journal_addr *a = journal_find(c->journal, ip);
+
+	return a && a->state == JOURNAL_TAKEN && strcmp(a->owner.handle, c->handle) == 0;
+}
+
+static bool is_among(const struct ipam_addr *v, size_t n, const struct ip *ip)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ip_equal(&v[i].ip, ip))
+			return true;
+	return false;
+}
+
+/* What prevResult has for this interface is in the journal, or (rq) was found in the datastore. */
+static int check_previous(const struct call *c, const struct ipam_request *rq, struct err *err)
+{
 	const struct cni_result *prev = c->conf->prev;
-	size_t n;
-	int e, r = call_ipam(c, rq, &e, err);
-	const struct ipam_addr *have = ipam_request_addrs(rq, &n);
+	const struct ipam_addr *have = NULL;
 	const struct cni_ip *ip;
+	size_t n = 0;
 
-	if (e == -ENOENT || (r == 0 && n == 0)) {
-		err_set(err, -ENOENT, "no address is assigned to %s", c->handle);
-		r = CNI_E_CHECK;
-	}
-	for (size_t k = 0; r == 0 && prev && k < prev->ips.n; k++) {
-		bool found = false;
-
-		ip = &prev->ips.v[k];
+	if (!prev)
+		return 0;
+	if (rq)
+		have = ipam_request_addrs(rq, &n);
+	vec_for_each (&prev->ips, ip) {
 		if (ip->interface >= 0 && c->ifname &&
 			strcmp(prev->interfaces.v[ip->interface].name, c->ifname) != 0)
 			continue;
-		for (size_t i = 0; i < n; i++)
-			found |= ip_equal(&have[i].ip, &ip->address.addr);
-		if (!found) {
-			err_set(err, -ENOENT, "address %s is not assigned to %s",
-				ip_str(&ip->address.addr), c->handle);
-			r = CNI_E_CHECK;
-		}
+		if (rq ? is_among(have, n, &ip->address.addr) : is_taken(c, &ip->address.addr))
+			continue;
+		err_set(err, -ENOENT, "address %s is not assigned to %s", ip_str(&ip->address.addr),
+			c->handle);
+		return CNI_E_CHECK;
 	}
+	return 0;
+}
+
+static int none_assigned(const struct call *c, struct err *err)
+{
+	err_set(err, -ENOENT, "no address is assigned to %s", c->handle);
+	return CNI_E_CHECK;
+}
+
+int call_ipam_check(struct call *c, struct err *err)
+{
+	struct ipam_request *rq;
+	size_t n;
+	int e, r;
+
+	if (journal_knows(c))
+		return journal_taken_by(c->journal, c->handle) ? check_previous(c, NULL, err)
+							       : none_assigned(c, err);
+	rq = ipam_lookup_handle_new(c->handle);
+	r = call_ipam(c, rq, &e, err);
+	(void)ipam_request_addrs(rq, &n);
+	if (e == -ENOENT || (r == 0 && n == 0))
+		r = none_assigned(c, err);
+	if (r == 0)
+		r = check_previous(c, rq, err);
 	ipam_request_free(rq);
 	return r;
 }

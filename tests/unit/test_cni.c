@@ -3,6 +3,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #include "cni/pod.h"
 #include "cni/replay.h"
 #include "cni/reserved.h"
+#include "cni/result.h"
 #include "cni/wait.h"
 #include "fake/store_fake.h"
 #include "ipam/run.h"
@@ -789,8 +791,24 @@ static void hold_one(struct store *st, struct journal *j)
 /* By which way it gives an address. */
 enum way { WITHOUT_JOURNAL, BY_DATASTORE, BY_RESERVE, N_WAYS };
 
-/* Of a pod, or not: that it is margay-ipam's, which writes no endpoint. margay's do not say so. */
-START_TEST(what_the_ipam_plugin_gives_is_marked)
+/* Of an address that is in out, and then of another. */
+static void check_ipam(struct call *c, const struct strbuf *out)
+{
+	json_t *j = json_loads(out->s, 0, NULL);
+
+	ck_assert_int_eq(cni_result_decode(j, &c->conf->prev, NULL), 0);
+	ck_assert_int_eq(call_ipam_check(c, NULL), 0);
+	c->conf->prev->ips.v[0].address.addr.b[3] ^= 1;
+	ck_assert_int_eq(call_ipam_check(c, NULL), CNI_E_CHECK);
+	cni_result_free(take_ptr(c->conf->prev));
+	json_decref(j);
+}
+
+/*
+ * Of a pod, or not: that it is margay-ipam's, which writes no endpoint. margay's do not say so. And where there is a
+ * journal, CHECK asks no datastore.
+ */
+START_TEST(what_the_ipam_plugin_gives_is_marked_and_checked)
 {
 	static const struct cni_request ipam = {
 		.ipam_only = true, .nl_fd = -1, .netns_fd = -1, .peer_fd = -1};
@@ -815,10 +833,11 @@ START_TEST(what_the_ipam_plugin_gives_is_marked)
 			store_fake_away(st, true);
 		}
 		ck_assert_int_eq(call_ipam_add(&c, &out, NULL), 0);
-		if (way == BY_RESERVE) {
-			store_fake_away(st, false);
+		store_fake_away(st, way != WITHOUT_JOURNAL);
+		check_ipam(&c, &out);
+		store_fake_away(st, false);
+		if (way == BY_RESERVE)
 			replay_all(&c);
-		}
 		block = store_fake_value(st, BLOCK_KEY);
 		ck_assert_msg(strstr(block, c.handle), "%u: %s", i, block);
 		ck_assert_msg(
@@ -826,6 +845,7 @@ START_TEST(what_the_ipam_plugin_gives_is_marked)
 		ck_assert_msg(!strstr(block, "\"pod\":\"web\"") == !(i & 1), "%u: %s", i, block);
 		if (c.journal) {
 			ck_assert_int_eq(call_ipam_del(&c, NULL), 0);
+			ck_assert_int_eq(call_ipam_check(&c, NULL), CNI_E_CHECK);
 			replay_all(&c);
 			ck_assert(!strstr(store_fake_value(st, BLOCK_KEY), "margayIpam"));
 		}
@@ -971,7 +991,7 @@ int main(void)
 	tcase_add_test(files, a_log_that_is_long_begins_anew);
 	tcase_add_test(files, of_another_cluster_the_configuration_is_refused);
 	tcase_add_test(files, of_the_ipam_plugin_the_journal_has_addresses_alone);
-	tcase_add_test(files, what_the_ipam_plugin_gives_is_marked);
+	tcase_add_test(files, what_the_ipam_plugin_gives_is_marked_and_checked);
 	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);
 	tcase_add_test(files, a_level_of_the_log_is_one_verbs);
