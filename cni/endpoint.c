@@ -275,7 +275,7 @@ int endpoint_find(struct call *c, bool *ret_ours, struct err *err)
 		snprintf(c->veth, WEP_VETH_SIZE, "%s", w->interface);
 	if (r == -ENOENT || r == -EINVAL)
 		return 0;
-	return r < 0 ? err_wrap(err, r, "%s", err_text(&e)) : 0;
+	return r < 0 ? err_set(err, r, "%s", err_text(&e)) : 0;
 }
 
 int endpoint_remove(struct store *st, const char *key, const char *container_id,

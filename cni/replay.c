@@ -124,7 +124,7 @@ static int replay_take(struct replay *rp, const struct journal_op *op, struct er
 			r = 0;
 		}
 		if (r < 0)
-			return err_wrap(err, r, "%s", err_text(&e));
+			return err_set(err, r, "%s", err_text(&e));
 	}
 	if (op->endpoint && op->owner.key)
 		r = endpoint_write(rp->st, op->owner.key, op->endpoint, rp->deadline_ms, err);
@@ -201,7 +201,7 @@ static int give_back(
 		return r < 0 ? r : 0;
 	r = move(rp, a, op->owner.handle, rp->reserve, attrs, array_size(attrs), &e);
 	if (r != -ENOENT && r != -ESTALE)
-		return r < 0 ? err_wrap(err, r, "%s", err_text(&e)) : 0;
+		return r < 0 ? err_set(err, r, "%s", err_text(&e)) : 0;
 	/* It is not the node's any more. Whoever was given it meanwhile is told by his own operation. */
 	have = journal_find(rp->journal, &a->ip);
 	if (!have || have->state == JOURNAL_TAKEN)

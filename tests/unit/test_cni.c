@@ -37,6 +37,7 @@
 
 #define R "/calico/resources/v3/projectcalico.org/"
 #define BLOCK_KEY "/calico/ipam/v2/assignment/ipv4/block/10.1.0.0-30"
+#define V6_KEY "/calico/ipam/v2/assignment/ipv6/block/fd00::-126"
 #define WEP_KEY R "workloadendpoints/default/n1-k8s-web-eth0"
 #define NET1_KEY R "workloadendpoints/default/n1-k8s-web-net1"
 #define CLUSTER(ready) "{\"kind\":\"ClusterInformation\",\"spec\":{\"datastoreReady\":" ready "}}"
@@ -788,6 +789,42 @@ static void hold_one(struct store *st, struct journal *j)
 	ipam_request_free(rq);
 }
 
+/* One address goes to its pool by the second try, and of the other the datastore says no. */
+START_TEST(what_fails_is_told_without_what_went_before)
+{
+	const struct ipam_addr more[] = {{.ip = {.family = IP_V4, .b = {10, 9}},
+						 .block = {{.family = IP_V4, .b = {10, 9}}, 30}},
+		{.ip = {.family = IP_V6, .b = {0xfd}},
+			.block = {{.family = IP_V6, .b = {0xfd}}, 126}}};
+	struct cni_conf conf = {.name = (char *)(uintptr_t) "net"};
+	struct journal_want w = {.v4 = true, .v6 = true};
+	struct store *st = filled();
+	struct call c = call_of(&conf, st);
+	struct replay rp = {.st = st, .node = "n1", .reserve = "margay-reserve-n1", .n_reserve = 1};
+	struct err err = ERR_INIT;
+	struct ipam_addr got[2];
+	size_t n;
+
+	c.ctx = cni_ctx_new(NULL);
+	ck_assert_int_eq(journal_open(dir, true, &c.journal, NULL), 0);
+	hold_one(st, c.journal);
+	for (size_t i = 0; i < array_size(more); i++)
+		ck_assert_int_eq(journal_hold(c.journal, &more[i], NULL), 0);
+	ck_assert_int_eq(reserved_take(&c, &w, got, &n, NULL), 0);
+	ck_assert_int_eq(journal_done(c.journal, journal_next(c.journal, 0)->n, NULL), 0);
+	ck_assert_int_eq(reserved_give_back(&c, NULL), 0);
+	store_fake_refuse(st, V6_KEY);
+	rp.journal = c.journal;
+	rp.deadline_ms = c.deadline_ms;
+	ck_assert_int_eq(replay_op(&rp, journal_next(c.journal, 0), &err), -EACCES);
+	ck_assert_str_eq(
+		err.text, "DEL of net.c1: " V6_KEY ": fake datastore: " V6_KEY ": refused");
+	cni_ctx_free(c.ctx);
+	journal_close(c.journal);
+	store_close(st);
+}
+END_TEST
+
 /* By which way it gives an address. */
 enum way { WITHOUT_JOURNAL, BY_DATASTORE, BY_RESERVE, N_WAYS };
 
@@ -991,6 +1028,7 @@ int main(void)
 	tcase_add_test(files, a_log_that_is_long_begins_anew);
 	tcase_add_test(files, of_another_cluster_the_configuration_is_refused);
 	tcase_add_test(files, of_the_ipam_plugin_the_journal_has_addresses_alone);
+	tcase_add_test(files, what_fails_is_told_without_what_went_before);
 	tcase_add_test(files, what_the_ipam_plugin_gives_is_marked_and_checked);
 	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);
