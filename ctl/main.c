@@ -26,9 +26,20 @@ static int check_ports(const char *value, struct err *err)
 	return svcalloc_parse_ports(value, &conf, err);
 }
 
+/* calicoctl's short name for it. */
+static void name_config(int argc, char **argv)
+{
+	static char config[] = "--config";
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "-c") == 0)
+			argv[i] = config;
+}
+
 int main(int argc, char **argv)
 {
 	static struct ctl c;
+	bool any_version;
 	const struct param table[] = {
 		{.name = "BIRD_CTL",
 			.type = PARAM_STRING,
@@ -52,6 +63,10 @@ int main(int argc, char **argv)
 			.def = SVCALLOC_NODE_PORTS,
 			.check = check_ports,
 			.doc = "And a nodePort"},
+		{.name = "ALLOW_VERSION_MISMATCH",
+			.type = PARAM_BOOL,
+			.flag = &any_version,
+			.doc = "calicoctl's, and without effect: no verb asks which version the cluster has"},
 	};
 	struct params ps = {
 		.program = "margayctl",
@@ -73,14 +88,16 @@ int main(int argc, char **argv)
 			"  margayctl datastore migrate --to FILE  move everything to another datastore\n"
 			"  margayctl datastore export|import|lock|unlock\n"
 			"  margayctl version\n\n"
-			"margayctl VERB --help tells each verb's options. Kinds: Node, IPPool, IPReservation,\n"
-			"IPAMConfiguration, BGPConfiguration, BGPPeer, FelixConfiguration, ClusterInformation,\n"
-			"WorkloadEndpoint, Service, EndpointSlice, by name, plural or short name.",
+			"margayctl VERB --help tells each verb's options; with each, -c FILE is --config FILE.\n"
+			"Kinds: Node, IPPool, IPReservation, IPAMConfiguration, BGPConfiguration, BGPPeer,\n"
+			"FelixConfiguration, ClusterInformation, WorkloadEndpoint, Service, EndpointSlice, by name,\n"
+			"plural or short name.",
 		.allow_args = true,
 	};
 	struct err err = ERR_INIT;
 	int r;
 
+	name_config(argc, argv);
 	store_params_add(&ps, &c.store_conf);
 	common_params_add(&ps, &c.common);
 	params_add(&ps, table, array_size(table));

@@ -3,6 +3,8 @@
 # margayctl over a datastore file of its own: what goes in, what comes out, and what is said of what
 # is wrong. The oracle for stored bytes is sqlite3.
 
+bats_require_minimum_version 1.5.0
+
 setup() {
 	D=$BATS_TEST_TMPDIR
 	export MARGAY_SQLITE_PATH=$D/margay.db MARGAY_LOG_LEVEL=error
@@ -528,6 +530,31 @@ put() {
 	run ctl version
 	[ "$status" -eq 1 ] # there is no datastore
 	has "Client Version:"
+}
+
+@test "the options that calicoctl has with each verb are taken" {
+	pool a 10.1.0.0/16 >pool.yaml
+	echo "MARGAY_SQLITE_PATH = $PWD/other.db" >conf
+	unset MARGAY_SQLITE_PATH
+	local both=(--allow-version-mismatch -c conf)
+	ctl apply -f pool.yaml "${both[@]}"
+	[ -f other.db ]
+	for verb in "get ippool" "ipam show" "ipam show --ip 10.1.0.1" "ipam check" "ipam configure --strictaffinity=true" \
+		"datastore export" "delete ippool a"; do
+		# shellcheck disable=SC2086 # words
+		run -0 ctl $verb "${both[@]}"
+	done
+	run -1 ctl datastore lock "${both[@]}"
+	has "other.db has no ClusterInformation"
+	run -1 ctl ipam split 2 --name a "${both[@]}"
+	has "other.db is not locked"
+	run -1 ctl ipam release --ip 10.1.0.1 "${both[@]}"
+	has "IP address 10.1.0.1 is not assigned"
+	run ctl version "${both[@]}"
+	has "Client Version:"
+	run -1 ctl ipam show -c
+	has "option --config: want a value after it"
+	run -1 ctl get ippool -- -c conf
 }
 
 @test "node status as calicoctl prints it" {
