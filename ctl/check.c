@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/strbuf.h"
+#include "ipam/tally.h"
 #include "model/cluster.h"
 #include "model/ipam.h"
 #include "model/ippool.h"
@@ -14,13 +15,6 @@
 #include "model/node.h"
 #include "model/wep.h"
 #include "store/store.h"
-
-/* How many addresses of a block a handle has, as the one or as the other says. */
-struct count {
-	char *handle;
-	struct prefix cidr;
-	uint32_t n;
-};
 
 /* Which node has which block, as the block or as its affinity says. */
 struct claim {
@@ -49,7 +43,7 @@ struct given {
 struct work {
 	struct check *out;
 	bool managed;
-	VEC(struct count) in_blocks, in_handles;
+	struct ipam_tally in_blocks, in_handles;
 	VEC(struct claim) blocks, affinities; /* host NULL: of no node */
 	VEC(struct handle) handles;
 	VEC(struct endpoint) endpoints;
@@ -119,27 +113,12 @@ static void add_alloc(
 	vec_push(&w->out->allocs, alloc);
 }
 
-/* first: of the counts of this block. */
-static void count_in_block(
-	struct work *w, const struct ipam_block *b, const char *handle, size_t first)
-{
-	size_t k = first;
-
-	while (k < w->in_blocks.n && strcmp(w->in_blocks.v[k].handle, handle) != 0)
-		k++;
-	if (k == w->in_blocks.n)
-		vec_push(&w->in_blocks,
-			(struct count){.handle = mem_strdup(handle), .cidr = b->cidr});
-	w->in_blocks.v[k].n++;
-}
-
 static void add_block(struct work *w, const struct store_kv *kv)
 {
 	auto_(ipam_block) struct ipam_block *b = NULL;
 	struct claim claim = {.rev = kv->rev};
 	struct check_block out = {0};
 	struct err err = ERR_INIT;
-	size_t first = w->in_blocks.n;
 
 	w->out->n_blocks++;
 	if (ipam_block_decode(kv->value, kv->len, &b, &err) < 0) {
@@ -155,16 +134,12 @@ static void add_block(struct work *w, const struct store_kv *kv)
 	out.cidr = b->cidr;
 	out.affinity = b->affinity ? mem_strdup(b->affinity) : NULL;
 	vec_push(&w->out->blocks, out);
+	ipam_tally_add_block(&w->in_blocks, b);
 	for (uint32_t i = 0; i < b->size; i++) {
-		const struct ipam_block_attr *a;
-
 		if (b->alloc[i] < 0)
 			continue;
 		w->out->n_addresses++;
 		add_alloc(w, b, i, claim.host);
-		a = &b->attrs.v[b->alloc[i]];
-		if (a->handle && !a->released_s)
-			count_in_block(w, b, a->handle, first);
 	}
 }
 
@@ -185,13 +160,8 @@ static void add_handle(struct work *w, const struct store_kv *kv)
 	if (h->blocks.n == 0)
 		add_problem(w, PROBLEM_HANDLE_EMPTY, name, "handle %s has no address", name)->rev =
 			kv->rev;
-	for (size_t i = 0; i < h->blocks.n; i++) {
-		struct count c = {.handle = mem_strdup(name),
-			.cidr = h->blocks.v[i].cidr,
-			.n = h->blocks.v[i].count};
-
-		vec_push(&w->in_handles, c);
-	}
+	for (size_t i = 0; i < h->blocks.n; i++)
+		ipam_tally_add(&w->in_handles, name, &h->blocks.v[i].cidr, h->blocks.v[i].count);
 }
 
 static void add_affinity(struct work *w, const struct store_kv *kv)
@@ -320,14 +290,6 @@ static void add(struct work *w, const struct store_kv *kv)
 
 /* ---- comparing: each pair of lists is sorted, and walked side by side ---- */
 
-static int by_count(const void *a, const void *b)
-{
-	const struct count *x = a, *y = b;
-	int r = strcmp(x->handle, y->handle);
-
-	return r ? r : prefix_compare(&x->cidr, &y->cidr);
-}
-
 static int by_handle(const void *a, const void *b)
 {
 	return strcmp(((const struct handle *)a)->name, ((const struct handle *)b)->name);
@@ -335,7 +297,8 @@ static int by_handle(const void *a, const void *b)
 
 static int by_name_of_count(const void *a, const void *b)
 {
-	return strcmp(((const struct count *)a)->handle, ((const struct count *)b)->handle);
+	return strcmp(
+		((const struct ipam_count *)a)->handle, ((const struct ipam_count *)b)->handle);
 }
 
 static int by_text(const void *a, const void *b)
@@ -413,9 +376,9 @@ static int by_block(const void *a, const void *b)
 #define find(list, key, cmp) \
 	((list)->n > 0 ? bsearch((key), (list)->v, (list)->n, sizeof(*(list)->v), cmp) : NULL)
 
-static void compare_counts(struct work *w, const struct count *b, const struct count *h)
+static void compare_counts(struct work *w, const struct ipam_count *b, const struct ipam_count *h)
 {
-	const struct count *any = b ? b : h;
+	const struct ipam_count *any = b ? b : h;
 	const struct handle *handle;
 	enum problem_kind kind = PROBLEM_HANDLE_COUNT;
 	struct problem *p;
@@ -431,7 +394,7 @@ static void compare_counts(struct work *w, const struct count *b, const struct c
 	}
 	if (b && h && b->n == h->n)
 		return;
-	if (!find(&w->in_blocks, any, by_name_of_count)) {
+	if (!find(&w->in_blocks.v, any, by_name_of_count)) {
 		const struct problem *last =
 			w->out->problems.n ? &w->out->problems.v[w->out->problems.n - 1] : NULL;
 
@@ -450,16 +413,15 @@ static void check_counts(struct work *w)
 {
 	size_t i = 0, k = 0;
 
-	sort(&w->in_blocks, by_count);
-	sort(&w->in_handles, by_count);
+	ipam_tally_sort(&w->in_blocks);
+	ipam_tally_sort(&w->in_handles);
 	sort(&w->handles, by_handle);
-	while (i < w->in_blocks.n || k < w->in_handles.n) {
-		int c = i == w->in_blocks.n    ? 1
-			: k == w->in_handles.n ? -1
-					       : by_count(&w->in_blocks.v[i], &w->in_handles.v[k]);
+	while (i < w->in_blocks.v.n || k < w->in_handles.v.n) {
+		const struct ipam_count *b = i < w->in_blocks.v.n ? w->in_blocks.v.v + i : NULL;
+		const struct ipam_count *h = k < w->in_handles.v.n ? w->in_handles.v.v + k : NULL;
+		int c = !b ? 1 : !h ? -1 : ipam_count_compare(b, h);
 
-		compare_counts(
-			w, c <= 0 ? &w->in_blocks.v[i] : NULL, c >= 0 ? &w->in_handles.v[k] : NULL);
+		compare_counts(w, c <= 0 ? b : NULL, c >= 0 ? h : NULL);
 		i += c <= 0;
 		k += c >= 0;
 	}
@@ -873,16 +835,11 @@ static void free_texts(char **v, size_t n)
 
 static void work_done(struct work *w)
 {
-	struct count *count;
 	struct claim *claim;
 	struct handle *h;
 	struct endpoint *e;
 	struct given *g;
 
-	vec_for_each (&w->in_blocks, count)
-		free(count->handle);
-	vec_for_each (&w->in_handles, count)
-		free(count->handle);
 	vec_for_each (&w->blocks, claim)
 		free(claim->host);
 	vec_for_each (&w->affinities, claim)
@@ -894,8 +851,8 @@ static void work_done(struct work *w)
 	free_texts(w->nodes.v, w->nodes.n);
 	vec_for_each (&w->given, g)
 		free(g->network);
-	vec_done(&w->in_blocks);
-	vec_done(&w->in_handles);
+	ipam_tally_done(&w->in_blocks);
+	ipam_tally_done(&w->in_handles);
 	vec_done(&w->blocks);
 	vec_done(&w->affinities);
 	vec_done(&w->handles);

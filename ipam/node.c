@@ -7,10 +7,10 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/hmap.h"
 #include "base/mem.h"
 #include "ipam/alloc.h"
 #include "ipam/run.h"
+#include "ipam/tally.h"
 #include "model/ipam.h"
 #include "model/key.h"
 #include "model/wep.h"
@@ -141,81 +141,39 @@ static int free_handles(struct release *rl, struct err *err)
 	return r < 0 && r != -EBUSY ? r : 0;
 }
 
-/*
- * Who was ended between a block and the handle has left the pod's handle counting too many, and no block says any
- * more whose it was.
- */
-struct count {
-	struct hmap_node node;
-	char *handle; /* "": the block cannot be read */
-	struct prefix cidr;
-	uint32_t n;
-};
-
-static uint64_t count_hash(const char *handle, const struct prefix *cidr)
-{
-	return hash_str(handle) ^ hash_bytes(cidr, sizeof(*cidr));
-}
-
-static struct count *find_count(
-	const struct hmap *counts, const char *handle, const struct prefix *cidr)
-{
-	struct count *c;
-
-	hmap_for_each_hash (c, counts, count_hash(handle, cidr), node)
-		if (prefix_equal(&c->cidr, cidr) && strcmp(c->handle, handle) == 0)
-			return c;
-	return NULL;
-}
-
-static void count_one(struct hmap *counts, const char *handle, const struct prefix *cidr)
-{
-	struct count *c = find_count(counts, handle, cidr);
-
-	if (!c) {
-		c = mem_new(struct count);
-		c->handle = mem_strdup(handle);
-		c->cidr = *cidr;
-		hmap_insert(counts, &c->node, count_hash(handle, cidr));
-	}
-	c->n++;
-}
-
-static void count_block(struct hmap *counts, const struct store_kv *kv)
+/* Of handle "": blocks that cannot be read. */
+static void count_block(struct ipam_tally *t, const struct store_kv *kv)
 {
 	auto_(ipam_block) struct ipam_block *b = NULL;
 	struct prefix cidr;
 
-	if (ipam_block_decode(kv->value, kv->len, &b, NULL) < 0) {
-		if (ipam_key_parse_block(kv->key, &cidr))
-			count_one(counts, "", &cidr);
-		return;
-	}
-	for (uint32_t i = 0; i < b->size; i++) {
-		const struct ipam_block_attr *a = b->alloc[i] < 0 ? NULL : &b->attrs.v[b->alloc[i]];
-
-		if (a && a->handle && !a->released_s)
-			count_one(counts, a->handle, &b->cidr);
-	}
+	if (ipam_block_decode(kv->value, kv->len, &b, NULL) == 0)
+		ipam_tally_add_block(t, b);
+	else if (ipam_key_parse_block(kv->key, &cidr))
+		ipam_tally_add(t, "", &cidr, 1);
 }
 
+/*
+ * Who was ended between a block and the handle has left the pod's handle counting too many, and no block says any
+ * more whose it was.
+ */
 static bool counts_too_many(
-	const struct hmap *counts, const char *handle, const struct ipam_handle *h)
+	const struct ipam_tally *t, const char *handle, const struct ipam_handle *h)
 {
 	bool too_many = false;
 
 	for (size_t i = 0; i < h->blocks.n; i++) {
-		const struct count *c = find_count(counts, handle, &h->blocks.v[i].cidr);
+		const struct ipam_handle_block *b = &h->blocks.v[i];
 
-		if (find_count(counts, "", &h->blocks.v[i].cidr))
+		if (ipam_tally_of(t, "", &b->cidr) > 0)
 			return false;
-		too_many |= h->blocks.v[i].count > (c ? c->n : 0);
+		too_many |= b->count > ipam_tally_of(t, handle, &b->cidr);
 	}
 	return too_many;
 }
 
 /* As it seems: blocks were read before, and each is read once more where one does. */
-static int recount(struct release *rl, const struct hmap *counts, struct err *err)
+static int recount(struct release *rl, const struct ipam_tally *in_blocks, struct err *err)
 {
 	struct store_list handles = {0};
 	int r = store_list_wait(rl->st, IPAM_KEY_HANDLES, clock_mono_ms() + LIST_MS, &handles, err);
@@ -225,7 +183,7 @@ static int recount(struct release *rl, const struct hmap *counts, struct err *er
 		auto_(ipam_handle) struct ipam_handle *h = NULL;
 
 		if (ipam_handle_decode(handles.v[i].value, handles.v[i].len, &h, NULL) == 0 &&
-			counts_too_many(counts, name, h))
+			counts_too_many(in_blocks, name, h))
 			r = run(rl, ipam_recount_handle_new(name, NULL, 0, clock_real_ns()), err);
 	}
 	store_list_done(&handles);
@@ -235,22 +193,17 @@ static int recount(struct release *rl, const struct hmap *counts, struct err *er
 /* By blocks of now, of which this node's addresses are gone. */
 static int recount_handles(struct release *rl, struct err *err)
 {
-	struct hmap counts = HMAP_INIT;
+	struct ipam_tally in_blocks = {0};
 	struct store_list blocks = {0};
-	struct count *c;
 	int r = store_list_wait(rl->st, IPAM_KEY_BLOCKS, clock_mono_ms() + LIST_MS, &blocks, err);
 
 	for (size_t i = 0; i < blocks.n; i++)
-		count_block(&counts, &blocks.v[i]);
+		count_block(&in_blocks, &blocks.v[i]);
 	store_list_done(&blocks);
+	ipam_tally_sort(&in_blocks);
 	if (r >= 0)
-		r = recount(rl, &counts, err);
-	hmap_for_each (c, &counts, node) {
-		hmap_remove(&counts, &c->node);
-		free(c->handle);
-		free(c);
-	}
-	hmap_done(&counts);
+		r = recount(rl, &in_blocks, err);
+	ipam_tally_done(&in_blocks);
 	return r;
 }
 
