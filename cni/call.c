@@ -56,19 +56,16 @@ int call_store_code(int r)
 	}
 }
 
-/* Trims white space, and checks what becomes part of keys. */
 static int set_node(struct call *c, const char *text, const char *source, struct err *err)
 {
-	size_t n;
+	const char *name = text;
+	size_t n = cni_node_name(&name);
 
-	text += strspn(text, " \t\r\n");
-	n = strcspn(text, " \t\r\n");
-	if (n == 0 || n > 253 || text[n + strspn(text + n, " \t\r\n")] != '\0' ||
-		memchr(text, '/', n)) {
+	if (n == 0) {
 		err_set(err, -EINVAL, "%s: \"%.60s\" is no name of a node", source, text);
 		return CNI_E_CONF;
 	}
-	c->node = mem_strndup(text, n);
+	c->node = mem_strndup(name, n);
 	return 0;
 }
 

@@ -346,9 +346,29 @@ static void get_identity(struct reader *rd, struct cni_conf *c)
 		wrong(rd, "name", "the network's name, of letters, digits and \"_.-\"");
 }
 
+size_t cni_node_name(const char **text)
+{
+	const char *s = *text + strspn(*text, " \t\r\n");
+	size_t n = strcspn(s, " \t\r\n");
+
+	*text = s;
+	/* it becomes part of keys */
+	return n > 253 || s[n + strspn(s + n, " \t\r\n")] != '\0' || memchr(s, '/', n) ? 0 : n;
+}
+
+static char *get_nodename(struct reader *rd)
+{
+	const char *s = get_text(rd, "nodename");
+	size_t n = s ? cni_node_name(&s) : 0;
+
+	if (s && n == 0)
+		wrong(rd, "nodename", "a node's name: at most 253 characters without \"/\"");
+	return n > 0 ? mem_strndup(s, n) : NULL;
+}
+
 static void get_node(struct reader *rd, struct cni_conf *c)
 {
-	c->nodename = dup_text(rd, "nodename");
+	c->nodename = get_nodename(rd);
 	c->nodename_file = dup_text(rd, "nodename_file");
 	c->nodename_file_optional = get_bool(rd, "nodename_file_optional");
 	c->hostname = dup_text(rd, "hostname");

@@ -99,5 +99,8 @@ int cni_conf_parse(
 	const char *text, size_t len, bool with_prev, struct cni_conf **ret, struct err *err);
 void cni_conf_free(struct cni_conf *c);
 
+/* Skips white space; how long the node's name is that the text has alone, 0: it is none. */
+size_t cni_node_name(const char **text);
+
 /* Of an ipam.type: it names one of ours. */
 bool cni_ipam_is_own(const char *type);

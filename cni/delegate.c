@@ -182,13 +182,18 @@ static int execute(const char *path, const char *name, const char *conf, int64_t
 	return r < 0 ? err_wrap(err, r, "%s", path) : 0;
 }
 
-/* In CNI_PATH, by its name alone. The caller's; NULL: there is none. */
+bool delegate_is_name(const char *type)
+{
+	return type[0] != '\0' && type[0] != '.' && !strchr(type, '/');
+}
+
+/* In CNI_PATH. The caller's; NULL: there is none. */
 static char *find_plugin(const char *type)
 {
 	auto_free char *dirs = mem_strdup(getenv("CNI_PATH") ?: "");
 	char *at = dirs, *dir;
 
-	if (type[0] == '\0' || type[0] == '.' || strchr(type, '/'))
+	if (!delegate_is_name(type))
 		return NULL;
 	while ((dir = strsep(&at, ":"))) {
 		auto_free char *path = mem_printf("%s/%s", dir, type);

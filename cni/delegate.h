@@ -6,7 +6,12 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 struct cni_request;
+
+/* Whether a type may be a plugin's, which is looked for in CNI_PATH by its name alone. */
+bool delegate_is_name(const char *type);
 
 /* In the environment of the second call: the other plugin's result; "{}" where the verb has none. */
 #define DELEGATE_RESULT "CNI_MARGAY_IPAM_RESULT"

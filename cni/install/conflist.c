@@ -11,6 +11,7 @@
 #include "base/strbuf.h"
 #include "base/vec.h"
 #include "cni/conf.h"
+#include "cni/delegate.h"
 #include "model/json.h"
 #include "store/store.h"
 
@@ -97,7 +98,7 @@ int conflist_fill(const char *text, const struct conflist_values *v, char **ret,
 	} values[] = {
 		{"__KUBERNETES_NODE_NAME__", v->nodename},
 		{"__KUBECONFIG_FILEPATH__", kubeconfig},
-		{"__KUBECONFIG_FILENAME__", strrchr(kubeconfig, '/') + 1},
+		{"__KUBECONFIG_FILENAME__", basename(kubeconfig)},
 		{"__KUBERNETES_SERVICE_HOST__", v->store->kubernetes_service_host},
 		{"__KUBERNETES_SERVICE_PORT__", v->store->kubernetes_service_port},
 		{"__DATASTORE_TYPE__", store_conf_type(v->store)},
@@ -157,8 +158,65 @@ static bool is_ours(const char *type)
 	return type && (strcmp(type, "margay") == 0 || strcmp(type, "calico") == 0);
 }
 
+/* From which directory the plugin is called is the runtime's to choose. */
+static int check_paths(const struct cni_conf *c, struct err *err)
+{
+	const struct {
+		const char *key, *path;
+	} paths[] = {
+		{"kubernetes.kubeconfig", c->store.kubeconfig},
+		{"policy.k8s_client_certificate", c->store.k8s_cert_file},
+		{"policy.k8s_client_key", c->store.k8s_key_file},
+		{"policy.k8s_certificate_authority", c->store.k8s_ca_file},
+		{"etcd_ca_cert_file", c->store.etcd_ca_cert_file},
+		{"etcd_cert_file", c->store.etcd_cert_file},
+		{"etcd_key_file", c->store.etcd_key_file},
+		{"nodename_file", c->nodename_file},
+		{"log_file_path", c->log_file_path},
+		{"endpoint_status_dir", c->endpoint_status_dir},
+	};
+
+	for (size_t i = 0; i < array_size(paths); i++)
+		if (store_conf_is_set(paths[i].path) && paths[i].path[0] != '/')
+			return err_set(err, -EINVAL, "netconf: %s: \"%s\": want an absolute path",
+				paths[i].key, paths[i].path);
+	return 0;
+}
+
+/* Opened and closed again; keys is the plugin's word for them. */
+static int try_store(struct store_conf conf, const char *root, const char *keys, struct err *err)
+{
+	auto_free char *kubeconfig = mem_printf("%s%s", root, conf.kubeconfig);
+	auto_(store) struct store *st = NULL;
+	int r;
+
+	if (store_conf_is_set(conf.kubeconfig))
+		conf.kubeconfig = kubeconfig;
+	r = store_open(&conf, NULL, &st, err);
+	return r < 0 ? err_wrap(err, r, "netconf: %s", keys) : 0;
+}
+
+static int check_stores(const struct cni_conf *c, const struct conflist_values *v, struct err *err)
+{
+	struct store_conf conf = c->store;
+	int r;
+
+	conf.type = store_conf_type(&c->store);
+	if (!store_conf_is_set(conf.etcd_endpoints))
+		conf.etcd_endpoints = v->store->etcd_endpoints;
+	if (!store_conf_is_set(conf.kubeconfig) && !store_conf_is_set(conf.k8s_api_endpoint)) {
+		conf.kubeconfig = v->store->kubeconfig ?: "";
+		conf.k8s_api_endpoint = v->store->k8s_api_endpoint;
+		conf.kubernetes_service_host = v->store->kubernetes_service_host;
+	}
+	r = try_store(conf, v->root, "the datastore's keys", err);
+	return r == 0 && c->kube.type ? try_store(c->kube, v->root, "the keys of Kubernetes", err)
+				      : r;
+}
+
 /* As a runtime hands it to the plugin. */
-static int check_ours(const json_t *top, const json_t *plugin, struct err *err)
+static int check_ours(
+	const json_t *top, const json_t *plugin, const struct conflist_values *v, struct err *err)
 {
 	auto_(json) json_t *conf = json_copy((json_t *)(uintptr_t)plugin);
 	auto_free char *text = NULL;
@@ -172,6 +230,11 @@ static int check_ours(const json_t *top, const json_t *plugin, struct err *err)
 		return -EINVAL;
 	if (!c->ipam_type)
 		r = err_set(err, -EINVAL, "ipam.type: missing, want \"margay-ipam\" for one");
+	else if (!delegate_is_name(c->ipam_type))
+		r = err_set(err, -EINVAL, "ipam.type: \"%s\": want the name of a program",
+			c->ipam_type);
+	if (r == 0)
+		r = check_paths(c, err) ?: check_stores(c, v, err);
 	cni_conf_free(c);
 	return r;
 }
@@ -189,7 +252,8 @@ static json_t *load(const char *text, size_t len, struct err *err)
 	return top;
 }
 
-int conflist_check(const char *text, size_t len, struct cni_texts *ret, struct err *err)
+int conflist_check(const char *text, size_t len, const struct conflist_values *v,
+	struct cni_texts *ret, struct err *err)
 {
 	auto_(json) json_t *top = load(text, len, err);
 	const json_t *plugin, *plugins = json_object_get(top, "plugins");
@@ -210,10 +274,10 @@ int conflist_check(const char *text, size_t len, struct cni_texts *ret, struct e
 		const char *type = json_string_value(json_object_get(plugin, "type"));
 		int r;
 
-		if (!type || type[0] == '\0' || strchr(type, '/'))
+		if (!type || !delegate_is_name(type))
 			return err_set(
 				err, -EINVAL, "plugins[%zu]: type: want the name of a program", i);
-		r = is_ours(type) ? check_ours(top, plugin, err) : 0;
+		r = is_ours(type) ? check_ours(top, plugin, v, err) : 0;
 		if (r < 0)
 			return err_wrap(err, r, "plugins[%zu]", i);
 		ours = ours || is_ours(type);

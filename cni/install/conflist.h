@@ -21,6 +21,7 @@ struct conflist_values {
 	const char *nodename; /* for __KUBERNETES_NODE_NAME__ alone */
 	const char
 		*net_dir; /* the host's, where calico-kubeconfig is, unless store names another */
+	const char *root; /* what the host's paths are below here; "": this is the host */
 	uint32_t mtu;	  /* 0: as felix writes it */
 	bool portmap, bandwidth;
 };
@@ -35,10 +36,13 @@ char *conflist_make(const struct conflist_values *v);
 int conflist_fill(const char *text, const struct conflist_values *v, char **ret, struct err *err);
 
 /*
- * Whether a runtime and our plugin would take it: EINVAL. Programs that it names, those of addresses too,
- * are added to ret, which is empty before, to cni_texts_done() in any case.
+ * Whether a runtime and our plugin would take it: EINVAL. The plugin's part is read by the plugin's own code, its
+ * datastore's too, which is not asked; what that leaves to a server, where the datastore is, has to be in v->store.
+ * Programs that it names, those of addresses too, are added to ret, which is empty before, to cni_texts_done() in
+ * any case.
  */
-int conflist_check(const char *text, size_t len, struct cni_texts *ret, struct err *err);
+int conflist_check(const char *text, size_t len, const struct conflist_values *v,
+	struct cni_texts *ret, struct err *err);
 
 enum conflist_owner { CONFLIST_OTHER, CONFLIST_MARGAY, CONFLIST_CALICO, CONFLIST_FLANNEL };
 

@@ -238,12 +238,13 @@ static bool is_placed(const char *program)
 	return false;
 }
 
-static int check(const char *what, const char *text, const struct hostdir *bin, struct err *err)
+static int check(const char *what, const char *text, const struct conflist_values *v,
+	const struct hostdir *bin, struct err *err)
 {
 	struct cni_texts types = {0};
 	int r;
 
-	r = conflist_check(text, strlen(text), &types, err);
+	r = conflist_check(text, strlen(text), v, &types, err);
 	for (size_t i = 0; r == 0 && i < types.n; i++)
 		if (!is_placed(types.v[i]) && !hostdir_has(bin, types.v[i]))
 			warn_of(bin, types.v[i]);
@@ -259,6 +260,7 @@ static int get_conf(const struct hostdir *bin, char **ret, struct err *err)
 		.log_level = log_level,
 		.nodename = nodename[0] != '\0' ? nodename : host,
 		.net_dir = dirs.net_dir,
+		.root = dirs.root,
 		.mtu = mtu,
 		.portmap = hostdir_has(bin, "portmap"),
 		.bandwidth = bandwidth,
@@ -283,7 +285,7 @@ static int get_conf(const struct hostdir *bin, char **ret, struct err *err)
 		r = conflist_fill(text ? text : conf_text, &v, &filled, err);
 	if (r < 0)
 		return err_wrap(err, r, "%s", what);
-	r = check(what, filled, bin, err);
+	r = check(what, filled, &v, bin, err);
 	if (r == 0)
 		*ret = take_ptr(filled);
 	return r;

@@ -21,8 +21,11 @@ static void check(bool ok)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct store_conf store = {.type = "kubernetes", .kubeconfig = "/etc/\"x\""};
-	const struct conflist_values v = {
-		.store = &store, .log_level = "info", .nodename = "n", .net_dir = "/etc/cni/net.d"};
+	const struct conflist_values v = {.store = &store,
+		.log_level = "info",
+		.nodename = "n",
+		.net_dir = "/etc/cni/net.d",
+		.root = "/nowhere"};
 	auto_free char *text = mem_strndup((const char *)data, size);
 	auto_free char *filled = NULL, *type = NULL;
 	struct cni_texts types = {0};
@@ -33,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	r = conflist_fill(text, &v, &filled, &err);
 	check(r == 0 || (r == -EINVAL && err.text[0] != '\0'));
 	err = ERR_INIT;
-	r = conflist_check((const char *)data, size, &types, &err);
+	r = conflist_check((const char *)data, size, &v, &types, &err);
 	check(r == 0 ? types.n > 0 : (r == -EINVAL && err.text[0] != '\0'));
 	cni_texts_done(&types);
 	owner = conflist_owner("10-x.conflist", (const char *)data, size, &type);

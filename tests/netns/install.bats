@@ -194,13 +194,11 @@ bare_cni() {
 
 @test "the configuration is made of the datastore's parameters, or Calico's is filled in" {
 	touch "$bin"/{portmap,bandwidth}
-	install_light --etcd-endpoints http://192.0.2.1:2379 --etcd-password geheim --cni-mtu 1400 --cni-bandwidth
+	install_light --etcd-endpoints http://192.0.2.1:2379 --etcd-username u --etcd-password geheim --cni-mtu 1400 \
+		--cni-bandwidth
 	jq -e '.plugins[0].etcd_endpoints == "http://192.0.2.1:2379" and .plugins[0].etcd_password == "geheim" and
 		.plugins[0].mtu == 1400 and [.plugins[].type] == ["margay", "portmap", "bandwidth"] and
 		.plugins[1] == {type: "portmap", snat: true, capabilities: {portMappings: true}}' "$net/10-margay.conflist"
-	# For the plugin to refuse, and no file of SQLite's in its place.
-	install_light --etcd-discovery-srv example.org
-	jq -e '.plugins[0] | .datastore_type == "etcdv3" and .etcd_discovery_srv == "example.org"' "$net/10-margay.conflist"
 	install_light --datastore-type kubernetes --kubeconfig /etc/margay/kubeconfig
 	jq -e '.plugins[0].kubernetes.kubeconfig == "/etc/margay/kubeconfig"' "$net/10-margay.conflist"
 
@@ -223,12 +221,71 @@ bare_cni() {
 	jq -e '.name == "by-file" and .plugins[0].mtu == 1300' "$net/10-calico.conflist"
 }
 
-# refused WHAT: this configuration, before anything is changed
-refused() {
-	run -1 --separate-stderr install_light --cni-network-config "$(cat)"
-	[[ $stderr == *"CNI_NETWORK_CONFIG: $1"* ]] || { echo "$stderr"; return 1; }
+# refused WHAT ARGUMENT...: before anything is changed
+refused_with() {
+	local want=$1
+	shift
+	run -1 --separate-stderr install_light "$@"
+	[[ $stderr == *"$want"* ]] || { echo "$stderr"; return 1; }
 	[[ $stderr != *geheim* ]]
 	tree | diff "$BATS_TEST_TMPDIR/before" -
+}
+
+# refused WHAT [ARGUMENT]...: this configuration
+refused() {
+	local want=$1
+	shift
+	refused_with "CNI_NETWORK_CONFIG: $want" --cni-network-config "$(cat)" "$@"
+}
+
+# with KEY VALUE...: a configuration that has them
+with() {
+	jq -n '{name: "x", cniVersion: "1.0.0", plugins: [{type: "margay", ipam: {type: "margay-ipam"}} +
+		([$ARGS.positional | _nwise(2) | {(.[0]): (.[1] | fromjson? // .)}] | add)]}' --args "$@"
+}
+
+@test "what names a datastore that the plugin would refuse is refused, made or given" {
+	conflist calico >"$net/10-calico.conflist"
+	tree >"$BATS_TEST_TMPDIR/before"
+	made='network configuration: plugins[0]: netconf: '
+	keys="the datastore's keys: "
+	refused_with "${made}${keys}DATASTORE_TYPE \"foo\": this version supports" --datastore-type foo
+	refused_with "${made}${keys}ETCD_ENDPOINTS is not set" --datastore-type etcdv3
+	refused_with "${made}${keys}ETCD_DISCOVERY_SRV is set" --etcd-discovery-srv example.org
+	refused_with "${made}${keys}ETCD_ENDPOINTS: \"192.0.2.1:2379\": want http://" --etcd-endpoints 192.0.2.1:2379
+	refused_with "${made}${keys}ETCD_PASSWORD is set, and ETCD_USERNAME is not" --etcd-password geheim \
+		--etcd-endpoints http://192.0.2.1:2379
+	refused_with "${made}${keys}ETCD_CERT_FILE is set, and ETCD_KEY_FILE is not" --etcd-cert-file /x \
+		--etcd-endpoints http://192.0.2.1:2379
+	refused_with "${made}etcd_ca_cert_file: \"ca.pem\": want an absolute path" --etcd-ca-cert-file ca.pem \
+		--etcd-endpoints http://192.0.2.1:2379
+	refused_with "${made}${keys}MARGAY_SQLITE_PATH \"margay.db\": want an absolute path" --margay-sqlite-path margay.db
+	refused_with "${made}${keys}DATASTORE_TYPE kubernetes wants KUBECONFIG" --datastore-type kubernetes
+	refused_with "${made}kubernetes.kubeconfig: \"kubeconfig\": want an absolute path" --datastore-type kubernetes \
+		--kubeconfig kubeconfig
+	refused_with "${made}${keys}CALICO_API_GROUP \"x/v1\": want " --datastore-type kubernetes --kubeconfig /none \
+		--calico-api-group x/v1
+	refused "plugins[0]: netconf: ${keys}DATASTORE_TYPE \"foo\"" < <(with datastore_type foo)
+	refused "plugins[0]: netconf: ${keys}ETCD_ENDPOINTS is not set" < <(with datastore_type etcdv3)
+	refused "plugins[0]: netconf: ${keys}ETCD_ENDPOINTS is not set" \
+		< <(with datastore_type __DATASTORE_TYPE__ etcd_endpoints __ETCD_ENDPOINTS__) --datastore-type etcdv3
+	refused "plugins[0]: netconf: ${keys}MARGAY_SQLITE_PATH" < <(with sqlite_path db)
+	refused "plugins[0]: netconf: ${keys}MARGAY_SQLITE_PATH" --etcd-endpoints http://192.0.2.1:2379 < <(with sqlite_path db)
+	refused 'plugins[0]: netconf: kubernetes.kubeconfig: "x"' < <(with kubernetes '{"kubeconfig": "x"}')
+	refused 'plugins[0]: netconf: the keys of Kubernetes: K8S_API_ENDPOINT: "x"' \
+		< <(with policy '{"type": "k8s"}' kubernetes '{"k8s_api_root": "x"}')
+	refused 'plugins[0]: netconf: nodename: ' < <(with nodename a/b)
+	refused 'plugins[0]: ipam.type: "../x"' < <(with ipam '{"type": "../x"}')
+	# The host's file, as far as it can be seen from here.
+	mkdir -p "$HOST/etc/margay"
+	echo 'kind: Config' >"$HOST/etc/margay/kubeconfig"
+	tree >"$BATS_TEST_TMPDIR/before"
+	refused_with "${made}${keys}kubeconfig $HOST/etc/margay/kubeconfig: current-context is not set" \
+		--datastore-type kubernetes --kubeconfig /etc/margay/kubeconfig
+	# Where the datastore is a server may know alone: of this host's, or a pod.
+	with datastore_type etcdv3 >"$BATS_TEST_TMPDIR/conf"
+	install_light --cni-network-config-file "$BATS_TEST_TMPDIR/conf" --etcd-endpoints http://192.0.2.1:2379
+	KUBERNETES_SERVICE_HOST=192.0.2.1 install_light --datastore-type kubernetes
 }
 
 @test "a configuration that could not be carried out is refused" {
