@@ -95,8 +95,10 @@ static const struct param table[] = {
 		.type = PARAM_STRING,
 		.str = &state_dir,
 		.def = JOURNAL_DIR,
+		.not_in_file = COMMON_NOT_IN_FILE,
 		.doc = "Where they and what waits for the datastore are written down: a directory that "
-		       "a reboot keeps"},
+		       "a reboot keeps; the CNI plugin, where nobody serves, finds it by the container "
+		       "runtime's environment"},
 };
 
 struct server {

@@ -236,7 +236,8 @@ static const struct param table[] = {
 		.type = PARAM_STRING,
 		.str = &mtu_file,
 		.def = "/var/lib/margay/mtu",
-		.doc = "Where the MTU of pods is written, for the CNI plugin"},
+		.doc = "Where the MTU of pods is written; the CNI plugin reads it at the default place "
+		       "alone"},
 	{.name = "MARGAY_SYSCTL_ROOT",
 		.type = PARAM_STRING,
 		.str = &sysctl_root,

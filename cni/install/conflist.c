@@ -61,6 +61,7 @@ char *conflist_make(const struct conflist_values *v)
 	set_store(margay, v->store);
 	if (v->mtu > 0)
 		json_object_set_new(margay, "mtu", json_integer(v->mtu));
+	set_text(margay, "nodename_file", v->nodename_file);
 	set_text(margay, "log_level", v->log_level);
 	json_object_set_new(margay, "ipam", json_pack("{s:s}", "type", "margay-ipam"));
 	json_array_append_new(plugins, margay);

@@ -18,7 +18,8 @@ struct store_conf;
 struct conflist_values {
 	const struct store_conf *store; /* paths are the host's */
 	const char *log_level;
-	const char *nodename; /* for __KUBERNETES_NODE_NAME__ alone */
+	const char *nodename;	   /* for __KUBERNETES_NODE_NAME__ alone */
+	const char *nodename_file; /* "": where it is by default */
 	const char
 		*net_dir; /* the host's, where calico-kubeconfig is, unless store names another */
 	const char *root; /* what the host's paths are below here; "": this is the host */

@@ -35,7 +35,7 @@
 static struct install_dirs dirs;
 static struct store_conf store_conf;
 static char *conf_name, *old_conf_name, *conf_text, *conf_file, *skip, *program_dir, *nodename,
-	*log_level;
+	*nodename_file, *log_level;
 static uint32_t mtu;
 static bool update, calico_names, bandwidth;
 
@@ -86,6 +86,11 @@ static const struct param table[] = {
 		.str = &nodename,
 		.aliases = "KUBERNETES_NODE_NAME",
 		.doc = "What takes __KUBERNETES_NODE_NAME__'s place; by default the host's name"},
+	{.name = "MARGAY_NODENAME_FILE",
+		.str = &nodename_file,
+		.aliases = "CALICO_NODENAME_FILE",
+		.doc = "Where margay-felix writes the node's name, which the configuration that is made says "
+		       "then; by default /var/lib/margay/nodename"},
 	{.name = "MARGAY_LOG_LEVEL",
 		.str = &log_level,
 		.aliases = "LOG_LEVEL",
@@ -259,6 +264,7 @@ static int get_conf(const struct hostdir *bin, char **ret, struct err *err)
 		.store = &store_conf,
 		.log_level = log_level,
 		.nodename = nodename[0] != '\0' ? nodename : host,
+		.nodename_file = nodename_file,
 		.net_dir = dirs.net_dir,
 		.root = dirs.root,
 		.mtu = mtu,

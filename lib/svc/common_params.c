@@ -23,7 +23,8 @@ static int check_log_level(const char *value, struct err *err)
 	return log_parse_level(value, &level, err);
 }
 
-static void add(struct params *ps, struct common_params *c, const char *log_level_aliases)
+static void add(struct params *ps, struct common_params *c, const char *log_level_aliases,
+	const char *run_dir_not_in_file)
 {
 	char host[256] = "localhost";
 
@@ -41,7 +42,10 @@ static void add(struct params *ps, struct common_params *c, const char *log_leve
 			.type = PARAM_STRING,
 			.str = &c->run_dir,
 			.def = "/run/margay",
-			.doc = "Directory of sockets and of state that a reboot may lose"},
+			.not_in_file = run_dir_not_in_file,
+			.doc = "Directory of sockets and of state that a reboot may lose; the CNI plugin "
+			       "finds margay-cni serve by it where it is in the container runtime's "
+			       "environment"},
 		{.name = "MARGAY_LOG_LEVEL",
 			.aliases = log_level_aliases,
 			.type = PARAM_STRING,
@@ -62,7 +66,7 @@ static void add(struct params *ps, struct common_params *c, const char *log_leve
 
 void common_params_add(struct params *ps, struct common_params *c)
 {
-	add(ps, c, NULL);
+	add(ps, c, NULL, NULL);
 }
 
 void common_params_add_daemon(
@@ -73,7 +77,8 @@ void common_params_add_daemon(
 	static const char *const suffixes[] = {"HEALTH_ENABLED", "HEALTH_HOST", "HEALTH_PORT",
 		"METRICS_ENABLED", "METRICS_HOST", "METRICS_PORT"};
 
-	add(ps, c, felix ? "FELIX_LOGSEVERITYSCREEN" : NULL);
+	add(ps, c, felix ? "FELIX_LOGSEVERITYSCREEN" : NULL,
+		strcmp(daemon, "CNI") == 0 ? COMMON_NOT_IN_FILE : NULL);
 	for (size_t i = 0; i < array_size(suffixes); i++)
 		snprintf(names[i], sizeof(names[i]), "MARGAY_%s_%s", daemon, suffixes[i]);
 	snprintf(port, sizeof(port), "%u", health_port);

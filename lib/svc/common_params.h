@@ -41,6 +41,11 @@ struct common_params {
 #define COMMON_HEALTH_PORT_PROXY 10256 /* kube-proxy's */
 #define COMMON_HEALTH_PORT_CNI 9097
 
+/* Of what the CNI plugin goes by, too (param.h, not_in_file): it reads no file. */
+#define COMMON_NOT_IN_FILE                                                                                  \
+	"want it in the environment of margay-cni serve and of the container runtime, or the default: the " \
+	"CNI plugin goes by it, too, and reads no such file"
+
 /* The node, run directory and log ones: for every program. */
 void common_params_add(struct params *ps, struct common_params *c);
 /* Those, and health and metrics; daemon: "FELIX", "CONFD", "PROXY", "CNI". */

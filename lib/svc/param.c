@@ -253,6 +253,9 @@ static int convert_all(struct params *ps, struct err *err)
 		struct params_slot *s = &ps->slots[i];
 		int r = convert(&s->p, s->text, err);
 
+		if (r == 0 && s->source == FROM_FILE && s->p.not_in_file &&
+			strcmp(s->text, s->p.def) != 0)
+			r = err_set(err, -EINVAL, "%s", s->p.not_in_file);
 		if (r < 0)
 			return err_wrap(err, r, "parameter %s (%s)", s->p.name, s->origin);
 	}
@@ -468,6 +471,8 @@ static void print_facts(const struct params_slot *s)
 		strbuf_add(&facts, "unit: seconds, or as 1m30s or 500ms; ");
 	if (p->def[0])
 		strbuf_addf(&facts, "default: %s; ", p->def);
+	if (p->not_in_file)
+		strbuf_add(&facts, "not in a file; ");
 	for (size_t i = 1; s->names[i]; i++)
 		strbuf_addf(&facts, "%s%s%s", i == 1 ? "also " : "", s->names[i],
 			s->names[i + 1] ? ", " : "; ");

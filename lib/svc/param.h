@@ -62,6 +62,8 @@ struct param {
 		const char *value, struct err *err); /* PARAM_STRING: 0 or -EINVAL; may be NULL */
 	bool secret;				     /* --print-config shows that it is set */
 	bool addresses; /* the same where one of them has a user, and so a password */
+	/* Why another value than the default is refused where it is a file's, and what to do; NULL: it is not. */
+	const char *not_in_file;
 };
 
 struct params {

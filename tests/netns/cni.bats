@@ -1282,6 +1282,16 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	[ "$(in_use)" = 1 ]
 }
 
+# bats test_tags=alone
+@test "a server refuses in a file what its plugin would not know of" {
+	for name in MARGAY_RUN_DIR MARGAY_CNI_STATE_DIR; do
+		echo "$name = $BATS_TEST_TMPDIR/elsewhere" >"$BATS_TEST_TMPDIR/file"
+		run -1 env -u "$name" "$BIN/margay-cni" serve --config "$BATS_TEST_TMPDIR/file"
+		[[ $output == *"$name ($BATS_TEST_TMPDIR/file:1): want it in the environment of margay-cni serve and"* ]]
+	done
+	[ ! -e "$BATS_TEST_TMPDIR/elsewhere" ]
+}
+
 # bats test_tags=served
 @test "another node, another datastore: refused by name" {
 	pod a

@@ -199,8 +199,9 @@ bare_cni() {
 	jq -e '.plugins[0].etcd_endpoints == "http://192.0.2.1:2379" and .plugins[0].etcd_password == "geheim" and
 		.plugins[0].mtu == 1400 and [.plugins[].type] == ["margay", "portmap", "bandwidth"] and
 		.plugins[1] == {type: "portmap", snat: true, capabilities: {portMappings: true}}' "$net/10-margay.conflist"
-	install_light --datastore-type kubernetes --kubeconfig /etc/margay/kubeconfig
-	jq -e '.plugins[0].kubernetes.kubeconfig == "/etc/margay/kubeconfig"' "$net/10-margay.conflist"
+	install_light --datastore-type kubernetes --kubeconfig /etc/margay/kubeconfig --margay-nodename-file /var/lib/nodename
+	jq -e '.plugins[0] | .kubernetes.kubeconfig == "/etc/margay/kubeconfig" and
+		.nodename_file == "/var/lib/nodename"' "$net/10-margay.conflist"
 
 	# As Calico's manifest has it.
 	export CNI_NETWORK_CONFIG='{"name": "k8s-pod-network", "cniVersion": "0.3.1", "plugins": [

@@ -45,7 +45,7 @@ static void make_dir(void)
 /* ---- parameters ---- */
 
 static struct {
-	char *text, *cidrs;
+	char *text, *cidrs, *ours;
 	uint32_t mtu;
 	bool flag;
 	int64_t period;
@@ -85,6 +85,11 @@ static const struct param rows[] = {
 		.max = 60000,
 		.def = "1.5s"},
 	{.name = "T_MODE", .type = PARAM_ENUM, .choice = &conf.mode, .values = modes},
+	{.name = "T_OURS",
+		.type = PARAM_STRING,
+		.str = &conf.ours,
+		.def = "/run",
+		.not_in_file = "want it elsewhere"},
 };
 
 /* args: by blanks; file: the text of a configuration file, NULL = none. Returns params_load's. */
@@ -157,6 +162,12 @@ START_TEST(the_last_source_wins)
 	ck_assert_int_eq(load(&ps, NULL, "--t-flag false", &err), 0);
 	ck_assert(!conf.flag);
 	params_done(&ps);
+	ck_assert_int_eq(load(&ps, "T_OURS = /run", "", &err), 0);
+	params_done(&ps);
+	setenv("T_OURS", "/mine", 1);
+	ck_assert_int_eq(load(&ps, "T_OURS = /x", "", &err), 0);
+	ck_assert_str_eq(conf.ours, "/mine");
+	params_done(&ps);
 }
 END_TEST
 
@@ -177,6 +188,7 @@ static const struct {
 		"parameter T_PERIOD (option --t-period): \"61s\": want at most 60000ms"},
 	{NULL, "--t-cidrs=10.0.0.0",
 		"parameter T_CIDRS (option --t-cidrs): \"10.0.0.0\": want CIDRs"},
+	{"T_OURS = /x", "", "parameter T_OURS (%s/conf:1): want it elsewhere"},
 	{NULL, "--t-mt 1500", "\"--t-mt\" is no option of test: --help lists them"},
 	{NULL, "more", "\"more\" is no option of test: --help lists them"},
 	{NULL, "--t-mtu", "option --t-mtu: want a value after it"},
@@ -241,6 +253,7 @@ START_TEST(help_and_config_show_everything)
 		"default: 1440; also FELIX_TMTU, OLD_MTU]\n"));
 	ck_assert_ptr_nonnull(strstr(help, "[Always|CrossSubnet|Never; default: Always]\n"));
 	ck_assert_ptr_nonnull(strstr(help, "(T_FLAG)\n         [default: false]\n"));
+	ck_assert_ptr_nonnull(strstr(help, "(T_OURS)\n         [default: /run; not in a file]\n"));
 	ck_assert_ptr_nonnull(strstr(help, "(T_CIDRS)\n        CIDRs; empty: none\n"));
 	ck_assert_ptr_nonnull(strstr(config, line));
 	ck_assert_ptr_nonnull(strstr(config, "T_MTU = 1500 # option --t-mtu\n"));
@@ -277,8 +290,10 @@ END_TEST
 
 START_TEST(common_parameters)
 {
-	struct common_params c = {0}, d = {0};
-	struct params ps = {.program = "felix"}, ps2 = {.program = "confd"};
+	struct common_params c = {0}, d = {0}, e = {0};
+	struct params ps = {.program = "felix"}, ps2 = {.program = "confd"},
+		      ps3 = {.program = "cni"};
+	struct err err = ERR_INIT;
 	int argc = 1;
 	char name[] = "x", *argv[] = {name, NULL};
 
@@ -298,6 +313,17 @@ START_TEST(common_parameters)
 	ck_assert(c.health_enabled && !c.metrics_enabled);
 	params_done(&ps);
 	params_done(&ps2);
+	/* The CNI plugin would look for margay-cni serve elsewhere. */
+	load(&ps, "MARGAY_RUN_DIR = /x", "", NULL);
+	params_done(&ps);
+	common_params_add_daemon(&ps2, &d, "CONFD", COMMON_HEALTH_PORT_CONFD);
+	ck_assert_int_eq(params_load(&ps2, &argc, argv, NULL), 0);
+	ck_assert_str_eq(d.run_dir, "/x");
+	params_done(&ps2);
+	common_params_add_daemon(&ps3, &e, "CNI", COMMON_HEALTH_PORT_CNI);
+	ck_assert_int_eq(params_load(&ps3, &argc, argv, &err), -EINVAL);
+	ck_assert_ptr_nonnull(
+		strstr(err_text(&err), "/conf:1): want it in the environment of margay-cni"));
 }
 END_TEST
 
