@@ -395,11 +395,59 @@ static int clear_reaped(struct call *c, struct err *err)
 	return delete_link(c->host, host.index, host.name, err);
 }
 
+/* How the pods of other nodes are reached, one of which may have had the address: BIRD's, and felix's by a tunnel. */
+static bool leads_to_node(const struct rt_route *r)
+{
+	return r->protocol == RT_PROTO_BIRD ||
+	       (r->protocol == RT_PROTO_MARGAY && r->gateway.family != IP_NONE);
+}
+
+/* Of this container's interface, under its name or what somebody has named it since, or of what waits to be deleted. */
+static bool is_left_over(const struct call *c, uint32_t index, char ret_name[static IFNAMSIZ])
+{
+	char have[RT_ALIAS_SIZE], ours[RT_ALIAS_SIZE];
+	struct rt_link link;
+
+	if (rt_link_get_alias(c->host, NULL, index, &link, have, NULL) < 0)
+		return true;
+	memcpy(ret_name, link.name, IFNAMSIZ);
+	mark(c->container_id, c->ifname, ours);
+	return !(link.flags & IFF_UP) || strcmp(link.name, c->veth) == 0 || strcmp(have, ours) == 0;
+}
+
+/*
+ * The very route that the pod's would replace, and that would be gone with the pod then, where it is not of the pod's own
+ * last life. Looked at before there is an interface: felix writes the pod's route as soon as that is up, whatever is
+ * there.
+ */
+static int check_host_route(struct call *c, const struct ip *ip, struct err *err)
+{
+	const uint32_t metric = ip->family == IP_V6 ? 1024 : 0; /* what the kernel makes of 0 */
+	const struct prefix dst = prefix_host(ip);
+	char name[IFNAMSIZ] = "several";
+	struct rt_route r;
+
+	if (rt_route_match(c->host, ip, &r, NULL) < 0 || !prefix_equal(&r.dst, &dst) ||
+		r.table != RT_TABLE_MAIN_ID || r.priority != metric || r.type != RT_TYPE_UNICAST ||
+		leads_to_node(&r) || (!r.multipath && is_left_over(c, r.oif, name)))
+		return 0;
+	return err_set(err, -EEXIST,
+		"route %s is there already, by interface %s of the host (protocol %u), and the pod's "
+		"would replace it: delete it, or the pod that it leads to, or have an IPReservation "
+		"keep pods from the address",
+		prefix_str(&dst), name, r.protocol);
+}
+
 int device_create(struct call *c, const struct device *d, struct err *err)
 {
 	struct rt_link host;
-	int r = make_pair(c, d, err);
+	int r = 0;
 
+	for (size_t i = 0; i < d->n_ips && r == 0; i++)
+		r = check_host_route(c, &d->ips[i], err);
+	if (r < 0)
+		return r;
+	r = make_pair(c, d, err);
 	if (r == -EEXIST)
 		r = clear_name(c, err) ?: clear_reaped(c, err) ?: make_pair(c, d, err);
 	if (r == 0)

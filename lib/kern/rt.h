@@ -191,6 +191,8 @@ int rt_link_get_alias(struct rt *rt, const char *name, uint32_t index, struct rt
 	char ret_alias[static RT_ALIAS_SIZE], struct err *err);
 /* The route that the kernel would take to dst. ENOENT: none (unreachable). */
 int rt_route_lookup(struct rt *rt, const struct ip *dst, struct rt_route *ret, struct err *err);
+/* As it is in its table. One that refuses is as none, or an error of the kernel's for it. */
+int rt_route_match(struct rt *rt, const struct ip *dst, struct rt_route *ret, struct err *err);
 
 /* ---- changing ---- */
 

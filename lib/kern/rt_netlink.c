@@ -341,7 +341,8 @@ static int take_lookup(void *arg, const struct nlmsghdr *nlh, struct err *err)
 	return r;
 }
 
-int rt_route_lookup(struct rt *rt, const struct ip *dst, struct rt_route *ret, struct err *err)
+static int look_up(
+	struct rt *rt, const struct ip *dst, uint32_t flags, struct rt_route *ret, struct err *err)
 {
 	struct rt_route found = {0};
 	struct dump d = {.type = RTM_NEWROUTE, .fn.route = keep_route, .arg = &found};
@@ -351,6 +352,7 @@ int rt_route_lookup(struct rt *rt, const struct ip *dst, struct rt_route *ret, s
 
 	rtm->rtm_family = (uint8_t)ip_af(dst);
 	rtm->rtm_dst_len = (uint8_t)ip_bits(dst);
+	rtm->rtm_flags = flags;
 	rt_ip_put(nlh, RTA_DST, dst);
 	r = nl_ask(rt->nl, take_lookup, &d, err);
 	if (r == -ENETUNREACH || r == -EHOSTUNREACH || (r == 0 && found.type == 0))
@@ -359,6 +361,18 @@ int rt_route_lookup(struct rt *rt, const struct ip *dst, struct rt_route *ret, s
 		return err_wrap(err, r, "look up the route to %s", ip_str(dst));
 	*ret = found;
 	return 0;
+}
+
+int rt_route_lookup(struct rt *rt, const struct ip *dst, struct rt_route *ret, struct err *err)
+{
+	return look_up(rt, dst, 0, ret, err);
+}
+
+int rt_route_match(struct rt *rt, const struct ip *dst, struct rt_route *ret, struct err *err)
+{
+	/* IPv6 tells the table in any case, and refuses to be asked for it. */
+	return look_up(rt, dst, RTM_F_FIB_MATCH | (dst->family == IP_V4 ? RTM_F_LOOKUP_TABLE : 0),
+		ret, err);
 }
 
 /* ---- changing ---- */

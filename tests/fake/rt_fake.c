@@ -427,6 +427,11 @@ int rt_route_lookup(struct rt *rt, const struct ip *dst, struct rt_route *ret, s
 	return 0;
 }
 
+int rt_route_match(struct rt *rt, const struct ip *dst, struct rt_route *ret, struct err *err)
+{
+	return rt_route_lookup(rt, dst, ret, err);
+}
+
 void rt_begin(struct rt *rt, rt_done_fn *done, void *arg)
 {
 	rt->done = done;

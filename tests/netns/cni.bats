@@ -783,6 +783,79 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 	no_leftovers
 }
 
+# both ADDRESS ADDRESS6: a configuration that asks for these
+both() {
+	conf 1.0.0 ",\"args\":{\"cni\":{\"ips\":[\"$1\",\"$2\"]}}" >"$BATS_TEST_TMPDIR/both"
+	export CONF=$BATS_TEST_TMPDIR/both
+}
+
+@test "another's route to the address is no pod's to replace; one that is not in the way is none" {
+	put /calico/resources/v3/projectcalico.org/ippools/p6 '{"kind":"IPPool","spec":{"cidr":"fd00:10::/64","blockSize":122}}'
+	echo 1 >/proc/sys/net/ipv6/conf/all/forwarding # the agent's task
+	ip link add foreign type veth peer name foreign-peer
+	ip link set foreign-peer up
+	ip link set foreign up
+	ip address add 198.51.100.1/24 dev foreign
+	pod a
+	both 10.244.7.9 fd00:10::7
+	for route in 10.244.7.9/32 fd00:10::7/128; do
+		ip route add "$route" dev foreign
+		code 102 ADD a
+		[[ $msg == *"route $route is there already, by interface foreign of the host (protocol 3)"* ]] || { echo "$msg"; false; }
+		[ "$(in_use)" = 0 ]
+		run ! ip -n a link show eth0
+		cni DEL a
+		ip route del "$route" dev foreign # it is there
+	done
+	# By several interfaces.
+	ip link add second type veth peer name second-peer
+	ip link set second-peer up
+	ip link set second up
+	ip route add 10.244.7.9/32 nexthop dev foreign nexthop dev second
+	code 102 ADD a
+	[[ $msg == *"route 10.244.7.9/32 is there already, by interface several"* ]]
+	ip route del 10.244.7.9/32
+
+	# Others than the very route: shorter, of another metric or table. How another node's pod is reached, that had
+	# the address. What leads nowhere.
+	ip route add 10.244.7.8/31 dev foreign
+	ip route add 10.244.7.9/32 dev foreign metric 7
+	ip route add 10.244.7.9/32 dev foreign table 7
+	ip route add fd00:10::7/128 dev foreign metric 7777
+	for route in '10.244.7.9/32 via 198.51.100.2 dev foreign proto bird' 'blackhole 10.244.7.9/32 proto bird' \
+		'unreachable 10.244.7.9/32 proto 80' '10.244.7.9/32 via 198.51.100.2 dev foreign proto 80' \
+		'blackhole fd00:10::7/128'; do
+		# shellcheck disable=SC2086 # words
+		ip route add $route # that is free again
+		cni ADD a
+		cni ADD a # its own route is none either
+		reaches host 10.244.7.9
+		ping -c1 -W2 fd00:10::7
+		cni DEL a
+	done
+	[ "$(ip -j route show 10.244.7.9 metric 7 | jq length)" = 1 ]
+	[ "$(ip -j route show 10.244.7.9 table 7 | jq length)" = 1 ]
+	[ "$(ip -j -6 route show fd00:10::7 metric 7777 | jq length)" = 1 ]
+	[ "$(ip -j route show 10.244.7.8/31 | jq length)" = 1 ]
+}
+
+@test "an address that was given back while its pod runs is not taken from it" {
+	pod a
+	pod b
+	cni ADD a
+	a=$(address a) veth=cali$(printf ns.a | sha1sum | cut -c1-11)
+	MARGAY_SQLITE_PATH=$DB "$BIN/margayctl" ipam release --ip="$a"
+	both "$a" fd00:10::7
+	sed -i 's/,"fd00:10::7"//' "$CONF"
+	code 102 ADD b
+	[[ $msg == *"route $a/32 is there already, by interface $veth of the host (protocol 80)"* ]] || { echo "$msg"; false; }
+	reaches host "$a"
+	[ "$(ip -j route show "$a" | jq -r '.[].dev')" = "$veth" ]
+	CONF=$BATS_TEST_TMPDIR/conf cni DEL a
+	cni ADD b
+	reaches host "$a"
+}
+
 @test "IPv6 beside IPv4" {
 	put /calico/resources/v3/projectcalico.org/ippools/six '{"spec":{"cidr":"fd00:10::/64","blockSize":122}}'
 	conf 1.0.0 '' ',"assign_ipv6":"true"' >"$BATS_TEST_TMPDIR/six"

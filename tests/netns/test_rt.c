@@ -139,6 +139,11 @@ START_TEST(test_verbs)
 		.scope = RT_SCOPED_LINK,
 		.type = RT_TYPE_UNICAST,
 		.oif = 4000};
+	struct rt_route host6 = {.dst = P("fd00::9"),
+		.table = RT_TABLE_MAIN_ID,
+		.protocol = 80,
+		.type = RT_TYPE_UNICAST,
+		.oif = 4000};
 	struct rt_route hole = {.dst = P("10.244.1.0/24"),
 		.table = RT_TABLE_MAIN_ID,
 		.protocol = 80,
@@ -162,6 +167,7 @@ START_TEST(test_verbs)
 		.mark = 0x10,
 		.mark_mask = 0xf0,
 		.protocol = 80};
+	struct ip on_link = A("10.9.0.7"), in_hole = A("10.244.1.7");
 	struct rt_route found;
 	struct rt_link link;
 
@@ -177,6 +183,7 @@ START_TEST(test_verbs)
 	rt_addr_set(rt, &a, 0);
 	rt_addr_set(rt, &a, 0);
 	rt_route_set(rt, &host, 0);
+	rt_route_set(rt, &host6, 0);
 	rt_route_set(rt, &hole, 0);
 	rt_route_set(rt, &via, 0);
 	rt_neigh_set(rt, &n, 0);
@@ -207,6 +214,16 @@ START_TEST(test_verbs)
 	expect("cat /proc/net/route", "cali1");
 	ok(rt_route_lookup(rt, &n.ip, &found, &err));
 	ck_assert_uint_eq(found.oif, 4000);
+	/* Not the destination, but the entry, be it a wider one. */
+	ok(rt_route_match(rt, &n.ip, &found, &err));
+	ck_assert(found.oif == 4000 && prefix_equal(&found.dst, &host.dst) &&
+		  found.table == RT_TABLE_MAIN_ID && found.protocol == RT_PROTO_MARGAY);
+	ok(rt_route_match(rt, &on_link, &found, &err));
+	ck_assert(found.oif == 4000 && found.dst.plen == 24);
+	ok(rt_route_match(rt, &host6.dst.addr, &found, &err));
+	ck_assert(found.oif == 4000 && prefix_equal(&found.dst, &host6.dst) &&
+		  found.table == RT_TABLE_MAIN_ID && found.priority == 1024);
+	ck_assert_int_lt(rt_route_match(rt, &in_hole, &found, &err), 0);
 	rt_begin(rt, NULL, NULL);
 	rt_route_del(rt, &host, 0);
 	rt_route_del(rt, &host, 0);
