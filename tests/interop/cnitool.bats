@@ -5,6 +5,7 @@
 # its own (tests/apart); BIN names the directory of the programs.
 
 bats_require_minimum_version 1.5.0
+load ../netns/pods.bash
 
 setup_file() {
 	CNITOOL=$("$BATS_TEST_DIRNAME/go-program" cnitool 2>&1) || skip "$CNITOOL"
@@ -26,9 +27,7 @@ setup() {
 }
 
 teardown() {
-	for ns in $(ip netns list | awk '{print $1}'); do
-		ip netns del "$ns"
-	done
+	pods_remove
 }
 
 in_use() {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# For tests of margay-cni serve with its reserve and its journal, beside servers.bash: the server, and pods. Of its
-# datastore a file has
+# For tests of margay-cni serve with its reserve and its journal, beside servers.bash and ../netns/pods.bash: the
+# server. Of its datastore a file has
 #
 #	owned HANDLE		prints how many addresses
 #	exact POD...		it says of these, and of the reserve, what there is, and nothing else
@@ -23,26 +23,6 @@ unserve() { # [SIGNAL]
 	end "$server" "${1:--TERM}"
 	server=
 	! grep -E 'Sanitizer|runtime error' serve.log
-}
-
-pod() {
-	ip netns add "$1"
-	ip -n "$1" link set lo up
-}
-
-pods_remove() {
-	local ns link
-
-	for ns in $(ip netns list | awk '{ print $1 }'); do
-		ip netns del "$ns"
-	done
-	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
-		ip link del "$link" || true
-	done
-}
-
-address() { # POD
-	ip -n "$1" -j -4 address show dev eth0 | jq -r '.[0].addr_info[0].local'
 }
 
 held() { # N: so many are held ahead

@@ -7,6 +7,7 @@
 bats_require_minimum_version 1.5.0
 load servers.bash
 load journal.bash
+load ../netns/pods.bash
 
 setup_file() {
 	ip link set lo up

@@ -7,6 +7,7 @@
 # the tag served or alone.
 
 bats_require_minimum_version 1.5.0
+load pods.bash
 
 setup_file() {
 	ip link set lo up
@@ -57,12 +58,7 @@ settle() {
 
 teardown() {
 	unserve
-	for ns in $(ip netns list | awk '{print $1}'); do
-		ip netns del "$ns"
-	done
-	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
-		ip link del "$link" || true
-	done
+	pods_remove
 }
 
 # conf [VERSION [MORE [IPAM-MORE]]]
@@ -105,22 +101,12 @@ no_leftovers() {
 	[ -z "$(sqlite3 "$DB" "SELECT key FROM kv WHERE key LIKE '%/workloadendpoints/%' AND value IS NOT NULL")" ]
 }
 
-pod() {
-	ip netns add "$1"
-	ip -n "$1" link set lo up
-}
-
 # cni VERB POD [IFNAME]: reads CONF or the default one; container "c-POD"
 cni() {
 	CNI_COMMAND=$1 CNI_CONTAINERID=${CONTAINERID-c-$2} CNI_NETNS=${NETNS-/run/netns/$2} CNI_IFNAME=${3:-eth0} \
 		CNI_ARGS="${CNI_ARGS-K8S_POD_NAMESPACE=ns;K8S_POD_NAME=$2}" \
 		"$BIN/${PROGRAM:-margay}" <"${CONF:-$BATS_TEST_TMPDIR/conf}" || return
 	[ "$1:${SERVED:+served}" != DEL:served ] || settle
-}
-
-# The address that a pod's interface has.
-address() {
-	ip -n "$1" -j -4 address show dev "${2:-eth0}" | jq -r '.[0].addr_info[0].local'
 }
 
 reaches() { # FROM ADDRESS

@@ -6,6 +6,7 @@
 # names the directory of the programs.
 
 bats_require_minimum_version 1.5.0
+load pods.bash
 
 setup_file() {
 	ip link set lo up
@@ -34,12 +35,7 @@ teardown() {
 	for f in "$T"/*/monitor.pid; do
 		[ -e "$f" ] && kill "$(cat "$f")" 2>/dev/null
 	done
-	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
-		ip link del "$link"
-	done
-	for ns in $(ip netns list | awk '{print $1}'); do
-		ip netns del "$ns"
-	done
+	pods_remove
 	tail -n 40 "$T"/*/*.log
 	run ! grep -E 'Sanitizer|runtime error' "$T"/*/confd.log
 }

@@ -11,23 +11,17 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "base/strbuf.h"
 #include "kern/conntrack.h"
 #include "kern/nft.h"
+#include "netns/shell.h"
 #include "proxy/maps.h"
 
-static struct err err;
 static struct nft *nft;
 static struct nft_monitor *monitor;
 static struct conntrack *ct;
 static struct maps *maps;
 static struct backend *b;
 static int events;
-
-static void ok(int r)
-{
-	ck_assert_msg(r == 0, "%d %s", r, err_text(&err));
-}
 
 static void start(bool deletes)
 {
@@ -55,27 +49,6 @@ static void leave(void)
 	conntrack_close(ct);
 	nft_monitor_close(monitor);
 	nft_close(nft);
-}
-
-static char *run(const char *cmd)
-{
-	struct strbuf sb = STRBUF_INIT;
-	char buf[4096];
-	FILE *f = popen(cmd, "r");
-	size_t n;
-
-	ck_assert_ptr_nonnull(f);
-	while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
-		strbuf_addn(&sb, buf, n);
-	pclose(f);
-	return strbuf_take(&sb);
-}
-
-static void expect(const char *cmd, const char *want)
-{
-	auto_free char *have = run(cmd);
-
-	ck_assert_str_eq(have, want);
 }
 
 static void on_event(void *arg, const char *table)

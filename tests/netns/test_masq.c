@@ -20,33 +20,14 @@
 #include "base/mem.h"
 #include "kern/conntrack.h"
 #include "kern/nft.h"
+#include "netns/shell.h"
 #include "proxy/masq.h"
-
-static struct err err;
 
 static void enter(void)
 {
 	ck_assert_int_eq(unshare(CLONE_NEWNET), 0);
 	ck_assert_int_eq(system("ip link set lo up"), 0);
 	err = ERR_INIT;
-}
-
-static char *run(const char *cmd)
-{
-	FILE *f = popen(cmd, "r");
-	char *out = mem_alloc(1 << 20);
-	size_t n;
-
-	ck_assert_ptr_nonnull(f);
-	n = fread(out, 1, (1 << 20) - 1, f);
-	out[n] = '\0';
-	pclose(f);
-	return out;
-}
-
-static void ok(int r)
-{
-	ck_assert_msg(r == 0, "%d %s", r, err.text);
 }
 
 static struct prefix P(const char *s) {
@@ -104,13 +85,6 @@ static void turn(void)
 	while (poll(&p, 1, 50) > 0)
 		ck_assert_int_ge(nft_monitor_read(monitor, on_event, NULL, &err), 0);
 	ok(masq_apply(masq, &err));
-}
-
-static void expect(const char *cmd, const char *want)
-{
-	auto_free char *have = run(cmd);
-
-	ck_assert_str_eq(have, want);
 }
 
 static const char table4[] =

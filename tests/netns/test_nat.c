@@ -2,41 +2,20 @@
 /* felix's nftables tables on the real kernel; nft(8) tells what is there. */
 #include <check.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/strbuf.h"
 #include "felix/calc/calc.h"
 #include "felix/dp/nat.h"
 #include "kern/nft.h"
+#include "netns/shell.h"
 
-static struct err err;
 static struct nft *nft;
 static struct nft_monitor *mon;
 static struct nat *nat;
 static unsigned events;
-
-static char *run(const char *cmd)
-{
-	struct strbuf sb = STRBUF_INIT;
-	char buf[4096];
-	FILE *f = popen(cmd, "r");
-	size_t n;
-
-	ck_assert_ptr_nonnull(f);
-	while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
-		strbuf_addn(&sb, buf, n);
-	ck_assert_msg(pclose(f) == 0, "%s failed", cmd);
-	return strbuf_take(&sb);
-}
-
-static void ok(int r)
-{
-	ck_assert_msg(r >= 0, "%s", err_text(&err));
-}
 
 static void on_event(void *arg, const char *table)
 {
@@ -47,7 +26,7 @@ static void on_event(void *arg, const char *table)
 
 static void turn(void)
 {
-	ok(nft_monitor_read(mon, on_event, NULL, &err));
+	ck_assert_int_ge(nft_monitor_read(mon, on_event, NULL, &err), 0);
 	ok(nat_apply(nat, &err));
 }
 

@@ -6,16 +6,14 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "base/strbuf.h"
 #include "kern/nft_map.h"
+#include "netns/shell.h"
 
-static struct err err;
 static struct nft *nft;
 
 static void enter(void)
@@ -28,26 +26,6 @@ static void enter(void)
 static void leave(void)
 {
 	nft_close(nft);
-}
-
-static void ok(int r)
-{
-	ck_assert_msg(r == 0, "%d %s", r, err_text(&err));
-}
-
-static void expect(const char *cmd, const char *want)
-{
-	struct strbuf sb = STRBUF_INIT;
-	char buf[4096];
-	FILE *f = popen(cmd, "r");
-	size_t n;
-
-	ck_assert_ptr_nonnull(f);
-	while ((n = fread(buf, 1, sizeof(buf), f)) > 0)
-		strbuf_addn(&sb, buf, n);
-	pclose(f);
-	ck_assert_str_eq(strbuf_str(&sb), want);
-	strbuf_done(&sb);
 }
 
 #define FRONT NFT_FIELD_DADDR, NFT_FIELD_PROTOCOL, NFT_FIELD_DPORT
