@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A transaction of several objects is one of etcd's. Its conditions are revisions: of each object, and of a
- * list that nothing under its prefix is newer. Where one does not hold, its other branch reads everything anew.
+ * list that nothing under its prefix is newer, or, where it has too many objects, was added. Where one does not
+ * hold, its other branch reads everything anew.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -46,18 +47,18 @@ static void add_object(struct strbuf *b, const char *key, int64_t rev)
 		strbuf_add(b, ",\"target\":\"VERSION\",\"result\":\"EQUAL\",\"version\":\"0\"}");
 }
 
-static void add_condition(struct strbuf *b, const struct txn_item *i)
+static void add_condition(struct strbuf *b, const struct txn_item *i, bool whole)
 {
 	if (!i->is_list) {
 		add_object(b, i->key, i->had.n > 0 ? i->had.v[0].rev : 0);
 		return;
 	}
-	for (size_t k = 0; k < i->had.n; k++)
+	for (size_t k = 0; k < i->had.n && whole; k++)
 		add_object(b, i->had.v[k].key, i->had.v[k].rev);
 	comma(b);
 	etcd_add_range(b, i->key);
-	strbuf_addf(b, ",\"target\":\"MOD\",\"result\":\"LESS\",\"mod_revision\":\"%lld\"}",
-		(long long)i->had.rev + 1);
+	strbuf_addf(b, ",\"target\":\"%s\",\"result\":\"LESS\",\"%s_revision\":\"%lld\"}",
+		whole ? "MOD" : "CREATE", whole ? "mod" : "create", (long long)i->had.rev + 1);
 }
 
 static void add_write(struct strbuf *b, const struct txn_item *i)
@@ -94,8 +95,7 @@ static char *request(const struct store_txn *t, bool *ret_writes)
 	*ret_writes = false;
 	strbuf_add(&b, "{\"compare\":[");
 	txn_for_each (i, t)
-		if (t->whole || !i->is_list)
-			add_condition(&b, i);
+		add_condition(&b, i, t->whole);
 	strbuf_add(&b, "],\"success\":[");
 	txn_for_each (i, t)
 		if (i->written) {

@@ -265,20 +265,21 @@ static void trim(struct store_txn *t)
 /* 1 = it is to be sent; 0 = it says nothing that is not known to be so. */
 static int prepare(struct store_txn *t, struct err *err)
 {
-	size_t n = 0, n_objects = 0;
+	size_t n = 0, n_items = 0;
 	bool cached = false, written = false;
 	struct txn_item *i;
 
 	txn_for_each (i, t) {
 		n += i->is_list ? i->had.n + 1 : 1;
-		n_objects += !i->is_list;
+		n_items++;
 		written |= i->written;
 		cached |= i->cached;
 	}
 	t->whole = n <= TXN_MAX;
-	if (n_objects > TXN_MAX)
-		return err_set(err, -EFBIG, "a transaction of %zu objects, want at most %d",
-			n_objects, TXN_MAX);
+	if (n_items > TXN_MAX)
+		return err_set(err, -EFBIG,
+			"a transaction of %zu objects and lists, want at most %d", n_items,
+			TXN_MAX);
 	/* Too many conditions: what was read is to be of now, as without a transaction. */
 	t->many |= !t->whole;
 	if (!t->whole && cached)

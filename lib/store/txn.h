@@ -2,7 +2,8 @@
 /*
  * A transaction for a datastore that does one in one request. What is read is kept, what is written is put
  * off and seen by later reads, and at the end everything goes out at once, on the condition that what was read is
- * still there as it was, with nothing more under a prefix that was listed. What was read or written stays here
+ * still there as it was, with nothing more under a prefix that was listed; that alone, where there is too much of it
+ * for one request. What was read or written stays here
  * for the next transaction, which then need not ask for it: its condition says whether that was right.
  */
 #pragma once
@@ -33,8 +34,8 @@ struct store_txn {
 	struct list items; /* those of the current one come first */
 	uint64_t n;	   /* which one it is */
 	bool open;
-	bool whole; /* everything it has read is a condition; else all but lists */
-	bool many;  /* one was not: what is read is asked for */
+	bool whole; /* everything it has read is a condition; else of lists, that nothing was added */
+	bool many; /* one was not: what is read is asked for */
 	int64_t last_rev;
 };
 

@@ -935,6 +935,38 @@ START_TEST(a_transaction_may_read_much)
 }
 END_TEST
 
+/* And others change it meanwhile: what is added has it done again, what is changed or deleted does not. */
+START_TEST(what_is_added_to_much_has_it_done_again)
+{
+	static const char *const theirs[] = {"put /m/2 2", "put /m/050 2", "del /m/051"};
+	auto_(store) struct store *st = open_etcd(NULL);
+	struct store_list l = {0};
+	char key[32];
+	size_t n = 150;
+	int r, tries = 0;
+
+	for (int i = 0; i < 150; i++) {
+		snprintf(key, sizeof(key), "/m/%03d", i);
+		ok(store_create_wait(st, key, "1", 0, NULL, &err));
+	}
+	do {
+		ok(store_txn_begin_wait(st, 0, &err));
+		ok(store_list_wait(st, "/m/", 0, &l, &err));
+		ck_assert_uint_eq(l.n, n);
+		store_list_done(&l);
+		ok(store_create_wait(st, "/m/x", "1", 0, NULL, &err));
+		if (tries++ == 0)
+			etcdctl(theirs[_i]);
+		r = store_txn_end_wait(st, 0, &err);
+		n = 151;
+		ck_assert_int_le(tries, 3);
+		ck_assert_str_eq(etcdctl("get /m/x --print-value-only"), r == 0 ? "1\n" : "");
+	} while (r == -ESTALE);
+	ck_assert_int_eq(r, 0);
+	ck_assert_int_eq(tries == 1, _i > 0);
+}
+END_TEST
+
 /* One that goes on and on keeps no more than the last ones have needed. */
 START_TEST(what_is_kept_is_bounded)
 {
@@ -1067,6 +1099,7 @@ int main(void)
 	tcase_add_test(txn, a_revision_may_be_newer_than_what_was_left);
 	tcase_add_test(txn, an_object_may_be_expected_to_be_new);
 	tcase_add_test(txn, a_transaction_may_read_much);
+	tcase_add_loop_test(txn, what_is_added_to_much_has_it_done_again, 0, 3);
 	tcase_add_test(txn, what_is_kept_is_bounded);
 	tcase_add_test(txn, transactions_of_several_lose_nothing);
 	suite_add_tcase(s, txn);
