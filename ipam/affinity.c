@@ -73,11 +73,16 @@ static bool is_foreign(struct ipam_request *rq, const struct prefix *cidr, struc
 }
 
 /* The affinity exists and the block does not. */
-static int plan_claim_absent(
-	struct ipam_request *rq, const struct prefix *cidr, struct slot *as, struct slot *bs)
+static int plan_claim_absent(struct ipam_request *rq, const struct prefix *cidr, struct slot *as,
+	struct slot *bs, struct err *err)
 {
 	auto_(ipam_block) struct ipam_block *b = NULL;
+	int r = plan_overlap(rq, bs, err);
 
+	if (r == -EEXIST)
+		return plan_drop_stale(rq, as, bs);
+	if (r != 0)
+		return r;
 	/*
 	 * Pending, even if it is already: whoever has marked it before can delete it no more. Whoever
 	 * marks it between this and the creation can: the block has no affinity then until the
@@ -92,9 +97,23 @@ static int plan_claim_absent(
 	return view_create(&rq->view, bs, ipam_block_encode(b));
 }
 
+/* The block is the host's: before it is confirmed it may turn out to be one too many, and goes then. */
+static int plan_confirm(struct ipam_request *rq, struct slot *as, struct slot *bs, struct err *err)
+{
+	int r = rq->confirm_later ? 0 : plan_overlap(rq, bs, err);
+
+	if (r == -EEXIST && block_is_empty(slot_block(bs))) {
+		request_give_back(rq, slot_block(bs));
+		return plan_give_back(rq) ?: r;
+	}
+	if (r != 0 || rq->confirm_later)
+		return r;
+	return set_affinity(rq, as, IPAM_CONFIRMED);
+}
+
 /*
- * The block is the host's, and the affinity confirmed. EEXIST: it is another's; an affinity of ours
- * was stale then and is gone.
+ * The block is the host's, and the affinity confirmed. EEXIST: it is another's, or overlaps another; an
+ * affinity of ours was stale then and is gone.
  */
 int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *err)
 {
@@ -111,6 +130,9 @@ int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 	if (as->state == SLOT_ABSENT && is_foreign(rq, cidr, err))
 		return -EEXIST;
 	if (as->state == SLOT_ABSENT) {
+		r = plan_overlap(rq, &(struct slot){.cidr = *cidr, .state = SLOT_ABSENT}, err);
+		if (r != 0)
+			return r;
 		/* The block may have gone with the affinity. */
 		if (view_find(&rq->view, ipam_key_block(cidr, key)))
 			view_forget(&rq->view, key);
@@ -125,14 +147,14 @@ int plan_claim(struct ipam_request *rq, const struct prefix *cidr, struct err *e
 	a = slot_affinity(as);
 	b = slot_block(bs);
 	if (!b)
-		return plan_claim_absent(rq, cidr, as, bs);
+		return plan_claim_absent(rq, cidr, as, bs, err);
 	if (is_foreign(rq, cidr, NULL))
 		return plan_drop_stale(rq, as, bs);
 	switch (a->state) {
 	case IPAM_CONFIRMED:
 		return 0;
 	case IPAM_PENDING:
-		return set_affinity(rq, as, IPAM_CONFIRMED);
+		return plan_confirm(rq, as, bs, err);
 	case IPAM_PENDING_DELETION:
 		break;
 	}
@@ -257,12 +279,18 @@ static int check_claim(const struct ipam_request *rq, const struct ippool *p, st
 	return 0;
 }
 
-/* The blocks are gone through once, however often it is planned. */
+/*
+ * The blocks are gone through twice, however often it is planned: when all of them are made, one list says of
+ * each that it may be confirmed.
+ */
 int plan_claim_cidr(struct ipam_request *rq, struct err *err)
 {
 	unsigned host_bits;
-	int r = 0;
+	uint64_t n_blocks;
+	int r = plan_give_back(rq);
 
+	if (r != 0)
+		return r;
 	if (rq->block_plen == 0) {
 		auto_free struct slot **slots = NULL;
 		const struct ippool *p;
@@ -278,17 +306,22 @@ int plan_claim_cidr(struct ipam_request *rq, struct err *err)
 		rq->block_plen = p->block_plen;
 	}
 	host_bits = ip_bits(&rq->cidr.addr) - rq->block_plen;
-	while (rq->cursor < 1ull << (rq->block_plen - rq->cidr.plen)) {
+	n_blocks = 1ull << (rq->block_plen - rq->cidr.plen);
+	while (rq->cursor < 2 * n_blocks) {
 		struct ip base = rq->cidr.addr;
 		struct err e = ERR_INIT;
 		struct prefix block;
 
-		ip_add(&rq->cidr.addr, rq->cursor << host_bits, &base);
+		rq->confirm_later = rq->cursor < n_blocks;
+		ip_add(&rq->cidr.addr, rq->cursor % n_blocks << host_bits, &base);
 		block = prefix_of(&base, rq->block_plen);
 		r = plan_claim(rq, &block, &e);
 		if (r == PLAN_WAIT)
 			return r;
-		put_off(rq, r, &block, &e);
+		if (rq->confirm_later)
+			rq->cursor++;
+		else
+			put_off(rq, r, &block, &e);
 	}
 	return answer_put_off(rq, err);
 }

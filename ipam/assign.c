@@ -26,12 +26,13 @@ static int not_free(struct err *err, const struct ipam_block *b)
 	return err_set(err, -ENOSPC, "block %s is full", prefix_str(&b->cidr));
 }
 
-static bool has_cooling(const struct ipam_block *b)
+/* Also without a cool-down now: what was released under one waits until it is collected. */
+static bool is_full(const struct ipam_block *b)
 {
 	for (size_t i = 0; i < b->attrs.n; i++)
 		if (b->attrs.v[i].released_s != 0)
-			return true;
-	return false;
+			return false;
+	return b->free.n == 0;
 }
 
 /* An address of the block: ip, or (IP_NONE) any. ENOSPC: none is free; EEXIST: that one is not. */
@@ -43,8 +44,7 @@ static int plan_take(struct ipam_request *rq, const struct scope *sc, struct slo
 	struct ip got = *ip;
 	int r;
 
-	/* Also without a cool-down now: what was released under one waits until it is collected. */
-	if (ip->family == IP_NONE && have->free.n == 0 && !has_cooling(have))
+	if (ip->family == IP_NONE && is_full(have))
 		return not_free(err, have);
 	b = ipam_block_dup(have);
 	block_collect(b, sc->config.cooldown_s, rq->now_ns);
@@ -83,6 +83,15 @@ static int plan_leave(struct ipam_request *rq, const struct scope *sc, const str
 	return 0;
 }
 
+/* By the affinities alone; what others have over it is not looked for each time. */
+static bool overlaps_own(struct slot *const *slots, size_t n, size_t i)
+{
+	for (size_t k = 0; k < n; k++)
+		if (k != i && prefix_overlap(&slots[k]->cidr, &slots[i]->cidr))
+			return true;
+	return false;
+}
+
 /* From the blocks which the host has. ENOSPC: they are full. */
 static int plan_from_own(struct ipam_request *rq, struct scope *sc, struct err *err)
 {
@@ -101,10 +110,10 @@ static int plan_from_own(struct ipam_request *rq, struct scope *sc, struct err *
 	if (n == 0 && view_list_unindexed(&rq->view, prefix, SLOT_AFFINITY) == PLAN_WAIT)
 		return PLAN_WAIT;
 	for (size_t i = 0; i < n; i++) {
-		struct prefix cidr;
+		const struct prefix cidr = slots[i]->cidr;
 		struct slot *bs;
 
-		if (!ipam_key_parse_affinity(slots[i]->key, NULL, &cidr))
+		if (cidr.addr.family == IP_NONE)
 			continue;
 		if (!scope_pool(sc, &cidr)) {
 			r = plan_leave(rq, sc, &cidr);
@@ -118,6 +127,8 @@ static int plan_from_own(struct ipam_request *rq, struct scope *sc, struct err *
 		if (r < 0)
 			continue;
 		sc->n_affine++;
+		if (overlaps_own(slots, n, i))
+			continue;
 		r = plan_get_block(rq, &cidr, &bs);
 		if (r == 0)
 			r = plan_take(rq, sc, bs, &any, err);
@@ -186,8 +197,8 @@ static void walk_skip(struct walk *w, const struct prefix *block, const struct p
 }
 
 /* The first block of a pool that nobody has, or that is ours without an affinity. */
-static int plan_new_in_pool(
-	struct ipam_request *rq, const struct scope *sc, const struct ippool *p, struct err *err)
+static int plan_new_in_pool(struct ipam_request *rq, const struct scope *sc,
+	const struct taken *taken, const struct ippool *p, struct err *err)
 {
 	struct walk w = walk_start(rq, p);
 	struct prefix cidr;
@@ -195,15 +206,17 @@ static int plan_new_in_pool(
 	/* No more turns than there are blocks and reservations: what is neither is taken. */
 	while (walk_next(&w, &cidr)) {
 		const struct prefix *reserved = block_reserved_by(&sc->reserved, &cidr);
+		const struct prefix *other = taken_overlapping(taken, &cidr);
 		char key[IPAM_KEY_SIZE];
 		struct slot *bs = view_find(&rq->view, ipam_key_block(&cidr, key));
 		int r;
 
+		if (!reserved && other && !prefix_equal(other, &cidr))
+			reserved = other;
 		if (reserved) {
 			walk_skip(&w, &cidr, reserved);
 			continue;
 		}
-
 		if (bs && bs->state == SLOT_UNKNOWN) {
 			r = plan_get_block(rq, &cidr, &bs);
 			if (r != 0)
@@ -235,11 +248,27 @@ static bool is_reclaimable(
 	       !block_reserved_covers(&sc->reserved, &b->cidr);
 }
 
+/* It makes room for a block of its pool, by itself or with others that may be reclaimed, too. */
+static bool makes_room(const struct ipam_request *rq, const struct scope *sc, struct slot **slots,
+	size_t n, const struct ipam_block *b)
+{
+	const struct ippool *p = scope_pool(sc, &b->cidr);
+	struct prefix room = prefix_of(
+		&b->cidr.addr, p->block_plen < b->cidr.plen ? p->block_plen : b->cidr.plen);
+
+	for (size_t i = 0; i < n; i++)
+		if (prefix_overlap(&slots[i]->cidr, &room) &&
+			!is_reclaimable(rq, sc, slot_block(slots[i])))
+			return false;
+	return true;
+}
+
 /* A new block. ENOSPC: there is none; EDQUOT: it is not allowed, and neither is borrowing. */
 static int plan_new_block(struct ipam_request *rq, const struct scope *sc, struct err *err)
 {
 	uint32_t limit = sc->config.max_blocks_per_host;
 	auto_free struct slot **slots = NULL;
+	struct taken taken;
 	size_t n;
 	int r;
 
@@ -257,13 +286,16 @@ static int plan_new_block(struct ipam_request *rq, const struct scope *sc, struc
 	r = plan_list_blocks(rq, sc->family, &slots, &n);
 	if (r != 0)
 		return r;
-	for (size_t i = 0; i < sc->pools.n; i++) {
-		r = plan_new_in_pool(rq, sc, sc->pools.v[i], err);
-		if (r != -ENOSPC)
-			return r;
-	}
+	taken = taken_of(slots, n);
+	r = -ENOSPC;
+	for (size_t i = 0; i < sc->pools.n && r == -ENOSPC; i++)
+		r = plan_new_in_pool(rq, sc, &taken, sc->pools.v[i], err);
+	free(taken.v);
+	if (r != -ENOSPC)
+		return r;
 	for (size_t i = 0; i < n; i++) {
-		if (is_reclaimable(rq, sc, slot_block(slots[i]))) {
+		if (is_reclaimable(rq, sc, slot_block(slots[i])) &&
+			makes_room(rq, sc, slots, n, slot_block(slots[i]))) {
 			request_give_back(rq, slot_block(slots[i]));
 			return plan_give_back(rq);
 		}
@@ -283,8 +315,11 @@ static int borrow_from(
 		return r;
 	b = slot_block(bs);
 	/* Blocks of virtual owners are theirs alone. */
-	if (!b || (b->affinity && !block_host(b)))
+	if (!b || (b->affinity && !block_host(b)) || is_full(b))
 		return -ENOSPC;
+	r = plan_overlap(rq, bs, err);
+	if (r != 0)
+		return r == -EEXIST ? -ENOSPC : r;
 	return plan_take(rq, sc, bs, &any, err);
 }
 
@@ -299,7 +334,7 @@ static int plan_borrow(struct ipam_request *rq, const struct scope *sc, struct e
 		return r;
 	for (size_t p = 0; p < sc->pools.n; p++) {
 		struct walk w = walk_start(rq, sc->pools.v[p]);
-		struct prefix first, cidr;
+		struct prefix first;
 
 		if (!walk_next(&w, &first))
 			continue;
@@ -307,9 +342,8 @@ static int plan_borrow(struct ipam_request *rq, const struct scope *sc, struct e
 		for (size_t i = 0; n > 0 && i < 2 * n; i++) {
 			struct slot *bs = slots[i % n];
 
-			if (!ipam_key_parse_block(bs->key, &cidr) ||
-				!prefix_covers(&sc->pools.v[p]->cidr, &cidr) ||
-				(i < n) != (prefix_compare(&cidr, &first) >= 0))
+			if (!prefix_covers(&sc->pools.v[p]->cidr, &bs->cidr) ||
+				(i < n) != (prefix_compare(&bs->cidr, &first) >= 0))
 				continue;
 			r = borrow_from(rq, sc, bs, err);
 			if (r != -ENOSPC)
@@ -322,10 +356,8 @@ static int plan_borrow(struct ipam_request *rq, const struct scope *sc, struct e
 
 static int plan_any(struct ipam_request *rq, struct scope *sc, struct err *err)
 {
-	int r = plan_give_back(rq);
+	int r = plan_from_own(rq, sc, err);
 
-	if (r == 0)
-		r = plan_from_own(rq, sc, err);
 	if (r == -ENOSPC)
 		r = plan_new_block(rq, sc, err);
 	if (r == -EDQUOT)
@@ -335,12 +367,41 @@ static int plan_any(struct ipam_request *rq, struct scope *sc, struct err *err)
 	return r;
 }
 
-/* The address rq->ip, in the block of its pool; which is claimed unless it is another's. */
+/*
+ * The block that has rq->ip, of its pool's size unless one of another is there; it may be absent. It need not be the
+ * only one where it is the host's: that was seen to when it was confirmed.
+ */
+static int plan_block_of_ip(
+	struct ipam_request *rq, const struct ippool *p, struct slot **ret, struct err *err)
+{
+	struct prefix cidr = prefix_of(&rq->ip, p->block_plen);
+	int r = plan_get_block(rq, &cidr, ret);
+
+	if (r != 0 || (slot_block(*ret) && block_affine_to(slot_block(*ret), rq->host)))
+		return r;
+	for (unsigned host_bits = 0; 1u << host_bits <= IPAM_BLOCK_MAX; host_bits++) {
+		struct slot *s;
+
+		cidr = prefix_of(&rq->ip, ip_bits(&rq->ip) - host_bits);
+		r = plan_get_block(rq, &cidr, &s);
+		if (r != 0)
+			return r;
+		if (s->state == SLOT_ABSENT || s == *ret)
+			continue;
+		if ((*ret)->state != SLOT_ABSENT)
+			return err_set(err, -EEXIST,
+				"address %s is of block %s and of block %s: see margayctl ipam check",
+				ip_str(&rq->ip), prefix_str(&(*ret)->cidr), prefix_str(&s->cidr));
+		*ret = s;
+	}
+	return 0;
+}
+
+/* The address rq->ip, in its block; which is claimed unless it is another's. */
 static int plan_specific(struct ipam_request *rq, struct scope *sc, struct err *err)
 {
 	auto_free struct slot **slots = NULL;
 	const struct ippool *p;
-	struct prefix cidr;
 	struct slot *bs;
 	size_t n;
 	int r = plan_list_pools(rq, &slots, &n);
@@ -352,11 +413,10 @@ static int plan_specific(struct ipam_request *rq, struct scope *sc, struct err *
 		return err_set(err, -ENOENT,
 			"address %s is in no enabled pool%s: margayctl get ippools lists them",
 			ip_str(&rq->ip), p ? " that allows this use" : "");
-	cidr = prefix_of(&rq->ip, p->block_plen);
-	r = plan_get_block(rq, &cidr, &bs);
+	r = plan_block_of_ip(rq, p, &bs, err);
 	if (r == 0 && (bs->state == SLOT_ABSENT ||
 			      (slot_block(bs) && block_affine_to(slot_block(bs), rq->host))))
-		r = plan_claim(rq, &cidr, err);
+		r = plan_claim(rq, &bs->cidr, err);
 	if (r != 0)
 		return r;
 	r = slot_check(bs, err);
@@ -365,16 +425,16 @@ static int plan_specific(struct ipam_request *rq, struct scope *sc, struct err *
 	if (sc->config.strict_affinity && !block_affine_to(slot_block(bs), rq->host))
 		return err_set(err, -EPERM,
 			"address %s is of block %s, which belongs to %s, and strictAffinity is on",
-			ip_str(&rq->ip), prefix_str(&cidr), slot_block(bs)->affinity ?: "no node");
+			ip_str(&rq->ip), prefix_str(&bs->cidr),
+			slot_block(bs)->affinity ?: "no node");
 	return plan_take(rq, sc, bs, &rq->ip, err);
 }
 
 static int plan_family(struct ipam_request *rq, enum ip_family family, struct err *err)
 {
 	struct scope sc = {.family = family};
-	int r;
+	int r = plan_give_back(rq) ?: plan_get_config(rq, &sc.config, err);
 
-	r = plan_get_config(rq, &sc.config, err);
 	if (r == 0 && rq->ip.family == family)
 		return plan_specific(rq, &sc, err);
 	if (r == 0)

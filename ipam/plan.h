@@ -58,6 +58,21 @@ int plan_recount_handle(struct ipam_request *rq, struct err *err);
 /* The handle has no address in any of its blocks: it goes, unless it is found to have one. */
 int plan_sweep(struct ipam_request *rq, struct slot *s, struct err *err);
 
+/*
+ * Whether another block overlaps this one, which is to be made, or was made and is not confirmed: EEXIST then, naming
+ * it. Goes by a list that came after it was made.
+ */
+int plan_overlap(struct ipam_request *rq, const struct slot *bs, struct err *err);
+
+/* Blocks, but for those that lie in others, in order. The caller frees v. */
+struct taken {
+	struct prefix *v;
+	size_t n;
+};
+struct taken taken_of(struct slot *const *blocks, size_t n);
+/* One of them that overlaps cidr, NULL: none does. Borrowed. */
+const struct prefix *taken_overlapping(const struct taken *t, const struct prefix *cidr);
+
 /* The write of a changed block, with the next sequence number. */
 int plan_update_block(struct ipam_request *rq, struct slot *s, struct ipam_block *b);
 /* The block is the host's and the affinity confirmed. EEXIST: it is another's. */

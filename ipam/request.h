@@ -63,6 +63,7 @@ struct ipam_request {
 	uint32_t cooldown_s;
 	VEC(struct prefix) handled; /* blocks that are done with; to be unclaimed, recounted: all */
 	uint64_t cursor;	    /* of the blocks to be claimed or unclaimed, the next */
+	bool confirm_later;	    /* what is claimed now */
 	uint8_t block_plen;	    /* of what is to be claimed, 0: not known yet */
 	bool counted; /* the handle counts one address of counted_cidr that is not taken yet */
 	struct prefix counted_cidr;

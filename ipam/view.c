@@ -62,6 +62,7 @@ static void slot_clear(struct slot *s, enum slot_state state)
 	slot_forget_obj(s);
 	s->state = state;
 	s->written = s->guarded = false;
+	s->list_no = 0;
 }
 
 static struct slot *slot_of(struct view *v, const char *key, enum slot_kind kind)
@@ -75,6 +76,10 @@ static struct slot *slot_of(struct view *v, const char *key, enum slot_kind kind
 	s = mem_new(struct slot);
 	s->key = mem_strdup(key);
 	s->kind = kind;
+	if (kind == SLOT_BLOCK && ipam_key_parse_block(key, &s->cidr))
+		v->sizes[s->cidr.addr.family == IP_V6][s->cidr.plen] = true;
+	if (kind == SLOT_AFFINITY)
+		(void)ipam_key_parse_affinity(key, NULL, &s->cidr);
 	hmap_insert(&v->slots, &s->node, h);
 	return s;
 }
@@ -180,6 +185,18 @@ int view_list(struct view *v, const char *prefix, enum slot_kind kind)
 int view_list_unindexed(struct view *v, const char *prefix, enum slot_kind kind)
 {
 	return list(v, prefix, kind, true);
+}
+
+void view_unlist(struct view *v, const char *prefix)
+{
+	size_t i = 0;
+
+	while (i < v->listed.n && strcmp(v->listed.v[i], prefix) != 0)
+		i++;
+	if (i == v->listed.n)
+		return;
+	free(v->listed.v[i]);
+	vec_swap_remove(&v->listed, i);
 }
 
 static int slot_compare(const void *a, const void *b)
@@ -312,7 +329,26 @@ static void feed_list(struct view *v, const struct store_res *res)
 		/* What this request knows already is no older: it has written or read it alone. */
 		if (s->state != SLOT_PRESENT)
 			slot_set(s, res->kvs[i].value, res->kvs[i].len, res->kvs[i].rev, false);
+		s->list_no = v->n_lists + 1;
 	}
+}
+
+/* A block that was known, and is not in it, has gone, or the list is of before it: 0 then, else 1. */
+static int end_list(struct view *v)
+{
+	struct slot *s;
+	int r = 1;
+
+	vec_push(&v->listed, list_name(v->key, v->unindexed));
+	v->n_lists++;
+	hmap_for_each (s, &v->slots, node) {
+		if (v->kind != SLOT_BLOCK || s->state != SLOT_PRESENT || s->list_no == v->n_lists ||
+			strncmp(s->key, v->key, strlen(v->key)) != 0)
+			continue;
+		slot_clear(s, SLOT_UNKNOWN);
+		r = 0;
+	}
+	return r;
 }
 
 int view_feed(struct view *v, const struct store_res *res, struct err *err)
@@ -327,7 +363,7 @@ int view_feed(struct view *v, const struct store_res *res, struct err *err)
 		feed_list(v, res); /* ENOENT: the store has no such kind, so there is none */
 		if (res->more)
 			return 1;
-		vec_push(&v->listed, list_name(v->key, v->unindexed));
+		r = end_list(v);
 		break;
 	case STORE_GET:
 		if (res->r == -ENOENT)
@@ -339,6 +375,8 @@ int view_feed(struct view *v, const struct store_res *res, struct err *err)
 	case STORE_UPDATE:
 		if (res->r == 0)
 			slot_set(s, v->value, strlen(v->value), res->rev, true);
+		if (v->verb == STORE_CREATE)
+			s->list_no = 0;
 		break;
 	case STORE_DELETE:
 		if (res->r == 0 || res->r == -ENOENT)
@@ -347,8 +385,12 @@ int view_feed(struct view *v, const struct store_res *res, struct err *err)
 	}
 	if (res->r == -ESTALE || res->r == -EEXIST ||
 		(res->r == -ENOENT && v->verb == STORE_UPDATE)) {
-		if (s) /* else a list, which is done again */
+		const unsigned list_no = s && res->r == -ESTALE ? s->list_no : 0;
+
+		if (s) { /* else a list, which is done again */
 			slot_clear(s, SLOT_UNKNOWN);
+			s->list_no = list_no; /* it was changed, and is taken for the same one */
+		}
 		r = 0;
 	} else if (res->r < 0 && res->r != -ENOENT) {
 		if (res->err && err)

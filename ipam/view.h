@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/hmap.h"
 #include "base/vec.h"
+#include "net/prefix.h"
 #include "store/store.h"
 
 /* What plans return besides 0 and errors: an operation is due first. */
@@ -34,6 +35,8 @@ struct slot {
 	char *key;
 	enum slot_kind kind;
 	enum slot_state state;
+	struct prefix cidr; /* of a block, and of an affinity */
+	unsigned list_no;   /* the last list of blocks that had it since it was made; 0: none */
 	int64_t rev;
 	char *text;
 	size_t len;
@@ -47,6 +50,8 @@ struct slot {
 struct view {
 	struct hmap slots;
 	VEC(char *) listed; /* prefixes, and what unindexed lists are known by */
+	unsigned n_lists;
+	bool sizes[2][129]; /* of IPv4 and IPv6: there may be a block of this prefix length */
 	/* The operation that is due; its strings live here. */
 	enum store_verb verb;
 	char *key, *value;
@@ -63,6 +68,8 @@ int view_get(struct view *v, const char *key, enum slot_kind kind, struct slot *
 int view_list(struct view *v, const char *prefix, enum slot_kind kind);
 /* Likewise what a list misses (store_req.unindexed). */
 int view_list_unindexed(struct view *v, const char *prefix, enum slot_kind kind);
+/* It is listed again when it is asked for next; a block that is not there any more is read again then. */
+void view_unlist(struct view *v, const char *prefix);
 /* The key is read again when it is asked for next. */
 void view_forget(struct view *v, const char *key);
 /* What is known of a key; NULL: nothing, or absent. */

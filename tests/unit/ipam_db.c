@@ -343,6 +343,29 @@ void check_consistent(void)
 	check(false, true, "at rest");
 }
 
+void check_disjoint(const char *when)
+{
+	VEC(struct prefix) used = {0};
+	struct mem_kv *kv;
+
+	vec_for_each (&db.v, kv) {
+		auto_(ipam_block) struct ipam_block *b = NULL;
+		struct prefix cidr;
+
+		if (!ipam_key_parse_block(kv->key, &cidr))
+			continue;
+		ck_assert_int_eq(ipam_block_decode(kv->value, strlen(kv->value), &b, NULL), 0);
+		if (block_is_empty(b))
+			continue;
+		for (size_t i = 0; i < used.n; i++)
+			ck_assert_msg(!prefix_overlap(&used.v[i], &cidr),
+				"%s: %s and %s have addresses", when, prefix_str(&used.v[i]),
+				prefix_str(&cidr));
+		vec_push(&used, cidr);
+	}
+	vec_done(&used);
+}
+
 size_t count_keys(const char *prefix)
 {
 	struct mem_kv *kv;

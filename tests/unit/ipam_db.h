@@ -74,5 +74,7 @@ size_t count_in_use(const char *handle);
  * its affinity (confirmed: which is that), and each address its handle. when: for messages.
  */
 void check_instant(bool confirmed, const char *when);
+/* Nor do two blocks have addresses, one of which lies in the other. */
+void check_disjoint(const char *when);
 /* And, while no block is taken from its node, an empty one has its affinity, too. */
 void check_consistent(void);

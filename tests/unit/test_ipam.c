@@ -177,6 +177,153 @@ START_TEST(pools_are_chosen)
 }
 END_TEST
 
+/*
+ * A pool that somebody makes anew with another blockSize, while there are blocks: what there is of it goes on to be
+ * given, each address once, but for what is left of a block of the new size that an older one lies in.
+ */
+START_TEST(pool_of_another_block_size)
+{
+	static const struct {
+		int old, new, total;
+	} t[] = {{26, 28, 256}, {28, 26, 3 * 64 + 16}, {24, 26, 256}};
+	struct ipam_assign a = assign_args("n2", "late");
+	struct err err = ERR_INIT;
+	struct ip ip;
+	int r, n = 3;
+
+	db_reset();
+	put_pool("p", "10.1.0.0/24", t[_i].old, "");
+	for (int i = 0; i < n; i++)
+		assign("n1", "early");
+	put_pool("p", "10.1.0.0/24", t[_i].new, "");
+	while ((r = assign_with(&a, &ip, &err)) == 0) {
+		n++;
+		a.host = n % 2 ? "n2" : "n3";
+		ck_assert_int_le(n, 256);
+	}
+	ck_assert_msg(r == -ENOSPC, "%s", err.text);
+	ck_assert_int_eq(n, t[_i].total);
+	ck_assert_uint_eq(count_in_use(NULL), (size_t)n);
+	check_disjoint("full");
+	check_consistent();
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("late", NOW)), 0);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("early", NOW)), 0);
+	ck_assert_uint_eq(count_in_use(NULL), 0);
+}
+END_TEST
+
+/* Empty blocks of the old size are taken away where a new one can be made in their place, and else borrowed from. */
+START_TEST(empty_blocks_of_another_size)
+{
+	struct ipam_assign a = assign_args("n2", "late");
+	struct prefix many = prefix_from("10.1.0.0/26");
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	db_reset();
+	put_pool("p", "10.1.0.0/26", 28, "");
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&many, "n1", NOW)), 0);
+	ip = assign("n1", "early");
+	put_pool("p", "10.1.0.0/26", 26, "");
+	a.now_ns = NOW + 3600 * S;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 4);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_AFFINITIES "n2/"), 0);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("late", NOW)), 0);
+	ck_assert_int_eq(run_and_free(ipam_release_handle_new("early", NOW)), 0);
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 1);
+	ck_assert_ptr_nonnull(db_find(IPAM_KEY_BLOCKS "ipv4/block/10.1.0.0-26"));
+	check_consistent();
+}
+END_TEST
+
+/* An address that is named is of the block that has it. */
+START_TEST(named_in_a_block_of_another_size)
+{
+	struct ipam_assign a = assign_args("n2", "late");
+	struct prefix block = prefix_from("10.1.0.0/26"), all = prefix_from("10.1.0.0/24");
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	db_reset();
+	put_pool("p", "10.1.0.0/24", 26, "");
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&block, "n1", NOW)), 0);
+	ip = assign("n1", "early");
+	put_pool("p", "10.1.0.0/24", 28, "");
+	a.ip = ip;
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -EEXIST);
+	ck_assert_msg(strstr(err.text, "in use by early"), "%s", err.text);
+	a.ip = ip_of("10.1.0.33");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 1);
+	a.host = "n1"; /* of its own */
+	a.ip = ip_of("10.1.0.34");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 1);
+
+	/* A block of the new size would have it, and others that are there. */
+	a.host = "n2";
+	put_pool("p", "10.1.0.0/24", 25, "");
+	a.ip = ip_of("10.1.0.70");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -EEXIST);
+	ck_assert_msg(
+		strstr(err.text, "10.1.0.0/25") && strstr(err.text, "10.1.0.0/26"), "%s", err.text);
+	a.ip = ip_of("10.1.0.200");
+	ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&all, "n2", NOW)), -EEXIST);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_BLOCKS), 2);
+	ck_assert_uint_eq(count_keys(IPAM_KEY_AFFINITIES), 2);
+	check_disjoint("named");
+	check_consistent();
+}
+END_TEST
+
+static void put_block(const char *cidr_text, const char *host)
+{
+	struct prefix cidr = prefix_from(cidr_text);
+	auto_(ipam_block) struct ipam_block *b = block_create(&cidr, host, NOW);
+	auto_free char *text = ipam_block_encode(b);
+	char key[IPAM_KEY_SIZE];
+
+	db_put(ipam_key_block(&cidr, key), text);
+	db_put(ipam_key_affinity(host, &cidr, key), "{\"state\":\"confirmed\"}");
+}
+
+/* What there is already, and should not be: a node's own blocks that overlap give nothing, nor are they borrowed from. */
+START_TEST(blocks_that_overlap_give_nothing)
+{
+	struct ipam_assign a = assign_args("n1", "h");
+	struct err err = ERR_INIT;
+	struct ip ip;
+
+	db_reset();
+	put_pool("p", "10.1.0.0/25", 28, "");
+	put_block("10.1.0.0/26", "n1");
+	put_block("10.1.0.16/28", "n1");
+	for (int i = 0; i < 64; i++) {
+		ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
+		ck_assert_uint_ge(ip.b[3], 64);
+		a.host = i % 2 ? "n1" : "n2";
+	}
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
+}
+END_TEST
+
+/* However many blocks are claimed at once, the others are listed once before and once after. */
+START_TEST(many_are_claimed_by_two_lists)
+{
+	struct prefix half = prefix_from("10.244.0.0/17"), rest = prefix_from("10.244.128.0/22");
+
+	setup();
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&half, "n1", NOW)), 0);
+	db.n_read = 0;
+	ck_assert_int_eq(run_and_free(ipam_claim_new(&rest, "n2", NOW)), 0);
+	ck_assert_uint_le(db.n_read, 1 + 512 + 528);
+	check_consistent();
+}
+END_TEST
+
 #define NODE_KEY "/calico/resources/v3/projectcalico.org/nodes/"
 
 static void put_node(const char *name, const char *rack)
@@ -980,6 +1127,11 @@ int main(void)
 	tcase_add_test(t, pools_are_named_by_family);
 	tcase_add_test(t, reserved_is_skipped);
 	tcase_add_test(t, named_is_confirmed);
+	tcase_add_loop_test(t, pool_of_another_block_size, 0, 3);
+	tcase_add_test(t, empty_blocks_of_another_size);
+	tcase_add_test(t, named_in_a_block_of_another_size);
+	tcase_add_test(t, blocks_that_overlap_give_nothing);
+	tcase_add_test(t, many_are_claimed_by_two_lists);
 	tcase_add_test(t, cooldown_switched_off);
 	tcase_add_test(t, both_families_or_none);
 	tcase_add_test(t, released_by_key);

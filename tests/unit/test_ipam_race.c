@@ -282,6 +282,135 @@ START_TEST(taken_away_while_claimed)
 }
 END_TEST
 
+/* Up to the read of the pool, which then has another blockSize. */
+static void learn_pool(struct ipam_request *rq, int block_size)
+{
+	struct err err = ERR_INIT;
+	struct store_req req;
+	bool last = false;
+
+	put_pool("p", "10.1.0.0/29", block_size, "");
+	while (!last) {
+		ck_assert_int_eq(ipam_request_step(rq, &req, &err), 1);
+		last = strcmp(req.key, POOL_KEY) == 0;
+		ck_assert_int_eq(db_do(rq, &req, &err), 0);
+	}
+}
+
+enum { N_IDEAS = 3 };
+
+/* Nodes that claim blocks over each other's, as take_turns: two, or one of two processes and another. */
+static void claim_in_turns(int n, const char *turns)
+{
+	static const char *const hosts[] = {"n1", "n2", "n1"};
+	static const char *const handles[] = {"h0", "h1", "h2"};
+	static const int sizes[] = {30, 29, 30};
+	struct ipam_request *rqs[N_IDEAS] = {NULL};
+	uint64_t told[N_IDEAS + 1] = {0};
+	bool done[N_IDEAS] = {false};
+	char when[200];
+
+	db_reset();
+	for (int i = 0; i < n; i++) {
+		struct ipam_assign a = assign_args(hosts[i], handles[i]);
+
+		rqs[i] = ipam_assign_new(&a);
+		learn_pool(rqs[i], sizes[i]);
+	}
+	snprintf(when, sizeof(when), "turns %s", turns);
+	for (const char *t = turns; *t; t++) {
+		struct err err = ERR_INIT;
+		struct store_req req;
+		int who = *t - '0', r = ipam_request_step(rqs[who], &req, &err);
+
+		if (r > 0) {
+			ck_assert_int_eq(db_do(rqs[who], &req, &err), 0);
+			told[who] = hash_bytes((uint64_t[]){told[who], db.told}, 16);
+		} else {
+			ck_assert_msg(r == 0 || r == -ENOSPC, "%s: %s", when, err.text);
+			done[who] = true;
+		}
+	}
+	for (int i = 0; i < n; i++)
+		ipam_request_free(rqs[i]);
+	told[N_IDEAS] = db_hash("") + done[0] + 2 * done[1] + 4 * done[2];
+	if (!is_new(hash_bytes(told, sizeof(told))))
+		return;
+	ck_assert_msg(strlen(turns) < sizeof(when) - 30, "%s: no end", when);
+	check_instant(false, when);
+	check_disjoint(when);
+	for (int who = 0; who < n; who++) {
+		auto_free char *next = mem_printf("%s%d", turns, who);
+
+		if (!done[who])
+			claim_in_turns(n, next);
+		if (db.lost > (n == 2 ? 2 : 1))
+			break;
+	}
+}
+
+/*
+ * A pool whose blockSize is changed by whoever does not look at its blocks, while nodes take addresses of it and give
+ * them back, and die now and then.
+ */
+START_TEST(interleaved_with_a_pool_that_is_remade)
+{
+	struct ipam_request *rqs[8] = {0};
+	int done = 0, given = 0;
+
+	seed_and_say();
+	db_reset();
+	put_pool("p", "10.1.0.0/26", 30, "");
+	while (done < 600) {
+		int i = (int)(random() % (long)array_size(rqs));
+		auto_free char *host = mem_printf("n%d", i % 4), *handle = mem_printf("h%d", i);
+		struct ipam_assign a = assign_args(host, handle);
+		struct ip base = ip_of("10.1.0.0");
+		struct err err = ERR_INIT;
+		struct store_req req;
+		unsigned writes = db.writes;
+		int r;
+
+		if (random() % 100 == 0)
+			put_pool("p", "10.1.0.0/26", 27 + (int)(random() % 5), "");
+		/* Time passes, so that empty blocks are taken over. */
+		a.now_ns = NOW + done * S;
+		if (random() % 4 == 0)
+			ip_add(&base, (uint64_t)random() % 64, &a.ip);
+		if (!rqs[i])
+			rqs[i] = random() % 3	 ? ipam_assign_new(&a)
+				 : random() % 20 ? ipam_release_handle_new(handle, a.now_ns)
+						 : ipam_unclaim_new(NULL, host, false, a.now_ns);
+		r = ipam_request_step(rqs[i], &req, &err);
+		if (r > 0)
+			ck_assert_int_eq(db_do(rqs[i], &req, &err), 0);
+		if (db.writes != writes) {
+			check_disjoint("interleaved");
+			check_instant(false, "interleaved");
+		}
+		if (r > 0 && random() % 300 != 0)
+			continue;
+		ck_assert_msg(
+			r >= 0 || r == -ENOENT || r == -ENOSPC || r == -EEXIST, "%s", err.text);
+		given += r == 0;
+		ipam_request_free(rqs[i]);
+		rqs[i] = NULL;
+		done++;
+	}
+	ck_assert_int_gt(given, 300);
+	for (size_t i = 0; i < array_size(rqs); i++)
+		ipam_request_free(rqs[i]);
+}
+END_TEST
+
+START_TEST(claimed_by_other_ideas)
+{
+	claim_in_turns(_i, "");
+	ck_assert_uint_gt(seen.n, 100);
+	printf("%zu states\n", seen.n);
+}
+END_TEST
+
 /* A small world in which assigning needs every kind of write, one after the other. */
 static void crash_setup(int kind)
 {
@@ -875,6 +1004,11 @@ int main(void)
 	tcase_add_loop_test(t, answer_is_lost, 0, N_LOSSY);
 	tcase_add_loop_test(t, processes_on_sqlite, 0, 2);
 	tcase_add_test(t, killed_on_sqlite);
+	suite_add_tcase(s, t);
+	t = tcase_create("overlap");
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(t, claimed_by_other_ideas, 2, N_IDEAS + 1);
+	tcase_add_loop_test(t, interleaved_with_a_pool_that_is_remade, 0, 5);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_ENV);
