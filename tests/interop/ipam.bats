@@ -15,7 +15,7 @@ setup_file() {
 
 setup() {
 	cd "$BATS_TEST_TMPDIR" || exit
-	export SERVERS=$PWD MARGAY_LOG_LEVEL=warn MARGAY_CONFIG=''
+	export SERVERS=$PWD REMADE=1 MARGAY_LOG_LEVEL=warn MARGAY_CONFIG=''
 }
 
 teardown() {

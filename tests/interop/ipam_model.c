@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Three nodes of two processes each take and give back addresses at random in a real datastore, while
- * they are killed, requests are abandoned, operations fail, answers are lost, clocks step, and pools, the
- * configuration and the nodes' blocks change. A model in shared memory holds what was answered: no
+ * they are killed, requests are abandoned, operations fail, answers are lost, clocks step, and pools (one of them gets
+ * another blockSize), the configuration and the nodes' blocks change. A model in shared memory holds what was answered: no
  * address is held by two, and none that is held is lost.
  *
  *	ipam_model run N FILE	N operations, then one reconcile; what is held in the end goes to FILE
@@ -70,6 +70,7 @@ struct slot {
 	unsigned gen;	       /* part of the handle's name: one is not used again */
 	int n;
 	struct ip ip[N_HELD];
+	struct prefix block[N_HELD];
 };
 
 static struct shared {
@@ -291,9 +292,10 @@ static void let_go(struct slot *s, int i)
 	if (!atomic_compare_exchange_strong(&sh->owner[addr_index(&s->ip[i])], &me, 0))
 		fail("the model has lost %s of pod %td", ip_str(&s->ip[i]), s - sh->slots);
 	s->ip[i] = s->ip[--s->n];
+	s->block[i] = s->block[s->n];
 }
 
-static void take(struct slot *s, const struct ip *ip)
+static void take(struct slot *s, const struct ip *ip, const struct prefix *block)
 {
 	int me = (int)(s - sh->slots) + 1, none = 0;
 
@@ -303,6 +305,7 @@ static void take(struct slot *s, const struct ip *ip)
 		fail("%s is given to pod %d, and pod %d has it", ip_str(ip), me - 1, none - 1);
 	if (s->n == N_HELD)
 		fail("pod %d has more addresses than it has asked for", me - 1);
+	s->block[s->n] = *block;
 	s->ip[s->n++] = *ip;
 }
 
@@ -453,7 +456,7 @@ static void do_assign(struct shaky *st, int node)
 		if (n != (size_t)a.v4 + a.v6)
 			fail("%s: %zu addresses", handle, n);
 		for (size_t i = 0; i < n; i++)
-			take(s, &addrs[i].ip);
+			take(s, &addrs[i].ip, &addrs[i].block);
 	} else if (!hit && r != -ENOSPC && r != -EEXIST && r != -EPERM && r != -ENOENT &&
 		   r != -ESTALE) {
 		fail("assign %s: %d: %s", handle, r, err.text);
@@ -524,18 +527,6 @@ static void do_release_ip(struct shaky *st, int node)
 	atomic_store(&s->locked_by, 0);
 }
 
-static struct prefix block_of(const struct ip *ip)
-{
-	for (size_t i = 0; i < array_size(pools); i++) {
-		struct prefix cidr = {0};
-
-		(void)prefix_parse(pools[i].cidr, &cidr, NULL);
-		if (prefix_contains(&cidr, ip))
-			return prefix_of(ip, (uint8_t)pools[i].block_size);
-	}
-	fail("%s is of no pool", ip_str(ip));
-}
-
 /* From one pod to another, as between the reserve and a pod. */
 static void do_move(struct shaky *st, int node)
 {
@@ -557,7 +548,7 @@ static void do_move(struct shaky *st, int node)
 	m.from = handle = handle_of((int)(from - sh->slots), from->gen);
 	m.to = other = handle_of((int)(to - sh->slots), to->gen);
 	which %= (unsigned)from->n;
-	m.addr = (struct ipam_addr){.ip = from->ip[which], .block = block_of(&from->ip[which])};
+	m.addr = (struct ipam_addr){.ip = from->ip[which], .block = from->block[which]};
 	before[0] = from->doubt;
 	before[1] = to->doubt;
 	from->doubt = to->doubt = true;
@@ -565,7 +556,7 @@ static void do_move(struct shaky *st, int node)
 	rq = ipam_move_new(&m);
 	r = run(st, rq, &hit, &err);
 	if (r == 0)
-		take(to, &m.addr.ip);
+		take(to, &m.addr.ip, &m.addr.block);
 	else if (!hit)
 		fail("%s has lost %s: %d: %s", handle, ip_str(&m.addr.ip), r, err.text);
 	if (!hit) {
@@ -638,7 +629,8 @@ static void do_claim(struct shaky *st, int node)
 	(void)prefix_parse(text, &cidr, NULL);
 	rq = ipam_claim_new(&cidr, node_name(node), node_clock());
 	r = run(st, rq, &hit, &err);
-	if (r < 0 && !hit && r != -EEXIST && r != -ESTALE)
+	/* It may be smaller than the pool's blocks are at the moment, or there is no pool. */
+	if (r < 0 && !hit && r != -EEXIST && r != -ESTALE && r != -EINVAL && r != -ENOENT)
 		fail("claim %s: %d: %s", text, r, err.text);
 	ipam_request_free(rq);
 }
@@ -656,13 +648,13 @@ static void do_unclaim(struct shaky *st, int node)
 	ipam_request_free(rq);
 }
 
-static char *pool_text(size_t i, bool disabled)
+static char *pool_text(size_t i, bool disabled, int block_size)
 {
 	return mem_printf(
 		"{\"kind\":\"IPPool\",\"apiVersion\":\"projectcalico.org/v3\",\"metadata\":{"
 		"\"name\":\"%s\"},\"spec\":{\"cidr\":\"%s\",\"disabled\":%s,\"blockSize\":%d,"
 		"\"nodeSelector\":\"all()\"}}",
-		pools[i].name, pools[i].cidr, disabled ? "true" : "false", pools[i].block_size);
+		pools[i].name, pools[i].cidr, disabled ? "true" : "false", block_size);
 }
 
 /* Whatever revision it has; others do the same. */
@@ -681,10 +673,18 @@ static void do_settings(struct store *st)
 {
 	struct ipam_config c = IPAM_CONFIG_DEFAULT;
 	auto_free char *text = NULL;
+	unsigned what = below(3);
 
-	if (below(2)) {
-		text = pool_text(1, below(3) == 0);
+	if (what == 0) {
+		text = pool_text(1, below(3) == 0, pools[1].block_size);
 		put(st, POOL_KEY "p2", text);
+		return;
+	}
+	/* An API server refuses another blockSize, but not a pool that is made anew. */
+	if (what == 1) {
+		text = pool_text(0, false, 27 + (int)below(4));
+		(void)store_delete_wait(st, POOL_KEY "p1", 0, NULL, 0, NULL);
+		put(st, POOL_KEY "p1", text);
 		return;
 	}
 	c.strict_affinity = below(3) == 0;
@@ -913,6 +913,16 @@ static void expect_hits(void)
 						kind_names[k]);
 }
 
+static void put_pools(struct store *st)
+{
+	for (size_t i = 0; i < array_size(pools); i++) {
+		auto_free char *key = mem_printf(POOL_KEY "%s", pools[i].name);
+		auto_free char *text = pool_text(i, false, pools[i].block_size);
+
+		put(st, key, text);
+	}
+}
+
 static void run_all(unsigned long n, const char *path)
 {
 	const char *fixed = getenv("SEED");
@@ -924,12 +934,7 @@ static void run_all(unsigned long n, const char *path)
 	seed = fixed ? strtoul(fixed, NULL, 10) : (unsigned long)clock_real_ns() % 1000000000;
 	printf("# seed %lu\n", seed);
 	fflush(stdout);
-	for (size_t i = 0; i < sizeof(pools) / sizeof(*pools); i++) {
-		auto_free char *key = mem_printf(POOL_KEY "%s", pools[i].name);
-		auto_free char *text = pool_text(i, false);
-
-		put(st, key, text);
-	}
+	put_pools(st);
 	store_close(st); /* none is carried over a fork */
 	work_all(n);
 	st = open_store(NULL);

@@ -215,6 +215,9 @@ class Reader(unittest.TestCase):
         block = json.loads(sample("block-new.json"))
         block.update(cidr="10.244.66.128/30", allocations=[None] * 4, unallocated=[0, 1, 2, 3])
         self.found(look({**kvs, inner: r.go_json(block)}), "overlaps the block")
+        half = {AFFINITY_KEY.replace("-29", "-30"): r.go_json({"state": "pending", "deleted": False})}
+        half = look({**kvs, **half, inner: r.go_json(block)})
+        self.assertTrue(half and not any("overlaps" in line for line in half))
         other = AFFINITY_KEY.replace("node1", "node2")
         self.found(look({**kvs, other: kvs[AFFINITY_KEY]}), "the block is of host:node1")
         self.found(look({**kvs, BLOCK_KEY: kvs[BLOCK_KEY].replace(":", ": ", 1)}), "as Go writes it")
