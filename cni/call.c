@@ -447,6 +447,7 @@ int call_ipam(struct call *c, struct ipam_request *rq, int *ret_errno, struct er
 	case 0:
 		return 0;
 	case -ENOSPC:
+	case -EDQUOT:
 	case -ENOENT:
 	case -EEXIST:
 	case -EPERM:

@@ -20,5 +20,5 @@ struct full {
 bool full_is_told(const struct full *f);
 /* Looks for the mark, if that is due. Returns 0, or an error of the datastore. */
 int full_look(struct full *f, struct store *st, int64_t deadline_ms, struct err *err);
-/* Whoever has not got an address. Where addresses of others' blocks are not to be had it would help nobody. */
+/* Whoever has not got an address, but for one who may have no more of them. Where addresses of others' blocks are not to be had it would help nobody. */
 int full_tell(struct full *f, struct store *st, int64_t deadline_ms, struct err *err);

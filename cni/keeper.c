@@ -383,7 +383,7 @@ static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 	end = store_txn_wait(k->rp.st, k->rp.deadline_ms, assign, &h, &r, err);
 	r = r ?: end;
 	/* What was written, and not answered, is found when what the node holds is looked at. */
-	if (h.n_tries > 1 || (r < 0 && r != -ENOSPC && r != -ENOENT))
+	if (h.n_tries > 1 || (r < 0 && r != -ENOSPC && r != -EDQUOT && r != -ENOENT))
 		k->unknown_due_ms = 0;
 	if (r < 0)
 		return r;
@@ -448,8 +448,9 @@ static int level(struct keeper *k, enum ip_family family, struct err *err)
 
 		k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
 		r = hold_one(k, family, &e);
-		if ((r == -ENOSPC && !k->fails_here) || r == -ENOENT) {
-			if (r == -ENOSPC)
+		/* At its own limit it does not know whether the pools are full, and others' addresses would not help. */
+		if (((r == -ENOSPC || r == -EDQUOT) && !k->fails_here) || r == -ENOENT) {
+			if (r != -ENOENT)
 				log_warn("the reserve of addresses: %s", err_text(&e));
 			*due = clock_mono_ms() + PUT_OFF_MS;
 			r = r == -ENOSPC ? full_tell(&k->full, k->rp.st, k->rp.deadline_ms, err)

@@ -72,7 +72,8 @@ struct ipam_assign {
 
 /*
  * Fails with ENOSPC when no pool has a free address (of either family, when both are asked for:
- * then neither is kept), ENOENT when a pool that is named does not exist or none selects the node,
+ * then neither is kept), EDQUOT when the node's own blocks have none and it may claim no other, so that what
+ * others give back is of no use to it, ENOENT when a pool that is named does not exist or none selects the node,
  * ESTALE when the compare-and-swap was lost 100 times. When it fails, by the datastore too, what it
  * has taken is given back as far as the datastore lets it.
  */

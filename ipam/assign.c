@@ -263,7 +263,7 @@ static bool makes_room(const struct ipam_request *rq, const struct scope *sc, st
 	return true;
 }
 
-/* A new block. ENOSPC: there is none; EDQUOT: it is not allowed, and neither is borrowing. */
+/* A new block. ENOSPC: there is none; EDQUOT: it is not allowed, and neither is borrowing, as with Calico. */
 static int plan_new_block(struct ipam_request *rq, const struct scope *sc, struct err *err)
 {
 	uint32_t limit = sc->config.max_blocks_per_host;
@@ -278,11 +278,19 @@ static int plan_new_block(struct ipam_request *rq, const struct scope *sc, struc
 		limit = DEFAULT_MAX_BLOCKS;
 	if (!sc->config.auto_allocate_blocks)
 		return err_set(err, -EDQUOT,
-			"every block of node %s is full, and autoAllocateBlocks is off", rq->host);
+			"every block of node %s is full, and it may claim none by itself: "
+			"autoAllocateBlocks is false: claim one for it (margayctl ipam claim), or set "
+			"that to true (margayctl ipam configure)",
+			rq->host);
 	if (sc->n_affine >= limit)
 		return err_set(err, -EDQUOT,
-			"every block of node %s is full, and it has as many as it may: %zu of %u",
-			rq->host, sc->n_affine, limit);
+			"every block of node %s is full, and it has as many as it may, %zu: "
+			"maxBlocksPerHost is %u%s: raise that (margayctl ipam configure "
+			"--max-blocks-per-host), or run fewer pods on this node",
+			rq->host, sc->n_affine, limit,
+			rq->max_blocks == 0 && sc->config.max_blocks_per_host == 0
+				? " where it is not set"
+				: "");
 	r = plan_list_blocks(rq, sc->family, &slots, &n);
 	if (r != 0)
 		return r;
@@ -360,8 +368,6 @@ static int plan_any(struct ipam_request *rq, struct scope *sc, struct err *err)
 
 	if (r == -ENOSPC)
 		r = plan_new_block(rq, sc, err);
-	if (r == -EDQUOT)
-		return err->code = -ENOSPC;
 	if (r == -ENOSPC && !sc->config.strict_affinity)
 		r = plan_borrow(rq, sc, err);
 	return r;

@@ -8,8 +8,8 @@
  * caller's context in front of it, so that it reads as a path from the outermost attempt inwards.
  *
  * Callers branch on these codes only: ENOENT, EEXIST, ESTALE (re-read and try again), EAGAIN (again
- * now), EINVAL (bad input: do not retry), ENOSPC (pool full), EHOSTUNREACH (store away: back off),
- * EACCES, ETIMEDOUT, ECANCELED. Everything else is logged by whoever stops it.
+ * now), EINVAL (bad input: do not retry), ENOSPC (pool full), EDQUOT (a limit of one's own), EHOSTUNREACH
+ * (store away: back off), EACCES, ETIMEDOUT, ECANCELED. Everything else is logged by whoever stops it.
  */
 #pragma once
 

@@ -457,8 +457,8 @@ static void do_assign(struct shaky *st, int node)
 			fail("%s: %zu addresses", handle, n);
 		for (size_t i = 0; i < n; i++)
 			take(s, &addrs[i].ip, &addrs[i].block);
-	} else if (!hit && r != -ENOSPC && r != -EEXIST && r != -EPERM && r != -ENOENT &&
-		   r != -ESTALE) {
+	} else if (!hit && r != -ENOSPC && r != -EDQUOT && r != -EEXIST && r != -EPERM &&
+		   r != -ENOENT && r != -ESTALE) {
 		fail("assign %s: %d: %s", handle, r, err.text);
 	}
 	if (!hit)

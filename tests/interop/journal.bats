@@ -914,6 +914,33 @@ seen() { # SECONDS: so long after the machine's start the node was seen in etcd
 	end "$other"
 }
 
+@test "a node that has as many blocks as it may says so, and not that the pools are full" {
+	"$BIN/margayctl" apply -f - >/dev/null <<-Y
+		apiVersion: projectcalico.org/v3
+		kind: List
+		items:
+		- {kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: q}, spec: {cidr: 10.245.0.0/28, blockSize: 30}}
+		- {kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/22, blockSize: 26, disabled: true}}
+	Y
+	unserve
+	etcdctl del --prefix "$IPAM"/ >/dev/null
+	etcdctl put "$IPAM/config" '{"auto_allocate_blocks":true,"maxBlocksPerHost":1}' >/dev/null
+	rm -r state
+	serve
+	within 10 held 4
+	for n in 1 2 3 4 5; do pod "x$n"; done
+	cni ADD x1 >/dev/null
+	within 10 grep -q 'node node-1 is full, and it has as many as it may, 1: maxBlocksPerHost is 1' serve.log
+	for n in 2 3 4; do cni ADD "x$n" >/dev/null; done
+	run -1 cni ADD x5
+	[[ $output == *'"code": 101'*'maxBlocksPerHost is 1'* ]]
+	[ -z "$(etcdctl get "$IPAM/handle/margay-pool-full")" ]
+	run ! grep -q 'the pools are full' serve.log
+	# What it gives back itself serves it.
+	cni DEL x1
+	within 10 cni ADD x5 >/dev/null
+}
+
 @test "a reserve's handle that counts too many is counted anew at the start" {
 	local key was
 

@@ -88,8 +88,10 @@ START_TEST(blocks_limits_and_borrowing)
 	a.max_blocks = 2;
 	for (int i = 0; i < 8; i++)
 		ck_assert_int_eq(assign_with(&a, &ip, &err), 0);
-	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
-	ck_assert_msg(strstr(err.text, "2 of 2"), "%s", err.text);
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -EDQUOT);
+	ck_assert_msg(
+		strstr(err.text, "node n1 is full") && strstr(err.text, "maxBlocksPerHost is 2:"),
+		"%s", err.text);
 	/* The other half of the pool, then nothing is left and nothing can be borrowed. */
 	for (int i = 0; i < 8; i++)
 		assign("n2", "other");
@@ -123,7 +125,7 @@ START_TEST(blocks_limits_and_borrowing)
 	/* Automatic blocks off: the own ones only. */
 	db_put(IPAM_KEY_CONFIG, "{}");
 	a.ip = (struct ip){0};
-	ck_assert_int_eq(assign_with(&a, &ip, &err), -ENOSPC);
+	ck_assert_int_eq(assign_with(&a, &ip, &err), -EDQUOT);
 	ck_assert_msg(strstr(err.text, "autoAllocateBlocks"), "%s", err.text);
 }
 END_TEST
