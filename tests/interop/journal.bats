@@ -914,6 +914,36 @@ seen() { # SECONDS: so long after the machine's start the node was seen in etcd
 	end "$other"
 }
 
+@test "a pool that somebody gives another blockSize gives no address twice" {
+	"$BIN/margayctl" apply -f - >/dev/null <<-Y
+		apiVersion: projectcalico.org/v3
+		kind: List
+		items:
+		- {kind: Node, apiVersion: projectcalico.org/v3, metadata: {name: node-2}}
+		- {kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: q}, spec: {cidr: 10.245.0.0/27, blockSize: 28}}
+		- {kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/22, blockSize: 26, disabled: true}}
+	Y
+	unserve
+	etcdctl del --prefix "$IPAM"/ >/dev/null
+	rm -r state
+	serve
+	within 10 held 4
+	key=/calico/resources/v3/projectcalico.org/ippools/q
+	etcdctl get $key --print-value-only | jq -c '.spec.blockSize = 30' | etcdctl put $key >/dev/null
+	second exec "$BIN/margay-cni" serve 2>>serve-2.log 3>&- 4>&- &
+	other=$!
+	within 10 used 8
+	# Four blocks of four, and what it borrows of the old one.
+	jq -c '.nodename = "node-2"' conf >conf-2
+	for n in {1..16}; do pod "x$n"; done
+	for n in {1..16}; do CONF=conf-2 second cni ADD "x$n" >/dev/null; done
+	within 10 used 24
+	[ "$(blocks | jq -sr 'map(.cidr | split("/")[1]) | sort | join(" ")')" = "28 30 30 30 30" ]
+	"$BIN/margayctl" ipam check >check.txt
+	run ! grep -q 'lies in block' check.txt
+	end "$other"
+}
+
 @test "a node that has as many blocks as it may says so, and not that the pools are full" {
 	"$BIN/margayctl" apply -f - >/dev/null <<-Y
 		apiVersion: projectcalico.org/v3
