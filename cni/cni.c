@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -26,7 +27,7 @@
 
 struct cni_ctx {
 	const struct cni_home *home;
-	int turns_fd;
+	int turns_fd; /* -1: it is not open yet */
 	struct store *st;
 	struct store_conf store_conf; /* of st */
 	struct rt *host;
@@ -39,9 +40,7 @@ struct cni_ctx *cni_ctx_new(const struct cni_home *home)
 	struct cni_ctx *ctx = mem_new(struct cni_ctx);
 
 	ctx->home = home;
-	ctx->turns_fd = home ? open(home->turns_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
-	if (home && ctx->turns_fd < 0)
-		log_error("%s: %s", home->turns_path, strerror(errno));
+	ctx->turns_fd = -1;
 	return ctx;
 }
 
@@ -134,6 +133,22 @@ int ctx_journal(
 int ctx_turns(const struct cni_ctx *ctx)
 {
 	return ctx->turns_fd;
+}
+
+/* The directory may not be there where no server ever ran. */
+int ctx_open_turns(struct cni_ctx *ctx, struct err *err)
+{
+	const char *given = getenv("MARGAY_RUN_DIR");
+	const char *dir = ctx->home ? ctx->home->run_dir : given && given[0] ? given : PIPE_RUN_DIR;
+	auto_free char *path = mem_printf("%s/cni.turns", dir);
+	int r = ctx->turns_fd >= 0 ? 0 : file_mkdirs(dir, 0755, err);
+
+	if (r < 0 || ctx->turns_fd >= 0)
+		return r;
+	ctx->turns_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return ctx->turns_fd < 0
+		       ? err_sys(err, -errno, "%s, by which the verbs of a pod take turns", path)
+		       : 0;
 }
 
 int ctx_host(struct cni_ctx *ctx, struct rt **ret, struct err *err)

@@ -58,9 +58,9 @@ struct cni_reply {
 struct cni_home {
 	const char *node;
 	struct store_conf store;
-	const char *state_dir;	/* of the journal */
-	const char *turns_path; /* of the file by which verbs take turns */
-	int reap_fd;		/* reaper_tell() */
+	const char *state_dir; /* of the journal */
+	const char *run_dir;   /* of the file by which verbs take turns (turn.h) */
+	int reap_fd;	       /* reaper_tell() */
 	int state_fd; /* one that is written to when shared->keeper has changed; it does not block */
 	int keeper_fd; /* likewise, when shared->pool_changes has */
 	struct cni_shared *shared;

@@ -27,7 +27,8 @@ int ctx_journal(
 	struct cni_ctx *ctx, const struct store_conf *conf, struct journal **ret, struct err *err);
 /* home_check_cluster() of a server's, once for each conf that comes after another one. 0 or a negative errno. */
 int ctx_check_cluster(struct cni_ctx *ctx, const struct store_conf *conf, struct err *err);
-/* The file by which verbs take turns (turn.h); -1: there is no server. */
-int ctx_turns(const struct cni_ctx *ctx);
+/* The file by which verbs take turns (turn.h), $MARGAY_RUN_DIR/cni.turns. 0 or a negative errno. */
+int ctx_open_turns(struct cni_ctx *ctx, struct err *err);
+int ctx_turns(const struct cni_ctx *ctx); /* -1: it is not open */
 /* Of the network namespace in which this process is. Borrowed. */
 int ctx_host(struct cni_ctx *ctx, struct rt **ret, struct err *err);

@@ -379,7 +379,7 @@ int serve_main(int argc, char **argv)
 		.about = "Runs what the CNI plugin of this node is asked to."};
 	struct server s = {.lock_fd = -1, .listener = -1};
 	struct err err = ERR_INIT;
-	auto_free char *nodename = NULL, *turns_path = NULL;
+	auto_free char *nodename = NULL;
 	int r;
 
 	store_params_add(&ps, &store_conf);
@@ -393,8 +393,7 @@ int serve_main(int argc, char **argv)
 	s.home.node = nodename;
 	s.home.store = store_conf;
 	s.home.state_dir = state_dir;
-	turns_path = mem_printf("%s/cni.turns", common.run_dir);
-	s.home.turns_path = turns_path;
+	s.home.run_dir = common.run_dir;
 	r = node_check_name(nodename, common.nodename_file, &err);
 	if (r == 0)
 		r = serve(&s, &err);

@@ -9,17 +9,19 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/hmap.h"
+#include "base/sha1.h"
 #include "cni/call.h"
 #include "cni/ctx.h"
 
-/* A byte of the file for each; two that share one wait for each other, and no more. */
-static struct flock byte_of(const struct call *c, short type)
+/* A byte of the file for each name, the same in every process; two that share one wait for each other, and no more. */
+static off_t byte_of(const char *name)
 {
-	return (struct flock){.l_type = type,
-		.l_whence = SEEK_SET,
-		.l_start = (off_t)(hash_str(c->veth) & 0x7fffffff),
-		.l_len = 1};
+	uint8_t sum[SHA1_SIZE];
+	uint32_t n;
+
+	sha1(name, strlen(name), sum);
+	memcpy(&n, sum, sizeof(n));
+	return (off_t)(n & 0x7fffffff);
 }
 
 int turn_check(const struct call *c, struct err *err)
@@ -35,16 +37,14 @@ int turn_check(const struct call *c, struct err *err)
 	return CNI_E_AGAIN;
 }
 
-int turn_take(struct call *c, struct err *err)
+/* The lock is of this opening of the file, and goes with the process. */
+static int take(struct call *c, off_t byte, struct err *err)
 {
 	const struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
-	struct flock l = byte_of(c, F_WRLCK);
-	int fd = ctx_turns(c->ctx), r = 0;
+	struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+	int r = 0;
 
-	if (fd < 0)
-		return 0;
-	/* The lock is of this opening of the file, and goes with the process. */
-	while (r == 0 && fcntl(fd, F_OFD_SETLK, &l) < 0) {
+	while (r == 0 && fcntl(ctx_turns(c->ctx), F_OFD_SETLK, &l) < 0) {
 		if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
 			err_sys(err, -errno, "taking turns");
 			return CNI_E_IO;
@@ -57,7 +57,20 @@ int turn_take(struct call *c, struct err *err)
 		nanosleep(&pause, NULL);
 		r = turn_check(c, err);
 	}
-	return r ?: turn_check(c, err);
+	return r;
+}
+
+/*
+ * By the host's interface, which an earlier sandbox of the pod has, too; and by the handle, as a DEL need not say which
+ * pod it is. Whoever takes two takes them in one order.
+ */
+int turn_take(struct call *c, struct err *err)
+{
+	const off_t a = byte_of(c->veth), b = byte_of(c->handle);
+
+	if (ctx_open_turns(c->ctx, err) < 0)
+		return CNI_E_IO;
+	return take(c, a < b ? a : b, err) ?: take(c, a < b ? b : a, err) ?: turn_check(c, err);
 }
 
 void turn_end(const struct call *c)

@@ -295,6 +295,40 @@ knows() { # POD
 	exact
 }
 
+@test "a server ends while its worker is at an ADD: who runs the pod's DEL without a server waits for it" {
+	local worker plugin ip
+
+	unserve
+	export MARGAY_CNI_WORKERS=1
+	serve
+	pod a
+	pod b
+	kill -STOP "$(keeper)" # what is free stays so
+	# shellcheck disable=SC2154 # serve sets it
+	worker=$(pgrep -P "$server" | tail -n 1)
+	strace -qq -o trace -e trace=sendto,sendmsg -e inject=sendto,sendmsg:delay_enter=3000000:when=1 -p "$worker" 3>&- &
+	within 5 grep -q "TracerPid:[[:space:]]*[1-9]" "/proc/$worker/status"
+	CNI_COMMAND=ADD CNI_CONTAINERID=c-a CNI_NETNS=/run/netns/a CNI_IFNAME=eth0 \
+		CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a" "$BIN/margay" <conf >/dev/null 2>&1 3>&- &
+	plugin=$!
+	within 5 grep -q '"do":"take"' state/journal
+	sleep 0.2 # and it stands before its device
+	kill -KILL $plugin
+	kill -TERM "$server"
+	within 5 test ! -e run/cni.sock
+	CNI_ARGS='' cni DEL a
+	# The same address.
+	ip=$(grep -o '"do":"take".*' state/journal | jq -Rr '"{" + . | fromjson | .ips[0] | split("/")[0]')
+	CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b;IP=$ip" cni ADD b >/dev/null
+	within 10 gone "$worker"
+	[ "$(address b)" = "$ip" ]
+	[ "$(ip -n a -j link show | jq length)" = 1 ]
+	[ "$(ip -j route show proto 80 | jq -r '.[].dst')" = "$(address b)" ]
+	end "$server" -KILL # its keeper stands still
+	serve
+	exact b
+}
+
 @test "GC: what the runtime does not have any more, with etcd there and away" {
 	for p in a b c; do
 		pod $p

@@ -539,6 +539,7 @@ static char dir[] = "/tmp/margay-test-cni-XXXXXX";
 static void make_dir(void)
 {
 	ck_assert_ptr_nonnull(mkdtemp(dir));
+	setenv("MARGAY_RUN_DIR", dir, 1);
 }
 
 static void drop_dir(void)
@@ -691,9 +692,7 @@ START_TEST(of_another_cluster_the_configuration_is_refused)
 	auto_free char *other = kubeconfig("other", "https://192.0.2.9:6443", CA_B);
 	auto_free char *none = mem_printf("%s/none", dir);
 	struct cni_conf conf = {.store = {.type = "kubernetes"}};
-	auto_free char *turns = mem_printf("%s/turns", dir);
 	const struct cni_home home = {.node = "n1",
-		.turns_path = turns,
 		.store = {.type = "kubernetes",
 			.kubeconfig = own,
 			.calico_api_group = "crd.projectcalico.org/v1"}};
@@ -980,16 +979,35 @@ START_TEST(the_log_says_which_verb_failed)
 }
 END_TEST
 
+/* Whoever runs it, and on whichever datastore. */
+START_TEST(out_of_turn_no_verb_is_run)
+{
+	auto_free char *db = mem_printf("%s/none", dir), *file = mem_printf("%s/file", dir),
+		       *log = mem_printf("%s/log", dir), *text = NULL;
+	auto_free char *conf =
+		mem_printf("{" NETCONF "\"sqlite_path\":\"%s\",\"log_file_path\":\"%s\"}", db, log);
+	struct cni_ctx *ctx = cni_ctx_new(NULL);
+
+	ck_assert_int_eq(file_write_atomic(file, "", 0, 0600, NULL), 1);
+	setenv("MARGAY_RUN_DIR", file, 1);
+	ck_assert_int_eq(run_del(ctx, conf), 1);
+	ck_assert_int_eq(file_read(log, 1000, &text, NULL, NULL), 0);
+	ck_assert_ptr_null(strstr(text, db));
+	ck_assert_ptr_nonnull(strstr(text, file));
+	cni_ctx_free(ctx);
+}
+END_TEST
+
 /* Of a server the next verb, whose configuration may say nothing, has the server's again. */
 START_TEST(a_level_of_the_log_is_one_verbs)
 {
-	auto_free char *path = mem_printf("%s/none", dir), *turns = mem_printf("%s/turns", dir);
+	auto_free char *path = mem_printf("%s/none", dir);
 	auto_free char *conf =
 		mem_printf("{" NETCONF "\"sqlite_path\":\"%s\",\"log_level\":\"debug\"}", path);
 	const struct cni_home home = {.node = "n1",
 		.store = {.type = "sqlite", .sqlite_path = path},
 		.state_dir = dir,
-		.turns_path = turns};
+		.run_dir = dir};
 	struct cni_ctx *ctx = cni_ctx_new(&home);
 
 	log_set_level(LOG_LEVEL_WARN);
@@ -1032,6 +1050,7 @@ int main(void)
 	tcase_add_test(files, what_the_ipam_plugin_gives_is_marked_and_checked);
 	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);
+	tcase_add_test(files, out_of_turn_no_verb_is_run);
 	tcase_add_test(files, a_level_of_the_log_is_one_verbs);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
