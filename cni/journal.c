@@ -376,9 +376,13 @@ static bool apply(struct journal *j, const json_t *r)
 		strcmp(waits ? what + 5 : what, "give-back") == 0) {
 		op = op_parse(r, strcmp(waits ? what + 5 : what, "take") == 0 ? JOURNAL_TAKE
 									      : JOURNAL_GIVE_BACK);
-		if (op)
-			apply_op(j, op, !waits, json_is_true(json_object_get(r, "cools")));
-		return op != NULL;
+		if (!op)
+			return false;
+		n = op->n;
+		apply_op(j, op, !waits, json_is_true(json_object_get(r, "cools")));
+		if (json_is_true(json_object_get(r, "done")))
+			apply_done(j, n);
+		return true;
 	}
 	if (strcmp(what, "done") == 0) {
 		apply_done(j, n);
@@ -724,8 +728,13 @@ bool journal_has(const struct journal *j, const struct journal_want *w)
 	return check_seen(j, w->node, NULL) == 0 && pick_all(j, w, true, addrs, &n);
 }
 
+/*
+ * done: the datastore has it already. That is no line of its own, and all addresses are in one, so that the disk has
+ * all or none: half of what a handle has would be given back to the reserve, when all of it was to its pool. A version
+ * that does not know this carries it out once more, which changes nothing.
+ */
 static int take(struct journal *j, const struct journal_want *w, const struct ipam_addr *addrs,
-	size_t n, struct err *err)
+	size_t n, bool done, struct err *err)
 {
 	auto_free char *endpoint = NULL;
 	struct ip ips[2];
@@ -737,6 +746,8 @@ static int take(struct journal *j, const struct journal_want *w, const struct ip
 		endpoint = w->endpoint(w->arg, ips, n);
 	r = record_op("take", j->next, &w->owner, addrs, n);
 	add_take(r, w->attrs, w->n_attrs, endpoint);
+	if (done)
+		json_object_set_new(r, "done", json_true());
 	return append_more(j, r, err);
 }
 
@@ -759,7 +770,7 @@ int journal_take(struct journal *j, const struct journal_want *w, struct ipam_ad
 	if (pick_all(j, w, false, ret, ret_n)) {
 		/* Where that fails it is the pod's all the same. */
 		if (is_to_be_taken_again(j, &w->owner))
-			(void)take(j, w, ret, *ret_n, NULL);
+			(void)take(j, w, ret, *ret_n, false, NULL);
 		unlock(j);
 		return 0;
 	}
@@ -769,18 +780,9 @@ int journal_take(struct journal *j, const struct journal_want *w, struct ipam_ad
 			"this node's reserve of addresses has none that is fit, of %zu that are free",
 			journal_n_free(j, IP_V4) + journal_n_free(j, IP_V6));
 	if (r == 0)
-		r = take(j, w, ret, *ret_n, err);
+		r = take(j, w, ret, *ret_n, false, err);
 	unlock(j);
 	return r;
-}
-
-static int append_taken(struct journal *j, const struct ipam_addr *addr,
-	const struct journal_owner *owner, struct err *err)
-{
-	json_t *record = record_addr("taken", addr);
-
-	add_owner(record, owner);
-	return append_more(j, record, err);
 }
 
 int journal_adopt(struct journal *j, const struct journal_want *w, const struct ipam_addr *addrs,
@@ -790,10 +792,7 @@ int journal_adopt(struct journal *j, const struct journal_want *w, const struct 
 
 	if (r < 0)
 		return r;
-	if (w->endpoint)
-		r = take(j, w, addrs, n, err);
-	for (size_t i = 0; r == 0 && !w->endpoint && i < n; i++)
-		r = append_taken(j, &addrs[i], &w->owner, err);
+	r = take(j, w, addrs, n, !w->endpoint, err);
 	unlock(j);
 	return r;
 }
@@ -835,6 +834,8 @@ int journal_give_back(struct journal *j, const struct journal_owner *owner, stru
 int journal_inherit(struct journal *j, const struct journal_owner *owner,
 	const struct ipam_addr *addrs, size_t n, struct err *err)
 {
+	const struct journal_want w = {.owner = *owner};
+	VEC(struct ipam_addr) unknown = {0};
 	const struct journal_addr *a;
 	bool known;
 	int r = check_owner(owner, err) ?: lock(j, err);
@@ -846,11 +847,13 @@ int journal_inherit(struct journal *j, const struct journal_owner *owner,
 		a = find(j, &addrs[i].ip);
 		known |= a &&
 			 (a->state != JOURNAL_TAKEN || strcmp(a->owner.handle, owner->handle) != 0);
+		if (!a)
+			vec_push(&unknown, addrs[i]);
 	}
-	for (size_t i = 0; r == 0 && !known && i < n; i++)
-		if (!find(j, &addrs[i].ip))
-			r = append_taken(j, &addrs[i], owner, err);
+	if (!known && unknown.n > 0)
+		r = take(j, &w, unknown.v, unknown.n, true, err);
 	unlock(j);
+	vec_done(&unknown);
 	return r < 0 ? r : !known;
 }
 

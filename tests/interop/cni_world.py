@@ -312,7 +312,7 @@ class Node(unittest.TestCase):
             for r in records:
                 if r["do"] == "done":
                     waits.pop(r["n"], None)
-                elif r["do"].endswith(("take", "give-back")):
+                elif r["do"].endswith(("take", "give-back")) and not r.get("done"):
                     waits[r["n"]] = r
         return list(waits.values())
 

@@ -34,7 +34,7 @@ settled() {
 	local waits
 
 	waits=$(sed 's/^[0-9a-f]* //' state/journal | jq -s '
-		reduce .[] as $r ({}; if ($r.do | test("take$|give-back$")) then .[$r.n | tostring] = 1
+		reduce .[] as $r ({}; if ($r.do | test("take$|give-back$")) and ($r.done | not) then .[$r.n | tostring] = 1
 			elif $r.do == "done" then del(.[$r.n | tostring]) else . end) | length')
 	[ "$waits" = 0 ]
 }

@@ -265,7 +265,7 @@ hour_passes() {
 }
 
 knows() { # POD
-	sed 's/^[0-9a-f]* //' state/journal | jq -se --arg h "net.c-$1" 'any(.do == "taken" and .handle == $h)' >/dev/null
+	sed 's/^[0-9a-f]* //' state/journal | jq -se --arg h "net.c-$1" 'any(.do == "take" and .done and .handle == $h)' >/dev/null
 }
 
 @test "pods from before there was a journal: it has them a minute later" {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -301,6 +302,72 @@ START_TEST(long_line)
 	ck_assert_uint_eq(journal_n_pending(b), 1);
 	journal_close(a);
 	journal_close(b);
+}
+END_TEST
+
+static size_t n_taken(struct journal *j, const struct journal_owner *o)
+{
+	const struct journal_addr *a;
+	size_t n, found = 0;
+
+	OK(journal_refresh(j, &err_));
+	a = journal_addrs(j, &n);
+	for (size_t i = 0; i < n; i++)
+		found += a[i].state == JOURNAL_TAKEN && strcmp(a[i].owner.handle, o->handle) == 0;
+	return found;
+}
+
+/* Where the disk has room for a file of so many bytes; Check writes some, too. */
+static int adopt_or_inherit(
+	struct journal *j, bool adopts, const struct journal_owner *o, off_t room)
+{
+	const struct rlimit limit = {(rlim_t)room, RLIM_INFINITY},
+			    none = {RLIM_INFINITY, RLIM_INFINITY};
+	const struct ipam_addr two[] = {addr(1), addr(2)};
+	const struct journal_want w = {.node = "node-1", .owner = *o, .v4 = true};
+	int r;
+
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	r = adopts ? journal_adopt(j, &w, two, 2, NULL) : journal_inherit(j, o, two, 2, NULL);
+	(void)setrlimit(RLIMIT_FSIZE, &none);
+	return r > 0 ? 0 : r;
+}
+
+/* However much of it the disk has room for: half of what a handle has is taken by no line. */
+static void check_whole(bool adopts)
+{
+	struct journal *a = open_it(), *b = open_it();
+	const struct journal_owner o = owner("c1");
+	struct stat st;
+	int r = -1;
+
+	signal(SIGXFSZ, SIG_IGN);
+	hold(a, 9);
+	ck_assert_int_eq(stat(journal_path(a), &st), 0);
+	for (int room = 0; r < 0; room += 20) {
+		ck_assert_int_lt(room, 2000);
+		r = adopt_or_inherit(a, adopts, &o, st.st_size + room);
+		ck_assert_uint_eq(n_taken(a, &o), r < 0 ? 0 : 2);
+		ck_assert_uint_eq(n_taken(b, &o), r < 0 ? 0 : 2);
+	}
+	/* The datastore has it already. */
+	ck_assert_uint_eq(journal_n_pending(b), 0);
+	give_back(b, "c1");
+	ck_assert_uint_eq(journal_next(b, 0)->n, 2);
+	ck_assert_uint_eq(journal_next(b, 0)->addrs.n, 2);
+	journal_close(a);
+	journal_close(b);
+}
+
+START_TEST(adopted_whole)
+{
+	check_whole(true);
+}
+END_TEST
+
+START_TEST(inherited_whole)
+{
+	check_whole(false);
 }
 END_TEST
 
@@ -611,6 +678,8 @@ int main(void)
 	tcase_add_test(tc, cut_off);
 	tcase_add_test(tc, in_pieces);
 	tcase_add_test(tc, long_line);
+	tcase_add_test(tc, adopted_whole);
+	tcase_add_test(tc, inherited_whole);
 	tcase_add_test(tc, damage_is_told);
 	tcase_add_test(tc, compacted);
 	tcase_add_test(tc, killed);
