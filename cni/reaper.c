@@ -18,16 +18,28 @@
 /* For those that come together: the whole is promised within 100 ms. */
 static const struct timespec gather = {.tv_nsec = 20 * 1000 * 1000};
 
-enum { LATE_MS = 2000 };
+enum { LATE_MS = 2000, AGAIN_MS = 50, AGAIN_MAX_MS = 10000 };
 
-static void reap(struct rt *rt)
+static int reap(struct rt *rt)
 {
 	struct err err = ERR_INIT;
+	int r;
 
 	rt_begin(rt, NULL, NULL);
 	rt_group_del(rt, REAPER_GROUP, 0);
-	if (rt_commit(rt, &err) < 0)
-		log_error("deleting the interfaces of pods that are gone: %s", err_text(&err));
+	r = rt_commit(rt, &err);
+	if (r < 0)
+		log_error("deleting the interfaces of pods that are gone: %s: it is tried again",
+			err_text(&err));
+	return r;
+}
+
+/* The kernel is asked again soon, and later and later. */
+static int next_pause(int ms)
+{
+	if (ms == 0)
+		return AGAIN_MS;
+	return ms < AGAIN_MAX_MS / 2 ? 2 * ms : AGAIN_MAX_MS;
 }
 
 int reaper_open(const char *run_dir, struct err *err)
@@ -68,10 +80,12 @@ _Noreturn void reaper_run(int fd)
 		_exit(EXIT_FAILURE);
 	}
 	/* Once more in any case: who was killed within the kernel may come to the end of his call only now. */
-	for (int ms = LATE_MS;; ms = -1) {
-		reap(rt);
-		if (poll(&p, 1, ms) < 0 && errno != EINTR)
+	for (int late_ms = LATE_MS, pause_ms = 0;;) {
+		pause_ms = reap(rt) < 0 ? next_pause(pause_ms) : 0;
+		if (poll(&p, 1, pause_ms ?: late_ms) < 0 && errno != EINTR)
 			_exit(EXIT_FAILURE);
+		if (pause_ms == 0)
+			late_ms = -1;
 		nanosleep(&gather, NULL);
 		/* What comes from here on is seen by the next turn. */
 		while (read(fd, told, sizeof(told)) == sizeof(told))

@@ -17,5 +17,5 @@ struct err;
 int reaper_open(const char *run_dir, struct err *err);
 /* There is something in the group, or may be. */
 int reaper_tell(int fd, struct err *err);
-/* Deletes what is in the group at first, and whenever it is told. Never returns. */
+/* Deletes what is in the group at first, and whenever it is told, until the kernel has done it. Never returns. */
 _Noreturn void reaper_run(int fd);

@@ -1329,6 +1329,23 @@ both() {
 }
 
 # bats test_tags=served
+@test "a link that the kernel does not delete at once goes by itself" {
+	local reaper
+
+	pod a
+	cni ADD a >/dev/null
+	sleep 3 # its last turn without being told is over
+	reaper=$(pgrep -P "$server" | head -n 1)
+	strace -qq -o "$BATS_TEST_TMPDIR/calls" -e trace=sendto,sendmsg -e inject=sendto,sendmsg:error=ENOBUFS:when=1..2 \
+		-p "$reaper" 3>&- &
+	until grep -q "TracerPid:[[:space:]]*[1-9]" "/proc/$reaper/status"; do sleep 0.02; done
+	cni DEL a
+	settle
+	[ "$(ip -j link show type veth | jq length)" = 0 ]
+	[ "$(grep -c INJECTED "$BATS_TEST_TMPDIR/calls")" = 2 ]
+}
+
+# bats test_tags=served
 @test "an ADD that meets a link which is being deleted does not fail" {
 	pod a
 	for ((n = 0; n < 20; n++)); do
