@@ -357,6 +357,24 @@ static void remove_devices(struct call *c, struct collection *gc)
 	}
 }
 
+/*
+ * What of it is in the datastore. Where there is a journal by that, whether it has the addresses or not: the keeper may
+ * write them down at any time (inherit.h), and does not once this waits. With the endpoint it is over.
+ */
+static int release(struct call *c, struct stale *stale, struct err *err)
+{
+	static char namespace[] = "default";
+	const struct journal_owner o = {.handle = stale->handle,
+		.container_id = stale->container_id,
+		.ifname = stale->ifname,
+		.namespace = namespace,
+		.ipam_only = true};
+
+	if (!c->journal)
+		return call_release(c, stale->handle, err);
+	return journal_give_back(c->journal, &o, err) < 0 ? CNI_E_AGAIN : 0;
+}
+
 /* Everything of this node and network whose attachment the runtime does not have any more. */
 int call_gc(struct call *c, struct err *err)
 {
@@ -386,14 +404,8 @@ int call_gc(struct call *c, struct err *err)
 		vec_for_each (&gc.stale, stale) {
 			struct err e = ERR_INIT;
 
-			if (stale->kept)
-				continue;
-			/* The keeper may have written it down meanwhile (inherit.h). */
-			if (c->journal && journal_refresh(c->journal, NULL) == 0 &&
-				journal_taken_by(c->journal, stale->handle))
-				give_back_one(c, stale->handle, &gc);
-			else
-				note(&gc, call_release(c, stale->handle, &e), &e);
+			if (!stale->kept)
+				note(&gc, release(c, stale, &e), &e);
 		}
 		r = gc.code;
 		if (r != 0 && err)

@@ -894,6 +894,70 @@ START_TEST(what_the_ipam_plugin_gives_is_marked_and_checked)
 }
 END_TEST
 
+struct keeper {
+	struct journal *j;
+	struct ipam_addr addr;
+	bool came;
+};
+
+/* What inherit.h is for. */
+static void inherit(void *arg)
+{
+	const struct journal_owner o = {.handle = (char *)(uintptr_t) "net.c1",
+		.container_id = (char *)(uintptr_t) "c1",
+		.ifname = (char *)(uintptr_t) "eth0",
+		.namespace = (char *)(uintptr_t) "default",
+		.pod = (char *)(uintptr_t) "web",
+		.key = (char *)(uintptr_t)WEP_KEY};
+	struct keeper *k = arg;
+
+	k->came = true;
+	ck_assert_int_ge(journal_inherit(k->j, &o, &k->addr, 1, NULL), 0);
+}
+
+/* Before each operation of a GC in turn the keeper writes down that the pod's address is taken. */
+START_TEST(garbage_that_the_keeper_writes_down_meanwhile_is_no_pods)
+{
+	struct keeper k = {.came = true};
+
+	for (unsigned n = 1; k.came; n++) {
+		auto_free char *state = mem_printf("%s/%u", dir, n);
+		struct store *st = filled();
+		struct cni_conf conf = {.name = (char *)(uintptr_t) "net",
+			.assign_v4 = true,
+			.has_attachments = true};
+		struct call c = call_of(&conf, st);
+		struct strbuf out = STRBUF_INIT;
+		const struct journal_addr *a;
+		struct err err = ERR_INIT;
+		struct ipam_request *rq = ipam_lookup_handle_new("net.c1");
+		size_t count;
+
+		ck_assert_int_eq(call_ipam_add(&c, &out, NULL), 0);
+		ck_assert_int_eq(ipam_run(st, rq, c.deadline_ms, NULL), 0);
+		k = (struct keeper){.addr = *ipam_request_addrs(rq, &count)};
+		ck_assert_int_eq(journal_open(state, true, &k.j, NULL), 0);
+		ck_assert_int_eq(journal_open(state, false, &c.journal, NULL), 0);
+		store_fake_call_nth(st, n, inherit, &k);
+		ck_assert_msg(call_gc(&c, &err) == 0, "%s", err.text);
+		store_fake_call_nth(st, 0, NULL, NULL);
+		ck_assert_int_eq(journal_refresh(c.journal, NULL), 0);
+		replay_all(&c);
+		ck_assert(!is_used(store_fake_value(st, BLOCK_KEY)));
+		/* What is held is the datastore's for this node. */
+		a = journal_find(c.journal, &k.addr.ip);
+		ck_assert(!a || a->state != JOURNAL_TAKEN);
+		ck_assert_int_eq(a != NULL,
+			strstr(store_fake_value(st, BLOCK_KEY) ?: "", "margay-reserve-n1") != NULL);
+		ipam_request_free(rq);
+		strbuf_done(&out);
+		journal_close(c.journal);
+		journal_close(k.j);
+		store_close(st);
+	}
+}
+END_TEST
+
 static int status(struct call *c, const char *pool)
 {
 	char *names[] = {(char *)(uintptr_t)pool};
@@ -1048,6 +1112,7 @@ int main(void)
 	tcase_add_test(files, of_the_ipam_plugin_the_journal_has_addresses_alone);
 	tcase_add_test(files, what_fails_is_told_without_what_went_before);
 	tcase_add_test(files, what_the_ipam_plugin_gives_is_marked_and_checked);
+	tcase_add_test(files, garbage_that_the_keeper_writes_down_meanwhile_is_no_pods);
 	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);
 	tcase_add_test(files, out_of_turn_no_verb_is_run);
