@@ -70,6 +70,7 @@ int replay_pod_is_gone(struct store *st, const char *node, const char *namespace
 	int64_t deadline_ms, struct err *err)
 {
 	auto_(pod) struct pod *pod = NULL;
+	struct err e = ERR_INIT;
 	char key[KEY_SIZE];
 	struct store_kv kv;
 	int r;
@@ -80,10 +81,12 @@ int replay_pod_is_gone(struct store *st, const char *node, const char *namespace
 	r = store_get_wait(st, key_format(KIND_POD, namespace, name, key), deadline_ms, &kv, err);
 	if (r < 0)
 		return r == -ENOENT ? 1 : r;
-	r = pod_decode(kv.key, kv.value, kv.len, &pod, err);
+	r = pod_decode(kv.key, kv.value, kv.len, &pod, &e);
 	store_kv_done(&kv);
-	if (r < 0)
-		return r;
+	if (r < 0) {
+		log_warn("%s: taken for a Pod that is there", err_text(&e));
+		return 0;
+	}
 	return !pod->node || strcmp(pod->node, node) != 0 || pod_is_finished(pod);
 }
 

@@ -52,6 +52,9 @@ char *replay_reserve_handle(const char *node);
  */
 int replay_op(struct replay *rp, const struct journal_op *op, struct err *err);
 
-/* 1: Kubernetes has no Pod of this name on the node, or one that has ended. 0, or a negative errno. */
+/*
+ * 1: Kubernetes has no Pod of this name on the node, or one that has ended. 0: it has, or what it has cannot be decoded.
+ * Or a negative errno of the datastore.
+ */
 int replay_pod_is_gone(struct store *st, const char *node, const char *namespace, const char *name,
 	int64_t deadline_ms, struct err *err);

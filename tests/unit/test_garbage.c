@@ -49,21 +49,26 @@ static const char *block_key(const char *cidr, char buf[static IPAM_KEY_SIZE])
 }
 #define block_key_of(cidr) block_key((cidr), (char[IPAM_KEY_SIZE]){0})
 
-/* The node's, whose second address is the pod's. */
-static void put_block(const char *cidr)
+/* The node's, whose second address is the pod's, under the handle net.CONTAINER. */
+static void put_block_of(const char *cidr, const char *container, const char *pod)
 {
 	const struct prefix p = prefix_from(cidr);
 	char key[IPAM_KEY_SIZE];
 	auto_free char *block = mem_printf(
 		"{\"cidr\":\"%s\",\"affinity\":\"host:n1\",\"allocations\":[null,0,null,null],"
-		"\"unallocated\":[0,2,3],\"attributes\":[{\"handle_id\":\"net.c1\",\"secondary\":{"
-		"\"node\":\"n1\",\"namespace\":\"default\",\"pod\":\"web\"}}],"
+		"\"unallocated\":[0,2,3],\"attributes\":[{\"handle_id\":\"net.%s\",\"secondary\":{"
+		"\"node\":\"n1\",\"namespace\":\"default\",\"pod\":\"%s\"}}],"
 		"\"sequenceNumber\":9,\"sequenceNumberForAllocation\":{\"1\":1},\"deleted\":false}",
-		cidr);
+		cidr, container, pod);
 
 	store_fake_put(st, ipam_key_block(&p, key), block);
 	store_fake_put(st, ipam_key_affinity("n1", &p, key),
 		"{\"state\":\"confirmed\",\"deleted\":false}");
+}
+
+static void put_block(const char *cidr)
+{
+	put_block_of(cidr, "c1", "web");
 }
 
 static void setup(void)
@@ -226,6 +231,17 @@ START_TEST(what_the_ipam_plugin_gave_is_the_runtimes)
 }
 END_TEST
 
+/* A Pod that is there, as it seems, and who comes after it is looked at all the same. */
+START_TEST(a_pod_that_cannot_be_read_is_there)
+{
+	store_fake_put(st, "/margay/v1/pods/default/web", "{\"spec\":{\"nodeName\":7}}");
+	put_block_of("10.1.0.4/30", "gone", "gone");
+	ck_assert_int_eq(look(), 0);
+	ck_assert(is_used(BLOCK4) && is_used(BLOCK6));
+	ck_assert(!strstr(store_fake_value(st, block_key_of("10.1.0.4/30")), "net.gone"));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("garbage");
@@ -236,6 +252,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, a_dump_that_is_interrupted_is_read_again);
 	tcase_add_loop_test(tc, a_pods_addresses_are_judged_together, 0, array_size(cases));
+	tcase_add_test(tc, a_pod_that_cannot_be_read_is_there);
 	tcase_add_test(tc, a_kernel_that_does_not_answer_is_no_witness);
 	tcase_add_test(tc, what_the_ipam_plugin_gave_is_the_runtimes);
 	suite_add_tcase(s, tc);
