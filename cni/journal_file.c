@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#define LOG_MODULE "cni"
 #include "cni/journal_file.h"
 
 #include <errno.h>
@@ -14,9 +15,11 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "base/strbuf.h"
+#include "cni/boot.h"
 #include "model/json.h"
 
 enum {
@@ -35,6 +38,18 @@ struct journal_file {
 	ino_t ino;
 	off_t size;	/* what has been read of it */
 	off_t room_end; /* up to where the disk has room for it */
+	char boot[BOOT_ID_SIZE];
+};
+
+/*
+ * In the lock's file: how much of which file was on the disk when it was appended to last. A file that has fewer bytes
+ * is refused, by who has read more of it and by who has not alike: a take may be missing, and with it the address of a
+ * pod that runs would be free. Of another boot it says nothing: no pod has lived through that, and a disk may lose what
+ * it was told to keep.
+ */
+struct mark {
+	char boot[BOOT_ID_SIZE];
+	uint64_t ino, size;
 };
 
 int journal_file_open(const char *dir, bool make, const struct journal_reader *reader,
@@ -55,6 +70,7 @@ int journal_file_open(const char *dir, bool make, const struct journal_reader *r
 	f->path = mem_printf("%s/journal", dir);
 	f->lock_fd = lock_fd;
 	f->fd = -1;
+	boot_id(f->boot);
 	*ret = f;
 	return 0;
 }
@@ -113,12 +129,41 @@ static json_t *line_parse(const char *line, size_t len)
 	return json_loadb(line + SUM_LEN + 1, len - SUM_LEN - 1, 0, NULL);
 }
 
+/* Where it cannot be, the last one is there, which asks for less. */
+static void set_mark(const struct journal_file *f)
+{
+	struct mark m = {.ino = f->ino, .size = (uint64_t)f->size};
+
+	memcpy(m.boot, f->boot, sizeof(m.boot));
+	if (pwrite(f->lock_fd, &m, sizeof(m), 0) < 0)
+		log_debug("%s/lock: %s", f->dir, strerror(errno));
+}
+
+/* How much it has to have at least. */
+static off_t marked_size(const struct journal_file *f)
+{
+	struct mark m;
+
+	if (pread(f->lock_fd, &m, sizeof(m), 0) != (ssize_t)sizeof(m) || m.ino != f->ino ||
+		f->boot[0] == '\0' || memcmp(m.boot, f->boot, sizeof(m.boot)) != 0)
+		return 0;
+	return (off_t)m.size;
+}
+
 static int damaged(const struct journal_file *f, off_t at, struct err *err)
 {
 	return err_set(err, -EIO,
 		"%s: it is damaged at byte %jd, and there are good lines after that: restore it, or "
 		"move it away and restart the pods of this node",
 		f->path, (intmax_t)at);
+}
+
+static int lost(const struct journal_file *f, off_t has, off_t had, struct err *err)
+{
+	return err_set(err, -EIO,
+		"%s: it has %jd good bytes, and has had %jd: what running pods have may be missing in it: "
+		"restore it, or move it away and restart the pods of this node",
+		f->path, (intmax_t)has, (intmax_t)had);
 }
 
 /*
@@ -150,8 +195,8 @@ static ssize_t tell_lines(
 	return (ssize_t)done;
 }
 
-/* From f->size to end. What is behind the last good line was told to nobody. */
-static int read_lines(struct journal_file *f, off_t end, struct err *err)
+/* From f->size to end. What is behind the last good line was told to nobody, unless least says otherwise. */
+static int read_lines(struct journal_file *f, off_t end, off_t least, struct err *err)
 {
 	auto_strbuf text = STRBUF_INIT; /* that is not told yet */
 	off_t at = f->size;		/* where it begins */
@@ -177,6 +222,8 @@ static int read_lines(struct journal_file *f, off_t end, struct err *err)
 		text.len -= (size_t)n;
 		memmove(text.s, text.s + n, text.len);
 	}
+	if (f->size < least)
+		return lost(f, f->size, least, err);
 	if ((bad || text.len > 0) && ftruncate(f->fd, f->size) < 0)
 		return err_sys(err, -errno, "%s: cutting off its end", f->path);
 	return 0;
@@ -192,13 +239,19 @@ static int sync_dir(const struct journal_file *f, struct err *err)
 
 static int reopen(struct journal_file *f, struct err *err)
 {
+	const int flags = O_RDWR | O_APPEND | O_CLOEXEC;
 	struct stat st;
 
 	if (f->fd >= 0)
 		close(f->fd);
 	f->size = f->room_end = 0;
 	f->reader.forget(f->reader.arg);
-	f->fd = open(f->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	f->fd = open(f->path, flags);
+	if (f->fd < 0 && errno == ENOENT) {
+		f->ino = 0; /* a new one may get the number of one that was deleted */
+		set_mark(f);
+		f->fd = open(f->path, flags | O_CREAT, 0600);
+	}
 	if (f->fd < 0 || fstat(f->fd, &st) < 0)
 		return err_sys(err, -errno, "%s", f->path);
 	f->ino = st.st_ino;
@@ -208,6 +261,7 @@ static int reopen(struct journal_file *f, struct err *err)
 static int catch_up(struct journal_file *f, struct err *err)
 {
 	struct stat st;
+	off_t least;
 	int r;
 
 	if (f->fd < 0 || stat(f->path, &st) < 0 || st.st_ino != f->ino) {
@@ -217,9 +271,10 @@ static int catch_up(struct journal_file *f, struct err *err)
 	}
 	if (fstat(f->fd, &st) < 0)
 		return err_sys(err, -errno, "%s", f->path);
-	if (st.st_size < f->size)
-		return damaged(f, st.st_size, err);
-	return st.st_size > f->size ? read_lines(f, st.st_size, err) : 0;
+	least = marked_size(f);
+	if (st.st_size < least || st.st_size < f->size)
+		return lost(f, st.st_size, least < f->size ? f->size : least, err);
+	return st.st_size > f->size ? read_lines(f, st.st_size, least, err) : 0;
 }
 
 int journal_file_lock(struct journal_file *f, struct err *err)
@@ -291,6 +346,7 @@ int journal_file_append(struct journal_file *f, json_t *line_take, struct err *e
 		return err_sys(err, -e, "%s", f->path);
 	}
 	f->size += n;
+	set_mark(f);
 	(void)f->reader.line(f->reader.arg, line);
 	return 0;
 }
@@ -299,5 +355,8 @@ int journal_file_replace(struct journal_file *f, const struct strbuf *text, stru
 {
 	int r = file_write_atomic(f->path, text->s, text->len, 0600, err);
 
-	return r < 0 ? r : sync_dir(f, err) ?: catch_up(f, err);
+	r = r < 0 ? r : sync_dir(f, err) ?: catch_up(f, err);
+	if (r == 0)
+		set_mark(f);
+	return r;
 }

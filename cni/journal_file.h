@@ -31,7 +31,7 @@ const char *journal_file_path(const struct journal_file *f); /* borrowed */
 
 /*
  * Waits for the lock, and reads what others have appended. ETIMEDOUT: another process has it for too long; EIO: the
- * file is damaged, or of a newer version. Where it fails, it has not got it.
+ * file is damaged, shorter than it was in this boot, or of a newer version. Where it fails, it has not got it.
  */
 int journal_file_lock(struct journal_file *f, struct err *err);
 void journal_file_unlock(struct journal_file *f);

@@ -197,6 +197,14 @@ static void write_content(const char *text, size_t len)
 	ck_assert_int_eq(write(fd, text, len), (ssize_t)len);
 }
 
+/* What the file of the lock says is of another one. */
+static void forget_boot(void)
+{
+	auto_free char *path = mem_printf("%s/lock", dir);
+
+	ck_assert_int_eq(truncate(path, 0), 0);
+}
+
 /* A power cut may leave any beginning of it, and zeros behind that. */
 START_TEST(cut_off)
 {
@@ -219,6 +227,7 @@ START_TEST(cut_off)
 
 		memcpy(zeros, text, cut);
 		write_content(zeros, cut % 2 ? cut : len);
+		forget_boot();
 		j = open_it();
 		/* The give-back is not there, and what comes goes on from there. */
 		ck_assert_uint_eq(journal_n_pending(j), 1);
@@ -389,6 +398,59 @@ START_TEST(damage_is_told)
 	free(take_ptr(text));
 	text = content(&len); /* nothing of it was cut off */
 	ck_assert_uint_gt(len, 60);
+}
+END_TEST
+
+/* Whoever has it open, and whoever opens it. */
+static void check_refused(struct journal *j, const char *what)
+{
+	struct journal *other;
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(journal_refresh(j, &err), -EIO);
+	ck_assert_msg(strstr(err.text, what), "%s", err.text);
+	ck_assert_int_eq(journal_open(dir, false, &other, &err), -EIO);
+	ck_assert_msg(strstr(err.text, what), "%s", err.text);
+}
+
+/* The address of a pod that runs would look free. */
+START_TEST(shorter_than_it_was)
+{
+	struct journal *j = open_it();
+	auto_free char *text = NULL, *path = mem_printf("%s/journal", dir),
+		       *away = mem_printf("%s/away", dir);
+	size_t len, before;
+
+	OK(journal_seen(j, "node-1", true, "", &err_));
+	hold(j, 1);
+	free(content(&before));
+	ck_assert_int_eq(take(j, "c1"), 1);
+	text = content(&len);
+	for (size_t cut = 0; cut < len; cut += before / 2) {
+		ck_assert_int_eq(truncate(path, (off_t)cut), 0);
+		check_refused(j, " good bytes, and has had ");
+		write_content(text, len);
+		OK(journal_refresh(j, &err_));
+		ck_assert_int_eq(take(j, "c1"), 1);
+		ck_assert_int_eq(take(j, "c2"), -ENOENT);
+	}
+	/* Its last line, which was told, is bad: who has read it need not read it again. */
+	text[len - 2] ^= 1;
+	write_content(text, len);
+	journal_close(j);
+	ck_assert_int_eq(journal_open(dir, false, &j, NULL), -EIO);
+	free(content(&before));
+	ck_assert_uint_eq(before, len); /* nothing was cut off */
+	ck_assert_int_eq(rename(path, away), 0);
+	j = open_it();
+	ck_assert_int_eq(take(j, "c2"), -ENOENT);
+	hold(j, 2);
+	/* One that was deleted is another one, whatever its number. */
+	journal_close(j);
+	ck_assert_int_eq(unlink(path), 0);
+	j = open_it();
+	ck_assert_uint_eq(journal_n_free(j, IP_V4), 0);
+	journal_close(j);
 }
 END_TEST
 
@@ -681,6 +743,7 @@ int main(void)
 	tcase_add_test(tc, adopted_whole);
 	tcase_add_test(tc, inherited_whole);
 	tcase_add_test(tc, damage_is_told);
+	tcase_add_test(tc, shorter_than_it_was);
 	tcase_add_test(tc, compacted);
 	tcase_add_test(tc, killed);
 	tcase_add_test(tc, pools_are_named);
