@@ -189,7 +189,7 @@ char *endpoint_json(const struct call *c, const struct pod_wants *wants, const s
 }
 
 /* What others have put on it stays, and its identity; of another sandbox the labels do not. */
-static void inherit(struct wep *w, const struct wep *old)
+static void carry_over(struct wep *w, const struct wep *old)
 {
 	bool same = old->container_id && w->container_id &&
 		    strcmp(old->container_id, w->container_id) == 0;
@@ -227,7 +227,7 @@ static int write_once(
 		rev = kv.rev;
 		if (wep_decode(key, kv.value, kv.len, &old, NULL) == 0) {
 			stored = take_ptr(kv.value);
-			inherit(w, old);
+			carry_over(w, old);
 		}
 		store_kv_done(&kv);
 	} else if (r != -ENOENT) {

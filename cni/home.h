@@ -15,6 +15,7 @@ struct store_conf;
 /*
  * In the directory of its state the server says which kind of datastore it has, for those who run verbs while nobody
  * serves, and of whose datastore nothing is said: a file or a journal may be left there of another time.
+ * Returns 1: it says so from now on; 0: it did; or a negative errno.
  */
 int home_note_store(const struct cni_home *home, struct err *err);
 /* Whether the last server of that directory had another machine's. */
