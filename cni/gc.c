@@ -12,6 +12,7 @@
 #include "cni/device.h"
 #include "cni/endpoint.h"
 #include "cni/journal.h"
+#include "cni/turn.h"
 #include "ipam/alloc.h"
 #include "model/ipam.h"
 #include "model/kind.h"
@@ -60,7 +61,7 @@ struct stale {
 	char *key;    /* of its endpoint; NULL: its parts make none */
 	char *container_id, *ifname;
 	char veth[WEP_VETH_SIZE];
-	bool kept; /* the endpoint or the device is still there, and so the address is taken */
+	bool kept; /* a verb is under way, the endpoint or the device is still there: so the address is taken */
 };
 
 struct collection {
@@ -159,7 +160,7 @@ static void give_back_one(struct call *c, const char *handle, struct collection 
 		return;
 	o = journal_owner_dup(&a->owner);
 	call_name_veth(o.namespace, o.pod, o.container_id, o.ifname, veth);
-	r = call_open_host(c, &e);
+	r = turn_await(c, veth, handle, &e) ?: call_open_host(c, &e);
 	if (r == 0 && device_delete_on_host(c, veth, o.container_id, o.ifname, true, &e) < 0)
 		r = CNI_E_KERNEL;
 	if (r == 0 && journal_give_back(c->journal, &o, &e) < 0)
@@ -305,6 +306,20 @@ static int remove_endpoint(
 	return call_store_code(err_wrap(err, r, "deleting %s", kv->key));
 }
 
+/* An ADD whose plugin was ended may be at its device. */
+static void await_verbs(struct call *c, struct collection *gc)
+{
+	struct stale *stale;
+
+	vec_for_each (&gc->stale, stale) {
+		struct err e = ERR_INIT;
+		int r = turn_await(c, stale->veth, stale->handle, &e);
+
+		stale->kept = r != 0;
+		note(gc, r, &e);
+	}
+}
+
 /* Before addresses, as DEL. The address of what could not be removed stays, and leads here again. */
 static int remove_endpoints(struct call *c, struct collection *gc, struct err *err)
 {
@@ -327,7 +342,7 @@ static int remove_endpoints(struct call *c, struct collection *gc, struct err *e
 			continue;
 		}
 		stale = find_stale(c, w, gc);
-		if (!stale)
+		if (!stale || stale->kept)
 			continue;
 		r = remove_endpoint(c, kv, w, &e);
 		stale->kept |= r != 0;
@@ -346,7 +361,7 @@ static void remove_devices(struct call *c, struct collection *gc)
 		struct err e = ERR_INIT;
 		int r;
 
-		if (endpoint_is_possible(c->st, stale->key))
+		if (stale->kept || endpoint_is_possible(c->st, stale->key))
 			continue;
 		r = call_open_host(c, &e);
 		if (r == 0 && device_delete_on_host(c, stale->veth, stale->container_id,
@@ -394,6 +409,8 @@ int call_gc(struct call *c, struct err *err)
 	r = call_heed_lock(c, NULL, err);
 	if (r == 0)
 		r = find_stale_addresses(c, &gc, &all, err);
+	if (r == 0)
+		await_verbs(c, &gc);
 	if (r == 0 && gc.stale.n > 0)
 		r = remove_endpoints(c, &gc, err);
 	if (r == 0)

@@ -64,13 +64,26 @@ static int take(struct call *c, off_t byte, struct err *err)
  * By the host's interface, which an earlier sandbox of the pod has, too; and by the handle, as a DEL need not say which
  * pod it is. Whoever takes two takes them in one order.
  */
-int turn_take(struct call *c, struct err *err)
+static int take_both(struct call *c, const char *veth, const char *handle, struct err *err)
 {
-	const off_t a = byte_of(c->veth), b = byte_of(c->handle);
+	const off_t a = byte_of(veth), b = byte_of(handle);
 
 	if (ctx_open_turns(c->ctx, err) < 0)
 		return CNI_E_IO;
-	return take(c, a < b ? a : b, err) ?: take(c, a < b ? b : a, err) ?: turn_check(c, err);
+	return take(c, a < b ? a : b, err) ?: take(c, a < b ? b : a, err);
+}
+
+int turn_take(struct call *c, struct err *err)
+{
+	return take_both(c, c->veth, c->handle, err) ?: turn_check(c, err);
+}
+
+int turn_await(struct call *c, const char *veth, const char *handle, struct err *err)
+{
+	int r = take_both(c, veth, handle, err);
+
+	turn_end(c);
+	return r;
 }
 
 void turn_end(const struct call *c)

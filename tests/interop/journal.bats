@@ -295,8 +295,9 @@ knows() { # POD
 	exact
 }
 
-@test "a server ends while its worker is at an ADD: who runs the pod's DEL without a server waits for it" {
-	local worker plugin ip
+# late_add: pod a's, whose plugin was ended, and whose server has ended but for its worker, which stands before the device
+late_add() {
+	local plugin
 
 	unserve
 	export MARGAY_CNI_WORKERS=1
@@ -312,21 +313,38 @@ knows() { # POD
 		CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a" "$BIN/margay" <conf >/dev/null 2>&1 3>&- &
 	plugin=$!
 	within 5 grep -q '"do":"take"' state/journal
-	sleep 0.2 # and it stands before its device
+	sleep 0.2
 	kill -KILL $plugin
 	kill -TERM "$server"
 	within 5 test ! -e run/cni.sock
-	CNI_ARGS='' cni DEL a
-	# The same address.
+}
+
+# its_address_is_bs: by an ADD that asks for it, and a has nothing of it.
+its_address_is_bs() {
+	local ip
+
 	ip=$(grep -o '"do":"take".*' state/journal | jq -Rr '"{" + . | fromjson | .ips[0] | split("/")[0]')
 	CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b;IP=$ip" cni ADD b >/dev/null
 	within 10 gone "$worker"
+	end "$server" -KILL # its keeper stands still
 	[ "$(address b)" = "$ip" ]
 	[ "$(ip -n a -j link show | jq length)" = 1 ]
-	[ "$(ip -j route show proto 80 | jq -r '.[].dst')" = "$(address b)" ]
-	end "$server" -KILL # its keeper stands still
+	[ "$(ip -j route show proto 80 | jq -r '.[].dst')" = "$ip" ]
 	serve
 	exact b
+}
+
+@test "a server ends while its worker is at an ADD: the pod's DEL waits for it, though nobody serves" {
+	late_add
+	CNI_ARGS='' cni DEL a
+	its_address_is_bs
+}
+
+@test "a server ends while its worker is at an ADD: GC waits for it, though nobody serves" {
+	late_add
+	jq '. + {"cni.dev/valid-attachments": []}' conf >gc
+	CNI_COMMAND=GC "$BIN/margay" <gc >out || jq -e '.code == 11' out
+	its_address_is_bs
 }
 
 @test "GC: what the runtime does not have any more, with etcd there and away" {

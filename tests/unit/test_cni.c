@@ -918,6 +918,7 @@ static void inherit(void *arg)
 /* Before each operation of a GC in turn the keeper writes down that the pod's address is taken. */
 START_TEST(garbage_that_the_keeper_writes_down_meanwhile_is_no_pods)
 {
+	struct cni_ctx *ctx = cni_ctx_new(NULL);
 	struct keeper k = {.came = true};
 
 	for (unsigned n = 1; k.came; n++) {
@@ -933,6 +934,7 @@ START_TEST(garbage_that_the_keeper_writes_down_meanwhile_is_no_pods)
 		struct ipam_request *rq = ipam_lookup_handle_new("net.c1");
 		size_t count;
 
+		c.ctx = ctx;
 		ck_assert_int_eq(call_ipam_add(&c, &out, NULL), 0);
 		ck_assert_int_eq(ipam_run(st, rq, c.deadline_ms, NULL), 0);
 		k = (struct keeper){.addr = *ipam_request_addrs(rq, &count)};
@@ -955,6 +957,7 @@ START_TEST(garbage_that_the_keeper_writes_down_meanwhile_is_no_pods)
 		journal_close(k.j);
 		store_close(st);
 	}
+	cni_ctx_free(ctx);
 }
 END_TEST
 
