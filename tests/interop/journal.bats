@@ -295,16 +295,19 @@ knows() { # POD
 	exact
 }
 
-# late_add: pod a's, whose plugin was ended, and whose server has ended but for its worker, which stands before the device
+# late_add SIGNAL: pod a's, whose plugin was ended, and by the signal its server, but for the worker, which stands before
+# the device
 late_add() {
 	local plugin
 
 	unserve
 	export MARGAY_CNI_WORKERS=1
 	serve
+	within 10 ready
 	pod a
 	pod b
-	kill -STOP "$(keeper)" # what is free stays so
+	stopped=$(keeper)
+	kill -STOP "$stopped" # what is free stays so
 	# shellcheck disable=SC2154 # serve sets it
 	worker=$(pgrep -P "$server" | tail -n 1)
 	strace -qq -o trace -e trace=sendto,sendmsg -e inject=sendto,sendmsg:delay_enter=3000000:when=1 -p "$worker" 3>&- &
@@ -315,8 +318,7 @@ late_add() {
 	within 5 grep -q '"do":"take"' state/journal
 	sleep 0.2
 	kill -KILL $plugin
-	kill -TERM "$server"
-	within 5 test ! -e run/cni.sock
+	kill "$1" "$server"
 }
 
 # its_address_is_bs: by an ADD that asks for it, and a has nothing of it.
@@ -326,7 +328,8 @@ its_address_is_bs() {
 	ip=$(grep -o '"do":"take".*' state/journal | jq -Rr '"{" + . | fromjson | .ips[0] | split("/")[0]')
 	CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=b;IP=$ip" cni ADD b >/dev/null
 	within 10 gone "$worker"
-	end "$server" -KILL # its keeper stands still
+	kill -KILL "$stopped" 2>/dev/null || true
+	end "$server"
 	[ "$(address b)" = "$ip" ]
 	[ "$(ip -n a -j link show | jq length)" = 1 ]
 	[ "$(ip -j route show proto 80 | jq -r '.[].dst')" = "$ip" ]
@@ -335,13 +338,24 @@ its_address_is_bs() {
 }
 
 @test "a server ends while its worker is at an ADD: the pod's DEL waits for it, though nobody serves" {
-	late_add
+	late_add -TERM
+	within 5 test ! -e run/cni.sock
 	CNI_ARGS='' cni DEL a
 	its_address_is_bs
 }
 
+@test "a server is killed while its worker is at an ADD: the pod's DEL waits for it, though another one serves" {
+	late_add -KILL
+	touch began
+	serve
+	within 10 test run/cni.sock -nt began
+	cni DEL a
+	its_address_is_bs
+}
+
 @test "a server ends while its worker is at an ADD: GC waits for it, though nobody serves" {
-	late_add
+	late_add -TERM
+	within 5 test ! -e run/cni.sock
 	jq '. + {"cni.dev/valid-attachments": []}' conf >gc
 	CNI_COMMAND=GC "$BIN/margay" <gc >out || jq -e '.code == 11' out
 	its_address_is_bs
