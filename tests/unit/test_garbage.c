@@ -23,6 +23,7 @@
 
 static struct store *st;
 static struct journal *j;
+static const char *dir; /* of the journal */
 static struct cni_shared shared;
 
 static struct ip ip_of(const char *text)
@@ -74,13 +75,14 @@ static void put_block(const char *cidr)
 static void setup(void)
 {
 	rt_fake_reset();
+	dir = test_dir();
 	st = store_fake_new(NULL);
 	store_fake_manage(st);
 	put_block(BLOCK4);
 	put_block(BLOCK6);
 	store_fake_put(st, IPAM_KEY_HANDLES "net.c1",
 		"{\"block\":{\"" BLOCK4 "\":1,\"" BLOCK6 "\":1},\"deleted\":false}");
-	ck_assert_int_eq(journal_open(test_dir(), true, &j, NULL), 0);
+	ck_assert_int_eq(journal_open(dir, true, &j, NULL), 0);
 }
 
 static void teardown(void)
@@ -139,18 +141,14 @@ START_TEST(a_dump_that_is_interrupted_is_read_again)
 }
 END_TEST
 
+static char web[] = "web", name[] = "net.c1", ns[] = "default", eth0[] = "eth0";
+static const struct journal_owner owner = {
+	.handle = name, .container_id = name, .ifname = eth0, .namespace = ns, .pod = web};
+
 /* As the node has it: from its reserve. */
 static void journal(const char *first, const char *second)
 {
-	char web[] = "web", name[] = "net.c1", ns[] = "default", eth0[] = "eth0";
-	const struct journal_want w = {.node = "node-1",
-		.owner = {.handle = name,
-			.container_id = name,
-			.ifname = eth0,
-			.namespace = ns,
-			.pod = web},
-		.v4 = true,
-		.v6 = true};
+	const struct journal_want w = {.node = "node-1", .owner = owner, .v4 = true, .v6 = true};
 	const char *ips[] = {first, second};
 	struct ipam_addr got[2];
 	size_t n;
@@ -192,6 +190,60 @@ START_TEST(a_pods_addresses_are_judged_together)
 }
 END_TEST
 
+/* fn is called when the Pod is asked for, which is gone: between the two looks at the kernel and the journal. */
+static void at_the_question(void (*fn)(void *arg))
+{
+	const unsigned before = store_fake_op_count(st);
+
+	set_route("10.1.0.1", true);
+	ck_assert_int_eq(look(), 0);
+	set_route("10.1.0.1", false);
+	store_fake_call_nth(st, store_fake_op_count(st) - before + 1, fn, NULL);
+}
+
+static void route_comes(void *arg)
+{
+	(void)arg;
+	set_route("10.1.0.1", true);
+}
+
+START_TEST(a_route_that_comes_meanwhile_is_seen)
+{
+	at_the_question(route_comes);
+	ck_assert_int_eq(look(), 0);
+	ck_assert(is_used(BLOCK4) && is_used(BLOCK6));
+	set_route("10.1.0.1", false);
+	ck_assert_int_eq(look(), 0);
+	ck_assert(!is_used(BLOCK4) && !is_used(BLOCK6));
+}
+END_TEST
+
+/* By a worker. */
+static void del_comes(void *arg)
+{
+	struct journal *another;
+
+	(void)arg;
+	ck_assert_int_eq(journal_open(dir, false, &another, NULL), 0);
+	ck_assert_int_eq(journal_give_back(another, &owner, NULL), 0);
+	journal_close(another);
+}
+
+/* _i: whether its DEL waits, or comes meanwhile, of a pod that the journal has, or of one that only the datastore has. */
+START_TEST(what_waits_in_the_journal_is_left_to_it)
+{
+	if (_i & 1)
+		journal("10.1.0.1", "fd00::1");
+	if (_i & 2)
+		at_the_question(del_comes);
+	else
+		del_comes(NULL);
+	ck_assert_int_eq(look(), 0);
+	ck_assert(is_used(BLOCK4) && is_used(BLOCK6));
+	ck_assert_uint_eq(journal_n_pending(j), 1);
+}
+END_TEST
+
 /* At first, and right before: what it does not say is not taken for no. */
 START_TEST(a_kernel_that_does_not_answer_is_no_witness)
 {
@@ -208,16 +260,11 @@ START_TEST(what_the_ipam_plugin_gave_is_the_runtimes)
 {
 	auto_free char *block = mem_strdup(store_fake_value(st, block_key_of(BLOCK4)));
 	auto_free char *marked = NULL;
-	char web[] = "web", name[] = "net.c1", ns[] = "default", eth0[] = "eth0";
-	const struct journal_want w = {.owner = {.handle = name,
-					       .container_id = name,
-					       .ifname = eth0,
-					       .namespace = ns,
-					       .pod = web,
-					       .ipam_only = true}};
+	struct journal_want w = {.owner = owner};
 	const struct ipam_addr a = {.ip = ip_of("10.1.0.1"), .block = prefix_from(BLOCK4)};
 	char *pod = strstr(block, "\"pod\"");
 
+	w.owner.ipam_only = true;
 	marked = mem_printf("%.*s\"type\":\"margayIpam\",%s", (int)(pod - block), block, pod);
 	store_fake_put(st, block_key_of(BLOCK4), marked);
 	ck_assert_int_eq(look(), 0);
@@ -253,6 +300,8 @@ int main(void)
 	tcase_add_test(tc, a_dump_that_is_interrupted_is_read_again);
 	tcase_add_loop_test(tc, a_pods_addresses_are_judged_together, 0, array_size(cases));
 	tcase_add_test(tc, a_pod_that_cannot_be_read_is_there);
+	tcase_add_test(tc, a_route_that_comes_meanwhile_is_seen);
+	tcase_add_loop_test(tc, what_waits_in_the_journal_is_left_to_it, 0, 4);
 	tcase_add_test(tc, a_kernel_that_does_not_answer_is_no_witness);
 	tcase_add_test(tc, what_the_ipam_plugin_gave_is_the_runtimes);
 	suite_add_tcase(s, tc);
