@@ -24,12 +24,13 @@
 enum {
 	AFTER_S = 18000,
 	HOUR_S = 3600,
-	LOOK_S = 900, /* between two looks */
+	LOOK_S = 900,	 /* between two looks */
+	AGAIN_MS = 5000, /* between two questions for a node whose addresses are given back */
 	N_NODES = 6,
 	N_LOOKERS = 4,
 };
 
-static int64_t uptime_s;
+static int64_t uptime_s, mono_ms;
 static VEC(struct gone *) looks; /* of keepers that have ended */
 
 int64_t boot_uptime_s(void)
@@ -40,6 +41,22 @@ int64_t boot_uptime_s(void)
 void boot_id(char ret[static BOOT_ID_SIZE])
 {
 	snprintf(ret, BOOT_ID_SIZE, "of-the-test");
+}
+
+int64_t clock_mono_ms(void)
+{
+	return mono_ms;
+}
+
+int64_t clock_real_ns(void)
+{
+	return 0;
+}
+
+void clock_rfc3339(int64_t real_ns, char buf[static CLOCK_RFC3339_SIZE])
+{
+	(void)real_ns;
+	snprintf(buf, CLOCK_RFC3339_SIZE, "1970-01-01T00:00:00Z");
 }
 
 static void put_node(struct store *st, const char *name)
@@ -61,8 +78,9 @@ static void take(struct store *st, const char *host, const char *handle)
 		.v4 = true,
 		.now_ns = clock_real_ns()};
 	struct ipam_request *rq = ipam_assign_new(&a);
+	struct err err = ERR_INIT;
 
-	ck_assert_int_eq(ipam_run(st, rq, 0, NULL), 0);
+	ck_assert_msg(ipam_run(st, rq, 0, &err) == 0, "%s", err.text);
 	ipam_request_free(rq);
 }
 
@@ -163,6 +181,48 @@ START_TEST(who_is_there_again_keeps_it)
 }
 END_TEST
 
+struct back {
+	struct store *st;
+	int n_had; /* -1: it has not come */
+};
+
+static int n_left(struct store *st)
+{
+	return has(st, "left") + has(st, "more");
+}
+
+static void come_back(void *arg)
+{
+	struct back *b = arg;
+
+	b->n_had = n_left(b->st);
+	mono_ms += AGAIN_MS;
+	put_node(b->st, "n9");
+}
+
+/* At each operation in turn: what is being given back then is the last. */
+START_TEST(who_comes_back_meanwhile_keeps_the_rest)
+{
+	struct cni_shared shared = {0};
+	const struct cni_home home = {.node = "n0", .state_dir = test_dir(), .shared = &shared};
+	struct back b = {0};
+	bool partly = false;
+
+	for (unsigned n = 1; b.n_had >= 0; n++) {
+		b = (struct back){filled(), -1};
+		take(b.st, "n9", "more");
+		for (uptime_s = 1000; uptime_s < 1000 + AFTER_S; uptime_s += HOUR_S)
+			(void)look(&home, b.st);
+		store_fake_call_nth(b.st, n, come_back, &b);
+		(void)look(&home, b.st);
+		ck_assert_msg(n_left(b.st) >= b.n_had - 1, "operation %u", n);
+		partly |= n_left(b.st) == 1;
+		store_close(b.st);
+	}
+	ck_assert(partly);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("gone");
@@ -175,6 +235,7 @@ int main(void)
 	tcase_add_loop_test(tc, each_looker_waits_an_hour_longer, 0, N_LOOKERS);
 	tcase_add_test(tc, the_others_do_not_look);
 	tcase_add_test(tc, who_is_there_again_keeps_it);
+	tcase_add_test(tc, who_comes_back_meanwhile_keeps_the_rest);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
 	srunner_free(sr);
