@@ -179,6 +179,23 @@ START_TEST(left)
 }
 END_TEST
 
+/* A pod that was there before the journal, whose verb waits: of a DEL that has found nothing of it here, for one. */
+START_TEST(inherited)
+{
+	const struct ipam_addr one = addr(1);
+	const struct journal_owner o = owner("c1");
+	struct journal *j = open_it();
+
+	give_back(j, "c1");
+	ck_assert_int_eq(journal_inherit(j, &o, &one, 1, NULL), 0);
+	ck_assert_ptr_null(journal_find(j, &one.ip));
+	OK(journal_done(j, 1, &err_));
+	ck_assert_int_eq(journal_inherit(j, &o, &one, 1, NULL), 1);
+	ck_assert_ptr_eq(journal_find(j, &one.ip), journal_taken_by(j, "c1"));
+	journal_close(j);
+}
+END_TEST
+
 static char *content(size_t *len)
 {
 	auto_free char *path = mem_printf("%s/journal", dir);
@@ -274,6 +291,41 @@ START_TEST(in_pieces)
 	write_content(text, len);
 	ck_assert_int_eq(journal_open(dir, false, &j, &err), -EIO);
 	ck_assert_ptr_nonnull(strstr(err.text, "damaged at byte 15"));
+}
+END_TEST
+
+/* A part of a line: neither its writer nor others see anything of it, and what comes goes on from there. */
+START_TEST(half_written)
+{
+	const struct journal_owner o = owner("c1");
+	struct journal *a = open_it(), *b;
+	struct rlimit was;
+	auto_free char *before = NULL, *after = NULL;
+	size_t n_before, n_after;
+	int r;
+
+	signal(SIGXFSZ, SIG_IGN);
+	OK(journal_seen(a, "node-1", true, "", &err_));
+	hold(a, 1);
+	hold(a, 2);
+	ck_assert_int_eq(take(a, "c1"), 1);
+	before = content(&n_before);
+	/* Of no file more than this is written, Check's own included. */
+	(void)getrlimit(RLIMIT_FSIZE, &was);
+	(void)setrlimit(RLIMIT_FSIZE, &(struct rlimit){n_before + 20, was.rlim_max});
+	r = journal_give_back(a, &o, NULL);
+	(void)setrlimit(RLIMIT_FSIZE, &was);
+	ck_assert_int_eq(r, -ENOSPC);
+	after = content(&n_after);
+	ck_assert_uint_eq(n_after, n_before);
+	ck_assert_mem_eq(after, before, n_before);
+	b = open_it();
+	ck_assert_uint_eq(journal_n_pending(b), 1);
+	ck_assert_int_eq(take(a, "c2"), 2);
+	OK(journal_refresh(b, &err_));
+	ck_assert_uint_eq(journal_n_pending(b), 2);
+	journal_close(a);
+	journal_close(b);
 }
 END_TEST
 
@@ -719,6 +771,10 @@ START_TEST(absent_is_kept)
 	ck_assert_uint_eq(b.v.n, 0);
 	absent_load(&b, path, "");
 	ck_assert_uint_eq(b.v.n, 0);
+	/* Of a boot that cannot be told nobody goes on with anything. */
+	OK(absent_save(&a, path, "", &err_));
+	absent_load(&b, path, "");
+	ck_assert_uint_eq(b.v.n, 0);
 	ck_assert_int_ge(file_write_atomic(path, "boot-1\n100 99 1 1 0 n1\n", 23, 0600, NULL), 0);
 	absent_load(&b, path, "boot-1");
 	ck_assert_uint_eq(b.v.n, 0);
@@ -737,8 +793,10 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, shared);
 	tcase_add_test(tc, left);
+	tcase_add_test(tc, inherited);
 	tcase_add_test(tc, cut_off);
 	tcase_add_test(tc, in_pieces);
+	tcase_add_test(tc, half_written);
 	tcase_add_test(tc, long_line);
 	tcase_add_test(tc, adopted_whole);
 	tcase_add_test(tc, inherited_whole);
