@@ -5,13 +5,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <event2/event.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "cni/call.h"
+#include "cni/cni.h"
 #include "cni/premises.h"
+#include "cni/shared.h"
 #include "fake/store_fake.h"
 #include "ipam/block.h"
 #include "model/ipam.h"
@@ -280,6 +286,58 @@ START_TEST(of_another_life_no_block_is_known)
 }
 END_TEST
 
+static bool is_told(const struct premises *p, struct store_told *ret)
+{
+	struct strbuf text = STRBUF_INIT;
+	bool known = premises_write(p, &text);
+
+	if (known)
+		ck_assert(premises_read(text.s, text.len, ret));
+	strbuf_done(&text);
+	return known;
+}
+
+/* Until it is told, or not any more. Its life, or 0; and how many objects. */
+static uint64_t run_until(const struct premises *p, bool known, size_t *ret_n)
+{
+	struct store_told ret = {0};
+
+	while (is_told(p, &ret) != known || !store_fake_idle(st)) {
+		store_list_done(&ret.list);
+		ret.life = 0;
+		event_base_loop(store_base(st), EVLOOP_ONCE);
+	}
+	*ret_n = ret.list.n;
+	store_list_done(&ret.list);
+	return ret.life;
+}
+
+/* What is found when the watches run again may be an older copy, or another datastore. */
+START_TEST(a_life_ends_with_the_watches)
+{
+	struct cni_shared shared = {0};
+	const struct cni_home home = {.node = "n1",
+		.shared = &shared,
+		.keeper_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+	struct premises *p = premises_new(st, &home);
+	uint64_t life;
+	size_t n;
+
+	life = run_until(p, true, &n);
+	ck_assert_uint_eq(n, 2);
+	store_fake_put(st, SECOND, POOL_OF("10.2.0.0/30", ""));
+	ck_assert_uint_eq(run_until(p, true, &n), life);
+	ck_assert_uint_eq(n, 3);
+	store_fake_deaf(st, true);
+	ck_assert_uint_eq(run_until(p, false, &n), 0);
+	store_fake_deaf(st, false);
+	ck_assert_uint_ne(run_until(p, true, &n), life);
+	ck_assert_uint_eq(n, 3);
+	premises_free(p);
+	close(home.keeper_fd);
+}
+END_TEST
+
 static bool is_locked, was_used;
 
 static void lock_and_read(void *arg)
@@ -397,6 +455,7 @@ int main(void)
 	tcase_add_test(tc, what_was_told_is_heeded);
 	tcase_add_test(tc, a_block_that_is_gone_is_claimed_anew);
 	tcase_add_test(tc, of_another_life_no_block_is_known);
+	tcase_add_test(tc, a_life_ends_with_the_watches);
 	tcase_add_test(tc, what_is_written_beside_a_lock_is_read_or_undone);
 	tcase_add_loop_test(tc, whatever_fails_may_be_done_again, 0, array_size(failures));
 	tcase_add_test(tc, what_is_cut_off_is_not_told);
