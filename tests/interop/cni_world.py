@@ -259,6 +259,7 @@ class Node(unittest.TestCase):
             self.apply("IPPool", name, spec)
         self.pods = []
         self.server = None
+        self.old_socket = None
         self.journal = None
         self.addCleanup(self.remove_pods)
         if SERVE:
@@ -277,14 +278,20 @@ class Node(unittest.TestCase):
             self.journal = self.dir + "/state/journal"
         self.addCleanup(self.unserve)
 
+    def socket(self):
+        """Whose name it is: the server's that listens, or one's that was killed."""
+        path = self.dir + "/run/cni.sock"
+        return os.stat(path).st_ino if os.path.exists(path) else None
+
     def start_server(self, *tracer):
+        self.old_socket = self.socket()
         with open(self.dir + "/serve.log", "a") as log:
             self.server = subprocess.Popen([*tracer, *SERVE], stderr=log, env={
                 **os.environ, **self.store.env, "NODENAME": "node-1", "MARGAY_CNI_RESERVE": str(self.n_reserve)})
 
     def await_served(self):
         """It answers, and has its reserve."""
-        eventually(lambda: os.path.exists(self.dir + "/run/cni.sock"))
+        eventually(lambda: self.socket() not in (None, self.old_socket))
         if self.journal:
             eventually(lambda: self.reserved() >= self.n_reserve * len(self.pools), 30)
 

@@ -10,11 +10,23 @@
 #	store_away, store_back	it is killed; it is started again
 #	hour_passes		of the clock that says when it was seen, while it is away
 
+# Whose name it is: the server's that listens, or one's that was killed.
+socket() {
+	stat -c %i run/cni.sock 2>/dev/null
+}
+
+listens() { # SOCKET: whose that is not
+	[ "$(socket)" != "$1" ]
+}
+
 # shellcheck disable=SC2120 # tests give them
 serve() { # [COMMAND...]: which runs it
+	local left
+
+	left=$(socket) || true
 	"$@" "$BIN/margay-cni" serve 2>>serve.log 3>&- 4>&- &
 	server=$!
-	within 10 test -S run/cni.sock
+	within 10 listens "$left"
 }
 
 # shellcheck disable=SC2120

@@ -24,12 +24,20 @@ setup() {
 	[ -z "${SERVED:-}" ] || serve
 }
 
+# Whose name it is: the server's that listens, or one's that was killed.
+socket() {
+	stat -c %i "$MARGAY_RUN_DIR/cni.sock" 2>/dev/null
+}
+
 # Waits until it answers.
 serve() {
+	local left
+
+	left=$(socket) || true
 	MARGAY_SQLITE_PATH=$DB NODENAME=node-1 "$BIN/margay-cni" serve 2>"$BATS_TEST_TMPDIR/serve.log" 3>&- &
 	server=$!
 	for ((i = 0; i < 200; i++)); do
-		[ ! -S "$MARGAY_RUN_DIR/cni.sock" ] || return 0
+		[ "$(socket)" = "$left" ] || return 0
 		sleep 0.02
 	done
 	cat "$BATS_TEST_TMPDIR/serve.log"
