@@ -27,6 +27,7 @@ from cni_runner import Attachment, Network
 
 BIN = os.environ["BIN"]
 STORE = os.environ.get("STORE", "sqlite")
+HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = "/usr/lib/cni"
 ETCD = "http://127.0.0.1:2379"
 SERVE = shlex.split(os.environ.get("CNI_SERVE", ""))
@@ -143,8 +144,8 @@ class Kube(Store):
 
     @staticmethod
     def start():
-        here = os.path.dirname(os.path.abspath(__file__))
         Kube.servers = tempfile.mkdtemp(prefix="kube-")
+        unittest.addModuleCleanup(shutil.rmtree, Kube.servers)
         unittest.addModuleCleanup(Kube.stop)
         sh("bash", "-ec", """
             source "$0/servers.bash"
@@ -155,15 +156,18 @@ class Kube(Store):
             node_make
             post /api/v1/namespaces '{"metadata":{"name":"ns"}}'
             kubeconfig https://127.0.0.1:6443 "$SERVERS/pki/apiserver.crt" '{token: secret-of-admin}'
-            """, here, env={"SERVERS": Kube.servers, "APISERVER": sh(here + "/kube-apiserver").strip()})
+            """, HERE, env={"SERVERS": Kube.servers, "APISERVER": sh(HERE + "/kube-apiserver").strip()})
 
     @staticmethod
     def stop():
-        for name in "api", "etcd":
-            if os.path.exists(f"{Kube.servers}/{name}.pid"):
-                with open(f"{Kube.servers}/{name}.pid") as f:
-                    os.kill(int(f.read()), signal.SIGKILL)
-        shutil.rmtree(Kube.servers)
+        """They write to their directory until they are over."""
+        sh("bash", "-ec", """
+            source "$0/servers.bash"
+            cd "$SERVERS"
+            for pid in api.pid etcd.pid; do
+                [ ! -f $pid ] || end "$(cat $pid)" -KILL
+            done
+            """, HERE, env={"SERVERS": Kube.servers})
 
     def exchange(self, *request):
         self.connection.request(*request, {

@@ -59,9 +59,9 @@ setup_file() {
 teardown_file() {
 	[ -f "$BATS_FILE_TMPDIR/containerd.pid" ] || return 0
 	cri rmp -a -f || true
-	kill "$(cat "$BATS_FILE_TMPDIR/containerd.pid")"
+	kill "$(cat "$BATS_FILE_TMPDIR/containerd.pid")" 2>/dev/null || true
 	for pid in $(pgrep -f '^/usr/bin/containerd-shim-runc-v2 .* -address /run/containerd.sock' || true); do
-		[ "$(readlink "/proc/$pid/ns/mnt")" != "$(readlink /proc/self/ns/mnt)" ] || kill "$pid"
+		[ "$(readlink "/proc/$pid/ns/mnt")" != "$(readlink /proc/self/ns/mnt)" ] || kill "$pid" 2>/dev/null || true
 	done
 	wait
 	! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified

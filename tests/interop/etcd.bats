@@ -19,9 +19,9 @@ setup() {
 }
 
 teardown() {
-	[ -z "$FELIX" ] || kill "$FELIX"
-	kill "$ETCD"
-	[ ! -f tls.pid ] || kill "$(cat tls.pid)"
+	[ -z "$FELIX" ] || kill "$FELIX" || true
+	kill "$ETCD" || true
+	[ ! -f tls.pid ] || kill "$(cat tls.pid)" || true
 	wait
 	ip netns del web-0 2>/dev/null || true
 }

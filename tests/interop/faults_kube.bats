@@ -40,7 +40,7 @@ setup() {
 
 teardown() {
 	[ -z "$MISSING" ] || return 0
-	kill -CONT "$(cat "$SERVERS/api.pid")"
+	kill -CONT "$(cat "$SERVERS/api.pid")" || true
 	[ ! -f loops.pid ] || end "$(cat loops.pid)" || true
 	stop felix confd
 	ip route flush proto 80

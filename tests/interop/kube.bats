@@ -115,7 +115,7 @@ setup() {
 
 teardown() {
 	[ -z "$MISSING" ] || return 0
-	[ -z "$FELIX" ] || kill "$FELIX"
+	[ -z "$FELIX" ] || kill "$FELIX" || true
 	wait
 	ip netns del web-0 2>/dev/null || true
 	api -X DELETE '/api/v1/namespaces/default/pods/web-0?gracePeriodSeconds=0' >/dev/null

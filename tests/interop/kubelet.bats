@@ -72,7 +72,7 @@ shims_end() { # NODE: and what else is left in its mount namespace
 
 	own=$(readlink "/proc/$(cat holder-"$1".pid)/ns/mnt")
 	for pid in /proc/[0-9]*; do
-		[ "$(readlink "$pid/ns/mnt")" != "$own" ] || kill -KILL "${pid#/proc/}"
+		[ "$(readlink "$pid/ns/mnt")" != "$own" ] || kill -KILL "${pid#/proc/}" 2>/dev/null || true
 	done
 }
 

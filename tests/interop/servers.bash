@@ -26,9 +26,9 @@ gone() { # PID
 	! kill -0 "$1" 2>/dev/null
 }
 
-end() { # PID: it is over when this returns
+end() { # PID [SIGNAL]: it is over when this returns, as it may have been before
 	kill -CONT "$1" 2>/dev/null || return 0
-	kill "${2:--TERM}" "$1"
+	kill "${2:--TERM}" "$1" 2>/dev/null || true
 	within 20 gone "$1"
 }
 

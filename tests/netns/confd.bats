@@ -30,10 +30,10 @@ teardown() {
 		kill "$(cat "$f")" 2>/dev/null && eventually 5 gone "$(cat "$f")"
 	done
 	for f in "$T"/*/bird.pid; do
-		[ -e "$f" ] && kill -9 "$(cat "$f")" 2>/dev/null
+		[ ! -e "$f" ] || kill -9 "$(cat "$f")" 2>/dev/null || true
 	done
 	for f in "$T"/*/monitor.pid; do
-		[ -e "$f" ] && kill "$(cat "$f")" 2>/dev/null
+		[ ! -e "$f" ] || kill "$(cat "$f")" 2>/dev/null || true
 	done
 	pods_remove
 	tail -n 40 "$T"/*/*.log

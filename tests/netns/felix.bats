@@ -29,13 +29,16 @@ setup() {
 }
 
 teardown() {
-	stop
+	local ended=0
+
+	stop || ended=1
 	umount /etc/hosts /etc/resolv.conf 2>/dev/null || true
 	for link in $(ip -j link show type veth | jq -r '.[].ifname'); do
 		ip link del "$link" 2>/dev/null || true
 	done
 	ip route flush table main || true
 	nft flush ruleset
+	return $ended
 }
 
 V3=/calico/resources/v3/projectcalico.org
@@ -47,8 +50,7 @@ start() {
 
 stop() {
 	# First, as a signal that comes while LeakSanitizer looks at the process hangs it.
-	kill -CONT "$PID"
-	kill "${1:--TERM}" "$PID"
+	kill -CONT "$PID" && kill "${1:--TERM}" "$PID" || return
 	wait "$PID" || true
 }
 
