@@ -33,10 +33,15 @@ setup() {
 }
 
 teardown() {
-	unserve
+	local r=0
+
+	unserve || r=1
 	[ -z "${other:-}" ] || end "$other" -KILL
 	[ ! -f etcd.pid ] || end "$(cat etcd.pid)" -KILL
+	[ -z "${small:-}" ] || umount -l "$small"
+	[ -z "${stale:-}" ] || rm -r "$stale"
 	pods_remove
+	return $r
 }
 
 cni() { # VERB POD [IFNAME]
@@ -247,6 +252,7 @@ hour_passes() {
 	local p
 
 	mkdir -p /var/lib/margay
+	stale=/var/lib/margay
 	env -u ETCD_ENDPOINTS DATASTORE_TYPE=sqlite MARGAY_SQLITE_PATH=/var/lib/margay/margay.db "$BIN/margayctl" apply -f - <<-Y
 		{kind: IPPool, apiVersion: projectcalico.org/v3, metadata: {name: p}, spec: {cidr: 10.244.0.0/22, blockSize: 26}}
 	Y
@@ -261,7 +267,6 @@ hour_passes() {
 	ip netns exec a ping -c1 -W2 "$(address b)"
 	serve
 	exact a b c
-	rm -r /var/lib/margay
 }
 
 knows() { # POD
@@ -399,6 +404,7 @@ no_device() {
 	unserve
 	mkdir small
 	mount -t tmpfs -o size=1500k none small
+	small=$PWD/small
 	cp state/* small
 	export MARGAY_CNI_STATE_DIR=$PWD/small
 	serve
@@ -450,8 +456,6 @@ no_device() {
 	cni ADD a >/dev/null
 	ip netns exec a ping -c1 -W2 192.0.2.1
 	within 20 owns_one a
-	unserve
-	umount small
 }
 
 owns_one() { # POD
