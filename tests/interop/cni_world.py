@@ -427,7 +427,7 @@ class Node(unittest.TestCase):
 
     def assert_clean(self, *empty):
         """As before the first verb; a link may go within moments. empty: pods in which nothing may be left."""
-        end = time.monotonic() + 2
+        end = time.monotonic() + 10
         while self.look() != self.before and time.monotonic() < end:
             time.sleep(0.02)
         self.maxDiff = None

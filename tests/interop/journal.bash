@@ -12,7 +12,7 @@
 
 # Whose name it is: the server's that listens, or one's that was killed.
 socket() {
-	stat -c %i run/cni.sock 2>/dev/null
+	stat -c '%i %z' run/cni.sock 2>/dev/null
 }
 
 listens() { # SOCKET: whose that is not
@@ -35,6 +35,10 @@ unserve() { # [SIGNAL]
 	end "$server" "${1:--TERM}"
 	server=
 	! grep -E 'Sanitizer|runtime error' serve.log
+}
+
+answered() { # by SECONDS, before who waits for the datastore gives up, which is after 55
+	[ $SECONDS -lt 30 ]
 }
 
 held() { # N: so many are held ahead

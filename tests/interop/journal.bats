@@ -145,7 +145,8 @@ hour_passes() {
 		pod $p
 		cni ADD $p >/dev/null
 	done
-	[ $SECONDS -lt 5 ]
+	answered
+	run ! settled
 	# The reserve is empty: what DEL frees is given again.
 	pod f
 	rc=0
@@ -285,7 +286,7 @@ knows() { # POD
 	export MARGAY_CNI_RESERVE=0
 	serve
 	within 180 knows a
-	within 2 knows b
+	within 10 knows b
 	end "$ETCD" -KILL
 	cni ADD a >again
 	cmp again first-a
@@ -375,14 +376,14 @@ its_address_is_bs() {
 	jq '. + {"cni.dev/valid-attachments": [{"containerID": "c-b", "ifname": "eth0"}, {"containerID": "c-c", "ifname": "eth0"}]}' conf >gc
 	CNI_COMMAND=GC CNI_PATH=/nowhere "$BIN/margay" <gc
 	exact b c
-	within 2 eval '! ip -n a link show eth0 2>/dev/null'
+	within 10 eval '! ip -n a link show eth0 2>/dev/null'
 	end "$ETCD" -KILL
 	jq '."cni.dev/valid-attachments" |= .[:1]' gc >gc2
 	rc=0
 	CNI_COMMAND=GC CNI_PATH=/nowhere "$BIN/margay" <gc2 >out || rc=$?
 	[ "$rc" = 1 ] # the rest is asked for again
 	jq -e '.code == 11' out
-	within 2 eval '! ip -n c link show eth0 2>/dev/null'
+	within 10 eval '! ip -n c link show eth0 2>/dev/null'
 	etcd_start
 	exact b
 	CNI_COMMAND=GC CNI_PATH=/nowhere "$BIN/margay" <gc2
@@ -418,7 +419,7 @@ no_device() {
 		CNI_COMMAND=DEL CNI_CONTAINERID=c-$n CNI_IFNAME=eth0 "$BIN/margay" <conf
 	done
 	cni DEL b
-	within 2 no_device
+	within 10 no_device
 	# None more is begun, by who comes now and finds no room to end it.
 	kill -CONT "$stopped"
 	unserve
@@ -718,19 +719,20 @@ is_cluster() { # GUID
 	sleep 0.5
 	kill -0 "$second"
 	kill "$second"
-	within 2 not_there "$second"
+	within 10 not_there "$second"
 }
 
 not_there() {
 	! kill -0 "$1" 2>/dev/null
 }
 
-waits() { # the keeper does, and takes no time
-	local used
+rests() { # the keeper has not had a processor for a second
+	local pid before
 
-	used=$(awk '{ print $14 + $15 }' "/proc/$(keeper)/stat")
-	sleep 2
-	[ $(($(awk '{ print $14 + $15 }' "/proc/$(keeper)/stat") - used)) -lt 20 ] # hundredths of a second
+	pid=$(keeper)
+	before=$(grep ctxt_switches "/proc/$pid/status"; cut -d' ' -f14,15 "/proc/$pid/stat")
+	sleep 1
+	[ "$(grep ctxt_switches "/proc/$pid/status"; cut -d' ' -f14,15 "/proc/$pid/stat")" = "$before" ]
 }
 
 @test "a node that etcd does not have gives nothing of what it held" {
@@ -742,7 +744,7 @@ waits() { # the keeper does, and takes no time
 	cni ADD a >/dev/null # of the pool
 	[ "$(owned net.c-a)" = 1 ]
 	[ "$(owned margay-reserve-node-1)" = 4 ]
-	waits
+	within 10 rests
 	end "$ETCD" -KILL
 	pod b
 	rc=0
@@ -944,7 +946,7 @@ seen() { # SECONDS: so long after the machine's start the node was seen in etcd
 	base=$(blocks | jq -r '.cidr | split("/")[0] | split(".")[3]')
 	a=$(address a)
 	run ! grep -qx $((${a##*.} - base)) <<<"$reserved"
-	waits
+	within 10 rests
 	# Then it does.
 	within 80 seen $((now + 20000))
 	cni ADD b >/dev/null

@@ -146,7 +146,8 @@ hour_passes() {
 	SECONDS=0
 	cni DEL a
 	cni DEL a
-	[ $SECONDS -lt 3 ]
+	answered
+	run ! settled
 	[ -z "$(ip route show "$a")" ]
 	api_up
 	within 30 says a ""
@@ -157,7 +158,8 @@ hour_passes() {
 	end "$(cat api.pid)" -KILL
 	SECONDS=0
 	cni ADD b >/dev/null
-	[ $SECONDS -lt 3 ]
+	answered
+	run ! settled
 	b=$(ip -n b -j -4 address show dev eth0 | jq -r '.[0].addr_info[0].local')
 	# One that it does not have is fetched.
 	rc=0
