@@ -284,8 +284,11 @@ class Node(unittest.TestCase):
 
     def socket(self):
         """Whose name it is: the server's that listens, or one's that was killed."""
-        path = self.dir + "/run/cni.sock"
-        return os.stat(path).st_ino if os.path.exists(path) else None
+        try:
+            st = os.stat(self.dir + "/run/cni.sock")
+        except FileNotFoundError:
+            return None
+        return st.st_ino, st.st_ctime_ns
 
     def start_server(self, *tracer):
         self.old_socket = self.socket()

@@ -16,7 +16,9 @@ socket() {
 }
 
 listens() { # SOCKET: whose that is not
-	[ "$(socket)" != "$1" ]
+	local now
+
+	now=$(socket) && [ "$now" != "$1" ]
 }
 
 # shellcheck disable=SC2120 # tests give them
