@@ -360,7 +360,7 @@ void etcd_call_start(struct etcd_call *c)
 void etcd_call_stop(struct etcd_call *c)
 {
 	if (c->http && !c->on_data)
-		servers_leave(&c->et->servers, &c->turn, clock_mono_ms());
+		(void)servers_leave(&c->et->servers, &c->turn, clock_mono_ms());
 	if (c->timer)
 		event_free(take_ptr(c->timer));
 	httpc_cancel(take_ptr(c->http));

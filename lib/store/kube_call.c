@@ -421,8 +421,8 @@ void kube_call_start(struct kube_call *c)
 
 void kube_call_stop(struct kube_call *c)
 {
-	if (c->http && !c->is_watch)
-		servers_leave(&c->k->servers, &c->turn, clock_mono_ms());
+	if (c->http && !c->is_watch && servers_leave(&c->k->servers, &c->turn, clock_mono_ms()))
+		httpc_abandon(take_ptr(c->http));
 	httpc_cancel(take_ptr(c->http));
 	if (c->timer)
 		event_free(take_ptr(c->timer));

@@ -65,8 +65,11 @@ void servers_trust(struct servers *s, const struct servers_turn *t)
 	s->bad_until_ms[t->at] = 0;
 }
 
-void servers_leave(struct servers *s, const struct servers_turn *t, int64_t now_ms)
+bool servers_leave(struct servers *s, const struct servers_turn *t, int64_t now_ms)
 {
-	if (now_ms - t->heard_ms > SERVERS_ATTEMPT_MS)
+	bool hangs = now_ms - t->heard_ms > SERVERS_ATTEMPT_MS;
+
+	if (hangs)
 		servers_suspect(s, t, now_ms);
+	return hangs;
 }

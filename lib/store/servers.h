@@ -46,7 +46,7 @@ int servers_check(const char *what, const char *url, bool path, const char *inst
 bool servers_next(const struct servers *s, struct servers_turn *t, int64_t now_ms);
 /* There is none left. */
 bool servers_is_last(const struct servers *s, const struct servers_turn *t);
-/* The one that is asked: has failed; was well; is not waited for any longer, and may have hung. */
+/* The one that is asked: has failed; was well; is not waited for any longer, which may say that it hangs. */
 void servers_suspect(struct servers *s, const struct servers_turn *t, int64_t now_ms);
 void servers_trust(struct servers *s, const struct servers_turn *t);
-void servers_leave(struct servers *s, const struct servers_turn *t, int64_t now_ms);
+bool servers_leave(struct servers *s, const struct servers_turn *t, int64_t now_ms);

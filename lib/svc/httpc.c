@@ -129,6 +129,12 @@ void httpc_cancel(struct httpc_op *op)
 		op_free(op);
 }
 
+void httpc_abandon(struct httpc_op *op)
+{
+	lib.easy_setopt(op->easy, CURLOPT_FORBID_REUSE, 1L);
+	op_free(op);
+}
+
 static int status_of(const struct httpc_op *op)
 {
 	long status = 0;

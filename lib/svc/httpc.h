@@ -96,3 +96,8 @@ struct httpc_req {
 struct httpc_op *httpc_start(struct httpc *c, const struct httpc_req *req);
 /* Neither callback is called any more. NULL is harmless. */
 void httpc_cancel(struct httpc_op *op);
+/*
+ * Likewise, of a server that is silent: no other request is begun on its connection, in which TCP may pause for as long
+ * as it was silent.
+ */
+void httpc_abandon(struct httpc_op *op);

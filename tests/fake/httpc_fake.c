@@ -52,6 +52,11 @@ void httpc_cancel(struct httpc_op *op)
 	free(op);
 }
 
+void httpc_abandon(struct httpc_op *op)
+{
+	httpc_cancel(op);
+}
+
 void httpc_free(struct httpc *c)
 {
 	if (!c)

@@ -105,12 +105,12 @@ START_TEST(who_is_left_after_a_long_silence_has_failed)
 	struct servers_turn t = {0};
 
 	ck_assert(servers_next(&s, &t, 1000));
-	servers_leave(&s, &t, 1000 + SERVERS_ATTEMPT_MS);
+	ck_assert(!servers_leave(&s, &t, 1000 + SERVERS_ATTEMPT_MS));
 	ck_assert_str_eq(turns(&s, 1000 + SERVERS_ATTEMPT_MS), "01");
 	t.heard_ms++;
-	servers_leave(&s, &t, 1001 + SERVERS_ATTEMPT_MS);
+	ck_assert(!servers_leave(&s, &t, 1001 + SERVERS_ATTEMPT_MS));
 	ck_assert_str_eq(turns(&s, 1000 + SERVERS_ATTEMPT_MS), "01");
-	servers_leave(&s, &t, 1002 + SERVERS_ATTEMPT_MS);
+	ck_assert(servers_leave(&s, &t, 1002 + SERVERS_ATTEMPT_MS));
 	ck_assert_str_eq(turns(&s, 1000 + SERVERS_ATTEMPT_MS), "10");
 }
 END_TEST
