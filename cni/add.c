@@ -326,9 +326,12 @@ static int get_addresses(struct call *c, const struct pod_wants *wants, const st
 	r = c->journal ? take_reserved(c, wants, mac, a, err) : -ENOENT;
 	if (r == 0)
 		return 0;
-	if (r == -ENOENT)
-		r = c->journal ? reserved_settle(c, err) : 0;
-	if (r < 0)
+	if (r != -ENOENT)
+		return CNI_E_AGAIN;
+	r = call_reach_store(c, err);
+	if (r != 0)
+		return r;
+	if (c->journal && reserved_settle(c, err) < 0)
 		return CNI_E_AGAIN;
 	/* Of another's addresses the endpoint alone is written, and by what is there. */
 	r = (c->given || wants->no_ipam ? call_txn : call_known)(
@@ -468,6 +471,8 @@ static int add(struct call *c, struct pod_wants *w, struct strbuf *out, struct e
 		r = call_open_host(c, err);
 	if (r == 0)
 		r = call_open_pod(c, err);
+	if (r == 0 && wait_is_asked(c))
+		r = call_may_wait(c, err);
 	if (r == 0)
 		r = wait_ready(c, err);
 	if (r == 0)

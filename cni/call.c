@@ -24,6 +24,7 @@
 #include "cni/home.h"
 #include "cni/logfile.h"
 #include "cni/result.h"
+#include "cni/shared.h"
 #include "cni/turn.h"
 #include "ipam/alloc.h"
 #include "ipam/run.h"
@@ -307,8 +308,22 @@ void call_set_pod(struct call *c, const char *namespace, const char *pod)
 	name_veth(c);
 }
 
+/* The others need not find it out themselves; the keeper tells when it is there again. */
+static void note_silence(const struct call *c)
+{
+	const struct cni_home *home = ctx_home(c->ctx);
+	const uint64_t one = 1;
+
+	if (!c->reached || !home || !store_is_silent(c->st))
+		return;
+	shared_set(&home->shared->away, 1);
+	if (write(home->keeper_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		log_warn("waking the keeper: %s", strerror(errno));
+}
+
 void call_done(struct call *c)
 {
+	note_silence(c);
 	turn_end(c);
 	rt_close(c->pod);
 	cni_result_free(c->given);
@@ -334,6 +349,49 @@ int call_open_store(struct call *c, struct err *err)
 	return 0;
 }
 
+int call_may_wait(struct call *c, struct err *err)
+{
+	if (!c->rq->hands_over)
+		return 0;
+	c->waits = true;
+	err_set(err, -EAGAIN,
+		"too many verbs wait already for the datastore, or for what their configurations name");
+	return CNI_E_AGAIN;
+}
+
+bool call_store_is_away(const struct call *c)
+{
+	const struct cni_home *home = ctx_home(c->ctx);
+
+	return home && shared_get(&home->shared->away);
+}
+
+int call_reach_store(struct call *c, struct err *err)
+{
+	const struct cni_home *home = ctx_home(c->ctx);
+	int r = call_open_store(c, err);
+
+	if (r != 0 || !home || !c->journal || c->reached)
+		return r;
+	if (call_store_is_away(c)) {
+		err_set(err, -EHOSTUNREACH,
+			"datastore %s: it does not answer (see the log of margay-cni serve, which goes on "
+			"asking): until it does, pods start by what the node holds ahead",
+			store_name(c->st));
+		return CNI_E_AGAIN;
+	}
+	if (!c->handle && c->rq->hands_over && shared_is_jammed(home->shared, clock_mono_ms())) {
+		err_set(err, -EAGAIN, "too many ADDs wait for the datastore %s", store_name(c->st));
+		return CNI_E_AGAIN;
+	}
+	r = call_may_wait(c, err);
+	if (r != 0)
+		return r;
+	c->reached = true;
+	store_set_limit(c->st, CNI_ANSWER_MS);
+	return 0;
+}
+
 /* Nobody has begun to use it: it may be the wrong one of two that the API server has. */
 static int check_unused(struct call *c, struct err *err)
 {
@@ -345,7 +403,7 @@ static int check_unused(struct call *c, struct err *err)
 int call_heed_lock(struct call *c, bool *ret_locked, struct err *err)
 {
 	enum store_lock lock = STORE_OPEN;
-	int r = call_open_store(c, err);
+	int r = call_reach_store(c, err);
 
 	if (r == 0)
 		r = store_lock_check_wait(c->st, c->deadline_ms, &lock, err);
@@ -380,7 +438,7 @@ static int in_txn(void *arg, struct err *err)
 int call_txn(struct call *c, call_txn_fn *fn, void *arg, struct err *err)
 {
 	struct txn t = {c, fn, arg};
-	int code, r = call_open_store(c, err);
+	int code, r = call_reach_store(c, err);
 
 	if (r != 0)
 		return r;
@@ -396,7 +454,7 @@ int call_known(struct call *c, call_txn_fn *fn, void *arg, struct err *err)
 	const struct told_source *source = c->rq->told;
 	struct err e = ERR_INIT;
 	struct store_told told;
-	int r = call_open_store(c, err);
+	int r = call_reach_store(c, err);
 
 	if (r != 0)
 		return r;
@@ -437,7 +495,7 @@ int call_open_pod(struct call *c, struct err *err)
 
 int call_ipam(struct call *c, struct ipam_request *rq, int *ret_errno, struct err *err)
 {
-	int r = call_open_store(c, err);
+	int r = call_reach_store(c, err);
 
 	*ret_errno = 0;
 	if (r != 0)

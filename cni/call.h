@@ -48,7 +48,9 @@ struct call {
 	struct rt *host;	 /* likewise */
 	struct rt *pod;		 /* the pod's namespace; NULL: it is gone */
 
-	bool unsure; /* a failed ADD has left its endpoint, or may have */
+	bool unsure;  /* a failed ADD has left its endpoint, or may have */
+	bool waits;   /* call_may_wait() has refused */
+	bool reached; /* call_reach_store() was passed */
 };
 
 /* NULL where it is not set. */
@@ -69,8 +71,21 @@ void call_name_veth(const char *namespace, const char *pod, const char *containe
 /* It is of this pod: what follows from that, as call_init() has it by CNI_ARGS. Copies. */
 void call_set_pod(struct call *c, const char *namespace, const char *pod);
 
-/* Each when it is needed first. */
+/*
+ * Before it waits for others than the kernel and the disk: 0; or a code, since this process does not: the verb, which
+ * has changed nothing that a second time would not change likewise, is begun anew by one that does.
+ */
+int call_may_wait(struct call *c, struct err *err);
+
+/* When it is needed first. Asks nothing of it. */
 int call_open_store(struct call *c, struct err *err);
+/*
+ * Before it is asked: of a server that has a journal call_may_wait(), too, and code 11 where it is away, as the keeper
+ * says, or the verb is no pod's and would have to wait for those that are.
+ */
+int call_reach_store(struct call *c, struct err *err);
+/* The datastore was silent, or not to be reached, when a server's process asked it last. */
+bool call_store_is_away(const struct call *c);
 /*
  * For a verb that writes, before it does and once more after: opens the datastore; 0, or a code, as where
  * it is locked (store/lock.h).

@@ -5,11 +5,13 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cni/call.h"
+#include "cni/ctx.h"
 #include "cni/device.h"
 #include "cni/endpoint.h"
 #include "cni/journal.h"
 #include "cni/pod.h"
 #include "cni/reserved.h"
+#include "cni/shared.h"
 #include "ipam/alloc.h"
 #include "ipam/pools.h"
 #include "model/ipam.h"
@@ -125,7 +127,9 @@ int call_check(struct call *c, struct err *err)
 		return r == -ENOENT ? CNI_E_CHECK : CNI_E_KERNEL;
 	if (journal_knows(c))
 		return call_ipam_check(c, err);
-	r = endpoint_is_possible(c->st, c->wep_key) ? check_endpoint(c, &d, err) : 0;
+	r = call_reach_store(c, err);
+	if (r == 0 && endpoint_is_possible(c->st, c->wep_key))
+		r = check_endpoint(c, &d, err);
 	return r != 0 ? r : check_addresses(c, err);
 }
 
@@ -273,6 +277,26 @@ static bool reserve_has(const struct call *c)
 	       journal_has(c->journal, &w);
 }
 
+static bool gives(const struct call *c, enum ip_family family, const struct cni_texts *names)
+{
+	for (size_t i = 0; i < names->n; i++)
+		if (!journal_pool(c->journal, names->v[i]))
+			return false;
+	return journal_gives(c->journal, family);
+}
+
+/* The server's keeper has all that STATUS asks for; what it does not have the datastore may have. */
+static bool keeper_has(const struct call *c)
+{
+	const struct cni_home *home = ctx_home(c->ctx);
+	const struct cni_conf *conf = c->conf;
+
+	return home && c->journal && shared_get(&home->shared->keeper) == KEEPER_WELL &&
+	       !call_store_is_away(c) && !c->given &&
+	       (!conf->assign_v4 || gives(c, IP_V4, &conf->pools_v4)) &&
+	       (!conf->assign_v6 || gives(c, IP_V6, &conf->pools_v6));
+}
+
 /*
  * Ready for ADD: the node has its name (call_init), the datastore takes writes, and there are the pools.
  * The handle that is deleted is nobody's, which a driver finds only where it may write: of no handle is this
@@ -284,10 +308,9 @@ int call_status(struct call *c, struct err *err)
 
 	if (c->journal && (reserved_check(c, err) < 0 || journal_has_room(c->journal, err) < 0))
 		return CNI_E_UNAVAILABLE;
-	if (reserve_has(c))
+	if (reserve_has(c) || keeper_has(c))
 		return 0;
 	r = call_open_store(c, err);
-
 	if (r != 0)
 		return r;
 	if (call_heed_lock(c, NULL, err) != 0)

@@ -46,7 +46,7 @@ struct cni_ctx *cni_ctx_new(const struct cni_home *home)
 
 const struct cni_home *ctx_home(const struct cni_ctx *ctx)
 {
-	return ctx->home;
+	return ctx ? ctx->home : NULL;
 }
 
 void cni_ctx_free(struct cni_ctx *ctx)
@@ -231,6 +231,7 @@ static int run(struct cni_ctx *ctx, const struct cni_request *rq, const char *ve
 	if (r == 0)
 		r = c.delegates ? prepare(&c, verb, out, err) : run_verb(&c, verb, out, err);
 	ret->delegates = r == 0 && c.delegates;
+	ret->waits = r != 0 && c.waits;
 	if (r != 0)
 		ret->exit_code = c.unsure ? PIPE_EXIT_UNSURE : PIPE_EXIT_FAILED;
 	call_done(&c);

@@ -11,6 +11,12 @@
 
 #include "store/store.h"
 
+/*
+ * So long a server's process waits for one answer of a datastore that is another machine's, or of Kubernetes beside it.
+ * One that hangs among several servers costs SERVERS_ATTEMPT_MS: after that there is time for another one.
+ */
+#define CNI_ANSWER_MS 5000
+
 struct cni_env {
 	const char *name, *value;
 };
@@ -44,6 +50,7 @@ struct cni_request {
 	const struct pod_source *pods; /* who has them in memory (cni/pod.h); NULL: nobody */
 	/* Likewise. */
 	const struct told_source *told;
+	bool hands_over; /* this process waits for nobody: who has to is left to another one */
 };
 
 struct cni_reply {
@@ -52,6 +59,8 @@ struct cni_reply {
 	char *log;     /* what failed, in one line without its end; NULL: nothing */
 	/* Nothing was done: another plugin is to be executed (delegate.h), and json has the podCIDRs. */
 	bool delegates;
+	/* Likewise: it is to be begun anew where verbs wait for others; the rest is the answer where that cannot be. */
+	bool waits;
 };
 
 /* Where a server runs verbs, and as whom: netconfs that say otherwise are refused. */
@@ -62,7 +71,7 @@ struct cni_home {
 	const char *run_dir;   /* of the file by which verbs take turns (turn.h) */
 	int reap_fd;	       /* reaper_tell() */
 	int state_fd; /* one that is written to when shared->keeper has changed; it does not block */
-	int keeper_fd; /* likewise, when shared->pool_changes has */
+	int keeper_fd; /* likewise, when shared->pool_changes or shared->away has */
 	struct cni_shared *shared;
 };
 

@@ -10,7 +10,7 @@ struct rt;
 struct store;
 struct store_conf;
 
-/* Of the server that runs verbs here; NULL: there is none. */
+/* Of the server that runs verbs here; NULL: there is none, as with ctx NULL. */
 const struct cni_home *ctx_home(const struct cni_ctx *ctx);
 /*
  * The server's own datastore, or that of conf. Borrowed until the next call with another

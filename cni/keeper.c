@@ -33,7 +33,10 @@
 enum {
 	TIMEOUT_MS = 30000, /* of what is asked of the datastore at once */
 	AGAIN_MIN_MS = 200,
-	AGAIN_MAX_MS = 10000, /* after a failure */
+	AGAIN_MAX_MS = 10000, /* after a failure; */
+	AWAY_MAX_MS = 1000,   /* of a datastore that is away, which verbs do not ask themselves */
+	LATE_MS =
+		2000, /* after its first answer the datastore still does what it was asked before */
 	SEEN_EVERY_MS = JOURNAL_AWAY_MAX_S * 1000 / 16,
 	PUT_OFF_MS =
 		60000, /* until what cannot be done is tried again, and an empty pool is asked again */
@@ -184,7 +187,8 @@ static int hold_unknown(struct keeper *k, const struct ipam_addr *held, size_t n
 		if (!journal_find(k->j, &held[i].ip) && !routed_has(&routed, &held[i].ip))
 			r = here(k, journal_hold(k->j, &held[i], err));
 	routed_done(&routed);
-	k->unknown_due_ms = INT64_MAX;
+	k->unknown_due_ms = k->unsure ? clock_mono_ms() + LATE_MS : INT64_MAX;
+	k->unsure = false;
 	return r;
 }
 
@@ -385,6 +389,7 @@ static int hold_one(struct keeper *k, enum ip_family family, struct err *err)
 	/* What was written, and not answered, is found when what the node holds is looked at. */
 	if (h.n_tries > 1 || (r < 0 && r != -ENOSPC && r != -EDQUOT && r != -ENOENT))
 		k->unknown_due_ms = 0;
+	k->unsure |= r == -EHOSTUNREACH || r == -ETIMEDOUT;
 	if (r < 0)
 		return r;
 	/* Without transactions it may have been locked since, and read. */
@@ -490,6 +495,9 @@ static int64_t due_ms(const struct keeper *k)
 {
 	int64_t due = k->seen_due_ms;
 
+	/* A waiter has said so, or the pass before. */
+	if (shared_get(&k->home->shared->away))
+		return 0;
 	/* Without its Node, and in another cluster, nothing else is done. */
 	if (k->no_node || k->wrong_cluster)
 		return due;
@@ -533,17 +541,20 @@ static int keep_reserve(struct keeper *k, struct err *err)
 
 int keeper_work(struct keeper *k, struct err *err)
 {
+	enum store_lock lock;
 	int r, seen;
 
 	heed_deletion(k);
-	k->fails_here = k->rp.fails_here = k->asked = false;
+	k->fails_here = k->rp.fails_here = k->asked = k->answered = false;
 	r = here(k, journal_refresh(k->j, err));
 	if (r < 0)
 		return r;
 	k->rp.deadline_ms = clock_mono_ms() + TIMEOUT_MS;
 	if (clock_mono_ms() < due_ms(k) && !journal_next(k->j, 0) && k->adopted)
 		return here(k, journal_has_room(k->j, err));
-	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, NULL, err);
+	store_set_limit(k->rp.st, CNI_ANSWER_MS);
+	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, &lock, err);
+	k->answered = r == 0 || lock == STORE_LOCKED;
 	if (r == 0)
 		r = look_at_node(k, err);
 	k->asked = r == 0;
@@ -556,6 +567,14 @@ int keeper_work(struct keeper *k, struct err *err)
 	r = queue_run(&k->queue, &k->rp, TIMEOUT_MS, seen < 0 ? NULL : err);
 	k->fails_here |= k->rp.fails_here;
 	return seen ?: r ?: keep_reserve(k, err);
+}
+
+/* A verb that needs the datastore asks it for nothing then. */
+static bool away_after(const struct keeper *k, int r)
+{
+	if (!k->answered)
+		return r == -EHOSTUNREACH || r == -ETIMEDOUT;
+	return store_is_silent(k->rp.st);
 }
 
 static enum keeper_state state_after(const struct keeper *k, int r)
@@ -671,14 +690,16 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 			log_info("%s: %zu operations wait",
 				was == KEEPER_AWAY ? "the datastore is there again" : "it goes on",
 				journal_n_pending(k.j));
+		if (r < 0 || k.answered)
+			shared_set(&home->shared->away, away_after(&k, r));
 		tell(&k, state);
 		/* Workers go by what was told: the datastore was compared with, or is away. */
 		if (r == 0 || (!k.fails_here && !k.asked))
 			shared_set(&home->shared->looked, 1);
 		was = state;
 		again_ms = r == 0 ? 0 : again_ms == 0 ? AGAIN_MIN_MS : 2 * again_ms;
-		if (again_ms > AGAIN_MAX_MS)
-			again_ms = AGAIN_MAX_MS;
+		again_ms = earlier(
+			again_ms, shared_get(&home->shared->away) ? AWAY_MAX_MS : AGAIN_MAX_MS);
 		/* A change does not bring the datastore back: then it is time that is waited for. */
 		if (r < 0)
 			usleep((useconds_t)again_ms * 1000);

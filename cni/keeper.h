@@ -51,6 +51,8 @@ struct keeper {
 	char *guid;    /* of the datastore's cluster, as it was looked at last */
 	bool is_there; /* it was found there, and is to be taken for there */
 	bool asked;    /* in this pass the datastore has told of this node */
+	bool answered; /* in this pass it has, if only that it is locked */
+	bool unsure;   /* it may have given the reserve an address since that was looked at */
 	int64_t back_ms; /* it was thought to be gone, and is not taken for there before; 0: it was not */
 };
 

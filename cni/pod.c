@@ -121,10 +121,15 @@ static int learn(struct call *c, bool with_pod, struct pod_wants *w, struct err 
 	find(c, w);
 	if (w->namespace && (w->pod || !with_pod))
 		return 0;
+	r = is_kube ? call_reach_store(c, err) : call_may_wait(c, err);
+	if (r != 0)
+		return r;
 	if (!is_kube && store_open(&c->conf->kube, NULL, &beside, err) < 0) {
 		err_wrap(err, -EINVAL, "netconf: the keys of Kubernetes");
 		return CNI_E_CONF;
 	}
+	if (beside)
+		store_set_limit(beside, CNI_ANSWER_MS);
 	return fetch(c, beside ?: c->st, with_pod, w, err);
 }
 

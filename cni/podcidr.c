@@ -97,7 +97,7 @@ static int find_kube(struct call *c, struct store **ret, struct store **ret_besi
 		return r;
 	*ret = c->st;
 	if (store_is_managed(c->st))
-		return 0;
+		return call_reach_store(c, err);
 	if (!c->conf->kube.type) {
 		err_set(err, -EINVAL,
 			"netconf: ipam: usePodCidr: datastore %s is no Kubernetes, which gives nodes their "
@@ -106,10 +106,14 @@ static int find_kube(struct call *c, struct store **ret, struct store **ret_besi
 		/* The datastore may be known to the server alone, whose journal there is. */
 		return c->journal && !ctx_home(c->ctx) ? CNI_E_AGAIN : CNI_E_CONF;
 	}
+	r = call_may_wait(c, err);
+	if (r != 0)
+		return r;
 	if (store_open(&c->conf->kube, NULL, ret_beside, err) < 0) {
 		err_wrap(err, -EINVAL, "netconf: the keys of Kubernetes");
 		return CNI_E_CONF;
 	}
+	store_set_limit(*ret_beside, CNI_ANSWER_MS);
 	*ret = *ret_beside;
 	return 0;
 }

@@ -43,15 +43,19 @@ bool reserved_want_pools(const struct call *c, enum ip_family family, const stru
 }
 
 /* What a server has from before its start may be others' by now: its keeper looks first. */
-static bool was_looked_at(const struct call *c)
+static bool was_looked_at(struct call *c)
 {
 	const struct timespec pause = {.tv_nsec = 2 * 1000 * 1000};
 	const struct cni_home *home = ctx_home(c->ctx);
 	int64_t until = clock_mono_ms() + LOOK_MS;
 
-	while (home && !shared_get(&home->shared->looked) && clock_mono_ms() < until)
+	if (!home || shared_get(&home->shared->looked))
+		return true;
+	if (call_may_wait(c, NULL) != 0)
+		return false;
+	while (!shared_get(&home->shared->looked) && clock_mono_ms() < until)
 		nanosleep(&pause, NULL);
-	return !home || shared_get(&home->shared->looked);
+	return shared_get(&home->shared->looked);
 }
 
 /* Where nobody serves and the datastore is there, by this verb. */
@@ -96,7 +100,10 @@ static int confirm(struct call *c, const struct ipam_addr *v, size_t n, struct e
 	int r = 0;
 
 	while (r == 0 && home && shared_get(&home->shared->keeper) == KEEPER_WELL &&
-		journal_is_pending(c->journal, c->handle, NULL) && clock_mono_ms() < until) {
+		!call_store_is_away(c) && journal_is_pending(c->journal, c->handle, NULL) &&
+		clock_mono_ms() < until) {
+		if (call_may_wait(c, err) != 0)
+			return -EAGAIN;
 		nanosleep(&pause, NULL);
 		r = journal_refresh(c->journal, err);
 	}
@@ -140,7 +147,7 @@ int reserved_settle(struct call *c, struct err *err)
 	int r = journal_refresh(c->journal, err);
 
 	while (r == 0 && journal_is_pending(c->journal, c->handle, c->wep_key)) {
-		if (clock_mono_ms() >= c->deadline_ms)
+		if (clock_mono_ms() >= c->deadline_ms || call_store_is_away(c))
 			return err_set(err, -ETIMEDOUT,
 				"%s: an earlier ADD or DEL of this pod waits for the datastore",
 				journal_path(c->journal));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * margay-cni serve: a parent that opens the socket and keeps its children running. It has nothing else,
- * so that a child is made anew whenever one dies: workers, which run verbs, the reaper of links, the
- * keeper of the journal, and the monitor, which has health and metrics.
+ * so that a child is made anew whenever one dies: workers, which run verbs, waiters, which run those that
+ * wait for others, the reaper of links, the keeper of the journal, and the monitor, which has health and metrics.
  */
 #define LOG_MODULE "cni"
 #include <errno.h>
@@ -42,7 +42,7 @@
 #include "svc/common_params.h"
 #include "svc/param.h"
 
-#define MAX_WORKERS 64
+#define MAX_WORKERS SHARED_MAX_WAITERS
 
 enum {
 	BACKLOG = 1024,
@@ -65,7 +65,8 @@ static const struct param table[] = {
 		.max = MAX_WORKERS,
 		.def = "4",
 		.unit = "processes",
-		.doc = "How many verbs are run at the same time"},
+		.doc = "How many verbs are run at the same time, and as many more that wait for the "
+		       "datastore (etcdv3, kubernetes) or for what a configuration names"},
 	{.name = "MARGAY_CNI_RESERVE",
 		.type = PARAM_U32,
 		.u32 = &n_reserve,
@@ -106,13 +107,14 @@ struct server {
 	char *path; /* of the socket */
 	int lock_fd, listener;
 	struct child {
-		enum role { REAPER, MONITOR, KEEPER, WORKER } role;
+		enum role { REAPER, MONITOR, KEEPER, WAITER, WORKER } role;
 		pid_t pid; /* 0: it is due at due_ms */
 		int64_t started_ms, due_ms;
 		int64_t pause_ms; /* 0: it has not failed since it lived long */
-	} children[3 + MAX_WORKERS];
-	size_t n_children;
-	int ask_fds[MAX_WORKERS], answer_fds[MAX_WORKERS]; /* of the snapshot; -1: there is none */
+	} children[3 + 2 * MAX_WORKERS];
+	size_t n_children; /* the last are n_workers waiters, and then as many workers */
+	int ask_fds[2 * MAX_WORKERS], answer_fds[2 * MAX_WORKERS]; /* of the snapshot; -1: none */
+	int waiting_fds[2]; /* a pair: what workers leave to waiters goes in at the first one */
 };
 
 static bool is_kube(const struct server *s)
@@ -159,10 +161,15 @@ static int listen_on(struct server *s, struct err *err)
 	return 0;
 }
 
+/* Of the waiters and workers. */
+static size_t number_of(const struct server *s, size_t child)
+{
+	return child - (s->n_children - (size_t)2 * n_workers);
+}
+
 static _Noreturn void child_main(struct server *s, size_t i, pid_t parent)
 {
 	const enum role role = s->children[i].role;
-	const size_t first = s->n_children - n_workers; /* worker */
 	sigset_t none;
 
 	/* Not with a verb half done, but soon. */
@@ -175,10 +182,15 @@ static _Noreturn void child_main(struct server *s, size_t i, pid_t parent)
 	if (getppid() != parent)
 		_exit(EXIT_SUCCESS);
 	if (role == WORKER)
-		worker_run(s->listener, s->ask_fds[i - first], &s->home);
+		worker_run(s->listener, s->waiting_fds[0], s->ask_fds[number_of(s, i)], &s->home);
 	close(s->listener);
+	close(s->waiting_fds[0]);
+	if (role == WAITER)
+		waiter_run(s->waiting_fds[1], s->ask_fds[number_of(s, i)],
+			&s->home.shared->waits_since_ms[number_of(s, i)], &s->home);
+	close(s->waiting_fds[1]);
 	if (role == MONITOR)
-		monitor_run(&s->home, &common, s->answer_fds, n_workers);
+		monitor_run(&s->home, &common, s->answer_fds, (size_t)2 * n_workers);
 	if (role == KEEPER)
 		keeper_run(
 			&s->home, &(struct keeper_conf){n_reserve, gone_after_s, garbage_after_s});
@@ -202,6 +214,7 @@ static void start_child(struct server *s, size_t i)
 static const char *const role_names[] = {[REAPER] = "the reaper of links",
 	[MONITOR] = "the monitor",
 	[KEEPER] = "the keeper",
+	[WAITER] = "a waiter",
 	[WORKER] = "a worker"};
 
 /* Who fails at once, for a port that is taken, say, fails again; who was killed need not. */
@@ -237,7 +250,10 @@ static void see_end(struct server *s, pid_t pid, int status)
 		shared_add(&s->home.shared->restarts);
 		c->pid = 0;
 		c->due_ms = now + pause_ms;
-		if (c->role == WORKER) /* it may have left a link, and told nobody */
+		if (c->role == WAITER)
+			shared_set(&s->home.shared->waits_since_ms[number_of(s, i)], 0);
+		/* It may have left a link, and told nobody. */
+		if (c->role == WAITER || c->role == WORKER)
 			(void)reaper_tell(s->home.reap_fd, NULL);
 	}
 }
@@ -307,10 +323,12 @@ static void stop(struct server *s, const sigset_t *set)
 			kill(s->children[i].pid, SIGKILL);
 }
 
-/* A pair for each worker, which the one that takes its place has, too. */
+/* One for each worker and waiter, which the one that takes its place has, too. */
 static int make_pairs(struct server *s, struct err *err)
 {
-	for (uint32_t i = 0; i < n_workers; i++) {
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s->waiting_fds) < 0)
+		return err_sys(err, -errno, "a pair of sockets");
+	for (uint32_t i = 0; i < 2 * n_workers; i++) {
 		int pair[2] = {-1, -1};
 
 		if (is_kube(s) && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -364,6 +382,9 @@ static int serve(struct server *s, struct err *err)
 		s->home.shared->keeper = KEEPER_WELL;
 	else
 		s->children[s->n_children++].role = KEEPER;
+	s->home.shared->n_waiters = n_workers;
+	for (uint32_t i = 0; i < n_workers; i++)
+		s->children[s->n_children++].role = WAITER;
 	for (uint32_t i = 0; i < n_workers; i++)
 		s->children[s->n_children++].role = WORKER;
 	log_info("node %s, datastore %s, %u workers on %s", s->home.node,

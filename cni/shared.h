@@ -5,7 +5,10 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
+
+enum { SHARED_MAX_WAITERS = 64 };
 
 enum keeper_state {
 	KEEPER_STARTS, /* the datastore was not reached yet */
@@ -32,8 +35,25 @@ struct cni_shared {
 	uint64_t log_files[16];
 	uint32_t looked; /* since its start the server has looked at what it holds, or could not */
 	enum keeper_state keeper;
+	uint32_t away; /* the datastore was silent, or not to be reached, when it was asked last */
+	uint32_t n_waiters;
+	int64_t waits_since_ms[SHARED_MAX_WAITERS]; /* CLOCK_MONOTONIC, with a verb; 0: with none */
 };
 
 #define shared_add(p) ((void)__atomic_add_fetch((p), 1, __ATOMIC_RELAXED))
 #define shared_set(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define shared_get(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+
+/* Each waiter has had a verb for so long: one more would not be begun soon. */
+static inline bool shared_is_jammed(const struct cni_shared *s, int64_t now_ms)
+{
+	enum { JAM_MS = 1000 };
+
+	for (uint32_t i = 0; i < s->n_waiters; i++) {
+		const int64_t since_ms = shared_get(&s->waits_since_ms[i]);
+
+		if (since_ms == 0 || now_ms - since_ms < JAM_MS)
+			return false;
+	}
+	return true;
+}

@@ -49,6 +49,9 @@ static int take(struct call *c, off_t byte, struct err *err)
 			err_sys(err, -errno, "taking turns");
 			return CNI_E_IO;
 		}
+		r = call_may_wait(c, err);
+		if (r != 0)
+			return r;
 		if (clock_mono_ms() >= c->deadline_ms) {
 			err_set(err, -ETIMEDOUT,
 				"another verb of the same interface of this pod is still under way");

@@ -25,6 +25,11 @@ enum { STATUS_TURN_MS = 500, ANSWER_MS = 5000 };
 
 AUTO_DEFINE(event_base, struct event_base *, event_base_free);
 
+bool wait_is_asked(const struct call *c)
+{
+	return c->conf->readiness_gates.n > 0 || (c->conf->policy_setup_timeout_s > 0 && c->k8s);
+}
+
 /* Time enough for the answer to be taken by who waits for this verb. */
 static int64_t at_most(const struct call *c, int64_t ms)
 {

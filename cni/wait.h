@@ -2,8 +2,13 @@
 /* What ADD waits for where the configuration says so: others on this node, before and after. */
 #pragma once
 
+#include <stdbool.h>
+
 struct call;
 struct err;
+
+/* It is to wait. */
+bool wait_is_asked(const struct call *c);
 
 /* Until every URL of readiness_gates answers well, for 30 s at most. Returns 0 or a code. */
 int wait_ready(const struct call *c, struct err *err);

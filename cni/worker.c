@@ -12,12 +12,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/vec.h"
@@ -41,12 +44,30 @@ static void on_term(int sig)
 	stopping = 1;
 }
 
+/* This process's. */
+struct self {
+	const struct cni_home *home;
+	struct cni_ctx *ctx;
+	struct snapshot_client client;
+	int waiters_fd; /* -1: it is one */
+};
+
 struct asked {
 	struct pipe_request rq;
 	int fds[PIPE_N_FDS];
 	char text[PIPE_ENV_MAX + 1]; /* the environment */
+	char *env;		     /* a copy, in which it is split */
 	char *conf;
 };
+
+static struct asked *asked_new(void)
+{
+	struct asked *a = mem_new(struct asked);
+
+	for (size_t i = 0; i < PIPE_N_FDS; i++)
+		a->fds[i] = -1;
+	return a;
+}
 
 static void close_fds(struct asked *a)
 {
@@ -55,10 +76,19 @@ static void close_fds(struct asked *a)
 			close(take_fd(a->fds[i]));
 }
 
-/* Hands the descriptors out by what they are said to be; surplus ones are closed. */
-static void take_fds(struct msghdr *m, struct asked *a)
+static void asked_free(struct asked *a)
 {
-	unsigned next = 0;
+	close_fds(a);
+	free(a->env);
+	free(a->conf);
+	free(a);
+}
+AUTO_DEFINE(asked, struct asked *, asked_free);
+
+/* Those that came, of which there is room for so many; surplus ones are closed. */
+static size_t take_fds(struct msghdr *m, int *fds, size_t max)
+{
+	size_t n_fds = 0;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		size_t n = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS
@@ -69,13 +99,27 @@ static void take_fds(struct msghdr *m, struct asked *a)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			while (next < PIPE_N_FDS && !(a->rq.fds & (1u << next)))
-				next++;
-			if (next < PIPE_N_FDS)
-				a->fds[next++] = fd;
+			if (n_fds < max)
+				fds[n_fds++] = fd;
 			else
 				close(fd);
 		}
+	}
+	return n_fds;
+}
+
+/* By what they are said to be; surplus ones are closed. */
+static void hand_out(struct asked *a, const int *fds, size_t n)
+{
+	unsigned next = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		while (next < PIPE_N_FDS && !(a->rq.fds & (1u << next)))
+			next++;
+		if (next < PIPE_N_FDS)
+			a->fds[next++] = fds[i];
+		else
+			close(fds[i]);
 	}
 }
 
@@ -123,6 +167,7 @@ static int receive_head(int s, struct asked *a, struct err *err)
 		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf)};
 	ssize_t n = recvmsg(s, &m, MSG_CMSG_CLOEXEC);
+	int fds[PIPE_N_FDS];
 
 	if (n < 0 && errno == EAGAIN)
 		return err_set(err, -ETIMEDOUT,
@@ -132,7 +177,7 @@ static int receive_head(int s, struct asked *a, struct err *err)
 		return err_sys(err, -errno, "a plugin's request");
 	if ((size_t)n < sizeof(a->rq))
 		a->rq.fds = 0;
-	take_fds(&m, a);
+	hand_out(a, fds, take_fds(&m, fds, PIPE_N_FDS));
 	if ((size_t)n < PIPE_HEAD || a->rq.magic != PIPE_MAGIC)
 		return err_set(err, -EPROTO, "a request of %zd bytes that is none", n);
 	if (a->rq.version != PIPE_VERSION)
@@ -189,12 +234,13 @@ static int answer(int s, enum pipe_kind kind, const struct cni_reply *reply)
 	return r == 0 && log_len > 0 ? send_all(s, reply->log, log_len) : r;
 }
 
-/* Splits "NAME=VALUE" texts, in place. */
+/* Splits "NAME=VALUE" texts. */
 static void split_env(struct asked *a, struct cni_request *rq)
 {
 	VEC(struct cni_env) env = {0};
 
-	for (char *p = a->text; p < a->text + a->rq.env_len; p += strlen(p) + 1) {
+	a->env = mem_dup(a->text, a->rq.env_len + 1);
+	for (char *p = a->env; p < a->env + a->rq.env_len; p += strlen(p) + 1) {
 		char *eq = strchr(p, '=');
 		struct cni_env e = {p, eq ? eq + 1 : ""};
 
@@ -209,9 +255,9 @@ static void split_env(struct asked *a, struct cni_request *rq)
 }
 
 /* Returns the verb, of a's text, or NULL. */
-static const char *run_verb(int s, struct cni_ctx *ctx, struct snapshot_client *client,
-	struct asked *a, struct cni_reply *ret)
+static const char *run_verb(struct self *self, int s, struct asked *a, struct cni_reply *ret)
 {
+	struct snapshot_client *client = &self->client;
 	const struct pod_source pods = {.find = snapshot_find, .arg = client};
 	const struct told_source told = {.find = snapshot_tell, .arg = client};
 	struct cni_request rq = {.ipam_only = a->rq.ipam_only,
@@ -226,14 +272,15 @@ static const char *run_verb(int s, struct cni_ctx *ctx, struct snapshot_client *
 		.peer_fd = s,
 		.started_ms = a->rq.started_ms,
 		.pods = client->fd >= 0 ? &pods : NULL,
-		.told = client->fd >= 0 ? &told : NULL};
+		.told = client->fd >= 0 ? &told : NULL,
+		.hands_over = self->waiters_fd >= 0};
 	const char *verb = NULL;
 
 	split_env(a, &rq);
 	for (size_t i = 0; i < rq.n_env; i++)
 		if (strcmp(rq.env[i].name, "CNI_COMMAND") == 0)
 			verb = rq.env[i].value;
-	cni_run(ctx, &rq, ret);
+	cni_run(self->ctx, &rq, ret);
 	free((struct cni_env *)(uintptr_t)rq.env);
 	return verb;
 }
@@ -267,15 +314,116 @@ static void set_timeout(int s, int option, int ms)
 	(void)setsockopt(s, SOL_SOCKET, option, &t, sizeof(t));
 }
 
-static void serve_one(
-	int s, struct cni_ctx *ctx, struct snapshot_client *client, const struct cni_home *home)
+enum { N_LEFT = 2 + PIPE_N_FDS };
+
+/*
+ * To the waiters: the request's bytes, in a file of memory, the plugin's connection, and what descriptors the request
+ * has, which are all that is in the packet. The caller's stay open. 0 or a negative errno, as where there is no room.
+ */
+static int leave(const struct self *self, int s, const struct asked *a)
 {
-	auto_free struct asked *a = mem_new(struct asked);
+	auto_close int fd = memfd_create("request", MFD_CLOEXEC);
+	int fds[N_LEFT] = {fd, s}, n = 2, r;
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(N_LEFT * sizeof(int))];
+	} control = {0};
+	struct pipe_request rq = a->rq;
+	struct iovec iov = {(char[]){0}, 1};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf};
+
+	if (fd < 0)
+		return -errno;
+	rq.fds = 0;
+	for (unsigned i = 0; i < PIPE_N_FDS; i++)
+		if (a->fds[i] >= 0) {
+			rq.fds |= 1u << i;
+			fds[n++] = a->fds[i];
+		}
+	r = file_write_all(fd, &rq, sizeof(rq))
+		    ?: file_write_all(fd, a->text, rq.env_len)
+		    ?: file_write_all(fd, a->conf, rq.conf_len);
+	if (r < 0)
+		return r;
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return -errno;
+	m.msg_controllen = CMSG_SPACE((size_t)n * sizeof(int));
+	control.align = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+		.cmsg_type = SCM_RIGHTS,
+		.cmsg_len = CMSG_LEN((size_t)n * sizeof(int))};
+	memcpy(CMSG_DATA(&control.align), fds, (size_t)n * sizeof(int));
+	return sendmsg(self->waiters_fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int read_left(int fd, struct asked *a, struct err *err)
+{
+	const size_t max = sizeof(a->rq) + PIPE_ENV_MAX + PIPE_CONF_MAX;
+	auto_free char *text = NULL;
+	size_t len;
+	int r = file_read_fd(fd, "a request", max, &text, &len, err);
+
+	if (r < 0)
+		return r;
+	memcpy(&a->rq, text, sizeof(a->rq));
+	memcpy(a->text, text + sizeof(a->rq), a->rq.env_len);
+	a->conf = mem_strndup(text + sizeof(a->rq) + a->rq.env_len, a->rq.conf_len);
+	return 0;
+}
+
+/* What leave() has left, when there is something. The plugin's connection, or a negative errno. */
+static int take_left(int from, struct asked *a, struct err *err)
+{
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(N_LEFT * sizeof(int))];
+	} control;
+	struct iovec iov = {(char[]){0}, 1};
+	struct msghdr m = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf)};
+	int fds[N_LEFT] = {-1, -1}, r;
+	size_t n;
+
+	if (recvmsg(from, &m, MSG_CMSG_CLOEXEC) < 0)
+		return err_sys(err, -errno, "what a worker has left");
+	n = take_fds(&m, fds, N_LEFT);
+	auto_close int request = fds[0], s = fds[1];
+	r = n < 2 ? err_set(err, -EMFILE, "what a worker has left: too many files are open")
+		  : read_left(request, a, err);
+	if (n > 2)
+		hand_out(a, fds + 2, n - 2);
+	return r < 0 ? r : take_fd(s);
+}
+
+static void serve_asked(struct self *self, int s, struct asked *a)
+{
+	struct cni_reply reply;
+	const char *verb = run_verb(self, s, a, &reply);
+	int r = reply.waits ? leave(self, s, a) : -EINVAL;
+
+	if (r < 0) {
+		/* The runtime may delete the namespace as soon as it has the answer. */
+		close_fds(a);
+		if (reply.delegates)
+			set_env(&reply);
+		else
+			count(self->home, &reply, verb);
+		if (reply.log)
+			log_warn("%s", reply.log);
+		r = answer(s, reply.delegates ? PIPE_RUN_SELF : PIPE_DONE, &reply);
+		if (r < 0)
+			log_warn("a plugin that has not taken its answer: %s", strerror(-r));
+	}
+	cni_reply_done(&reply);
+}
+
+static void serve_one(struct self *self, int s)
+{
+	auto_(asked) struct asked *a = asked_new();
 	struct err err = ERR_INIT;
 	int r;
 
-	for (size_t i = 0; i < PIPE_N_FDS; i++)
-		a->fds[i] = -1;
 	set_timeout(s, SO_RCVTIMEO, PIPE_FIRST_MS);
 	set_timeout(s, SO_SNDTIMEO, PEER_TIMEOUT_MS);
 	r = receive_head(s, a, &err);
@@ -284,28 +432,14 @@ static void serve_one(
 		r = receive_conf(s, a, &err);
 	}
 	if (r == 0) {
-		struct cni_reply reply;
-		const char *verb = run_verb(s, ctx, client, a, &reply);
-
-		/* The runtime may delete the namespace as soon as it has the answer. */
-		close_fds(a);
-		if (reply.delegates)
-			set_env(&reply);
-		else
-			count(home, &reply, verb);
-		if (reply.log)
-			log_warn("%s", reply.log);
-		r = answer(s, reply.delegates ? PIPE_RUN_SELF : PIPE_DONE, &reply);
-		if (r < 0)
-			err_sys(&err, r, "a plugin that has not taken its answer");
-		cni_reply_done(&reply);
+		serve_asked(self, s, a);
 	} else if (r > 0) {
 		r = answer(s, PIPE_RUN_SELF, NULL);
+		if (r < 0)
+			err_sys(&err, r, "a plugin that has not taken its answer");
 	}
 	if (r < 0)
 		log_warn("%s", err_text(&err));
-	close_fds(a);
-	free(a->conf);
 }
 
 static bool is_root(int s)
@@ -346,16 +480,28 @@ static int next_plugin(int queue, int listener)
 	return s;
 }
 
-_Noreturn void worker_run(int listener, int ask_fd, const struct cni_home *home)
+static void begin(struct self *self, int waiters_fd, int ask_fd, const struct cni_home *home)
 {
-	struct snapshot_client client = {.fd = ask_fd};
-	struct cni_ctx *ctx = cni_ctx_new(home);
-	int queue = queue_of(listener);
-
+	*self = (struct self){.home = home, .client = {.fd = ask_fd}, .waiters_fd = waiters_fd};
+	self->ctx = cni_ctx_new(home);
 	/* An answer to the worker before is not this one's. */
-	mem_random(&client.n, sizeof(client.n));
-	premises_prefixes(home->node, &client.prefixes);
+	mem_random(&self->client.n, sizeof(self->client.n));
+	premises_prefixes(home->node, &self->client.prefixes);
 	signal(SIGTERM, on_term);
+}
+
+static _Noreturn void end(struct self *self)
+{
+	cni_ctx_free(self->ctx);
+	_exit(EXIT_SUCCESS);
+}
+
+_Noreturn void worker_run(int listener, int waiters_fd, int ask_fd, const struct cni_home *home)
+{
+	int queue = queue_of(listener);
+	struct self self;
+
+	begin(&self, waiters_fd, ask_fd, home);
 	while (!stopping) {
 		auto_close int s = next_plugin(queue, listener);
 
@@ -363,11 +509,33 @@ _Noreturn void worker_run(int listener, int ask_fd, const struct cni_home *home)
 			continue;
 		busy = 1;
 		if (is_root(s))
-			serve_one(s, ctx, &client, home);
+			serve_one(&self, s);
 		else
 			log_warn("a process that is not root's has connected: refused");
 		busy = 0;
 	}
-	cni_ctx_free(ctx);
-	_exit(EXIT_SUCCESS);
+	end(&self);
+}
+
+_Noreturn void waiter_run(int fd, int ask_fd, int64_t *since_ms, const struct cni_home *home)
+{
+	struct self self;
+
+	begin(&self, -1, ask_fd, home);
+	while (!stopping) {
+		auto_(asked) struct asked *a = asked_new();
+		struct err err = ERR_INIT;
+		auto_close int s = take_left(fd, a, &err);
+
+		if (s < 0) {
+			log_error("%s", err_text(&err));
+			_exit(EXIT_FAILURE);
+		}
+		busy = 1;
+		shared_set(since_ms, clock_mono_ms());
+		serve_asked(&self, s, a);
+		shared_set(since_ms, 0);
+		busy = 0;
+	}
+	end(&self);
 }

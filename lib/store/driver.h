@@ -102,6 +102,9 @@ struct store {
 	struct store_stats stats;
 	struct store_txn *txn;	   /* NULL: there was none yet */
 	struct store_known *known; /* likewise */
+	int64_t limit_ms;	   /* store_set_limit() */
+	bool silent;		   /* since then */
+	struct err silence;	   /* what it was told by */
 };
 
 /* Fills in the common part; name is taken. base NULL = a private one is made. */
@@ -116,6 +119,13 @@ uint32_t store_random(uint32_t below);
 
 /* The smallest string that is greater than all that begin with prefix; "" = none. The caller's. */
 char *store_prefix_end(const char *prefix);
+
+/*
+ * Around what a _wait form asks the datastore: *deadline_ms (0: the default) is made as store_set_limit() has it, and how
+ * that went. EHOSTUNREACH: nothing is to be asked.
+ */
+int store_limit(struct store *st, bool is_list, int64_t *deadline_ms, struct err *err);
+void store_limit_end(struct store *st, int64_t began_ms, int r, const struct err *err);
 
 /* Whether it makes sense: EINVAL, EOPNOTSUPP. */
 int store_check_req(const struct store *st, const struct store_req *req, struct err *err);

@@ -292,6 +292,14 @@ void store_known_begin(struct store *st, const struct store_told *told);
 void store_known_end(struct store *st); /* harmless where there is none */
 
 /*
+ * From now on no request but a list waits for longer than ms, whatever its deadline; and when one has failed with
+ * EHOSTUNREACH or ETIMEDOUT after half of that or more, the datastore is silent: all after it fail with EHOSTUNREACH at
+ * once, until this is called again. So who asks for many things waits for one.
+ */
+void store_set_limit(struct store *st, int64_t ms);
+bool store_is_silent(const struct store *st);
+
+/*
  * deadline_ms: CLOCK_MONOTONIC, 0 = STORE_TIMEOUT_MS from now. What is returned is the caller's to
  * free, and written on success only; ret_rev (the new revision) may be NULL.
  */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/driver.h"
@@ -287,6 +288,21 @@ static int prepare(struct store_txn *t, struct err *err)
 	return cached || written;
 }
 
+static int commit(struct store *st, int64_t deadline_ms, struct err *err)
+{
+	const int64_t began_ms = clock_mono_ms();
+	struct err e = ERR_INIT;
+	int r = store_limit(st, false, &deadline_ms, err);
+
+	if (r < 0)
+		return r;
+	r = st->ops->txn_commit(st, st->txn, deadline_ms, &e);
+	store_limit_end(st, began_ms, r, &e);
+	if (r < 0 && err)
+		*err = e;
+	return r;
+}
+
 int txn_end(struct store *st, int64_t deadline_ms, struct err *err)
 {
 	struct store_txn *t = st->txn;
@@ -295,7 +311,7 @@ int txn_end(struct store *st, int64_t deadline_ms, struct err *err)
 
 	t->open = false;
 	if (sent)
-		r = st->ops->txn_commit(st, t, deadline_ms, err);
+		r = commit(st, deadline_ms, err);
 	if (r < 0 && !(sent && r == -ESTALE))
 		forget_used(t);
 	trim(t);

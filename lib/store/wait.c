@@ -20,6 +20,37 @@ static int64_t deadline(int64_t deadline_ms)
 	return deadline_ms ? deadline_ms : clock_mono_ms() + STORE_TIMEOUT_MS;
 }
 
+void store_set_limit(struct store *st, int64_t ms)
+{
+	st->limit_ms = ms;
+	st->silent = false;
+}
+
+bool store_is_silent(const struct store *st)
+{
+	return st->silent;
+}
+
+int store_limit(struct store *st, bool is_list, int64_t *deadline_ms, struct err *err)
+{
+	const int64_t last_ms = clock_mono_ms() + st->limit_ms;
+
+	if (st->silent)
+		return err_set(err, -EHOSTUNREACH, "%s", err_text(&st->silence));
+	if (st->limit_ms && !is_list && deadline(*deadline_ms) > last_ms)
+		*deadline_ms = last_ms;
+	return 0;
+}
+
+void store_limit_end(struct store *st, int64_t began_ms, int r, const struct err *err)
+{
+	if (!st->limit_ms || (r != -EHOSTUNREACH && r != -ETIMEDOUT) ||
+		clock_mono_ms() - began_ms < st->limit_ms / 2)
+		return;
+	st->silent = true;
+	st->silence = *err;
+}
+
 int store_txn_begin_wait(struct store *st, int64_t deadline_ms, struct err *err)
 {
 	assert(st->own_base);
@@ -49,7 +80,8 @@ int store_txn_wait(struct store *st, int64_t deadline_ms, store_txn_fn *fn, void
 			return 0;
 		*ret = fn(arg, err);
 		end = store_txn_end_wait(st, deadline_ms, *ret == 0 ? err : NULL);
-	} while ((end == -ESTALE || end == -ETIMEDOUT) && clock_mono_ms() < deadline_ms);
+	} while ((end == -ESTALE || end == -ETIMEDOUT) && !st->silent &&
+		 clock_mono_ms() < deadline_ms);
 	return end;
 }
 
@@ -69,7 +101,7 @@ void store_txn_expect_new(struct store *st, const char *key)
 struct wait {
 	bool done;
 	int r;
-	struct err *err;
+	struct err err;
 	int64_t rev;
 	VEC(struct store_kv) kvs;
 };
@@ -81,8 +113,8 @@ static void wait_done(void *arg, const struct store_res *res)
 	w->done = !res->more;
 	w->r = res->r;
 	w->rev = res->rev;
-	if (res->r < 0 && w->err && res->err)
-		*w->err = *res->err;
+	if (res->r < 0 && res->err)
+		w->err = *res->err;
 	for (size_t i = 0; i < res->n; i++) {
 		struct store_kv kv = res->kvs[i];
 
@@ -95,13 +127,22 @@ static void wait_done(void *arg, const struct store_res *res)
 int store_do_wait(
 	struct store *st, const struct store_req *req, struct store_list *ret, struct err *err)
 {
-	struct wait w = {.err = err};
+	const int64_t began_ms = clock_mono_ms();
+	struct wait w = {.err = ERR_INIT};
+	struct store_req rq = *req;
+	int r = store_limit(st, rq.verb == STORE_LIST, &rq.deadline_ms, err);
 
 	assert(st->own_base); /* a running event loop never waits */
+	*ret = (struct store_list){0};
+	if (r < 0)
+		return r;
 	/* At once: SQLite is done then. */
-	store_op_begin(store_start(st, req, wait_done, &w));
+	store_op_begin(store_start(st, &rq, wait_done, &w));
 	while (!w.done)
 		event_base_loop(st->base, EVLOOP_ONCE);
+	store_limit_end(st, began_ms, w.r, &w.err);
+	if (w.r < 0 && err)
+		*err = w.err;
 	*ret = (struct store_list){.v = w.kvs.v, .n = w.kvs.n, .rev = w.rev};
 	if (w.r < 0)
 		store_list_done(ret);

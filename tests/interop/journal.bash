@@ -95,3 +95,59 @@ hour_away() { # N
 	within 120 settled
 	exact "${new[@]}"
 }
+
+in_time() { # SECONDS COMMAND...: its status, and it took no longer
+	local began=${EPOCHREALTIME/./} rc=0 took
+
+	"${@:2}" || rc=$?
+	took=$(((${EPOCHREALTIME/./} - began) / 1000))
+	[ "$took" -lt $(($1 * 1000)) ] || { echo "after $took ms: ${*:2}" >&2; return 99; }
+	return "$rc"
+}
+
+try_later() { # POD...: which it is told, by ADD
+	local p rc
+
+	for p; do
+		rc=0
+		cni ADD "$p" >"$p.out" || rc=$?
+		[ "$rc" != 0 ] || return 1
+		jq -e '.code == 11' "$p.out" >/dev/null || { cat "$p.out"; return 1; }
+	done
+}
+
+# The datastore is there and answers nothing. With nothing held ahead, pods a, b and c that run, and more than there are
+# workers that are to start.
+hang() { # FUNCTION POD...: which has it hang, and go on ("off")
+	local hangs=$1 p adds=() valid
+
+	shift
+	for p in a b c; do cni ADD "$p" >"$p.json"; done
+	exact a b c
+	jq --slurpfile r b.json '. + {prevResult: $r[0]}' conf >conf-check
+	valid=$(printf '%s\n' b c d "$@" | jq -R '{containerID: "c-\(.)", ifname: "eth0"}' | jq -s .)
+	jq --argjson v "$valid" '. + {"cni.dev/valid-attachments": $v}' conf >conf-gc
+	"$hangs"
+	for p; do
+		in_time 15 try_later "$p" 3>&- &
+		adds+=($!)
+	done
+	sleep 1.5
+	in_time 3 cni DEL a
+	# Of what that has freed.
+	in_time 3 cni ADD d >/dev/null
+	CONF=conf-check in_time 3 cni CHECK b
+	in_time 3 cni STATUS - || [ $? = 1 ]
+	CONF=conf-gc in_time 3 cni GC - >gc.out || jq -e '.code == 11' gc.out
+	for p in "${adds[@]}"; do wait "$p"; done
+	# It is known now.
+	in_time 2 try_later "$1"
+	in_time 2 run -1 cni STATUS -
+	for p; do in_time 2 cni DEL "$p"; done
+	"$hangs" off
+	within 3 cni ADD "$1" >/dev/null
+	in_time 3 cni STATUS -
+	exact b c d "$1"
+	CONF=conf-gc in_time 3 cni GC -
+	exact b c d "$1"
+}

@@ -172,6 +172,40 @@ hour_passes() {
 	exact
 }
 
+stopped() { # [off]
+	kill "$([ -z "${1:-}" ] && echo -STOP || echo -CONT)" "$ETCD"
+}
+
+@test "etcd hangs: nobody waits for it but who needs it, and they not for long" {
+	unserve
+	export MARGAY_CNI_RESERVE=0
+	serve
+	for p in a b c d p{1..8}; do pod "$p"; done
+	hang stopped p{1..8}
+}
+
+more_than() { # N: are held ahead
+	[ "$(owned margay-reserve-node-1)" -gt "$1" ]
+}
+
+all_known() { # to the keeper, of what is held
+	[ "$(curl -s 127.0.0.1:9097/metrics | awk '$1 == "margay_cni_reserve_free{family=\"4\"}" { print $2 }')" = \
+		"$(owned margay-reserve-node-1)" ]
+}
+
+@test "etcd hangs while the reserve is filled: what it does later is the reserve's, too" {
+	unserve
+	export MARGAY_CNI_RESERVE=150 MARGAY_CNI_METRICS_ENABLED=true
+	serve
+	within 20 more_than 20
+	stopped
+	sleep 6
+	stopped off
+	within 20 more_than 149
+	sleep 3
+	within 5 all_known
+}
+
 @test "etcd is locked: pods start and stop as while it is away, and nothing is written" {
 	pod a
 	cni ADD a >/dev/null

@@ -64,7 +64,7 @@ pod() { # which kubelets are told of
 
 cni() { # VERB POD [ADDRESS]
 	CNI_COMMAND=$1 CNI_CONTAINERID=c-$2 CNI_NETNS=/run/netns/$2 CNI_IFNAME=eth0 \
-		CNI_ARGS="K8S_POD_NAMESPACE=default;K8S_POD_NAME=$2${3:+;IP=$3}" "$BIN/margay" <conf
+		CNI_ARGS="K8S_POD_NAMESPACE=default;K8S_POD_NAME=$2${3:+;IP=$3}" "$BIN/margay" <"${CONF:-conf}"
 }
 
 owned() { # HANDLE: how many addresses
@@ -183,6 +183,18 @@ hour_passes() {
 	cni ADD a >/dev/null
 	within 30 owns a 1
 	run ! grep " error " serve.log
+}
+
+cut_off() { # [off]
+	iptables "$([ -z "${1:-}" ] && echo -A || echo -D)" INPUT -p tcp --dport 6443 -j DROP
+}
+
+@test "the API server is cut off: nobody waits for it but who needs it, and they not for long" {
+	unserve
+	export MARGAY_CNI_RESERVE=0
+	serve
+	for p in p{1..8}; do pod "$p"; done
+	hang cut_off p{1..8}
 }
 
 @test "an hour without the API server: as many pods start as are held ahead, and as many stop" {

@@ -445,6 +445,47 @@ START_TEST(not_all_clients_begin_with_the_same_endpoint)
 }
 END_TEST
 
+static int get_a(void *arg, struct err *err)
+{
+	struct store_kv kv;
+
+	return store_get_wait(arg, "/calico/a", 0, &kv, err);
+}
+
+static int create_a(void *arg, struct err *err)
+{
+	store_txn_expect_new(arg, "/calico/a");
+	return store_create_wait(arg, "/calico/a", "{}", 0, NULL, err);
+}
+
+START_TEST(who_is_silent_is_waited_for_once)
+{
+	const int64_t began_ms = clock_mono_ms(), deadline_ms = began_ms + 60000;
+	struct err err = ERR_INIT, again = ERR_INIT;
+	struct store_kv kv;
+	int no;
+
+	ck_assert_int_eq(
+		store_open(&(struct store_conf){.etcd_endpoints = "http://a:1"}, NULL, &st, &err),
+		0);
+	store_set_limit(st, 100);
+	ck_assert_int_eq(store_get_wait(st, "/calico/a", deadline_ms, &kv, &err), -ETIMEDOUT);
+	ck_assert(store_is_silent(st));
+	ck_assert_int_eq(
+		store_create_wait(st, "/calico/a", "{}", deadline_ms, NULL, &again), -EHOSTUNREACH);
+	ck_assert_str_eq(again.text, err.text);
+	ck_assert_int_eq(store_txn_wait(st, deadline_ms, get_a, st, &no, &again), 0);
+	ck_assert_int_eq(no, -EHOSTUNREACH);
+	/* It is asked again. */
+	store_set_limit(st, 100);
+	ck_assert(!store_is_silent(st));
+	ck_assert_int_eq(store_txn_wait(st, deadline_ms, create_a, st, &no, &again), -ETIMEDOUT);
+	ck_assert_int_eq(no, 0);
+	ck_assert(store_is_silent(st));
+	ck_assert_int_lt(clock_mono_ms() - began_ms, 30000);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("etcd");
@@ -468,6 +509,7 @@ int main(void)
 	tcase_add_test(tc, a_line_that_is_no_json_is_asked_for_again);
 	tcase_add_test(tc, another_cluster_is_asked_last);
 	tcase_add_test(tc, not_all_clients_begin_with_the_same_endpoint);
+	tcase_add_test(tc, who_is_silent_is_waited_for_once);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
