@@ -35,9 +35,7 @@ static void show_keeper(void *arg)
 		[KEEPER_OTHER_CLUSTER] =
 			"the datastore is another cluster's than the journal: see the log",
 		[KEEPER_REFUSED] =
-			"the datastore refuses what is asked of it, or has what cannot be "
-			"read: see the log; pods start and stop by the reserve and the "
-			"journal",
+			"the datastore refuses what is asked of it, or has what cannot be read: see the log",
 		[KEEPER_FAILS] = "what is to be done there fails on this machine: see the log",
 	};
 	struct monitor *m = arg;
