@@ -62,11 +62,13 @@ struct stale {
 	char *container_id, *ifname;
 	char veth[WEP_VETH_SIZE];
 	bool kept; /* a verb is under way, the endpoint or the device is still there: so the address is taken */
+	bool had_endpoint; /* with which its device was deleted */
 };
 
 struct collection {
 	struct strings valid;	 /* handles of the attachments that the runtime still has, sorted */
 	struct strings used;	 /* those that addresses have, of every node; sorted */
+	struct strings failed;	 /* those that could not be given back by the journal; sorted */
 	VEC(struct stale) stale; /* each handle once, sorted */
 	int code;		 /* of the first failure */
 	struct err err;
@@ -97,6 +99,7 @@ static void collection_done(struct collection *gc)
 	vec_done(&gc->stale);
 	strings_done(&gc->valid);
 	strings_done(&gc->used);
+	strings_done(&gc->failed);
 }
 
 static void find_valid(const struct call *c, struct collection *gc)
@@ -165,6 +168,8 @@ static void give_back_one(struct call *c, const char *handle, struct collection 
 		r = CNI_E_KERNEL;
 	if (r == 0 && journal_give_back(c->journal, &o, &e) < 0)
 		r = CNI_E_AGAIN;
+	if (r != 0)
+		vec_push(&gc->failed.v, mem_strdup(handle));
 	note(gc, r, &e);
 	journal_owner_done(&o);
 }
@@ -193,6 +198,7 @@ static void give_back_stale(struct call *c, struct collection *gc)
 		free(*handle);
 	}
 	vec_done(&stale.v);
+	sort(&gc->failed);
 }
 
 /* *ret_all: every block could be read. */
@@ -315,7 +321,7 @@ static void await_verbs(struct call *c, struct collection *gc)
 		struct err e = ERR_INIT;
 		int r = turn_await(c, stale->veth, stale->handle, &e);
 
-		stale->kept = r != 0;
+		stale->kept = r != 0 || has(&gc->failed, stale->handle);
 		note(gc, r, &e);
 	}
 }
@@ -345,6 +351,7 @@ static int remove_endpoints(struct call *c, struct collection *gc, struct err *e
 		if (!stale || stale->kept)
 			continue;
 		r = remove_endpoint(c, kv, w, &e);
+		stale->had_endpoint = true;
 		stale->kept |= r != 0;
 		note(gc, r, &e);
 	}
@@ -361,7 +368,7 @@ static void remove_devices(struct call *c, struct collection *gc)
 		struct err e = ERR_INIT;
 		int r;
 
-		if (stale->kept || endpoint_is_possible(c->st, stale->key))
+		if (stale->kept || stale->had_endpoint)
 			continue;
 		r = call_open_host(c, &e);
 		if (r == 0 && device_delete_on_host(c, stale->veth, stale->container_id,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@
 #include "cni/replay.h"
 #include "cni/reserved.h"
 #include "cni/result.h"
+#include "cni/turn.h"
 #include "cni/wait.h"
 #include "fake/store_fake.h"
 #include "ipam/run.h"
@@ -961,6 +963,37 @@ START_TEST(garbage_that_the_keeper_writes_down_meanwhile_is_no_pods)
 }
 END_TEST
 
+/* The kernel cannot be asked: the device may be up, with the address. */
+START_TEST(garbage_whose_device_stays_keeps_its_address)
+{
+	struct cni_conf conf = {.name = (char *)(uintptr_t) "net", .has_attachments = true};
+	const struct ipam_attr attrs[] = {{"node", "n1"}, {"namespace", "default"}, {"pod", "web"}};
+	struct journal_want w = {.v4 = true, .attrs = attrs, .n_attrs = array_size(attrs)};
+	struct store *st = filled();
+	struct call c = call_of(&conf, st);
+	struct rlimit files;
+	struct ipam_addr got[2];
+	size_t n;
+
+	c.ctx = cni_ctx_new(NULL);
+	ck_assert_int_eq(journal_open(dir, true, &c.journal, NULL), 0);
+	hold_one(st, c.journal);
+	ck_assert_int_eq(reserved_take(&c, &w, got, &n, NULL), 0);
+	replay_all(&c);
+	ck_assert_int_eq(turn_await(&c, "margay-no-such", "net.c1", NULL), 0);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &files), 0);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){.rlim_max = files.rlim_max}), 0);
+	ck_assert_int_eq(call_gc(&c, NULL), CNI_E_KERNEL);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &files), 0);
+	ck_assert_ptr_nonnull(journal_taken_by(c.journal, "net.c1"));
+	ck_assert_int_eq(call_gc(&c, NULL), 0);
+	ck_assert_ptr_null(journal_taken_by(c.journal, "net.c1"));
+	cni_ctx_free(c.ctx);
+	journal_close(c.journal);
+	store_close(st);
+}
+END_TEST
+
 static int status(struct call *c, const char *pool)
 {
 	char *names[] = {(char *)(uintptr_t)pool};
@@ -1116,6 +1149,7 @@ int main(void)
 	tcase_add_test(files, what_fails_is_told_without_what_went_before);
 	tcase_add_test(files, what_the_ipam_plugin_gives_is_marked_and_checked);
 	tcase_add_test(files, garbage_that_the_keeper_writes_down_meanwhile_is_no_pods);
+	tcase_add_test(files, garbage_whose_device_stays_keeps_its_address);
 	tcase_add_test(files, the_status_of_a_reserve);
 	tcase_add_test(files, the_log_says_which_verb_failed);
 	tcase_add_test(files, out_of_turn_no_verb_is_run);
