@@ -359,9 +359,9 @@ int ipam_request_feed(struct ipam_request *rq, const struct store_res *res, stru
 	rq->retries++;
 	if (rq->retries > 2 * MAX_RETRIES)
 		return err_set(
-			err, -ESTALE, "others changed the same objects %u times", rq->retries);
+			err, -EAGAIN, "others changed the same objects %u times", rq->retries);
 	if (rq->retries > MAX_RETRIES && rq->failed == 0)
-		rq->failed = err_set(&rq->failure, -ESTALE,
+		rq->failed = err_set(&rq->failure, -EAGAIN,
 			"others changed the same objects %u times: try again", rq->retries);
 	return 0;
 }
