@@ -380,7 +380,8 @@ int call_reach_store(struct call *c, struct err *err)
 			store_name(c->st));
 		return CNI_E_AGAIN;
 	}
-	if (!c->handle && c->rq->hands_over && shared_is_jammed(home->shared, clock_mono_ms())) {
+	if (!c->container_id && c->rq->hands_over &&
+		shared_is_jammed(home->shared, clock_mono_ms())) {
 		err_set(err, -EAGAIN, "too many ADDs wait for the datastore %s", store_name(c->st));
 		return CNI_E_AGAIN;
 	}

@@ -36,8 +36,7 @@ struct journal_file {
 	char *dir, *path;
 	int lock_fd, fd;
 	ino_t ino;
-	off_t size;	/* what has been read of it */
-	off_t room_end; /* up to where the disk has room for it */
+	off_t size; /* what has been read of it */
 	char boot[BOOT_ID_SIZE];
 };
 
@@ -244,7 +243,7 @@ static int reopen(struct journal_file *f, struct err *err)
 
 	if (f->fd >= 0)
 		close(f->fd);
-	f->size = f->room_end = 0;
+	f->size = 0;
 	f->reader.forget(f->reader.arg);
 	f->fd = open(f->path, flags);
 	if (f->fd < 0 && errno == ENOENT) {
@@ -309,8 +308,6 @@ int journal_file_reserve(struct journal_file *f, struct err *err)
 {
 	int r;
 
-	if (f->room_end - f->size >= ROOM / 2)
-		return 0;
 	do
 		r = fallocate(f->fd, FALLOC_FL_KEEP_SIZE, f->size, ROOM);
 	while (r < 0 && errno == EINTR);
@@ -319,7 +316,6 @@ int journal_file_reserve(struct journal_file *f, struct err *err)
 		return err_sys(err, -errno,
 			"%s: room for %d bytes, to write down which pods end when the disk is full",
 			f->path, ROOM);
-	f->room_end = f->size + ROOM;
 	return 0;
 }
 
@@ -342,7 +338,6 @@ int journal_file_append(struct journal_file *f, json_t *line_take, struct err *e
 			close(f->fd);
 			f->fd = -1;
 		}
-		f->room_end = 0; /* it is cut off with the rest */
 		return err_sys(err, -e, "%s", f->path);
 	}
 	f->size += n;

@@ -9,8 +9,11 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cni/cni.h"
 #include "cni/journal.h"
 #include "cni/replay.h"
+#include "store/lock.h"
+#include "store/store.h"
 
 enum { KEPT_MS = 60000 };
 
@@ -59,6 +62,18 @@ void queue_done(struct queue *q)
 	q->until_ms = 0;
 }
 
+static bool is_silence(int r)
+{
+	return r == -EHOSTUNREACH || r == -ETIMEDOUT;
+}
+
+/* To another question: so it is the object's fault, by whoever has to be asked before it is written. */
+static bool answers(const struct replay *rp)
+{
+	store_set_limit(rp->st, CNI_ANSWER_MS);
+	return store_lock_check_wait(rp->st, clock_mono_ms() + CNI_ANSWER_MS, NULL, NULL) == 0;
+}
+
 static int run_one(struct queue *q, struct replay *rp, const struct journal_op *op, struct err *err)
 {
 	struct err e = ERR_INIT;
@@ -69,7 +84,7 @@ static int run_one(struct queue *q, struct replay *rp, const struct journal_op *
 		rp->fails_here |= r < 0;
 		return r;
 	}
-	if (!rp->fails_here && !queue_is_away(r)) {
+	if (!rp->fails_here && (!queue_is_away(r) || (is_silence(r) && answers(rp)))) {
 		log_error("%s: it is tried again", err_text(&e));
 		keep(q, op);
 		return 0;

@@ -12,6 +12,7 @@
 #include "base/sha1.h"
 #include "cni/call.h"
 #include "cni/ctx.h"
+#include "cni/journal.h"
 
 /* A byte of the file for each name, the same in every process; two that share one wait for each other, and no more. */
 static off_t byte_of(const char *name)
@@ -78,7 +79,12 @@ static int take_both(struct call *c, const char *veth, const char *handle, struc
 
 int turn_take(struct call *c, struct err *err)
 {
-	return take_both(c, c->veth, c->handle, err) ?: turn_check(c, err);
+	int r = take_both(c, c->veth, c->handle, err) ?: turn_check(c, err);
+
+	/* The one before may have written there what this one goes by. */
+	if (r == 0 && c->journal && journal_refresh(c->journal, err) < 0)
+		r = CNI_E_AGAIN;
+	return r;
 }
 
 int turn_await(struct call *c, const char *veth, const char *handle, struct err *err)

@@ -402,7 +402,9 @@ static void serve_asked(struct self *self, int s, struct asked *a)
 	const char *verb = run_verb(self, s, a, &reply);
 	int r = reply.waits ? leave(self, s, a) : -EINVAL;
 
-	if (r < 0) {
+	if (r == 0) {
+		close_fds(a);
+	} else {
 		/* The runtime may delete the namespace as soon as it has the answer. */
 		close_fds(a);
 		if (reply.delegates)
