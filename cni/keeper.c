@@ -545,7 +545,7 @@ int keeper_work(struct keeper *k, struct err *err)
 	int r, seen;
 
 	heed_deletion(k);
-	k->fails_here = k->rp.fails_here = k->asked = k->answered = false;
+	k->fails_here = k->rp.fails_here = k->tried = k->asked = k->answered = false;
 	r = here(k, journal_refresh(k->j, err));
 	if (r < 0)
 		return r;
@@ -553,11 +553,14 @@ int keeper_work(struct keeper *k, struct err *err)
 	if (clock_mono_ms() < due_ms(k) && !journal_next(k->j, 0) && k->adopted)
 		return here(k, journal_has_room(k->j, err));
 	store_set_limit(k->rp.st, CNI_ANSWER_MS);
+	k->tried = true;
 	r = store_lock_check_wait(k->rp.st, k->rp.deadline_ms, &lock, err);
 	k->answered = r == 0 || lock == STORE_LOCKED;
 	if (r == 0)
 		r = look_at_node(k, err);
 	k->asked = r == 0;
+	if (r == 0)
+		shared_set(&k->home->shared->node_heeded, k->node_deletions);
 	if (r < 0 || k->wrong_cluster)
 		return r;
 	/* An object that cannot be read, or may not be, keeps no operation back. */
@@ -690,11 +693,11 @@ _Noreturn void keeper_run(const struct cni_home *home, const struct keeper_conf 
 			log_info("%s: %zu operations wait",
 				was == KEEPER_AWAY ? "the datastore is there again" : "it goes on",
 				journal_n_pending(k.j));
-		if (r < 0 || k.answered)
+		if (k.tried)
 			shared_set(&home->shared->away, away_after(&k, r));
 		tell(&k, state);
 		/* Workers go by what was told: the datastore was compared with, or is away. */
-		if (r == 0 || (!k.fails_here && !k.asked))
+		if (r == 0 || (queue_is_away(r) && !k.fails_here && !k.asked))
 			shared_set(&home->shared->looked, 1);
 		was = state;
 		again_ms = r == 0 ? 0 : again_ms == 0 ? AGAIN_MIN_MS : 2 * again_ms;

@@ -50,6 +50,7 @@ struct keeper {
 	struct queue queue;
 	char *guid;    /* of the datastore's cluster, as it was looked at last */
 	bool is_there; /* it was found there, and is to be taken for there */
+	bool tried;    /* in this pass the datastore was asked */
 	bool asked;    /* in this pass the datastore has told of this node */
 	bool answered; /* in this pass it has, if only that it is locked */
 	bool unsure;   /* it may have given the reserve an address since that was looked at */

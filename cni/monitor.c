@@ -19,9 +19,18 @@
 #include "svc/loop.h"
 #include "svc/metrics.h"
 
+enum { LISTEN_AGAIN_MS = 10000 };
+
 struct monitor {
 	const struct cni_home *home;
+	const struct common_params *common;
+	struct health *health;
+	struct metrics *metrics;
 	struct health_check *datastore;
+	struct loop *loop;
+	struct http *http; /* NULL: its port is another's, which is tried again */
+	struct loop_timer *again;
+	struct err why;
 };
 
 static void show_keeper(void *arg)
@@ -77,20 +86,39 @@ static void add_metrics(struct metrics *m, const struct cni_shared *s)
 		"Addresses that this node holds ahead for its pods", &s->free6);
 }
 
+/* What it tells workers and the keeper does not wait for a port. */
+static void listen_again(void *arg)
+{
+	struct monitor *m = arg;
+	struct err err = ERR_INIT;
+
+	if (common_params_serve(
+		    m->common, loop_base(m->loop), m->health, m->metrics, &m->http, &err) == 0)
+		return;
+	if (strcmp(err_text(&err), err_text(&m->why)) != 0)
+		log_error("%s: it is tried again", err_text(&err));
+	m->why = err;
+	loop_timer_set(m->again, LISTEN_AGAIN_MS);
+}
+
 _Noreturn void monitor_run(const struct cni_home *home, const struct common_params *common,
 	const int *fds, size_t n_fds)
 {
 	auto_(loop) struct loop *loop = loop_new(NULL, NULL);
 	struct health *health = health_new();
 	struct metrics *metrics = metrics_new();
-	struct monitor m = {.home = home};
+	struct monitor m = {.home = home,
+		.common = common,
+		.health = health,
+		.metrics = metrics,
+		.loop = loop,
+		.why = ERR_INIT};
 	struct err err = ERR_INIT;
 	struct store_conf conf = home->store;
 	struct snapshot *snapshot = NULL;
 	struct premises *premises = NULL;
 	struct store *st = NULL;
 	struct loop_fd *state;
-	struct http *http = NULL;
 	int r = 0;
 
 	add_metrics(metrics, home->shared);
@@ -104,19 +132,20 @@ _Noreturn void monitor_run(const struct cni_home *home, const struct common_para
 		premises = premises_new(st, home);
 	if (r == 0 && st && n_fds > 0 && fds[0] >= 0)
 		snapshot = snapshot_new(st, premises, fds, n_fds);
-	if (r == 0)
-		r = common_params_serve(common, loop_base(loop), health, metrics, &http, &err);
 	if (r < 0) {
 		log_error("%s", err_text(&err));
 		_exit(EXIT_FAILURE);
 	}
+	m.again = loop_timer_new(loop_base(loop), listen_again, &m);
+	listen_again(&m);
 	(void)loop_run(loop);
 	loop_fd_free(state);
 	snapshot_free(snapshot);
 	premises_free(premises);
 	if (st)
 		store_close(st);
-	http_free(http);
+	http_free(m.http);
+	loop_timer_free(m.again);
 	health_free(health);
 	metrics_free(metrics);
 	_exit(EXIT_SUCCESS);

@@ -27,7 +27,8 @@ struct premises {
 	const struct cni_home *home;
 	struct premises_prefixes prefixes;
 	struct hmap objects;
-	bool keeps; /* objects */
+	bool keeps;    /* objects */
+	bool has_node; /* was told of it */
 	uint64_t life;
 	struct sync *sync;
 };
@@ -97,6 +98,7 @@ static void on_set(void *arg, const char *key, const char *value, size_t len, in
 	}
 	if (is_of_pools(p, key))
 		wake_keeper(p, &p->home->shared->pool_changes);
+	p->has_node |= strcmp(key, p->prefixes.node) == 0;
 }
 
 static void on_del(void *arg, const char *key)
@@ -110,9 +112,13 @@ static void on_del(void *arg, const char *key)
 		wake_keeper(p, &p->home->shared->node_deletions);
 }
 
+/* It may have been deleted while nobody watched. */
 static void on_in_sync(void *arg)
 {
-	(void)arg;
+	struct premises *p = arg;
+
+	if (!p->has_node)
+		wake_keeper(p, &p->home->shared->node_deletions);
 }
 
 /* What is found when it is there again may be an older copy of the datastore. */

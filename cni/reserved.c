@@ -73,9 +73,17 @@ static bool is_other_cluster(struct call *c)
 
 int reserved_check(struct call *c, struct err *err)
 {
+	const struct cni_home *home = ctx_home(c->ctx);
+
 	if (!was_looked_at(c))
 		return err_set(err, -EAGAIN,
 			"margay-cni serve has not compared yet what this node holds with the datastore");
+	if (home &&
+		shared_get(&home->shared->node_deletions) != shared_get(&home->shared->node_heeded))
+		return err_set(err, -EAGAIN,
+			"node %s was deleted in the datastore: margay-cni serve has not looked yet whether "
+			"it is there again",
+			home->node);
 	if (is_other_cluster(c))
 		return err_set(err, -EAGAIN,
 			"%s is of another cluster than the datastore: name the right one, or move the file "
@@ -144,10 +152,13 @@ int reserved_give_back(struct call *c, struct err *err)
 int reserved_settle(struct call *c, struct err *err)
 {
 	const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+	const struct cni_home *home = ctx_home(c->ctx);
+	const int64_t until = clock_mono_ms() + CNI_ANSWER_MS;
 	int r = journal_refresh(c->journal, err);
 
 	while (r == 0 && journal_is_pending(c->journal, c->handle, c->wep_key)) {
-		if (clock_mono_ms() >= c->deadline_ms || call_store_is_away(c))
+		if (clock_mono_ms() >= until || clock_mono_ms() >= c->deadline_ms ||
+			(home && shared_get(&home->shared->keeper) != KEEPER_WELL))
 			return err_set(err, -ETIMEDOUT,
 				"%s: an earlier ADD or DEL of this pod waits for the datastore",
 				journal_path(c->journal));

@@ -30,7 +30,8 @@ struct cni_shared {
 	int64_t waiting;	 /* operations of the journal */
 	int64_t free4, free6;	 /* addresses of the reserve */
 	uint64_t pool_changes;	 /* of pools and reservations, that were seen */
-	uint64_t node_deletions; /* of this node's, that were seen */
+	uint64_t node_deletions; /* of this node's, that were seen; */
+	uint64_t node_heeded;	 /* of those, that the keeper has looked after */
 	/* Of the log files that configurations name, and that are not written: each is told once. 0: none. */
 	uint64_t log_files[16];
 	uint32_t looked; /* since its start the server has looked at what it holds, or could not */

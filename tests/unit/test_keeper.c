@@ -450,6 +450,49 @@ START_TEST(others_faults)
 }
 END_TEST
 
+/* One that alone is not answered is put off; the others are done. */
+START_TEST(one_is_slow)
+{
+	bool alone = false;
+
+	for (unsigned n = 1; n < 30; n++) {
+		int r;
+
+		stop();
+		start(2);
+		pass_well();
+		ck_assert_int_eq(take(k.j, "c1", WEPS "n1-k8s-web-eth0", NULL, NULL), 0);
+		ck_assert_int_eq(take(k.j, "c2", WEPS "n1-k8s-db-eth0", NULL, NULL), 0);
+		store_fake_fail_nth(st, n, -ETIMEDOUT);
+		r = pass();
+		store_fake_fail_nth(st, 0, 0);
+		ck_assert(r < 0 || journal_n_pending(k.j) < 2);
+		alone |= r == 0 && journal_n_pending(k.j) == 1;
+		pass_well();
+		ck_assert_uint_eq(journal_n_pending(k.j), 0);
+	}
+	ck_assert(alone);
+}
+END_TEST
+
+/* What the monitor was told of is looked after in the next pass, though nothing is due. */
+START_TEST(node_is_deleted)
+{
+	pass_well();
+	store_fake_put(st, V3 "nodes/n1", NULL);
+	ck_assert_int_eq(keeper_work(&k, NULL), 0);
+	ck_assert_int_eq(take(k.j, "c1", NULL, NULL, NULL), 0);
+	shared.node_deletions++;
+	store_fake_away(st, true);
+	ck_assert_int_eq(keeper_work(&k, NULL), -EHOSTUNREACH);
+	ck_assert_uint_eq(shared.node_heeded, 0);
+	store_fake_away(st, false);
+	ck_assert_int_eq(keeper_work(&k, NULL), 0);
+	ck_assert_uint_eq(shared.node_heeded, 1);
+	ck_assert_int_eq(take(k.j, "c2", NULL, NULL, NULL), -ENOENT);
+}
+END_TEST
+
 static struct journal *other;
 static struct ip wanted;
 static bool was_taken;
@@ -514,6 +557,8 @@ int main(void)
 	tcase_add_test(t, finds_what_it_holds_twice);
 	tcase_add_test(t, order_is_kept);
 	tcase_add_test(t, others_faults);
+	tcase_add_test(t, one_is_slow);
+	tcase_add_test(t, node_is_deleted);
 	tcase_add_test(t, taken_meanwhile);
 	suite_add_tcase(s, t);
 	srunner_run_all(sr, CK_ENV);

@@ -338,6 +338,34 @@ START_TEST(a_life_ends_with_the_watches)
 }
 END_TEST
 
+/* Also where that was before the first list. */
+START_TEST(the_nodes_deletion_is_counted)
+{
+	struct cni_shared shared = {0};
+	const struct cni_home home = {.node = "n1",
+		.shared = &shared,
+		.keeper_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+	struct premises *p;
+	char key[KEY_SIZE];
+	size_t n;
+
+	key_format(KIND_NODE, NULL, "n1", key);
+	store_fake_put(st, key, "{\"metadata\":{\"name\":\"n1\"}}");
+	p = premises_new(st, &home);
+	(void)run_until(p, true, &n);
+	ck_assert_uint_eq(shared.node_deletions, 0);
+	store_fake_put(st, key, NULL);
+	(void)run_until(p, true, &n);
+	ck_assert_uint_eq(shared.node_deletions, 1);
+	premises_free(p);
+	p = premises_new(st, &home);
+	(void)run_until(p, true, &n);
+	ck_assert_uint_eq(shared.node_deletions, 2);
+	premises_free(p);
+	close(home.keeper_fd);
+}
+END_TEST
+
 static bool is_locked, was_used;
 
 static void lock_and_read(void *arg)
@@ -456,6 +484,7 @@ int main(void)
 	tcase_add_test(tc, a_block_that_is_gone_is_claimed_anew);
 	tcase_add_test(tc, of_another_life_no_block_is_known);
 	tcase_add_test(tc, a_life_ends_with_the_watches);
+	tcase_add_test(tc, the_nodes_deletion_is_counted);
 	tcase_add_test(tc, what_is_written_beside_a_lock_is_read_or_undone);
 	tcase_add_loop_test(tc, whatever_fails_may_be_done_again, 0, array_size(failures));
 	tcase_add_test(tc, what_is_cut_off_is_not_told);
