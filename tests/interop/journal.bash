@@ -129,25 +129,25 @@ hang() { # FUNCTION POD...: which has it hang, and go on ("off")
 	jq --argjson v "$valid" '. + {"cni.dev/valid-attachments": $v}' conf >conf-gc
 	"$hangs"
 	for p; do
-		in_time 15 try_later "$p" 3>&- &
+		in_time 40 try_later "$p" 3>&- &
 		adds+=($!)
 	done
 	sleep 1.5
-	in_time 3 cni DEL a
+	in_time 20 cni DEL a
 	# Of what that has freed.
-	in_time 3 cni ADD d >/dev/null
-	CONF=conf-check in_time 3 cni CHECK b
-	in_time 3 cni STATUS - || [ $? = 1 ]
-	CONF=conf-gc in_time 3 cni GC - >gc.out || jq -e '.code == 11' gc.out
+	in_time 20 cni ADD d >/dev/null
+	CONF=conf-check in_time 20 cni CHECK b
+	in_time 20 cni STATUS - || [ $? = 1 ]
+	CONF=conf-gc in_time 20 cni GC - >gc.out || { [ $? = 1 ] && jq -e '.code == 11' gc.out; }
 	for p in "${adds[@]}"; do wait "$p"; done
 	# It is known now.
-	in_time 2 try_later "$1"
-	in_time 2 run -1 cni STATUS -
-	for p; do in_time 2 cni DEL "$p"; done
+	in_time 20 try_later "$1"
+	in_time 20 run -1 cni STATUS -
+	for p; do in_time 20 cni DEL "$p"; done
 	"$hangs" off
-	within 3 cni ADD "$1" >/dev/null
-	in_time 3 cni STATUS -
+	within 20 cni ADD "$1" >/dev/null
+	in_time 20 cni STATUS -
 	exact b c d "$1"
-	CONF=conf-gc in_time 3 cni GC -
+	CONF=conf-gc in_time 20 cni GC -
 	exact b c d "$1"
 }

@@ -350,7 +350,7 @@ late_add() {
 	kill -STOP "$stopped" # what is free stays so
 	# shellcheck disable=SC2154 # serve sets it
 	worker=$(pgrep -P "$server" | tail -n 1)
-	strace -qq -o trace -e trace=sendto,sendmsg -e inject=sendto,sendmsg:delay_enter=3000000:when=1 -p "$worker" 3>&- &
+	strace -qq -o trace -e trace=sendto,sendmsg -e inject=sendto,sendmsg:delay_enter=6000000:when=1 -p "$worker" 3>&- &
 	within 5 grep -q "TracerPid:[[:space:]]*[1-9]" "/proc/$worker/status"
 	CNI_COMMAND=ADD CNI_CONTAINERID=c-a CNI_NETNS=/run/netns/a CNI_IFNAME=eth0 \
 		CNI_ARGS="K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a" "$BIN/margay" <conf >/dev/null 2>&1 3>&- &

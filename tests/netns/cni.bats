@@ -775,7 +775,7 @@ prev_conf() { # RESULT [VERSION]: a configuration with that prevResult
 		gated+=($!)
 	done
 	sleep 1
-	timeout 3 bash -ec "$(declare -f cni settle); cni ADD b >/dev/null; cni DEL a"
+	timeout 20 bash -ec "$(declare -f cni settle); cni ADD b >/dev/null; cni DEL a"
 	# One that is as they are waits for them, but not for those whose plugin has gone.
 	kill -KILL "${gated[@]}"
 	for n in {1..8}; do
