@@ -373,17 +373,33 @@ static int plan_any(struct ipam_request *rq, struct scope *sc, struct err *err)
 	return r;
 }
 
-/*
- * The block that has rq->ip, of its pool's size unless one of another is there; it may be absent. It need not be the
- * only one where it is the host's: that was seen to when it was confirmed.
- */
+/* That it is the only one was seen to when its affinity was confirmed; of the host's own it is when it is claimed. */
+static int plan_is_alone(struct ipam_request *rq, const struct ipam_block *b, bool *ret)
+{
+	const char *host = b ? block_host(b) : NULL;
+	struct slot *as;
+	int r;
+
+	*ret = host && strcmp(host, rq->host) == 0;
+	if (!host || *ret)
+		return 0;
+	r = plan_get_affinity(rq, host, &b->cidr, &as);
+	if (r == 0)
+		*ret = slot_affinity(as) && slot_affinity(as)->state == IPAM_CONFIRMED;
+	return r;
+}
+
+/* The block that has rq->ip, of its pool's size unless one of another is there; it may be absent. */
 static int plan_block_of_ip(
 	struct ipam_request *rq, const struct ippool *p, struct slot **ret, struct err *err)
 {
 	struct prefix cidr = prefix_of(&rq->ip, p->block_plen);
+	bool alone = false;
 	int r = plan_get_block(rq, &cidr, ret);
 
-	if (r != 0 || (slot_block(*ret) && block_affine_to(slot_block(*ret), rq->host)))
+	if (r == 0)
+		r = plan_is_alone(rq, slot_block(*ret), &alone);
+	if (r != 0 || alone)
 		return r;
 	for (unsigned host_bits = 0; 1u << host_bits <= IPAM_BLOCK_MAX; host_bits++) {
 		struct slot *s;

@@ -202,25 +202,24 @@ cut_off() { # [off]
 }
 
 @test "nothing is held ahead: the Pod's patch is not waited for, and comes" {
-	local address keeper
+	local address
 
 	unserve
 	MARGAY_CNI_RESERVE=0 serve
 	within 20 held 0
-	keeper=$(keeper)
-	kill -STOP "$keeper"
+	keeper_stop
 	cni ADD a >first
 	address=$(jq -r '.ips[0].address' first)
 	owns a 1
 	says a ""
 	cni ADD a | cmp - first
-	kill -CONT "$keeper"
+	kill -CONT "$stopped"
 	within 20 says a "$address"
 	# Whoever is killed in between has it in the journal.
-	kill -STOP "$keeper"
+	keeper_stop
 	cni ADD b >/dev/null
 	unserve -KILL
-	kill -KILL "$keeper"
+	kill -KILL "$stopped"
 	MARGAY_CNI_RESERVE=0 serve
 	within 30 says b "$(ip -n b -j -4 address show dev eth0 | jq -r '.[0].addr_info[0].local')/32"
 	cni DEL a
@@ -292,7 +291,7 @@ serve_bare() { # WORKERS: nothing is held ahead, and the keeper asks for nothing
 	unserve
 	MARGAY_CNI_WORKERS=$1 MARGAY_CNI_RESERVE=0 serve
 	within 20 held 0
-	kill -STOP "$(keeper)"
+	keeper_stop
 }
 
 @test "nothing is held ahead: an ADD waits for two writes and a look at the lock, and heeds what has changed" {
@@ -315,7 +314,7 @@ serve_bare() { # WORKERS: nothing is held ahead, and the keeper asks for nothing
 	within 20 holds 3
 	end "$other" -KILL
 	foreign=$(block_of node-2 10.244.)
-	asks 'get ipamblocks,create ipamhandles,patch ipamblocks,get clusterinformations' \
+	asks 'get ipamblocks,get blockaffinities,create ipamhandles,patch ipamblocks,get clusterinformations' \
 		fresh "$(other_address 20)"
 	"$BIN/margayctl" ipam configure --strictaffinity=true >/dev/null
 	within 20 strict
