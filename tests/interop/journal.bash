@@ -65,6 +65,15 @@ keeper() { # the process that has the journal's directory watched
 	done
 }
 
+# It is $stopped then, and does not have the journal's lock, for which others would wait.
+keeper_stop() {
+	stopped=$(keeper)
+	until kill -STOP "$stopped" && flock -n "$MARGAY_CNI_STATE_DIR/lock" true; do
+		kill -CONT "$stopped"
+		sleep 0.05
+	done
+}
+
 # As many pods start as are held ahead, and as many stop.
 hour_away() { # N
 	local n=$1 i old=() new=()

@@ -346,8 +346,7 @@ late_add() {
 	within 10 ready
 	pod a
 	pod b
-	stopped=$(keeper)
-	kill -STOP "$stopped" # what is free stays so
+	keeper_stop # what is free stays so
 	# shellcheck disable=SC2154 # serve sets it
 	worker=$(pgrep -P "$server" | tail -n 1)
 	strace -qq -o trace -e trace=sendto,sendmsg -e inject=sendto,sendmsg:delay_enter=6000000:when=1 -p "$worker" 3>&- &
@@ -447,8 +446,7 @@ no_device() {
 	cni ADD b >/dev/null
 	within 10 settled
 	dd if=/dev/zero of=small/fill bs=1k 2>/dev/null || true
-	stopped=$(keeper)
-	kill -STOP "$stopped"
+	keeper_stop
 	for ((n = 0; n < 300; n++)); do
 		CNI_COMMAND=DEL CNI_CONTAINERID=c-$n CNI_IFNAME=eth0 "$BIN/margay" <conf
 	done
@@ -535,8 +533,7 @@ owns_one() { # POD
 	[ "$(address b)" = "$unheld" ]
 	exact a b
 	# They are there for whoever asks for them next, and not held ahead, of which there is one too few.
-	stopped=$(keeper)
-	kill -STOP "$stopped"
+	keeper_stop
 	pod c
 	cni ADD c >/dev/null
 	cni DEL a
@@ -589,8 +586,7 @@ pool_disabled() { # true or false
 	for p in a b c d; do pod $p; cni ADD $p >/dev/null; done
 	# Faster than the reserve is filled again, or not: some of these are the datastore's.
 	for n in 1 2 3 4 5 6; do pod "p$n"; done
-	stopped=$(keeper)
-	kill -STOP "$stopped"
+	keeper_stop
 	for n in 1 2 3 4 5 6; do cni ADD "p$n" >"first-p$n"; done
 	kill -CONT "$stopped"
 	exact a b c d p1 p2 p3 p4 p5 p6
