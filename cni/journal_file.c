@@ -36,7 +36,8 @@ struct journal_file {
 	char *dir, *path;
 	int lock_fd, fd;
 	ino_t ino;
-	off_t size; /* what has been read of it */
+	off_t size;    /* what has been read of it */
+	bool roomless; /* its file system keeps no room for it, or does not say so */
 	char boot[BOOT_ID_SIZE];
 };
 
@@ -244,6 +245,7 @@ static int reopen(struct journal_file *f, struct err *err)
 	if (f->fd >= 0)
 		close(f->fd);
 	f->size = 0;
+	f->roomless = false;
 	f->reader.forget(f->reader.arg);
 	f->fd = open(f->path, flags);
 	if (f->fd < 0 && errno == ENOENT) {
@@ -304,10 +306,21 @@ void journal_file_unlock(struct journal_file *f)
 	flock(f->lock_fd, LOCK_UN);
 }
 
+/* Who cuts off the end gives back what is behind it, whichever process that is: so the file itself is asked. */
+static bool has_room(const struct journal_file *f)
+{
+	struct stat st;
+
+	return fstat(f->fd, &st) == 0 && (off_t)st.st_blocks * 512 >= f->size + ROOM / 2;
+}
+
 int journal_file_reserve(struct journal_file *f, struct err *err)
 {
 	int r;
 
+	/* Not each time: it is a change of the file to who watches it. */
+	if (f->roomless || has_room(f))
+		return 0;
 	do
 		r = fallocate(f->fd, FALLOC_FL_KEEP_SIZE, f->size, ROOM);
 	while (r < 0 && errno == EINTR);
@@ -316,6 +329,7 @@ int journal_file_reserve(struct journal_file *f, struct err *err)
 		return err_sys(err, -errno,
 			"%s: room for %d bytes, to write down which pods end when the disk is full",
 			f->path, ROOM);
+	f->roomless = !has_room(f);
 	return 0;
 }
 

@@ -38,8 +38,8 @@ void journal_file_unlock(struct journal_file *f);
 /* Bytes that have been read. */
 size_t journal_file_size(const struct journal_file *f);
 /*
- * The disk has room for a MB more of it, which others' files do not get: for lines that are to be written when it is
- * full. The others are written after this alone. ENOSPC.
+ * The disk has room for half a MB more of it or up to one, which others' files do not get: for lines that are to be
+ * written when it is full. The others are written after this alone. ENOSPC.
  */
 int journal_file_reserve(struct journal_file *f, struct err *err);
 /* It is on the disk, and the reader has been told, or it is not there. EFBIG: it is too long for a line. */

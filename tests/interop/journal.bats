@@ -452,9 +452,15 @@ no_device() {
 	done
 	cni DEL b
 	within 10 no_device
-	# None more is begun, by who comes now and finds no room to end it.
 	kill -CONT "$stopped"
+	within 20 owns_none net.c-b
+	within 20 settled
+	# No room is left for the end of one more: none is begun.
 	unserve
+	cat small/journal >journal
+	rm small/*
+	dd if=/dev/zero of=small/fill bs=1k count=1200 2>/dev/null
+	cat journal >small/journal
 	serve
 	rc=0
 	out=$(cni ADD a) || rc=$?
@@ -466,19 +472,11 @@ no_device() {
 	[ "$rc" = 1 ]
 	jq -e '.code == 50 and (.msg | contains("No space left"))' <<<"$out"
 	CNI_COMMAND=DEL CNI_CONTAINERID=c-x CNI_IFNAME=eth0 "$BIN/margay" <conf
-	within 20 owns_none net.c-b
-	within 20 settled
 	# Which is not the datastore's failure.
 	within 10 eval 'curl -s 127.0.0.1:9097/readyz | grep "datastore: what is to be done there fails on this machine"'
 	run ! grep 'datastore is away' serve.log
 	# Not a byte is left: no line is told as written.
-	unserve
-	cat small/journal >journal
-	rm small/*
-	dd if=/dev/zero of=small/fill bs=1k count=1200 2>/dev/null
-	cat journal >small/journal
 	dd if=/dev/zero of=small/rest bs=1k 2>/dev/null || true
-	serve
 	for ((n = 0; n < 300; n++)); do
 		out=$(CNI_COMMAND=DEL CNI_CONTAINERID=d-$n CNI_IFNAME=eth0 "$BIN/margay" <conf) || break
 	done
