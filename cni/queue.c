@@ -15,7 +15,8 @@
 #include "store/lock.h"
 #include "store/store.h"
 
-enum { KEPT_MS = 60000 };
+/* Until they are tried again; sooner where there was no answer, which may have been the datastore's moment. */
+enum { KEPT_MS = 60000, KEPT_SLOW_MS = 10000 };
 
 bool queue_is_away(int r)
 {
@@ -44,13 +45,15 @@ static bool is_kept_back(const struct queue *q, const struct journal_op *op)
 	return false;
 }
 
-static void keep(struct queue *q, const struct journal_op *op)
+static void keep(struct queue *q, const struct journal_op *op, int64_t ms)
 {
+	const int64_t until_ms = clock_mono_ms() + ms;
+
+	if (q->kept.n == 0 || until_ms < q->until_ms)
+		q->until_ms = until_ms;
 	for (size_t i = 0; i < q->kept.n; i++)
 		if (q->kept.v[i]->n == op->n)
 			return;
-	if (q->kept.n == 0)
-		q->until_ms = clock_mono_ms() + KEPT_MS;
 	vec_push(&q->kept, journal_op_dup(op));
 }
 
@@ -62,14 +65,14 @@ void queue_done(struct queue *q)
 	q->until_ms = 0;
 }
 
-static bool is_silence(int r)
+/*
+ * It had no answer in time, or a server's error, and another question has one: so it is the object's fault, by whoever has
+ * to be asked before it is written.
+ */
+static bool is_slow(const struct replay *rp, int r)
 {
-	return r == -EHOSTUNREACH || r == -ETIMEDOUT;
-}
-
-/* To another question: so it is the object's fault, by whoever has to be asked before it is written. */
-static bool answers(const struct replay *rp)
-{
+	if (r != -ETIMEDOUT && !store_is_silent(rp->st))
+		return false;
 	store_set_limit(rp->st, CNI_ANSWER_MS);
 	return store_lock_check_wait(rp->st, clock_mono_ms() + CNI_ANSWER_MS, NULL, NULL) == 0;
 }
@@ -78,15 +81,17 @@ static int run_one(struct queue *q, struct replay *rp, const struct journal_op *
 {
 	struct err e = ERR_INIT;
 	int r = replay_op(rp, op, &e);
+	bool slow;
 
 	if (r == 0) {
 		r = journal_done(rp->journal, op->n, err);
 		rp->fails_here |= r < 0;
 		return r;
 	}
-	if (!rp->fails_here && (!queue_is_away(r) || (is_silence(r) && answers(rp)))) {
+	slow = !rp->fails_here && is_slow(rp, r);
+	if (slow || (!rp->fails_here && !queue_is_away(r))) {
 		log_error("%s: it is tried again", err_text(&e));
-		keep(q, op);
+		keep(q, op, slow ? KEPT_SLOW_MS : KEPT_MS);
 		return 0;
 	}
 	if (err)
@@ -109,7 +114,7 @@ int queue_run(struct queue *q, struct replay *rp, int64_t timeout_ms, struct err
 		n = op->n;
 		rp->deadline_ms = clock_mono_ms() + timeout_ms;
 		if (is_kept_back(q, op))
-			keep(q, op);
+			keep(q, op, KEPT_MS);
 		else
 			r = run_one(q, rp, op, err);
 	}
