@@ -165,6 +165,11 @@ class Waiter(Child):
 
     test_del = None  # the worker's
 
+    def attach(self, *options):
+        """Until the keeper has given it to its pool, an ADD has the address that a DEL has freed."""
+        self.settle()
+        return super().attach(*options)
+
 
 @unittest.skipIf(STORE == "sqlite", "there is none")
 class Keeper(Child):
