@@ -213,6 +213,7 @@ cut_off() { # [off]
 	owns a 1
 	says a ""
 	cni ADD a | cmp - first
+	# shellcheck disable=SC2154 # keeper_stop sets it
 	kill -CONT "$stopped"
 	within 20 says a "$address"
 	# Whoever is killed in between has it in the journal.
