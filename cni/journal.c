@@ -879,7 +879,7 @@ int journal_has_room(struct journal *j, struct err *err)
 	return r;
 }
 
-static bool is_named(const struct journal *j, const struct ip *ip, uint64_t n)
+bool journal_is_named(const struct journal *j, const struct ip *ip, uint64_t n)
 {
 	for (size_t i = 0; i < j->ops.n; i++)
 		for (size_t k = 0; k < j->ops.v[i]->addrs.n; k++)
@@ -900,7 +900,7 @@ int journal_leave(struct journal *j, enum ip_family family, const struct ip *ip,
 	vec_for_each (&j->addrs, a)
 		if (a->state == JOURNAL_FREE && a->addr.ip.family == family &&
 			(ip->family == IP_NONE || ip_equal(ip, &a->addr.ip)) &&
-			!is_named(j, &a->addr.ip, n)) {
+			!journal_is_named(j, &a->addr.ip, n)) {
 			*ret = a->addr;
 			r = append(j, record_addr("leave", ret), err);
 			break;

@@ -84,6 +84,8 @@ const struct journal_addr *journal_find(const struct journal *j, const struct ip
 const struct journal_op *journal_next(const struct journal *j, uint64_t n);
 /* An operation of the handle, or (key not NULL) of the endpoint waits. */
 bool journal_is_pending(const struct journal *j, const char *handle, const char *key);
+/* One that waits, other than n, names the address. */
+bool journal_is_named(const struct journal *j, const struct ip *ip, uint64_t n);
 size_t journal_n_pending(const struct journal *j);
 size_t journal_n_free(const struct journal *j, enum ip_family family);
 /* The datastore had this node not too long ago, by the wall's clock where that was in another boot. */

@@ -107,14 +107,6 @@ static bool has(const struct ipam_addr *v, size_t n, const struct ip *ip)
 	return false;
 }
 
-static bool op_names(const struct journal *j, const struct ip *ip)
-{
-	for (const struct journal_op *op = journal_next(j, 0); op; op = journal_next(j, op->n))
-		if (has(op->addrs.v, op->addrs.n, ip))
-			return true;
-	return false;
-}
-
 /* What the journal has and the datastore does not hold for this node: it was lost, or was on its way. */
 static int drop_lost(struct keeper *k, const struct ipam_addr *held, size_t n_held, struct err *err)
 {
@@ -127,7 +119,7 @@ static int drop_lost(struct keeper *k, const struct ipam_addr *held, size_t n_he
 
 	a = journal_addrs(k->j, &n);
 	for (size_t i = 0; i < n; i++) {
-		if (op_names(k->j, &a[i].addr.ip))
+		if (journal_is_named(k->j, &a[i].addr.ip, 0))
 			continue;
 		if (a[i].state == JOURNAL_LEAVING)
 			vec_push(&leaving, a[i].addr.ip);

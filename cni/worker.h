@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The processes of margay-cni serve that answer plugins, one after the other, each verb from start to end. A worker waits
- * for nobody: what has to wait, for the datastore for one, it leaves to the waiters, with the plugin's connection.
+ * for the kernel and the disk alone: what has to wait, for the datastore for one, it leaves to the waiters, with the plugin's connection.
  * So what needs nobody is answered however many others wait.
  */
 #pragma once
